@@ -1,0 +1,127 @@
+import type { ParamValue } from '../domain/task.ts';
+
+/** Where an issuer's public keys come from. Exactly one. */
+export type JwksSource =
+  | { readonly url: string }
+  /** Relative to the catalog's folder; read when the catalog is loaded. */
+  | { readonly file: string }
+  | { readonly inline: { readonly keys: readonly Readonly<Record<string, unknown>>[] } };
+
+interface IssuerBase {
+  readonly name: string;
+  /** Made by `mayfly dev`. Refused by every store without the dev marker. */
+  readonly dev: boolean;
+  readonly issuer: string;
+  readonly jwks: JwksSource;
+  /** Asymmetric JWS algorithms, e.g. `ES256`. */
+  readonly algorithms: readonly string[];
+}
+
+/** A party entitled to state tasks. */
+export interface TaskIssuer extends IssuerBase {
+  readonly purposes: readonly string[];
+  /** Workload ids it may name: `<source>:<subject>`, exact. */
+  readonly workloads: readonly string[];
+  readonly maxTaskSeconds: number;
+  /** May state tasks whose `sub` is the agent itself. */
+  readonly autonomous: boolean;
+}
+
+/** A source of workload identity. `kind` leaves the place for SPIFFE, Kubernetes and others. */
+export interface WorkloadSource extends IssuerBase {
+  readonly kind: 'oidc';
+}
+
+export type OperatorRole = 'viewer' | 'operator' | 'approver' | 'auditor' | 'admin';
+
+/** Where operators come from: tokens of an OIDC issuer, whose claim value maps to roles. */
+export interface OperatorSource extends IssuerBase {
+  readonly claim: string;
+  /** Claim value → roles. */
+  readonly roles: Readonly<Record<string, readonly OperatorRole[]>>;
+}
+
+export interface Trust {
+  readonly taskIssuers: readonly TaskIssuer[];
+  readonly workloadSources: readonly WorkloadSource[];
+  readonly operators: readonly OperatorSource[];
+}
+
+export const sensitivities = ['public', 'internal', 'confidential', 'restricted'] as const;
+export type Sensitivity = (typeof sensitivities)[number];
+
+export interface TargetDefinition {
+  readonly name: string;
+  readonly provider: string;
+  /** Checked by the provider's `targetSchema`. Holds references, never secrets. */
+  readonly connection: unknown;
+  readonly environment: string;
+  readonly owner: string;
+  readonly sensitivity: Sensitivity;
+  readonly labels: Readonly<Record<string, string>>;
+}
+
+export interface ParamSchema {
+  readonly type: 'string' | 'integer' | 'boolean';
+  readonly pattern?: string | undefined;
+  readonly enum?: readonly ParamValue[] | undefined;
+  readonly min?: number | undefined;
+  readonly max?: number | undefined;
+}
+
+export interface EntitlementDefinition {
+  readonly name: string;
+  readonly target: string;
+  readonly sensitivity: Sensitivity;
+  readonly actions: readonly string[];
+  /** Data can leave through it: counted in `context.tree.sensitive_sinks`. */
+  readonly sink: boolean;
+  readonly maxTtlSeconds: number;
+  readonly params: Readonly<Record<string, ParamSchema>>;
+  /** Checked by the provider's `entitlementSchema`. */
+  readonly provider: unknown;
+  readonly onOwnedObjects: 'drop' | 'keep';
+}
+
+export interface Purpose {
+  readonly name: string;
+  readonly description: string;
+  /** In order. Empty: the purpose has no phases. */
+  readonly phases: readonly string[];
+  readonly maxLifeSeconds: number;
+}
+
+export interface PolicySource {
+  /** `@id` of the policy. */
+  readonly id: string;
+  readonly file: string;
+  readonly line: number;
+  readonly text: string;
+  readonly annotations: Readonly<Record<string, string>>;
+}
+
+export interface PolicySet {
+  /** The catalog's own types; the broker's `Mayfly` namespace comes with the broker. */
+  readonly schema: string;
+  readonly policies: readonly PolicySource[];
+}
+
+/** Everything the platform team decided, valid as a whole. */
+export interface Catalog {
+  /** `sha256:<hex>` over the files: path and content, sorted by path. */
+  readonly digest: string;
+  /** Path below the catalog folder → content. What a revision stores. */
+  readonly files: Readonly<Record<string, string>>;
+  readonly trust: Trust;
+  readonly targets: ReadonlyMap<string, TargetDefinition>;
+  readonly entitlements: ReadonlyMap<string, EntitlementDefinition>;
+  readonly purposes: ReadonlyMap<string, Purpose>;
+  readonly policySet: PolicySet;
+}
+
+/** A catalog that is or was in force. */
+export interface Revision {
+  /** Counts up from 1. */
+  readonly number: number;
+  readonly catalog: Catalog;
+}

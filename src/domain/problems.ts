@@ -1,0 +1,77 @@
+/**
+ * Every refusal that a caller can meet: its stable code, HTTP status, title, and what to do next. The wire's
+ * `type` is `/problems/<code>`; the broker serves one page each, made from this table. Texts never tell
+ * whether something exists that the caller may not see.
+ */
+interface ProblemKind {
+  readonly status: number;
+  readonly title: string;
+  readonly next: string;
+}
+
+const kinds = {
+  malformed_json: [400, 'The body is not valid JSON', 'Send one JSON object in UTF-8 with Content-Type: application/json.'],
+  duplicate_member: [400, 'A member name appears twice', 'Send each member once: readers disagree about which of two would count.'],
+  invalid_request: [400, 'The request does not fit its schema', 'Compare it with /openapi.json; `errors` names each place.'],
+  request_malformed: [400, 'The task request is not a strict compact JWS', 'Send three base64url parts without padding or white space, at most 16 KiB.'],
+  key_binding_unsupported: [400, 'Key-bound requests and tokens are not supported by this release', 'Leave `cnf` out of the task request and the workload token.'],
+  delivery_unsupported: [400, 'Sealed delivery is not supported by this release', 'Leave `delivery` out; the credential comes in the response.'],
+  host_refused: [400, 'The Host header does not name this broker', 'Use the address that the broker is configured with (MAYFLY_PUBLIC_URL).'],
+
+  request_type_wrong: [401, 'The task request has the wrong type', 'Sign it with `typ: agent-task+jwt`.'],
+  request_algorithm_refused: [401, 'The task request is signed with an algorithm that is not allowed', 'Use an algorithm that the catalog lists for this issuer.'],
+  request_header_refused: [401, 'The task request carries a header that is not allowed', 'Send only `alg`, `typ` and `kid`.'],
+  request_issuer_unknown: [401, 'The task request comes from an issuer that is not trusted', 'Use an issuer that the catalog trusts.'],
+  request_key_unknown: [401, 'The task request is signed with a key that its issuer does not publish', 'Sign with a key of the issuer’s JWKS and name it by `kid`.'],
+  request_signature_invalid: [401, 'The signature of the task request does not hold', 'Sign the exact bytes that are sent.'],
+  request_audience_wrong: [401, 'The task request is not meant for this broker', 'Set `aud` to this broker’s public URL, alone.'],
+  request_expired: [401, 'The task request has expired', 'Ask the task issuer for a new one; it lives at most 300 seconds.'],
+  request_not_yet_valid: [401, 'The task request comes from the future', 'Check the issuer’s clock.'],
+  request_lifetime_too_long: [401, 'The task request lives too long', 'Set `exp` at most 300 seconds after `iat`.'],
+  request_claims_invalid: [400, 'A claim of the task request is missing or of the wrong kind', '`errors` names each one.'],
+  task_request_used: [401, 'The task request was used already', 'Ask the task issuer for a new one.'],
+  workload_token_missing: [401, 'No workload token was sent', 'Send `Authorization: Bearer <workload token>`.'],
+  workload_token_invalid: [401, 'The workload token is not accepted', 'Get a new token, meant for this broker, from your identity source.'],
+  workload_token_expired: [401, 'The workload token has expired', 'Get a new token from your identity source.'],
+
+  issuer_may_not_state: [403, 'This issuer may not state such a task', 'Ask the platform team which purposes and workloads the issuer may name.'],
+  workload_not_named: [403, 'The task request names another workload', 'The workload in `act.sub` must present it, with its own token.'],
+  not_in_task: [403, 'The task does not cover this entitlement', 'Ask the task issuer for a task whose request names it.'],
+  denied_by_policy: [403, 'Policy does not permit this', '`reasons` says what the policy lets you know; the decision id finds the rest.'],
+  operator_only: [403, 'Only an operator may do this', 'Ask an operator of this broker.'],
+
+  not_found: [404, 'There is nothing here that you may see', 'Check the id.'],
+  method_not_allowed: [405, 'This resource does not know that method', 'See /openapi.json.'],
+
+  task_ended: [409, 'The task has ended', 'Ask the task issuer for a new task.'],
+  task_suspended: [409, 'The task is suspended', 'Wait until an operator resumes it.'],
+  grant_ended: [409, 'The grant has ended', 'Ask for a new grant while the task is alive.'],
+  external_id_used: [409, 'A task with this id was opened before', 'The issuer must give each task an id of its own.'],
+  key_in_flight: [409, 'A request with this Idempotency-Key is still running', 'Wait a moment, then send the same request again.'],
+  catalog_changed: [409, 'Another revision became active meanwhile', 'Look at the difference again, then apply.'],
+
+  body_too_large: [413, 'The body is too large', 'Send at most 64 KiB.'],
+  unsupported_media_type: [415, 'The body is not JSON', 'Send Content-Type: application/json.'],
+  impossible_value: [422, 'A value is impossible', '`errors` names it. TTLs are whole seconds from 1 to 86400.'],
+  params_invalid: [422, 'The task’s params do not fit this entitlement', 'Ask the task issuer for a request whose params fit the catalog’s schema.'],
+  idempotency_key_reused: [422, 'This Idempotency-Key came with another body', 'Use a new key for a new request.'],
+  catalog_invalid: [422, 'The catalog is not valid', '`errors` names file, line and path.'],
+  ttl_below_minimum: [422, 'The credential would live shorter than its target allows', 'Ask earlier in the task, or for longer.'],
+
+  keys_unavailable: [503, 'The keys of an issuer can not be fetched now', 'Try again after `Retry-After`.'],
+  store_unavailable: [503, 'The store is not available', 'Try again after `Retry-After`.'],
+  target_unavailable: [503, 'The target could not make the credential now', 'Try again after `Retry-After`. What was begun is being taken back.'],
+  target_refused: [503, 'The target refused to make the credential', 'Tell the platform team: the target needs to be prepared again. What was begun is being taken back.'],
+  not_ready: [503, 'The broker is not ready', 'Try again after `Retry-After`; /readyz says which part.'],
+  shutting_down: [503, 'The broker is shutting down', 'Try again: another replica will answer.'],
+  internal: [500, 'Something went wrong here', 'Tell an operator the request id.'],
+} as const satisfies Record<string, readonly [number, string, string]>;
+
+export type ProblemCode = keyof typeof kinds;
+
+export const problemCodes = Object.keys(kinds) as ProblemCode[];
+
+export function problemKind(code: ProblemCode): ProblemKind {
+  const [status, title, next] = kinds[code];
+  return { status, title, next };
+}

@@ -1,0 +1,83 @@
+import type { GrantId, TaskId } from './ids.ts';
+import type { Machine } from './machine.ts';
+
+export type TaskState = 'offered' | 'active' | 'suspended' | 'completed' | 'cancelled' | 'expired' | 'revoked';
+
+/** DESIGN §1, States. */
+export const taskMachine: Machine<TaskState> = {
+  name: 'task',
+  births: ['active', 'offered'],
+  transitions: {
+    offered: ['active', 'cancelled'],
+    active: ['suspended', 'completed', 'cancelled', 'expired', 'revoked'],
+    suspended: ['active', 'completed', 'cancelled', 'expired', 'revoked'],
+    completed: [],
+    cancelled: [],
+    expired: [],
+    revoked: [],
+  },
+};
+
+/** Why a task or a grant ended. */
+export type EndedBy =
+  | 'completed'
+  | 'cancelled'
+  | 'expired'
+  | 'released'
+  | 'drift'
+  | 'signal'
+  | 'operator'
+  | 'parent_ended'
+  | 'mint_failed'
+  | 'orphaned';
+
+/** The upper bound that the signed request sets. Policy narrows it; nothing widens it. */
+export interface Ceiling {
+  readonly entitlements: readonly string[];
+  /** Typed parameters, bound only by the signed request. */
+  readonly params: Readonly<Record<string, ParamValue>>;
+  /** Longest life of one grant in seconds, when the request sets one. */
+  readonly maxTtlSeconds: number | null;
+}
+
+export type ParamValue = string | number | boolean;
+
+/** An agent process: the trust source named in the catalog, and its subject. */
+export interface Workload {
+  readonly source: string;
+  readonly subject: string;
+}
+
+/** `<source>:<subject>`: two sources with one subject are two workloads. */
+export function workloadId(workload: Workload): string {
+  return `${workload.source}:${workload.subject}`;
+}
+
+export interface Task {
+  readonly id: TaskId;
+  readonly rootId: TaskId;
+  readonly parentId: TaskId | null;
+  readonly depth: number;
+  readonly maxDepth: number;
+  readonly issuer: string;
+  readonly externalId: string;
+  readonly jti: string;
+  readonly txn: string | null;
+  readonly state: TaskState;
+  readonly purpose: string;
+  readonly phase: string | null;
+  /** On whose behalf. */
+  readonly subject: string;
+  readonly workload: Workload;
+  readonly ceiling: Ceiling;
+  readonly intentHash: string | null;
+  readonly createdAt: Date;
+  readonly notAfter: Date;
+  readonly endedAt: Date | null;
+  readonly endedBy: EndedBy | null;
+}
+
+export interface TaskWithGrants {
+  readonly task: Task;
+  readonly grantIds: readonly GrantId[];
+}

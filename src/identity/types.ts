@@ -1,0 +1,53 @@
+import type { OperatorRole, TaskIssuer, Trust } from '../catalog/types.ts';
+import type { Ceiling, Workload } from '../domain/task.ts';
+
+export interface VerifyContext {
+  readonly trust: Trust;
+  /** Our own name: the only acceptable `aud`. */
+  readonly audience: string;
+  readonly now: Date;
+}
+
+/** A task request whose signature, times and claims hold. Not yet checked against a workload or the registry. */
+export interface TaskStatement {
+  readonly issuer: TaskIssuer;
+  readonly jti: string;
+  readonly txn: string | null;
+  /** `task.id`, the issuer's own name for the task. */
+  readonly externalId: string;
+  readonly subject: string;
+  /** `act.sub`: the subject of the workload that must present it. */
+  readonly actor: string;
+  readonly purpose: string;
+  readonly phase: string | null;
+  readonly notAfter: Date;
+  readonly maxDepth: number;
+  readonly intentHash: string | null;
+  readonly ceiling: Ceiling;
+  /** SHA-256 of the decoded payload bytes: another spelling of the signature is the same request. */
+  readonly payloadDigest: Buffer;
+}
+
+export interface WorkloadCaller {
+  readonly kind: 'workload';
+  readonly workload: Workload;
+  /** The token's own end; long polls end with it. */
+  readonly expiresAt: Date;
+}
+
+export interface OperatorCaller {
+  readonly kind: 'operator';
+  /** `<source>:<subject>`. */
+  readonly operator: string;
+  readonly roles: ReadonlySet<OperatorRole>;
+  readonly expiresAt: Date;
+}
+
+export type Caller = WorkloadCaller | OperatorCaller;
+
+export interface Identity {
+  /** Steps 1–5 and 10, 13 of the order of checks. Throws MayflyError with the failing step's own code. */
+  verifyTaskRequest(compact: string, context: VerifyContext): Promise<TaskStatement>;
+  /** Believes an `Authorization` header, or throws MayflyError (401, or 503 when keys cannot be fetched). */
+  authenticate(authorization: string | undefined, context: VerifyContext): Promise<Caller>;
+}

@@ -1,0 +1,142 @@
+import type { z } from 'zod';
+import type { Facts, Guarantee } from './domain/grant.ts';
+import type { ErrorClass, Evidence } from './domain/revocation.ts';
+import { Secret } from './domain/secret.ts';
+
+export type { ErrorClass, Evidence, Facts, Guarantee };
+export { Secret };
+
+/**
+ * The contract between the broker and one kind of system (DESIGN §5). A provider knows nothing of HTTP, tasks,
+ * policy, queue or store; it imports this file and nothing else of ours.
+ *
+ * Every call that touches the target gets an `AbortSignal`; the call must end soon after it fires. Failures are
+ * thrown as {@link ProviderError}; batch calls report per ref and throw only when nothing could be tried.
+ */
+export interface Provider<TargetConfig = unknown, EntitlementConfig = unknown> {
+  /** The name used in the catalog, e.g. `postgres`. */
+  readonly type: string;
+  /** Strict schema of a target's `connection`. Secrets only as references (see {@link SecretRef}). */
+  readonly targetSchema: z.ZodType<TargetConfig>;
+  /** Strict schema of an entitlement's `provider` section. */
+  readonly entitlementSchema: z.ZodType<EntitlementConfig>;
+  /**
+   * Opens what is needed to work on one target. Must not fail because the target is down: connections are made
+   * when needed. `context.secret` resolves a reference each time it is called, so a rotated file is read again.
+   */
+  connect(target: TargetConfig, context: ConnectContext): Session<EntitlementConfig>;
+}
+
+export interface ConnectContext {
+  /** Name of the target in the catalog. */
+  readonly target: string;
+  /** This broker's installation id (a UUID): part of the mark on everything that is made. */
+  readonly installation: string;
+  /** Resolves `env:NAME` or `file:path`. Throws ProviderError('misconfigured') when it cannot. */
+  secret(reference: string): Secret<string>;
+  /** Structured diagnostics; ids and codes only. */
+  log(event: Readonly<Record<string, unknown>>, message: string): void;
+}
+
+/** One grant, as a provider sees it. `facts` is null when a crash lost what `mint` learned. */
+export interface Ref {
+  /** A UUID. */
+  readonly grantId: string;
+  readonly handle: string;
+  readonly facts: Facts | null;
+  readonly deadline: Date;
+}
+
+export interface MintRequest<EntitlementConfig = unknown> {
+  readonly grantId: string;
+  readonly entitlement: string;
+  readonly config: EntitlementConfig;
+  readonly params: Readonly<Record<string, string | number | boolean>>;
+  /** When the credential must be dead, by the broker's clock; providers translate it to the target's. */
+  readonly deadline: Date;
+  /** The furthest a renewal may ever reach. */
+  readonly notAfter: Date;
+  /** A mint that has not taken effect by then must have no effect at all. */
+  readonly mintBy: Date;
+}
+
+export interface Minted {
+  /** Members of the `credential` in the answer, without `expires_at`, `guarantee`, `grant_id`. */
+  readonly secret: Secret<Readonly<Record<string, unknown>>>;
+  /** When the target itself stops accepting the credential. */
+  readonly expiresAt: Date;
+  readonly facts: Facts;
+}
+
+export interface Renewed {
+  readonly secret?: Secret<Readonly<Record<string, unknown>>>;
+  readonly expiresAt: Date;
+  readonly facts: Facts;
+}
+
+/** What became of one ref in a batch. Same order and length as the refs given. */
+export type Outcome =
+  | { readonly ok: true; readonly evidence: Evidence }
+  | { readonly ok: false; readonly error: ProviderError };
+
+export type Verdict =
+  | { readonly ok: true; readonly contained: boolean; readonly clean: boolean; readonly evidence: Evidence }
+  | { readonly ok: false; readonly error: ProviderError };
+
+export interface Found {
+  readonly handle: string;
+  /** The grant that the mark names, or null when only the mark's form is ours. */
+  readonly grantId: string | null;
+  readonly installation: string | null;
+  readonly facts: Facts;
+}
+
+export interface CheckStep {
+  readonly step: string;
+  readonly ok: boolean;
+  /** A sentence. Never a secret. */
+  readonly says: string;
+}
+
+/** For targets whose fence is one document about all refs: every live and minting ref, and a fencing number. */
+export interface FenceView {
+  readonly live: readonly Ref[];
+  readonly writer: bigint;
+}
+
+export interface Session<EntitlementConfig = unknown> {
+  /** What is promised for this entitlement on this target as it is now. Told before anything is issued. */
+  guarantee(entitlement: EntitlementConfig, signal: AbortSignal): Promise<Guarantee>;
+  /** Chooses the identity's name. Pure: touches nothing in the target. */
+  reserve(grantId: string): string;
+  /** Makes the credential. What it made dies by itself or can be found by the handle. */
+  mint(ref: Ref, request: MintRequest<EntitlementConfig>, signal: AbortSignal): Promise<Minted>;
+  /** Moves the end to `until`. A new secret, if the target cannot extend, belongs to the same handle. */
+  renew?(ref: Ref, until: Date, signal: AbortSignal): Promise<Renewed>;
+  /** Cuts access now. Fast, idempotent. Already gone is success, permission denied never is. One bad ref fails alone. */
+  fence(refs: readonly Ref[], signal: AbortSignal, view?: FenceView): Promise<readonly Outcome[]>;
+  /** Looks at the target, not at notes. Absent counts only in the incarnation that `facts` pins. */
+  verify(refs: readonly Ref[], signal: AbortSignal): Promise<readonly Verdict[]>;
+  /** Cleans up what fencing left. `notBefore` in the evidence-free outcome asks to be called again then. */
+  reap(refs: readonly Ref[], signal: AbortSignal): Promise<readonly (Outcome & { readonly notBefore?: Date })[]>;
+  /** Everything in the target that verifiably bears our mark. */
+  list?(signal: AbortSignal): Promise<readonly Found[]>;
+  /** Canary: mint, use, be refused, revoke, verify; clock skew; rights too wide or too narrow. */
+  check(entitlement: { name: string; config: EntitlementConfig } | null, signal: AbortSignal): Promise<readonly CheckStep[]>;
+  close(): Promise<void>;
+}
+
+/**
+ * A classified failure. `retryable`: try again later. `denied`: the target refuses us, a person must act.
+ * `misconfigured`: the target is not what the catalog says. `gone`: what was asked for is not there.
+ * The message is for operators; it must hold no secret (drop driver messages that might).
+ */
+export class ProviderError extends Error {
+  readonly errorClass: ErrorClass;
+
+  constructor(errorClass: ErrorClass, message: string, options?: { cause?: unknown }) {
+    super(message, options);
+    this.name = 'ProviderError';
+    this.errorClass = errorClass;
+  }
+}
