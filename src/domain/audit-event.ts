@@ -5,11 +5,11 @@ import type { DecisionId, GrantId, TaskId } from './ids.ts';
  */
 export type AuditEventType =
   | 'task.opened'
-  | 'task.refused'
   | 'task.replayed'
   | 'task.completed'
   | 'task.cancelled'
   | 'task.expired'
+  | 'task.revoked'
   | 'decision.made'
   | 'grant.intended'
   | 'grant.denied'

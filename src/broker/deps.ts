@@ -1,0 +1,50 @@
+import type { ActiveCatalog } from '../catalog/active.ts';
+import type { EntitlementDefinition } from '../catalog/types.ts';
+import type { Ids } from '../domain/ids.ts';
+import type { Identity } from '../identity/types.ts';
+import type { Session } from '../provider.ts';
+import type { Changes } from '../store/changes.ts';
+import type { Database } from '../store/database.ts';
+
+/** Wakes whoever ends grants. Never throws, never blocks: what an alarm misses the sweeper finds. */
+export interface Alarms {
+  /** Something on this target falls due in `millis` milliseconds. */
+  in(target: string, millis: number): void;
+  /** Something on this target is due. */
+  now(target: string): void;
+}
+
+/** What the use cases report as they happen. */
+export interface Observer {
+  decided(action: string, permitted: boolean, failed: boolean): void;
+  minted(target: string, seconds: number, outcome: 'ok' | 'failed' | 'too_late'): void;
+}
+
+/** What a use case needs to know of a target: the session and the entitlement's own terms for it. */
+export interface TargetAccess {
+  readonly session: Session;
+  readonly config: unknown;
+}
+
+export interface BrokerDeps {
+  readonly db: Database;
+  readonly changes: Pick<Changes, 'wait'>;
+  readonly catalog: Pick<ActiveCatalog, 'current' | 'refresh'>;
+  readonly identity: Identity;
+  readonly access: (entitlement: EntitlementDefinition) => TargetAccess;
+  readonly alarms: Alarms;
+  readonly observer: Observer;
+  readonly ids: Ids;
+  /** Our own name: the audience that tokens must name. */
+  readonly audience: string;
+  readonly mintSeconds: number;
+  /** Uncaught trouble with a public answer: for the log. */
+  readonly log: (event: Readonly<Record<string, unknown>>, message: string) => void;
+}
+
+/** What every call brings. */
+export interface CallContext {
+  readonly requestId: string;
+  /** Fires when the caller is gone. */
+  readonly gone: AbortSignal;
+}

@@ -1,0 +1,85 @@
+import { MayflyError } from '../domain/errors.ts';
+import type { TaskId } from '../domain/ids.ts';
+import type { EndedBy, Task, TaskState } from '../domain/task.ts';
+import type { Caller } from '../identity/types.ts';
+import { endGrants, type GrantWithRevocation, listGrantsOfTree } from '../store/grants.ts';
+import { endSubtree, findExpiredTasks, findOwnedRoot, findTask } from '../store/tasks.ts';
+import { ownerScope } from './callers.ts';
+import type { BrokerDeps, CallContext } from './deps.ts';
+import { grantEvent, taskEvent } from './evidence.ts';
+
+export interface EndedTask {
+  readonly task: Task;
+  /** Every grant that the tree ever had, each with its target, state and evidence. */
+  readonly grants: readonly GrantWithRevocation[];
+}
+
+/**
+ * Completes or cancels a task: its state, the states of its descendants, and the obligations of all their grants in one
+ * transaction. From that commit on no grant of the tree can become active. Said again, it answers the same.
+ */
+export async function endTask(deps: BrokerDeps, caller: Caller, id: TaskId, how: 'completed' | 'cancelled', context: CallContext): Promise<EndedTask> {
+  const rootId = await findOwnedRoot(deps.db, id, ownerScope(caller, 'operator'));
+  if (rootId === undefined) throw new MayflyError('not_found');
+  const by = caller.kind === 'operator' ? caller.operator : 'owner';
+  const task = await endTree(deps, id, rootId, how, how, context, { by });
+  if (task.state !== how) throw new MayflyError('task_ended', `The task is ${task.state}.`, { members: { ended_by: task.endedBy } });
+  return { task, grants: await listGrantsOfTree(deps.db, id) };
+}
+
+/** Ends tasks that have outlived their `not_after`. Answers how many. */
+export async function expireTasks(deps: Pick<BrokerDeps, 'db' | 'catalog' | 'alarms'>, limit: number): Promise<number> {
+  const expired = await findExpiredTasks(deps.db, limit);
+  for (const { id, rootId } of expired) {
+    await endTree(deps, id, rootId, 'expired', 'expired', { requestId: 'sweeper' }, { by: 'deadline' });
+  }
+  return expired.length;
+}
+
+async function endTree(
+  deps: Pick<BrokerDeps, 'db' | 'catalog' | 'alarms'>,
+  id: TaskId,
+  rootId: TaskId,
+  state: TaskState,
+  endedBy: EndedBy,
+  context: Pick<CallContext, 'requestId'>,
+  payload: Readonly<Record<string, unknown>>,
+): Promise<Task> {
+  const digest = deps.catalog.current().catalog.digest;
+  const targets = new Set<string>();
+  const task = await deps.db.transaction({ root: { id: rootId, mode: 'exclusive' } }, async (tx) => {
+    const tasks = await endSubtree(tx, id, state, endedBy);
+    const byId = new Map(tasks.map((ended) => [ended.id, ended]));
+    for (const ended of tasks) {
+      tx.record(taskEvent(eventOf(ended.state), ended, digest, context, { cause: ended.endedBy ?? 'none', payload }));
+      tx.changed(ended.id);
+    }
+    for (const cause of [endedBy, 'parent_ended'] as const) {
+      const taskIds = tasks.filter((ended) => ended.endedBy === cause).map((ended) => ended.id);
+      if (taskIds.length === 0) continue;
+      for (const { grant, revocation } of await endGrants(tx, { taskIds }, cause)) {
+        const owner = byId.get(grant.taskId);
+        if (owner === undefined) continue;
+        targets.add(grant.target);
+        tx.record(grantEvent('grant.ended', owner, grant, digest, context, { cause, payload: { revocation_id: `rev_${revocation.id}` } }));
+      }
+    }
+    return byId.get(id) ?? (await findTask(tx, id));
+  });
+  for (const target of targets) deps.alarms.now(target);
+  if (task === undefined) throw new MayflyError('not_found');
+  return task;
+}
+
+function eventOf(state: TaskState) {
+  switch (state) {
+    case 'completed':
+      return 'task.completed';
+    case 'expired':
+      return 'task.expired';
+    case 'revoked':
+      return 'task.revoked';
+    default:
+      return 'task.cancelled';
+  }
+}

@@ -1,0 +1,47 @@
+import type { AuditEvent, AuditEventType } from '../domain/audit-event.ts';
+import type { Grant } from '../domain/grant.ts';
+import { type Task, workloadId } from '../domain/task.ts';
+import type { CallContext } from './deps.ts';
+
+type Details = Partial<Pick<AuditEvent, 'resource' | 'action' | 'decision' | 'cause' | 'grantId' | 'decisionId' | 'payload'>>;
+
+/** An event about a task, with the minimum fields taken from it. */
+export function taskEvent(type: AuditEventType, task: Task, policyDigest: string, context: Pick<CallContext, 'requestId'>, details: Details = {}): AuditEvent {
+  return {
+    type,
+    agent: workloadId(task.workload),
+    subject: task.subject === task.workload.subject ? 'self' : task.subject,
+    resource: 'none',
+    action: type.slice(type.indexOf('.') + 1),
+    decision: 'none',
+    correlationId: context.requestId,
+    // Signals that would say more come later; until then nothing is known against anyone.
+    posture: 'unknown',
+    cause: 'none',
+    taskId: task.id,
+    grantId: null,
+    decisionId: null,
+    txn: task.txn,
+    policyDigest,
+    payload: {},
+    ...details,
+  };
+}
+
+/** An event about one grant of a task. */
+export function grantEvent(
+  type: AuditEventType,
+  task: Task,
+  grant: Pick<Grant, 'id' | 'entitlement' | 'target' | 'handle' | 'decisionId'>,
+  policyDigest: string,
+  context: Pick<CallContext, 'requestId'>,
+  details: Details = {},
+): AuditEvent {
+  return taskEvent(type, task, policyDigest, context, {
+    resource: grant.entitlement,
+    grantId: grant.id,
+    decisionId: grant.decisionId,
+    ...details,
+    payload: { target: grant.target, handle: grant.handle, ...details.payload },
+  });
+}

@@ -1,0 +1,73 @@
+import { MayflyError } from '../domain/errors.ts';
+import type { GrantId, TaskId } from '../domain/ids.ts';
+import type { Task } from '../domain/task.ts';
+import type { Caller } from '../identity/types.ts';
+import { findOwnedGrant, type GrantWithRevocation, listGrantsOfTask, listGrantsOfTree } from '../store/grants.ts';
+import { findOwnedRoot, findTask, listChildren } from '../store/tasks.ts';
+import { listTaskEvents, type StoredEvent } from '../store/timeline.ts';
+import { ownerScope } from './callers.ts';
+import type { BrokerDeps, CallContext } from './deps.ts';
+
+/** A waiter looks again at least this often, in case a notification died with its sender. */
+const BACKSTOP_MILLIS = 5_000;
+
+export interface TaskView {
+  readonly task: Task;
+  readonly grants: readonly GrantWithRevocation[];
+  readonly children: readonly TaskId[];
+}
+
+export async function readTask(deps: BrokerDeps, caller: Caller, id: TaskId): Promise<TaskView> {
+  if ((await findOwnedRoot(deps.db, id, ownerScope(caller, 'viewer'))) === undefined) throw new MayflyError('not_found');
+  return await viewTask(deps, id);
+}
+
+/** A task with all that hangs on it; the caller was let in before. */
+export async function viewTask(deps: Pick<BrokerDeps, 'db'>, id: TaskId): Promise<TaskView> {
+  const [task, grants, children] = await Promise.all([findTask(deps.db, id), listGrantsOfTask(deps.db, id), listChildren(deps.db, id)]);
+  if (task === undefined) throw new MayflyError('not_found');
+  return { task, grants, children };
+}
+
+export async function readGrant(deps: BrokerDeps, caller: Caller, id: GrantId): Promise<GrantWithRevocation> {
+  const found = await findOwnedGrant(deps.db, id, ownerScope(caller, 'viewer'));
+  if (found === undefined) throw new MayflyError('not_found');
+  return found;
+}
+
+/** The evidence of a task, in order. Its owner may read it, and an auditor. */
+export async function readTimeline(deps: BrokerDeps, caller: Caller, id: TaskId): Promise<StoredEvent[]> {
+  if ((await findOwnedRoot(deps.db, id, ownerScope(caller, 'auditor'))) === undefined) throw new MayflyError('not_found');
+  return await listTaskEvents(deps.db, id, 10_000);
+}
+
+/** All grants of the tree below a task, once every one is contained or the time is up. */
+export async function waitContained(deps: BrokerDeps, id: TaskId, seconds: number, context: CallContext): Promise<readonly GrantWithRevocation[]> {
+  return await waitUntil(deps, id, seconds, context, () => listGrantsOfTree(deps.db, id), (grants) => grants.every(isContained));
+}
+
+export function isContained({ revocation }: GrantWithRevocation): boolean {
+  return revocation.state === 'contained' || revocation.state === 'clean';
+}
+
+/**
+ * Reads until `enough`, waking on every change of the task and not on a clock. Answers the last read when the time is up or the
+ * caller is gone.
+ */
+export async function waitUntil<T>(deps: Pick<BrokerDeps, 'changes'>, id: TaskId, seconds: number, context: CallContext, read: () => Promise<T>, enough: (value: T) => boolean): Promise<T> {
+  const end = performance.now() + seconds * 1000;
+  for (;;) {
+    const controller = new AbortController();
+    const signal = AbortSignal.any([controller.signal, context.gone]);
+    const left = end - performance.now();
+    // Listening begins before the read, so that a change between the two is not missed.
+    const changed = deps.changes.wait(id, Math.max(0, Math.min(left, BACKSTOP_MILLIS)), signal);
+    try {
+      const value = await read();
+      if (enough(value) || left <= 0 || context.gone.aborted) return value;
+      await changed;
+    } finally {
+      controller.abort();
+    }
+  }
+}

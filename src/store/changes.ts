@@ -1,0 +1,138 @@
+import pg from 'pg';
+import type { TaskId } from '../domain/ids.ts';
+import type { Secret } from '../domain/secret.ts';
+
+const CHANNEL = 'mayfly_changes';
+const CATALOG = 'catalog';
+/** A notification holds at most 8000 bytes. */
+const IDS_A_NOTIFICATION = 180;
+
+export interface ChangesOptions {
+  readonly url: Secret<string>;
+  readonly onError: (error: unknown) => void;
+  /** Another revision may be active now. */
+  readonly onCatalog: () => void;
+}
+
+/**
+ * Tells every replica that something about a task changed. Sent after the commit, many tasks in one notification:
+ * NOTIFY inside the transaction takes a lock that lets only one transaction commit at a time. What a crash swallows
+ * between commit and notification, a waiter finds when it looks again (see `wait`).
+ */
+export class Changes {
+  readonly #options: ChangesOptions;
+  readonly #waiters = new Map<TaskId, Set<() => void>>();
+  readonly #pending = new Set<TaskId>();
+  #client: pg.Client | undefined;
+  #flushing = false;
+  #closed = false;
+  #reconnect: NodeJS.Timeout | undefined;
+
+  constructor(options: ChangesOptions) {
+    this.#options = options;
+  }
+
+  async start(): Promise<void> {
+    const client = new pg.Client({ connectionString: this.#options.url.reveal(), keepAlive: true, connectionTimeoutMillis: 5_000 });
+    client.on('notification', (message) => this.#received(message.payload ?? ''));
+    client.on('error', (error) => {
+      this.#options.onError(error);
+      this.#lost(client);
+    });
+    client.on('end', () => this.#lost(client));
+    try {
+      await client.connect();
+      await client.query(`LISTEN ${CHANNEL}`);
+    } catch (error) {
+      client.end().catch(() => {});
+      throw error;
+    }
+    this.#client = client;
+    // What was said while nobody listened is not said again.
+    this.#options.onCatalog();
+    this.#wakeAll();
+  }
+
+  /** Wakes the waiters here at once and those of other replicas soon. */
+  publish(taskIds: Iterable<TaskId>): void {
+    for (const id of taskIds) {
+      this.#wake(id);
+      this.#pending.add(id);
+    }
+    void this.#flush();
+  }
+
+  async publishCatalog(): Promise<void> {
+    await this.#client?.query('SELECT pg_notify($1, $2)', [CHANNEL, CATALOG]);
+  }
+
+  /**
+   * Waits until something about the task changes, at most `millis`. Resolves either way: look again, and do so at the
+   * latest every few seconds, since a notification can be lost with its sender.
+   */
+  async wait(id: TaskId, millis: number, signal: AbortSignal): Promise<void> {
+    await new Promise<void>((resolve) => {
+      const waiters = this.#waiters.get(id) ?? new Set();
+      this.#waiters.set(id, waiters);
+      const done = () => {
+        clearTimeout(timer);
+        signal.removeEventListener('abort', done);
+        waiters.delete(done);
+        if (waiters.size === 0 && this.#waiters.get(id) === waiters) this.#waiters.delete(id);
+        resolve();
+      };
+      const timer = setTimeout(done, millis);
+      signal.addEventListener('abort', done, { once: true });
+      waiters.add(done);
+      if (signal.aborted) done();
+    });
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    clearTimeout(this.#reconnect);
+    this.#wakeAll();
+    await this.#client?.end().catch(() => {});
+  }
+
+  async #flush(): Promise<void> {
+    if (this.#flushing) return;
+    this.#flushing = true;
+    try {
+      while (this.#pending.size > 0 && this.#client !== undefined) {
+        const ids = [...this.#pending].slice(0, IDS_A_NOTIFICATION);
+        for (const id of ids) this.#pending.delete(id);
+        await this.#client.query({ name: 'notify', text: 'SELECT pg_notify($1, $2)', values: [CHANNEL, ids.join(',')] });
+      }
+    } catch (error) {
+      this.#options.onError(error);
+    } finally {
+      this.#flushing = false;
+    }
+  }
+
+  #received(payload: string): void {
+    if (payload === CATALOG) this.#options.onCatalog();
+    else for (const id of payload.split(',')) this.#wake(id as TaskId);
+  }
+
+  #wake(id: TaskId): void {
+    for (const wake of [...(this.#waiters.get(id) ?? [])]) wake();
+  }
+
+  #wakeAll(): void {
+    for (const id of [...this.#waiters.keys()]) this.#wake(id);
+  }
+
+  #lost(client: pg.Client): void {
+    if (this.#closed || (this.#client !== client && this.#client !== undefined)) return;
+    this.#client = undefined;
+    clearTimeout(this.#reconnect);
+    this.#reconnect = setTimeout(() => {
+      this.start().catch((error: unknown) => {
+        this.#options.onError(error);
+        this.#lost(client);
+      });
+    }, 500);
+  }
+}

@@ -1,0 +1,190 @@
+import pg from 'pg';
+import type { AuditEvent } from '../domain/audit-event.ts';
+import { MayflyError } from '../domain/errors.ts';
+import type { EventId, TaskId } from '../domain/ids.ts';
+import { uuidv7 } from '../domain/ids.ts';
+import type { Secret } from '../domain/secret.ts';
+import { leafHash } from '../audit/leaf.ts';
+import { acquireLocks, type Locks } from './locks.ts';
+
+type Row = Record<string, unknown>;
+
+/** What a repository needs: one statement, bound values. */
+export interface Queryable {
+  query<R extends Row>(statement: Statement): Promise<R[]>;
+}
+
+/** `name` makes it a prepared statement of the connection; leave it out for rare ones. */
+export interface Statement {
+  readonly name?: string;
+  readonly text: string;
+  readonly values: readonly unknown[];
+}
+
+/** One transaction. Its events are written just before COMMIT: if they cannot be, nothing happens. */
+export interface Transaction extends Queryable {
+  /** The store's clock, read after the locks. */
+  readonly now: Date;
+  record(event: AuditEvent): void;
+  /** Wakes whoever waits for this task, after the commit. */
+  changed(taskId: TaskId): void;
+}
+
+export interface DatabaseOptions {
+  readonly url: Secret<string>;
+  readonly connections: number;
+  readonly onError: (error: unknown) => void;
+  readonly onChanged?: (taskIds: ReadonlySet<TaskId>) => void;
+}
+
+/** The store's connection pool, as the runtime login. */
+export class Database implements Queryable {
+  readonly #pool: pg.Pool;
+  readonly #onChanged: (taskIds: ReadonlySet<TaskId>) => void;
+
+  constructor(options: DatabaseOptions) {
+    this.#pool = new pg.Pool({
+      connectionString: options.url.reveal(),
+      max: options.connections,
+      connectionTimeoutMillis: 5_000,
+      idleTimeoutMillis: 30_000,
+      keepAlive: true,
+      // A client of ours that hangs must not hold locks for ever.
+      options: '-c statement_timeout=15s -c lock_timeout=10s -c idle_in_transaction_session_timeout=15s -c search_path=mayfly',
+    });
+    this.#pool.on('error', options.onError);
+    this.#pool.on('connect', (client) => client.on('error', options.onError));
+    this.#onChanged = options.onChanged ?? (() => {});
+  }
+
+  async query<R extends Row>(statement: Statement): Promise<R[]> {
+    try {
+      const result = await this.#pool.query<R>({ ...statement, values: [...statement.values] });
+      return result.rows;
+    } catch (error) {
+      throw storeError(error);
+    }
+  }
+
+  /**
+   * Runs `body` between BEGIN and COMMIT, holding `locks` from the first statement on. The body must do nothing slow
+   * and nothing remote but its own statements.
+   * @throws MayflyError `store_unavailable` when the store cannot be reached or fails over.
+   */
+  async transaction<T>(locks: Locks, body: (tx: Transaction) => Promise<T>): Promise<T> {
+    const client = await this.#pool.connect().catch((error: unknown) => {
+      throw storeError(error);
+    });
+    const tx = new OpenTransaction(client);
+    let broken: Error | undefined;
+    try {
+      await tx.begin(locks);
+      const answer = await body(tx);
+      await tx.commit();
+      if (tx.changedTasks.size > 0) this.#onChanged(tx.changedTasks);
+      return answer;
+    } catch (error) {
+      await client.query('ROLLBACK').catch((failure: Error) => {
+        broken = failure;
+      });
+      throw storeError(error);
+    } finally {
+      client.release(broken);
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#pool.end();
+  }
+}
+
+class OpenTransaction implements Transaction {
+  readonly #client: pg.PoolClient;
+  readonly #events: AuditEvent[] = [];
+  readonly changedTasks = new Set<TaskId>();
+  now = new Date(0);
+
+  constructor(client: pg.PoolClient) {
+    this.#client = client;
+  }
+
+  async begin(locks: Locks): Promise<void> {
+    // One round trip. The clock is read by a statement of its own after the locks are held.
+    const results: unknown = await this.#client.query(`BEGIN; ${acquireLocks(locks)} SELECT clock_timestamp() AS now`);
+    const last: unknown = Array.isArray(results) ? results.at(-1) : undefined;
+    const now: unknown = isResult(last) ? last.rows[0]?.['now'] : undefined;
+    if (!(now instanceof Date)) throw new Error('The store did not tell its clock.');
+    this.now = now;
+  }
+
+  async query<R extends Row>(statement: Statement): Promise<R[]> {
+    const result = await this.#client.query<R>({ ...statement, values: [...statement.values] });
+    return result.rows;
+  }
+
+  record(event: AuditEvent): void {
+    this.#events.push(event);
+  }
+
+  changed(taskId: TaskId): void {
+    this.changedTasks.add(taskId);
+  }
+
+  async commit(): Promise<void> {
+    const writes: Promise<unknown>[] = this.#events.length > 0 ? [this.#client.query(insertEvents(this.#events, this.now))] : [];
+    // Sent without waiting for the insert: if that fails, COMMIT answers ROLLBACK.
+    const committed = this.#client.query('COMMIT');
+    await Promise.all([...writes, committed]);
+    if ((await committed).command !== 'COMMIT') throw new Error('The transaction was rolled back.');
+  }
+}
+
+function insertEvents(events: readonly AuditEvent[], now: Date): { name: string; text: string; values: unknown[] } {
+  const rows = events.map((event) => {
+    const row = {
+      id: uuidv7() as EventId,
+      ts: now.toISOString(),
+      type: event.type,
+      agent: event.agent,
+      subject: event.subject,
+      resource: event.resource,
+      action: event.action,
+      decision: event.decision,
+      correlation_id: event.correlationId,
+      posture: event.posture,
+      cause: event.cause,
+      task_id: event.taskId,
+      grant_id: event.grantId,
+      decision_id: event.decisionId,
+      txn: event.txn,
+      policy_digest: event.policyDigest,
+      payload: event.payload,
+    };
+    return { ...row, leaf_hash: `\\x${leafHash(row).toString('hex')}` };
+  });
+  return {
+    name: 'insert_audit_events',
+    text: 'INSERT INTO mayfly.audit_events SELECT * FROM jsonb_populate_recordset(NULL::mayfly.audit_events, $1)',
+    values: [JSON.stringify(rows)],
+  };
+}
+
+function isResult(value: unknown): value is { rows: Row[] } {
+  return typeof value === 'object' && value !== null && 'rows' in value && Array.isArray(value.rows);
+}
+
+/** SQLSTATE classes that mean "not now": connection, resources, operator intervention, lock not available. */
+const UNAVAILABLE = /^(08|53|57|58|55P03|40|25006)/;
+
+function storeError(error: unknown): unknown {
+  if (!(error instanceof Error) || error instanceof MayflyError) return error;
+  const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
+  // Errors of node:net carry codes like ECONNREFUSED; pg's own time-outs carry none and say so in words.
+  const network = /^E[A-Z]+$/.test(code) || (code === '' && /timeout|terminated|closed|ended|not queryable/i.test(error.message));
+  return network || UNAVAILABLE.test(code) ? new MayflyError('store_unavailable', undefined, { cause: error }) : error;
+}
+
+/** SQLSTATE of a failed statement and the constraint it broke, if any. */
+export function violatedConstraint(error: unknown): string | undefined {
+  return error instanceof Error && 'constraint' in error && typeof error.constraint === 'string' ? error.constraint : undefined;
+}

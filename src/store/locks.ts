@@ -1,0 +1,40 @@
+import { createHash } from 'node:crypto';
+import type { TaskId } from '../domain/ids.ts';
+
+/**
+ * The order of locks, the same everywhere (DESIGN §3): kill epoch → catalog revision → root of the task tree. Births
+ * (open, issue, renew, activate) take them shared and only then check; ends, kills and applies take theirs exclusive
+ * in a statement before they enumerate. So an end and a birth never miss each other.
+ *
+ * Advisory transaction locks: a row locked FOR SHARE would be written at every ask.
+ */
+export interface Locks {
+  readonly kill?: Mode;
+  readonly catalog?: Mode;
+  readonly root?: { readonly id: TaskId; readonly mode: Mode };
+}
+type Mode = 'shared' | 'exclusive';
+
+const KILL = 0x4d460001;
+const CATALOG = 0x4d460002;
+const ROOT = 0x4d460003;
+
+/** What a birth holds. */
+export function birthLocks(root?: TaskId): Locks {
+  return { kill: 'shared', catalog: 'shared', ...(root === undefined ? {} : { root: { id: root, mode: 'shared' as const } }) };
+}
+
+/** SQL that takes the locks in their order; integers only, so that it can travel with BEGIN. */
+export function acquireLocks(locks: Locks): string {
+  const calls = [
+    locks.kill && call(locks.kill, KILL, 0),
+    locks.catalog && call(locks.catalog, CATALOG, 0),
+    // Two roots with one hash wait for each other, which is harmless.
+    locks.root && call(locks.root.mode, ROOT, createHash('sha256').update(locks.root.id).digest().readInt32BE(0)),
+  ].filter((text) => text !== undefined);
+  return calls.map((text) => `SELECT ${text};`).join(' ');
+}
+
+function call(mode: Mode, space: number, key: number): string {
+  return `pg_advisory_xact_lock${mode === 'shared' ? '_shared' : ''}(${space}, ${key})`;
+}

@@ -1,0 +1,216 @@
+import type { DecisionId, GrantId, TaskId } from '../domain/ids.ts';
+import type { Ceiling, EndedBy, Task, TaskState, Workload } from '../domain/task.ts';
+import type { Queryable, Transaction } from './database.ts';
+import { page, type Page, type PageRequest } from './page.ts';
+
+type Row = {
+  id: TaskId;
+  root_id: TaskId;
+  parent_id: TaskId | null;
+  depth: number;
+  max_depth: number;
+  issuer: string;
+  external_id: string;
+  jti: string;
+  txn: string | null;
+  state: TaskState;
+  purpose: string;
+  phase: string | null;
+  subject: string;
+  workload_source: string;
+  workload_subject: string;
+  ceiling: Ceiling;
+  intent_hash: string | null;
+  created_at: Date;
+  not_after: Date;
+  ended_at: Date | null;
+  ended_by: EndedBy | null;
+};
+
+const COLUMNS = columns('t');
+
+function columns(alias: string): string {
+  const names = [
+    'id', 'root_id', 'parent_id', 'depth', 'max_depth', 'issuer', 'external_id', 'jti', 'txn', 'state', 'purpose', 'phase', 'subject',
+    'workload_source', 'workload_subject', 'ceiling', 'intent_hash', 'created_at', 'not_after', 'ended_at', 'ended_by',
+  ];
+  return names.map((name) => `${alias}.${name}`).join(', ');
+}
+
+export interface NewTask extends Omit<Task, 'endedAt' | 'endedBy'> {
+  readonly requestDigest: Buffer;
+  readonly openedRevision: number;
+}
+
+/** The task that took a request's `(iss, jti)` or the issuer's `external_id` before. */
+export interface EarlierTask {
+  readonly task: Task;
+  readonly sameRequest: boolean;
+}
+
+/** What a birth checks, read after the locks. */
+export interface TaskForGrant {
+  readonly task: Task;
+  readonly activeRevision: number | null;
+  readonly liveGrants: number;
+  readonly sensitiveSinks: number;
+}
+
+/** Inserts the task, unless its request or its external id was used before; then answers false. */
+export async function insertTask(tx: Transaction, task: NewTask): Promise<boolean> {
+  const rows = await tx.query({
+    name: 'insert_task',
+    text: `INSERT INTO mayfly.tasks (id, root_id, parent_id, depth, max_depth, issuer, external_id, jti, request_digest, txn, state,
+        purpose, phase, subject, workload_source, workload_subject, ceiling, intent_hash, opened_revision, created_at, not_after)
+      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
+      ON CONFLICT DO NOTHING RETURNING id`,
+    values: [
+      task.id, task.rootId, task.parentId, task.depth, task.maxDepth, task.issuer, task.externalId, task.jti, task.requestDigest,
+      task.txn, task.state, task.purpose, task.phase, task.subject, task.workload.source, task.workload.subject,
+      JSON.stringify(task.ceiling), task.intentHash, task.openedRevision, task.createdAt, task.notAfter,
+    ],
+  });
+  return rows.length === 1;
+}
+
+export async function findEarlierTask(db: Queryable, issuer: string, jti: string, externalId: string, digest: Buffer): Promise<EarlierTask | undefined> {
+  const rows = await db.query<Row & { same_request: boolean }>({
+    name: 'find_earlier_task',
+    text: `SELECT ${COLUMNS}, jti = $2 AND request_digest = $4 AS same_request FROM mayfly.tasks t
+      WHERE issuer = $1 AND (jti = $2 OR external_id = $3) ORDER BY (jti = $2) DESC LIMIT 1`,
+    values: [issuer, jti, externalId, digest],
+  });
+  const row = rows[0];
+  return row && { task: toTask(row), sameRequest: row.same_request };
+}
+
+export async function findTask(db: Queryable, id: TaskId): Promise<Task | undefined> {
+  const rows = await db.query<Row>({ name: 'find_task', text: `SELECT ${COLUMNS} FROM mayfly.tasks t WHERE id = $1`, values: [id] });
+  return rows[0] && toTask(rows[0]);
+}
+
+/** The root of the tree that the task belongs to, if the task is this workload's. Says which lock to take. */
+export async function findOwnedRoot(db: Queryable, id: TaskId, owner: Workload | null): Promise<TaskId | undefined> {
+  const rows = await db.query<{ root_id: TaskId }>({
+    name: 'find_owned_root',
+    text: `SELECT root_id FROM mayfly.tasks WHERE id = $1 AND ($2::text IS NULL OR (workload_source = $2 AND workload_subject = $3))`,
+    values: [id, owner?.source ?? null, owner?.subject ?? null],
+  });
+  return rows[0]?.root_id;
+}
+
+export async function findTaskForGrant(tx: Transaction, id: TaskId): Promise<TaskForGrant | undefined> {
+  const rows = await tx.query<Row & { active_revision: string | null; live_grants: number; sensitive_sinks: number }>({
+    name: 'find_task_for_grant',
+    text: `SELECT ${COLUMNS}, (SELECT revision FROM mayfly.catalog_active) AS active_revision, live_grants, sensitive_sinks
+      FROM mayfly.tasks t, LATERAL (
+        SELECT count(*)::int AS live_grants, (count(*) FILTER (WHERE g.sink))::int AS sensitive_sinks FROM mayfly.grants g
+        WHERE g.root_id = t.root_id AND g.state IN ('minting', 'active', 'revoking')) counted
+      WHERE id = $1`,
+    values: [id],
+  });
+  const row = rows[0];
+  if (row === undefined) return undefined;
+  const activeRevision = row.active_revision === null ? null : Number(row.active_revision);
+  return { task: toTask(row), activeRevision, liveGrants: row.live_grants, sensitiveSinks: row.sensitive_sinks };
+}
+
+/** Ends what is still alive of the subtree below and with `id`. The root's exclusive lock must be held. */
+export async function endSubtree(tx: Transaction, id: TaskId, state: TaskState, endedBy: EndedBy): Promise<Task[]> {
+  const rows = await tx.query<Row>({
+    text: `WITH RECURSIVE subtree AS (
+        SELECT id, 0 AS below FROM mayfly.tasks WHERE id = $1
+        UNION ALL SELECT t.id, s.below + 1 FROM mayfly.tasks t JOIN subtree s ON t.parent_id = s.id)
+      UPDATE mayfly.tasks t SET ended_at = $4,
+        state = CASE WHEN s.below = 0 THEN $2 WHEN t.state = 'offered' THEN 'cancelled' ELSE 'revoked' END,
+        ended_by = CASE WHEN s.below = 0 THEN $3 ELSE 'parent_ended' END
+      FROM subtree s WHERE t.id = s.id AND t.state IN ('offered', 'active', 'suspended')
+      RETURNING ${COLUMNS}`,
+    values: [id, state, endedBy, tx.now],
+  });
+  return rows.map(toTask);
+}
+
+/** Roots of trees in which a task has outlived its `not_after`, oldest first. */
+export async function findExpiredTasks(db: Queryable, limit: number): Promise<{ id: TaskId; rootId: TaskId }[]> {
+  const rows = await db.query<{ id: TaskId; root_id: TaskId }>({
+    name: 'find_expired_tasks',
+    text: `SELECT id, root_id FROM mayfly.tasks WHERE state IN ('active', 'suspended') AND not_after <= clock_timestamp()
+      ORDER BY not_after LIMIT $1`,
+    values: [limit],
+  });
+  return rows.map((row) => ({ id: row.id, rootId: row.root_id }));
+}
+
+export async function listTasks(db: Queryable, request: PageRequest): Promise<Page<Task>> {
+  const rows = await db.query<Row>({
+    text: `SELECT ${COLUMNS} FROM mayfly.tasks t WHERE ($1::uuid IS NULL OR id < $1) ORDER BY id DESC LIMIT $2`,
+    values: [request.after ?? null, request.limit + 1],
+  });
+  return page(rows.map(toTask), request.limit);
+}
+
+export async function listChildren(db: Queryable, id: TaskId): Promise<TaskId[]> {
+  const rows = await db.query<{ id: TaskId }>({
+    name: 'list_children',
+    text: 'SELECT id FROM mayfly.tasks WHERE parent_id = $1 ORDER BY id',
+    values: [id],
+  });
+  return rows.map((row) => row.id);
+}
+
+export interface NewDecision {
+  readonly id: DecisionId;
+  readonly taskId: TaskId;
+  readonly grantId: GrantId | null;
+  readonly action: string;
+  readonly resource: string;
+  readonly permitted: boolean;
+  readonly policies: readonly string[];
+  readonly errors: readonly string[];
+  readonly maxTtlSeconds: number | null;
+  readonly revision: number;
+  readonly inputs: Readonly<Record<string, unknown>>;
+}
+
+/** Decisions that no new grant follows from: a denial, a renewal. */
+export async function insertDecision(tx: Transaction, decision: NewDecision): Promise<void> {
+  await tx.query({
+    name: 'insert_decision',
+    text: `INSERT INTO mayfly.decisions (id, task_id, action, resource, permitted, policies, errors, max_ttl_seconds, revision, inputs, decided_at)
+      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
+    values: decisionValues(decision, tx.now),
+  });
+}
+
+export function decisionValues(decision: NewDecision, now: Date): unknown[] {
+  return [
+    decision.id, decision.taskId, decision.action, decision.resource, decision.permitted, decision.policies, decision.errors,
+    decision.maxTtlSeconds, decision.revision, JSON.stringify(decision.inputs), now,
+  ];
+}
+
+function toTask(row: Row): Task {
+  return {
+    id: row.id,
+    rootId: row.root_id,
+    parentId: row.parent_id,
+    depth: row.depth,
+    maxDepth: row.max_depth,
+    issuer: row.issuer,
+    externalId: row.external_id,
+    jti: row.jti,
+    txn: row.txn,
+    state: row.state,
+    purpose: row.purpose,
+    phase: row.phase,
+    subject: row.subject,
+    workload: { source: row.workload_source, subject: row.workload_subject },
+    ceiling: row.ceiling,
+    intentHash: row.intent_hash,
+    createdAt: row.created_at,
+    notAfter: row.not_after,
+    endedAt: row.ended_at,
+    endedBy: row.ended_by,
+  };
+}
