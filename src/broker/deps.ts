@@ -29,7 +29,7 @@ export interface TargetAccess {
 export interface BrokerDeps {
   readonly db: Database;
   readonly changes: Pick<Changes, 'wait'>;
-  readonly catalog: Pick<ActiveCatalog, 'current' | 'refresh'>;
+  readonly catalog: Pick<ActiveCatalog, 'current' | 'ready' | 'refresh'>;
   readonly identity: Identity;
   readonly access: (entitlement: EntitlementDefinition) => TargetAccess;
   readonly alarms: Alarms;

@@ -6,7 +6,7 @@ import { endGrants, type GrantWithRevocation, listGrantsOfTree } from '../store/
 import { endSubtree, findExpiredTasks, findOwnedRoot, findTask } from '../store/tasks.ts';
 import { ownerScope } from './callers.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
-import { grantEvent, taskEvent } from './evidence.ts';
+import { digestInForce, grantEvent, taskEvent } from './evidence.ts';
 
 export interface EndedTask {
   readonly task: Task;
@@ -45,7 +45,7 @@ async function endTree(
   context: Pick<CallContext, 'requestId'>,
   payload: Readonly<Record<string, unknown>>,
 ): Promise<Task> {
-  const digest = deps.catalog.current().catalog.digest;
+  const digest = digestInForce(deps.catalog);
   const targets = new Set<string>();
   const task = await deps.db.transaction({ root: { id: rootId, mode: 'exclusive' } }, async (tx) => {
     const tasks = await endSubtree(tx, id, state, endedBy);

@@ -28,6 +28,11 @@ export function taskEvent(type: AuditEventType, task: Task, policyDigest: string
   };
 }
 
+/** The digest of the revision in force. Ending goes on without one: then `none`. */
+export function digestInForce(catalog: { readonly ready: boolean; current(): { readonly catalog: { readonly digest: string } } }): string {
+  return catalog.ready ? catalog.current().catalog.digest : 'none';
+}
+
 /** An event about one grant of a task. */
 export function grantEvent(
   type: AuditEventType,

@@ -5,7 +5,7 @@ import { type Minted, ProviderError, type Secret } from '../provider.ts';
 import { activateGrant, endGrants, type GrantWithRevocation } from '../store/grants.ts';
 import { birthLocks } from '../store/locks.ts';
 import type { BrokerDeps, CallContext, TargetAccess } from './deps.ts';
-import { grantEvent } from './evidence.ts';
+import { digestInForce, grantEvent } from './evidence.ts';
 
 export interface Delivered {
   readonly grant: GrantWithRevocation;
@@ -20,7 +20,7 @@ export interface Delivered {
  */
 export async function mintGrant(deps: BrokerDeps, access: TargetAccess, task: Task, pending: GrantWithRevocation, mintBy: Date, context: CallContext): Promise<Delivered> {
   const { grant, revocation } = pending;
-  const digest = deps.catalog.current().catalog.digest;
+  const digest = digestInForce(deps.catalog);
   const started = performance.now();
   const seconds = () => (performance.now() - started) / 1000;
   let minted: Minted;

@@ -5,7 +5,7 @@ import { endGrants, findGrants, findOwnedGrant, type GrantWithRevocation } from 
 import { findTask } from '../store/tasks.ts';
 import { ownerScope } from './callers.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
-import { grantEvent } from './evidence.ts';
+import { digestInForce, grantEvent } from './evidence.ts';
 
 /** Ends one grant before its deadline. Said again, it answers the same. */
 export async function releaseGrant(deps: BrokerDeps, caller: Caller, id: GrantId, context: CallContext): Promise<GrantWithRevocation> {
@@ -21,7 +21,7 @@ export async function takeBackUndelivered(deps: BrokerDeps, delivered: GrantWith
 }
 
 async function endGrant(deps: BrokerDeps, found: GrantWithRevocation, endedBy: 'released' | 'operator', by: string, context: CallContext): Promise<GrantWithRevocation> {
-  const digest = deps.catalog.current().catalog.digest;
+  const digest = digestInForce(deps.catalog);
   const now = await deps.db.transaction({}, async (tx) => {
     const [ended] = await endGrants(tx, { grantIds: [found.grant.id] }, endedBy);
     if (ended === undefined) return undefined;

@@ -210,19 +210,19 @@ export async function releaseLostClaims(tx: Transaction, limit: number): Promise
 }
 
 /** Marks what is not contained `seconds` after it was due. Each obligation once. */
-export async function markOverdue(tx: Transaction, seconds: number, limit: number): Promise<(EventSubject & { grantId: GrantId; dueAt: Date })[]> {
-  const rows = await tx.query<EventRow & { grant_id: GrantId; due_at: Date }>({
+export async function markOverdue(tx: Transaction, seconds: number, limit: number): Promise<(EventSubject & { grantId: GrantId; target: string; dueAt: Date })[]> {
+  const rows = await tx.query<EventRow & { grant_id: GrantId; target: string; due_at: Date }>({
     name: 'mark_overdue',
     text: `WITH late AS (
         UPDATE mayfly.revocations SET overdue_at = $1 WHERE id IN (
           SELECT id FROM mayfly.revocations WHERE state IN ('due', 'running') AND overdue_at IS NULL
             AND due_at <= $1::timestamptz - make_interval(secs => $2) LIMIT $3 FOR UPDATE SKIP LOCKED)
-        RETURNING grant_id, due_at)
-      SELECT l.grant_id, l.due_at, g.entitlement, ${EVENT_COLUMNS} FROM late l JOIN mayfly.grants g ON g.id = l.grant_id
+        RETURNING grant_id, target, due_at)
+      SELECT l.grant_id, l.target, l.due_at, g.entitlement, ${EVENT_COLUMNS} FROM late l JOIN mayfly.grants g ON g.id = l.grant_id
       JOIN mayfly.tasks t ON t.id = g.task_id`,
     values: [tx.now, seconds, limit],
   });
-  return rows.map((row) => ({ grantId: row.grant_id, dueAt: row.due_at, ...subjectOf(row) }));
+  return rows.map((row) => ({ grantId: row.grant_id, target: row.target, dueAt: row.due_at, ...subjectOf(row) }));
 }
 
 /** Targets with something that a worker could claim now. */

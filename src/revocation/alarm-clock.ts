@@ -1,0 +1,144 @@
+import { type BulkJobOptions, createPostgresBackend, Queue, Worker } from 'bullmq';
+import { Redis } from 'ioredis';
+import type { Secret } from '../domain/secret.ts';
+
+/** Where the alarms stand. Neither holds truth: what is lost there, the sweeper finds in the store. */
+export type AlarmBackend = { readonly kind: 'postgres'; readonly url: Secret<string> } | { readonly kind: 'redis'; readonly url: Secret<string> };
+
+export interface AlarmClockOptions {
+  readonly backend: AlarmBackend;
+  readonly ring: (target: string) => void;
+  readonly log: (event: Readonly<Record<string, unknown>>, message: string) => void;
+}
+
+/** Deadlines further away wait in the store, not in the queue. Seconds. */
+export const HORIZON_SECONDS = 600;
+/** Obligations due within this many milliseconds share one alarm. */
+export const BUCKET_MILLIS = 5;
+/** New alarms are collected for this long and sent together: one by one would cost the issuing path a write each. */
+const GATHER_MILLIS = 10;
+const TROUBLE = 'the queue of alarms is in trouble; the sweeper stands in';
+
+const WORKER_OPTIONS = {
+  concurrency: 1,
+  // A ring is over in a millisecond. A killed worker's job comes back after this; the sweeper is sooner.
+  lockDuration: 5_000,
+  stalledInterval: 5_000,
+  maxStalledCount: 1,
+};
+
+/** One target's queue and the worker that listens to it. */
+interface Bell {
+  set(jobs: BulkJobOptions[]): Promise<unknown>;
+  close(): Promise<unknown>;
+}
+
+/**
+ * BullMQ as an alarm clock: one queue per target, one job per due moment, no data in it, never retried. A job wakes whoever
+ * claims from the store; it is not the work.
+ */
+export class AlarmClock {
+  readonly #options: AlarmClockOptions;
+  readonly #bells = new Map<string, Bell>();
+  readonly #gathered = new Map<string, Set<number>>();
+  readonly #redis: Redis | undefined;
+  #flush: NodeJS.Timeout | undefined;
+  #closed = false;
+
+  constructor(options: AlarmClockOptions) {
+    this.#options = options;
+    if (options.backend.kind === 'redis') {
+      // A dead Redis must not hold up whoever sets an alarm.
+      this.#redis = new Redis(options.backend.url.reveal(), { enableOfflineQueue: false, maxRetriesPerRequest: 1 });
+      this.#redis.on('error', (error) => options.log({ error }, TROUBLE));
+    }
+  }
+
+  /** Begins to ring for a target. Said again, nothing happens. */
+  watch(target: string): void {
+    if (!this.#closed) this.#bell(target);
+  }
+
+  in(target: string, millis: number): void {
+    if (this.#closed || millis > HORIZON_SECONDS * 1000) return;
+    const moment = Math.ceil((Date.now() + Math.max(0, millis)) / BUCKET_MILLIS) * BUCKET_MILLIS;
+    const moments = this.#gathered.get(target) ?? new Set();
+    this.#gathered.set(target, moments.add(moment));
+    this.#flush ??= setTimeout(() => this.#send(), GATHER_MILLIS);
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    clearTimeout(this.#flush);
+    const bells = [...this.#bells.values()];
+    // close() has no time-out of its own; nothing here is worth waiting for.
+    await within(2_000, Promise.allSettled(bells.map((bell) => bell.close())));
+    this.#redis?.disconnect();
+  }
+
+  #send(): void {
+    this.#flush = undefined;
+    for (const [target, moments] of this.#gathered) {
+      const now = Date.now();
+      // Two alarms for one moment are one. An id must not be all digits, a delay must be whole.
+      const jobs = [...moments].map((moment) => ({
+        jobId: `at-${moment}`, delay: Math.max(0, Math.ceil(moment - now)), removeOnComplete: true, removeOnFail: true,
+      }));
+      this.#bell(target)
+        .set(jobs)
+        .catch((error: unknown) => this.#options.log({ target, error }, 'alarms could not be set; the sweeper stands in'));
+    }
+    this.#gathered.clear();
+  }
+
+  #bell(target: string): Bell {
+    const known = this.#bells.get(target);
+    if (known !== undefined) return known;
+    const bell = this.#redis === undefined ? this.#postgresBell(target) : redisBell(this.#redis, target, this.#options);
+    this.#bells.set(target, bell);
+    return bell;
+  }
+
+  /** One listening connection per target and process, and one or two more while alarms are set. */
+  #postgresBell(target: string): Bell {
+    const connection = { connectionString: this.#options.backend.url.reveal(), max: 1, connectionTimeoutMillis: 5_000 };
+    const queue = new Queue(queueName(target), { connection }, createPostgresBackend);
+    const worker = new Worker(queueName(target), async () => this.#options.ring(target), { connection, ...WORKER_OPTIONS }, createPostgresBackend);
+    const failed = (error: Error) => this.#options.log({ target, error }, TROUBLE);
+    queue.on('error', failed);
+    worker.on('error', failed);
+    return {
+      set: (jobs) => queue.addBulk(jobs.map((opts) => ({ name: 'due', data: {}, opts }))),
+      close: () => Promise.allSettled([worker.close(true), queue.close()]),
+    };
+  }
+}
+
+function redisBell(redis: Redis, target: string, options: AlarmClockOptions): Bell {
+  const listening = redis.duplicate({ enableOfflineQueue: true, maxRetriesPerRequest: null });
+  const failed = (error: Error) => options.log({ target, error }, TROUBLE);
+  listening.on('error', failed);
+  const queue = new Queue(queueName(target), { connection: redis });
+  const worker = new Worker(queueName(target), async () => options.ring(target), { connection: listening, ...WORKER_OPTIONS });
+  queue.on('error', failed);
+  worker.on('error', failed);
+  return {
+    set: (jobs) => queue.addBulk(jobs.map((opts) => ({ name: 'due', data: {}, opts }))),
+    close: async () => {
+      await Promise.allSettled([worker.close(true), queue.close()]);
+      listening.disconnect();
+    },
+  };
+}
+
+function queueName(target: string): string {
+  return `mayfly-${target}`;
+}
+
+async function within(millis: number, work: Promise<unknown>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  await Promise.race([work, new Promise((resolve) => {
+    timer = setTimeout(resolve, millis);
+  })]);
+  clearTimeout(timer);
+}

@@ -1,0 +1,25 @@
+import type { TargetDefinition } from '../catalog/types.ts';
+import type { Session } from '../provider.ts';
+import type { Database } from '../store/database.ts';
+
+/** What the engine reports as it happens. */
+export interface RevocationObserver {
+  /** @param lateSeconds From due to contained. */
+  contained(target: string, cause: string, lateSeconds: number): void;
+  failed(target: string, errorClass: string): void;
+  overdue(target: string): void;
+}
+
+export interface RevocationDeps {
+  readonly db: Database;
+  /** The definition of a target, active or as it was at that revision. */
+  readonly targetAt: (name: string, revision: number) => Promise<TargetDefinition>;
+  readonly session: (target: TargetDefinition) => Session;
+  /** Digest of the catalog in force, or `none`. */
+  readonly policyDigest: () => string;
+  readonly observer: RevocationObserver;
+  /** Names this process in claims. */
+  readonly worker: string;
+  readonly random: () => number;
+  readonly log: (event: Readonly<Record<string, unknown>>, message: string) => void;
+}
