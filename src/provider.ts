@@ -25,6 +25,22 @@ export interface Provider<TargetConfig = unknown, EntitlementConfig = unknown> {
    * when needed. `context.secret` resolves a reference each time it is called, so a rotated file is read again.
    */
   connect(target: TargetConfig, context: ConnectContext): Session<EntitlementConfig>;
+  /** Makes a target ready for its entitlements, where a person with more rights than the broker must do that once. */
+  readonly preparation?: Preparation<TargetConfig, EntitlementConfig>;
+}
+
+/** What `mayfly target prepare` prints or applies. Idempotent: run again after every change of the entitlements. */
+export interface Preparation<TargetConfig = unknown, EntitlementConfig = unknown> {
+  /** A script for an administrator, without any secret in clear. `secret` is the broker's own, if it is to be set. */
+  script(target: TargetConfig, entitlements: readonly PreparedEntitlement<EntitlementConfig>[], installation: string, secret: Secret<string> | null): Promise<string>;
+  /** @throws ProviderError with what the target said. */
+  apply(adminUrl: Secret<string>, target: TargetConfig, entitlements: readonly PreparedEntitlement<EntitlementConfig>[], installation: string, secret: Secret<string>): Promise<void>;
+}
+
+export interface PreparedEntitlement<EntitlementConfig = unknown> {
+  readonly name: string;
+  readonly maxTtlSeconds: number;
+  readonly config: EntitlementConfig;
 }
 
 export interface ConnectContext {

@@ -18,6 +18,11 @@ export interface TaskStatement {
   readonly subject: string;
   /** `act.sub`: the subject of the workload that must present it. */
   readonly actor: string;
+  /**
+   * Names of the workload sources whose workload of that subject the issuer may name (and, where `act.iss` stands there,
+   * whose issuer it is). The presenting workload's source must be one of them.
+   */
+  readonly actorSources: readonly string[];
   readonly purpose: string;
   readonly phase: string | null;
   readonly notAfter: Date;

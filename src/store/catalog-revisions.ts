@@ -44,13 +44,3 @@ export async function insertActiveRevision(tx: Transaction, digest: string, file
   });
   return { number: Number(row.number), digest, appliedBy, appliedAt: row.applied_at };
 }
-
-/** Targets that still hold something which is not clean. They can not lose their connection. */
-export async function findTargetsInUse(db: Queryable): Promise<{ target: string; revision: number }[]> {
-  const rows = await db.query<{ target: string; revision: string }>({
-    text: `SELECT g.target, max(g.decided_revision) AS revision FROM mayfly.grants g JOIN mayfly.revocations r ON r.grant_id = g.id
-      WHERE g.state IN ('minting', 'active', 'revoking') OR r.state = 'contained' GROUP BY 1`,
-    values: [],
-  });
-  return rows.map((row) => ({ target: row.target, revision: Number(row.revision) }));
-}

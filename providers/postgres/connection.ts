@@ -1,0 +1,181 @@
+import { Socket } from 'node:net';
+import pg from 'pg';
+import { z } from 'zod';
+import { ProviderError } from '../../src/provider.ts';
+import { abortable } from './abort.ts';
+import type { TargetClock } from './clock.ts';
+import { classify, givenUp } from './errors.ts';
+import type { PostgresTarget } from './schema.ts';
+import { tlsOptions } from './tls.ts';
+
+/** The definer functions that this provider was written for. */
+const definerVersion = 1;
+
+const statusSchema = z.object({
+  version: z.int(),
+  installation: z.string().nullable(),
+  epoch: z.int().nullable(),
+  system_identifier: z.string(),
+  server_version: z.int(),
+  in_recovery: z.boolean(),
+  clock_ms: z.number(),
+});
+export type TargetStatus = Readonly<z.infer<typeof statusSchema>>;
+
+export interface Login {
+  readonly user: string;
+  readonly password: string;
+  readonly database: string;
+  readonly host: string;
+  readonly port: number;
+}
+
+/** Server-side bounds of one kind of work, in milliseconds: also for a client that no longer listens. */
+export interface Bounds {
+  readonly statement: number;
+  readonly lock: number;
+}
+
+/**
+ * One connection of a login. Its socket is ours, so that an aborted call ends at once even when the target hangs in
+ * the middle of a statement: the connection is then gone, and nothing waits for it.
+ */
+export class Connection {
+  readonly #client: pg.Client;
+  readonly #socket: Socket;
+  #alive = true;
+
+  private constructor(client: pg.Client, socket: Socket) {
+    this.#client = client;
+    this.#socket = socket;
+    const dead = (): void => {
+      this.#alive = false;
+    };
+    client.on('error', dead).on('end', dead);
+  }
+
+  /** @throws ProviderError Classified; never with what the driver said. */
+  static async open(target: PostgresTarget, login: Login, bounds: Bounds, signal: AbortSignal): Promise<Connection> {
+    const doing = `connecting to ${login.host}:${login.port}`;
+    const socket = new Socket();
+    // Every member that has a PG* environment variable behind it is set: those of the broker are for its own store.
+    const client = new pg.Client({
+      ...login,
+      stream: () => socket,
+      ssl: tlsOptions(target, login.host),
+      options: '-c default_transaction_isolation=read\\ committed -c default_transaction_read_only=off',
+      application_name: 'mayfly',
+      statement_timeout: bounds.statement,
+      lock_timeout: bounds.lock,
+      idle_in_transaction_session_timeout: 10_000,
+      keepAlive: true,
+      keepAliveInitialDelayMillis: 10_000,
+      client_encoding: 'UTF8',
+    });
+    const connection = new Connection(client, socket);
+    try {
+      await abortable(
+        client.connect(),
+        signal,
+        () => connection.destroy(),
+        () => givenUp(doing),
+      );
+      return connection;
+    } catch (error) {
+      connection.destroy();
+      throw classify(error, doing);
+    }
+  }
+
+  get alive(): boolean {
+    return this.#alive;
+  }
+
+  /**
+   * One statement, its own transaction.
+   * @param doing For messages: `minting`, `fencing`.
+   * @throws ProviderError
+   */
+  async query<Row extends pg.QueryResultRow>(
+    doing: string,
+    text: string,
+    values: readonly unknown[],
+    signal: AbortSignal,
+  ): Promise<readonly Row[]> {
+    try {
+      const work = this.#client.query<Row>(text, [...values]);
+      const { rows } = await abortable(
+        work,
+        signal,
+        () => this.destroy(),
+        () => givenUp(doing),
+      );
+      return rows;
+    } catch (error) {
+      // A fatal error ends the session a moment later; it must not be handed out again in between.
+      if (!(error instanceof pg.DatabaseError) || error.severity === 'FATAL') {
+        this.destroy();
+      }
+      throw classify(error, doing);
+    }
+  }
+
+  /** At once, without a farewell. */
+  destroy(): void {
+    this.#alive = false;
+    this.#socket.destroy();
+  }
+
+  async close(): Promise<void> {
+    if (this.#alive) {
+      this.#alive = false;
+      const patience = AbortSignal.timeout(1000);
+      await abortable(
+        this.#client.end(),
+        patience,
+        () => this.#socket.destroy(),
+        () => givenUp('closing'),
+      ).catch(() => {});
+    }
+    this.#socket.destroy();
+  }
+}
+
+/** A connection of the broker's own login, and what it found at the other end. */
+export interface BrokerConnection {
+  readonly connection: Connection;
+  readonly status: TargetStatus;
+}
+
+/** Asks the target who it is and what time it is. @throws ProviderError */
+export async function readStatus(
+  connection: Connection,
+  clock: TargetClock,
+  signal: AbortSignal,
+): Promise<TargetStatus> {
+  const sent = Date.now();
+  const rows = await connection.query('reading the target', 'SELECT mayfly.status() AS status', [], signal);
+  const received = Date.now();
+  const parsed = statusSchema.safeParse(rows[0]?.['status']);
+  if (!parsed.success) {
+    throw new ProviderError('misconfigured', 'the target is prepared for another version (mayfly target prepare)');
+  }
+  clock.learn(sent, received, parsed.data.clock_ms);
+  return parsed.data;
+}
+
+/**
+ * That this is a target this broker may change.
+ * @throws ProviderError `misconfigured`
+ */
+export function assertOurs(status: TargetStatus, installation: string): void {
+  if (status.in_recovery) {
+    throw new ProviderError('misconfigured', 'the address leads to a standby, not to the primary');
+  }
+  if (status.version < definerVersion) {
+    throw new ProviderError('misconfigured', 'the target is prepared for an older version (mayfly target prepare)');
+  }
+  if (status.installation !== installation) {
+    throw new ProviderError('misconfigured', 'the target belongs to another installation (mayfly target adopt)');
+  }
+}

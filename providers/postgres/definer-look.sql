@@ -1,0 +1,91 @@
+-- Part 4: looking. Nothing here changes anything.
+
+-- What the broker asks on every new connection: where it is, whose this is, what time it is.
+CREATE OR REPLACE FUNCTION mayfly.status() RETURNS jsonb
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  SELECT jsonb_build_object(
+    'version', mayfly.version(),
+    'installation', i.id,
+    'epoch', i.epoch,
+    'system_identifier', (SELECT c.system_identifier::text FROM pg_control_system() c),
+    'server_version', current_setting('server_version_num')::integer,
+    'in_recovery', pg_is_in_recovery(),
+    'clock_ms', extract(epoch FROM clock_timestamp()) * 1000)
+  FROM (SELECT 1) AS one LEFT JOIN mayfly.installation i ON true
+$$;
+
+-- What a template is allowed, or no row.
+CREATE OR REPLACE FUNCTION mayfly.allowance(p_template text)
+RETURNS TABLE (max_seconds integer, max_total_seconds integer, max_live integer)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  SELECT t.max_seconds, t.max_total_seconds, t.max_live FROM mayfly.template t WHERE t.name = p_template
+$$;
+
+-- For the proof of an end: per ref what the registry knows, every role that could be meant, and how many backends
+-- any of their OIDs still has. A dropped role is looked for by its OID too: its sessions may outlive it.
+CREATE OR REPLACE FUNCTION mayfly.look(p_handles text[], p_oids oid[])
+RETURNS TABLE (ord bigint, registered oid, minted boolean, fenced_at timestamptz, dropped_at timestamptz, roles jsonb, backends bigint)
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  SELECT r.ord, h.role_oid, h.minted_at IS NOT NULL, h.fenced_at, h.dropped_at, coalesce(found.roles, '[]'),
+         (SELECT count(*) FROM pg_stat_get_activity(NULL) s
+          WHERE s.usesysid IN (h.role_oid, r.remembered) OR s.usesysid = ANY (found.oids)
+             OR (s.usesysid = ANY (h.joined) AND s.backend_start < h.fenced_at))
+  FROM ROWS FROM (unnest(p_handles), unnest(p_oids)) WITH ORDINALITY AS r (handle, remembered, ord)
+  LEFT JOIN mayfly.handle h ON h.handle = r.handle
+  LEFT JOIN (
+    SELECT q.ord, array_agg(q.role_oid) FILTER (WHERE q.ours) AS oids, jsonb_agg(jsonb_build_object(
+      'oid', q.role_oid::bigint, 'name', q.role_name, 'ours', q.ours, 'can_login', q.can_login, 'has_password', q.has_password,
+      'memberships', (SELECT count(*) FROM pg_auth_members m WHERE q.role_oid IN (m.member, m.roleid)))) AS roles
+    FROM mayfly.roles_of(p_handles, p_oids) q GROUP BY q.ord
+  ) AS found ON found.ord = r.ord
+  ORDER BY r.ord
+$$;
+
+CREATE OR REPLACE FUNCTION mayfly.asleep_now() RETURNS integer[]
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+RETURN mayfly.asleep();
+
+-- Every role of ours that is in the target, with its mark checked.
+CREATE OR REPLACE FUNCTION mayfly.list(p_installation uuid)
+RETURNS TABLE (handle text, grant_id uuid, installation uuid, role_oid oid, role_name name, template text,
+               valid_until timestamptz, fenced boolean, can_login boolean, marked boolean)
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  SELECT h.handle, h.grant_id, h.installation, a.oid, a.rolname, h.template, a.rolvaliduntil, h.fenced_at IS NOT NULL,
+         a.rolcanlogin, coalesce(d.description = mayfly.mark(h.installation, h.grant_id), false)
+  FROM mayfly.handle h JOIN pg_authid a ON a.oid = h.role_oid
+  LEFT JOIN pg_shdescription d ON d.objoid = a.oid AND d.classoid = 'pg_authid'::regclass
+  WHERE h.installation = p_installation AND h.dropped_at IS NULL
+  ORDER BY h.handle
+$$;
+
+-- What `check` judges: settings and rights that would let a credential outlive its end, or reach further than it says.
+CREATE OR REPLACE FUNCTION mayfly.survey() RETURNS jsonb
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  SELECT jsonb_build_object(
+    'max_prepared_transactions', current_setting('max_prepared_transactions')::integer,
+    'standbys', (SELECT coalesce(jsonb_agg(coalesce(nullif(r.application_name, ''), '?') || '@' || coalesce(host(r.client_addr), 'local')), '[]')
+                 FROM pg_stat_replication r),
+    'public_creates_in', (SELECT coalesce(jsonb_agg(n.nspname ORDER BY n.nspname), '[]') FROM pg_namespace n
+                          WHERE EXISTS (SELECT FROM aclexplode(n.nspacl) x WHERE x.grantee = 0 AND x.privilege_type = 'CREATE')),
+    'public_temp', (SELECT EXISTS (SELECT FROM aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) x
+                                   WHERE x.grantee = 0 AND x.privilege_type = 'TEMPORARY')
+                    FROM pg_database d WHERE d.datname = current_database()),
+    'public_functions_in_mayfly', (SELECT count(*) FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+                                   WHERE n.nspname = 'mayfly' AND EXISTS (
+                                     SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) x WHERE x.grantee = 0)),
+    'broker', (SELECT jsonb_build_object(
+        'attributes', b.rolsuper OR b.rolcreatedb OR b.rolcreaterole OR b.rolreplication OR b.rolbypassrls,
+        'member_of', (SELECT coalesce(jsonb_agg(m.roleid::regrole::text), '[]') FROM pg_auth_members m WHERE m.member = b.oid))
+      FROM pg_authid b WHERE b.rolname = session_user),
+    'templates', (SELECT coalesce(jsonb_object_agg(t.name, jsonb_build_object(
+        'exists', a.oid IS NOT NULL,
+        'attributes', a.rolcanlogin OR a.rolsuper OR a.rolcreatedb OR a.rolcreaterole OR a.rolreplication OR a.rolbypassrls,
+        'member_of', (SELECT coalesce(jsonb_agg(m.roleid::regrole::text), '[]') FROM pg_auth_members m WHERE m.member = a.oid),
+        'owns', (SELECT count(*) FROM pg_shdepend s WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = a.oid AND s.deptype = 'o'),
+        'creates_in', (SELECT coalesce(jsonb_agg(n.nspname ORDER BY n.nspname), '[]') FROM pg_namespace n
+                       WHERE n.nspname !~ '^pg_temp|^pg_toast' AND EXISTS (
+                         SELECT FROM aclexplode(n.nspacl) x WHERE x.grantee = a.oid AND x.privilege_type = 'CREATE')))), '{}')
+      FROM mayfly.template t LEFT JOIN pg_authid a ON a.rolname = t.name))
+$$;
+
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA mayfly FROM PUBLIC;

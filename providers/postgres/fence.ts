@@ -1,0 +1,225 @@
+import { type Evidence, type Outcome, ProviderError, type Ref } from '../../src/provider.ts';
+import { pause } from './abort.ts';
+import { classify, classifyState } from './errors.ts';
+import { oidOf, strayed } from './handle.ts';
+import { killOnce, sweep } from './sweep.ts';
+import type { Target } from './target.ts';
+
+/** Refs per statement: more bring nothing (measured: 6 150 a second at 50, 5 280 at 200). */
+const batchSize = 100;
+/** Milliseconds a batch waits for a lock before that ref is put aside to run alone. */
+const batchWait = 20;
+const aloneWait = 1000;
+const aloneTries = 3;
+
+interface Job {
+  readonly ref: Ref;
+  readonly index: number;
+}
+interface Cut extends Job {
+  readonly login: 'fenced' | 'absent';
+  /** Null when the target knows none: then there never was a role. */
+  readonly oid: number | null;
+}
+interface FenceRow {
+  readonly outcome: string;
+  readonly role_oid: number | null;
+}
+
+/**
+ * Cuts access: the login first, committed alone with a tombstone; then the memberships; then the sessions. A ref that
+ * cannot be had at once (an agent can hold the row of its own role) goes on alone, and its neighbours do not wait.
+ */
+export async function fence(target: Target, refs: readonly Ref[], signal: AbortSignal): Promise<readonly Outcome[]> {
+  const run = new Fence(target, signal);
+  const jobs = refs.map((ref, index) => ({ ref, index }));
+  const locked: Job[] = [];
+  for (let from = 0; from < jobs.length; from += batchSize) {
+    const batch = jobs.slice(from, from + batchSize);
+    await run.guard(batch, async () => {
+      const cut = await run.cut(batch, batchWait, false);
+      locked.push(...cut.locked);
+      await run.endSessions(cut.done);
+    });
+  }
+  for (const job of locked) {
+    await run.guard([job], () => run.alone(job));
+  }
+  return jobs.map(({ index }) => run.outcome(index));
+}
+
+/** One batch on its way. Outcomes are noted as they become known. */
+class Fence {
+  readonly #target: Target;
+  readonly #signal: AbortSignal;
+  readonly #outcomes = new Map<number, Outcome>();
+
+  constructor(target: Target, signal: AbortSignal) {
+    this.#target = target;
+    this.#signal = signal;
+  }
+
+  outcome(index: number): Outcome {
+    return (
+      this.#outcomes.get(index) ?? {
+        ok: false,
+        error: new ProviderError('retryable', 'fencing: the ref was not reached'),
+      }
+    );
+  }
+
+  /** Whatever ends the work early is the outcome of the refs that have none yet. */
+  async guard(jobs: readonly Job[], work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      const failed = classify(error, 'fencing');
+      jobs.filter(({ index }) => !this.#outcomes.has(index)).forEach((job) => this.#fail(job, failed));
+    }
+  }
+
+  /** Tombstones and NOLOGIN, in one transaction of their own. */
+  async cut(
+    jobs: readonly Job[],
+    waitMs: number,
+    alone: boolean,
+  ): Promise<{ readonly done: readonly Cut[]; readonly locked: readonly Job[] }> {
+    return this.#target.revoking.useTwice(this.#signal, async ({ connection, status }) => {
+      const here = jobs.filter((job) => {
+        const error = strayed(job.ref, status);
+        if (error !== null) {
+          this.#fail(job, error);
+        }
+        return error === null;
+      });
+      const rows = await connection.query<FenceRow & Record<string, unknown>>(
+        'fencing',
+        'SELECT outcome, role_oid FROM mayfly.fence($1, $2::text[], $3::oid[], $4::timestamptz[], $5, $6) ORDER BY ord',
+        [
+          this.#target.context.installation,
+          here.map(({ ref }) => ref.handle),
+          here.map(({ ref }) => oidOf(ref.facts)),
+          here.map(({ ref }) => this.#target.clock.toTarget(ref.deadline)),
+          ...[waitMs, alone],
+        ],
+        this.#signal,
+      );
+      const done: Cut[] = [];
+      const locked: Job[] = [];
+      here.forEach((job, place) => {
+        const row = rows[place] ?? { outcome: 'failed:XX000', role_oid: null };
+        if (row.outcome === 'fenced' || row.outcome === 'absent') {
+          done.push({ ...job, login: row.outcome, oid: row.role_oid ?? oidOf(job.ref.facts) });
+        } else if (row.outcome === 'locked') {
+          locked.push(job);
+        } else {
+          this.#fail(job, fenceError(row.outcome));
+        }
+      });
+      return { done, locked };
+    });
+  }
+
+  /**
+   * One ref whose row somebody holds: one connection waits for it while another ends the role's sessions, which are
+   * the likeliest holders.
+   */
+  async alone(job: Job): Promise<void> {
+    const oid = oidOf(job.ref.facts) ?? (await this.#registered(job));
+    for (let tried = 1; tried <= aloneTries; tried += 1) {
+      const waiting = new AbortController();
+      const cutting = this.cut([job], aloneWait, true).finally(() => waiting.abort());
+      const killing = oid === null ? undefined : this.#killWhile(waiting.signal, oid);
+      const [cut] = await Promise.all([cutting, killing]);
+      if (cut.locked.length === 0) {
+        await this.endSessions(cut.done);
+        return;
+      }
+    }
+    this.#fail(job, new ProviderError('retryable', 'fencing: another transaction holds the role'));
+  }
+
+  async #killWhile(waiting: AbortSignal, oid: number): Promise<void> {
+    while (!waiting.aborted) {
+      await killOnce(this.#target, [oid], [], this.#signal);
+      await pause(20, waiting);
+    }
+  }
+
+  async endSessions(cuts: readonly Cut[]): Promise<void> {
+    const oids = cuts.flatMap(({ oid }) => (oid === null ? [] : [oid]));
+    // The first blow does not wait for the memberships; the sweeps do, since only then is it known who had joined.
+    const [links, first] = await Promise.all([
+      this.#unlink(cuts.flatMap(({ oid, login }) => (oid === null || login === 'absent' ? [] : [oid]))),
+      killOnce(this.#target, oids, [], this.#signal),
+    ]);
+    const swept = await sweep(this.#target, oids, this.#signal, first.seen);
+    for (const cut of cuts) {
+      const link = cut.oid === null ? undefined : links.get(cut.oid);
+      if (cut.oid !== null && swept.alive.has(cut.oid)) {
+        this.#fail(cut, new ProviderError('retryable', 'fencing: sessions are told to end and still live'));
+      } else if (swept.asleep > 0) {
+        this.#fail(cut, new ProviderError('retryable', 'fencing: a login that began before sleeps on'));
+      } else if (link instanceof ProviderError) {
+        this.#fail(cut, link);
+      } else {
+        const evidence: Evidence = {
+          login: cut.login === 'fenced' ? 'cut' : 'absent',
+          oid: cut.oid,
+          memberships_removed: link ?? 0,
+          sessions_ended: cut.oid === null ? 0 : (swept.ended.get(cut.oid) ?? 0),
+          sweeps: swept.sweeps,
+        };
+        this.#outcomes.set(cut.index, { ok: true, evidence });
+      }
+    }
+  }
+
+  /** Removes memberships: per OID how many, or why not. Apart from the login, since a mint on the template may hold a lock. */
+  async #unlink(oids: readonly number[]): Promise<ReadonlyMap<number, number | ProviderError>> {
+    const results = new Map<number, number | ProviderError>();
+    let left = [...oids];
+    for (let tried = 1; left.length > 0; tried += 1) {
+      const rows = await this.#target.revoking.useTwice(this.#signal, ({ connection }) =>
+        connection.query<{ role_oid: number; outcome: string; removed: number }>(
+          'removing memberships',
+          'SELECT role_oid, outcome, removed FROM mayfly.unlink($1, $2::oid[], $3)',
+          [this.#target.context.installation, left, 10 * batchWait],
+          this.#signal,
+        ),
+      );
+      for (const { role_oid: oid, outcome, removed } of rows) {
+        const state = /^failed:(.*)$/.exec(outcome)?.[1] ?? (outcome === 'locked' ? '55P03' : undefined);
+        results.set(oid, state === undefined ? removed : classifyState(state, 'removing memberships'));
+      }
+      left = tried === 5 ? [] : rows.filter(({ outcome }) => outcome === 'locked').map(({ role_oid: oid }) => oid);
+    }
+    return results;
+  }
+
+  async #registered(job: Job): Promise<number | null> {
+    const [row] = await this.#target.revoking.useTwice(this.#signal, ({ connection }) =>
+      connection.query<{ registered: number | null }>(
+        'fencing',
+        'SELECT registered FROM mayfly.look($1::text[], $2::oid[])',
+        [[job.ref.handle], [null]],
+        this.#signal,
+      ),
+    );
+    return row?.registered ?? null;
+  }
+
+  #fail(job: Job, error: ProviderError): void {
+    this.#outcomes.set(job.index, { ok: false, error });
+  }
+}
+
+function fenceError(outcome: string): ProviderError {
+  const state = /^failed:(.*)$/.exec(outcome)?.[1];
+  if (state !== undefined) {
+    return classifyState(state, 'fencing');
+  }
+  return outcome === 'foreign'
+    ? new ProviderError('misconfigured', 'fencing: a role bears this name or OID without our mark: a person must look')
+    : new ProviderError('misconfigured', 'fencing: the handle is not one of ours');
+}

@@ -1,0 +1,51 @@
+import { type Guarantee, ProviderError } from '../../src/provider.ts';
+import type { PostgresEntitlement } from './schema.ts';
+import type { Target } from './target.ts';
+
+const atItsEnd =
+  'At the deadline the server itself refuses new logins; sessions already open are ended by the broker, not by the server.';
+
+/** What is promised on this target as it is now: its version decides, and what the template is allowed. @throws ProviderError */
+export async function guarantee(
+  target: Target,
+  entitlement: PostgresEntitlement,
+  signal: AbortSignal,
+): Promise<Guarantee> {
+  const { maxSeconds, serverVersion } = await target.issuing.useTwice(signal, async ({ connection, status }) => {
+    const [row] = await connection.query<{ max_seconds: number }>(
+      'reading the allow-list',
+      'SELECT max_seconds FROM mayfly.allowance($1)',
+      [entitlement.template],
+      signal,
+    );
+    return { maxSeconds: row?.max_seconds, serverVersion: status.server_version };
+  });
+  if (maxSeconds === undefined) {
+    throw new ProviderError(
+      'misconfigured',
+      `the template ${entitlement.template} is not on the allow-list of the target (mayfly target prepare)`,
+    );
+  }
+  const common = {
+    native_expiry: true,
+    ends_sessions: true,
+    enumerable: true,
+    min_ttl_seconds: 1,
+    max_ttl_seconds: maxSeconds,
+  };
+  if (serverVersion >= 160_000) {
+    return {
+      ...common,
+      revocation: 'immediate',
+      says: `An early end refuses new logins at once and terminates every open session before it is called ended. ${atItsEnd}`,
+    };
+  }
+  return {
+    ...common,
+    revocation: 'propagating',
+    propagation_seconds: 5,
+    says:
+      'An early end refuses new logins at once and terminates the open sessions within seconds. Before PostgreSQL 16 a session ' +
+      `can take on the template by SET ROLE and let other roles into its own, so this is not promised as immediate. ${atItsEnd}`,
+  };
+}

@@ -1,0 +1,26 @@
+import type { Provider } from '../../src/provider.ts';
+import { entitlementSchema, type PostgresEntitlement, type PostgresTarget, targetSchema } from './schema.ts';
+import { prepare, prepareSql } from './prepare.ts';
+import { scramVerifier } from './scram.ts';
+import { connect } from './session.ts';
+
+export { prepare, type PrepareEntitlement, type PrepareOptions, prepareSql } from './prepare.ts';
+export type { PostgresEntitlement, PostgresTarget };
+
+/** PostgreSQL 14 and newer on servers of your own: roles minted and taken back by SECURITY DEFINER functions. */
+export const provider: Provider<PostgresTarget, PostgresEntitlement> = {
+  type: 'postgres',
+  targetSchema,
+  entitlementSchema,
+  connect,
+  preparation: {
+    script: async (target, entitlements, installation, secret) => {
+      const brokerVerifier = secret && (await scramVerifier(secret.reveal(), Math.max(target.scram_iterations, 4096)));
+      return prepareSql(target, entitlements, installation, brokerVerifier === null ? {} : { brokerVerifier });
+    },
+    apply: (adminUrl, target, entitlements, installation, secret) =>
+      prepare(adminUrl.reveal(), target, entitlements, installation, { password: secret }),
+  },
+};
+
+export default provider;

@@ -1,0 +1,92 @@
+import { type Minted, type MintRequest, ProviderError, type Ref, type Renewed, Secret } from '../../src/provider.ts';
+import { handleOf } from './handle.ts';
+import type { PostgresEntitlement, PostgresTarget } from './schema.ts';
+import { randomPassword, scramVerifier } from './scram.ts';
+import type { Target } from './target.ts';
+import { certificateAuthority } from './tls.ts';
+
+interface MintRow {
+  readonly role_oid: number;
+  readonly expires_at: Date;
+}
+
+/**
+ * Makes the role, in one statement that is one transaction. The definer function refuses it after `mintBy`, after a
+ * fence, for a template that is not allowed, for too long a life, and over the template's cap.
+ * @throws ProviderError `gone` when the end came first.
+ */
+export async function mint(
+  target: Target,
+  ref: Ref,
+  request: MintRequest<PostgresEntitlement>,
+  signal: AbortSignal,
+): Promise<Minted> {
+  if (ref.handle !== handleOf(ref.grantId)) {
+    throw new ProviderError('misconfigured', 'the handle is not that of the grant');
+  }
+  // To ignore a param would be to grant more than was decided.
+  if (Object.keys(request.params).length > 0) {
+    throw new ProviderError('misconfigured', 'this provider cannot bind params yet');
+  }
+  const { template, connection_limit: connectionLimit } = request.config;
+  const password = randomPassword();
+  const verifier = await scramVerifier(password, target.config.scram_iterations);
+  const minted = await target.issuing.use(signal, async ({ connection, status }) => {
+    const until = target.clock.toTarget(request.deadline);
+    const [row] = await connection.query<MintRow & Record<string, unknown>>(
+      'minting',
+      'SELECT role_oid, expires_at FROM mayfly.mint($1, $2, $3, $4, $5, $6, $7, $8, $9)',
+      [
+        ...[target.context.installation, ref.handle, ref.grantId, template, verifier],
+        ...[until, target.clock.toTarget(request.notAfter), target.clock.toTarget(request.mintBy)],
+        connectionLimit,
+      ],
+      signal,
+    );
+    if (row === undefined) {
+      throw new ProviderError('retryable', 'minting: no answer');
+    }
+    return { row, systemIdentifier: status.system_identifier };
+  });
+  target.refreshInBackground();
+  return {
+    secret: new Secret(credential(target.config, ref.handle, password)),
+    expiresAt: target.clock.fromTarget(minted.row.expires_at),
+    facts: {
+      oid: minted.row.role_oid,
+      system_identifier: minted.systemIdentifier,
+      template,
+      database: target.config.database,
+    },
+  };
+}
+
+/** Moves VALID UNTIL of a role that is alive. @throws ProviderError `gone` when it is not. */
+export async function renew(target: Target, ref: Ref, until: Date, signal: AbortSignal): Promise<Renewed> {
+  const renewed = await target.issuing.use(signal, async ({ connection, status }) => {
+    const [row] = await connection.query<MintRow & Record<string, unknown>>(
+      'renewing',
+      'SELECT role_oid, expires_at FROM mayfly.renew($1, $2, $3)',
+      [target.context.installation, ref.handle, target.clock.toTarget(until)],
+      signal,
+    );
+    if (row === undefined) {
+      throw new ProviderError('retryable', 'renewing: no answer');
+    }
+    return { row, systemIdentifier: status.system_identifier };
+  });
+  target.refreshInBackground();
+  return {
+    expiresAt: target.clock.fromTarget(renewed.row.expires_at),
+    facts: { ...ref.facts, oid: renewed.row.role_oid, system_identifier: renewed.systemIdentifier },
+  };
+}
+
+function credential(config: PostgresTarget, username: string, password: string): Readonly<Record<string, unknown>> {
+  const { host, port } = config.agent_endpoint ?? config;
+  const { database, sslmode } = config;
+  const ca = certificateAuthority(config);
+  const authority = `${username}:${password}@${host.includes(':') ? `[${host}]` : host}:${port}`;
+  const url = `postgres://${authority}/${encodeURIComponent(database)}?sslmode=${sslmode}`;
+  return { host, port, database, username, password, sslmode, url, ...(ca === undefined ? {} : { ca_pem: ca }) };
+}

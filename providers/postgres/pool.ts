@@ -1,0 +1,148 @@
+import { ProviderError } from '../../src/provider.ts';
+import { abortable } from './abort.ts';
+import type { BrokerConnection } from './connection.ts';
+import { ConnectionLost, givenUp } from './errors.ts';
+
+/** How long one may take to open, in milliseconds. */
+const openTimeout = 5000;
+
+/**
+ * Connections of one kind of work, kept open once they are: the standing one of the revoking pool is there before a
+ * flood of logins can keep it out.
+ */
+export class ConnectionPool {
+  readonly #open: (signal: AbortSignal) => Promise<BrokerConnection>;
+  readonly #idle: BrokerConnection[] = [];
+  readonly #used = new Set<BrokerConnection>();
+  readonly #waiting: (() => void)[] = [];
+  #free: number;
+  #closed = false;
+
+  /** @param open Gets a signal that also fires when opening takes too long. */
+  constructor(max: number, open: (signal: AbortSignal) => Promise<BrokerConnection>) {
+    this.#free = max;
+    this.#open = open;
+  }
+
+  /** Runs `work` on a connection of its own; waits for one if all are in use. @throws ProviderError */
+  async use<T>(signal: AbortSignal, work: (connection: BrokerConnection) => Promise<T>): Promise<T> {
+    await this.#slot(signal);
+    try {
+      return await this.#with(this.#takeIdle() ?? (await this.#opened(signal)), work);
+    } finally {
+      this.#release();
+    }
+  }
+
+  /**
+   * As `use`, for work that may be done twice: when an idle connection turns out to be dead, it is done again on a
+   * new one.
+   */
+  async useTwice<T>(signal: AbortSignal, work: (connection: BrokerConnection) => Promise<T>): Promise<T> {
+    await this.#slot(signal);
+    try {
+      const idle = this.#takeIdle();
+      if (idle !== undefined) {
+        try {
+          return await this.#with(idle, work);
+        } catch (error) {
+          if (!(error instanceof ConnectionLost) || signal.aborted) {
+            throw error;
+          }
+        }
+      }
+      return await this.#with(await this.#opened(signal), work);
+    } finally {
+      this.#release();
+    }
+  }
+
+  /** Sees to it that at least one connection stands open. */
+  async warm(signal: AbortSignal): Promise<void> {
+    if (this.#idle.length + this.#used.size === 0) {
+      await this.use(signal, async () => {});
+    }
+  }
+
+  /** Ends all of them, also those in use. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    for (const wake of this.#waiting.splice(0)) {
+      wake();
+    }
+    for (const { connection } of this.#used) {
+      connection.destroy();
+    }
+    await Promise.all(this.#idle.splice(0).map(({ connection }) => connection.close()));
+  }
+
+  async #with<T>(used: BrokerConnection, work: (connection: BrokerConnection) => Promise<T>): Promise<T> {
+    this.#used.add(used);
+    try {
+      return await work(used);
+    } finally {
+      this.#used.delete(used);
+      if (this.#closed) {
+        await used.connection.close();
+      } else if (used.connection.alive) {
+        this.#idle.push(used);
+      }
+    }
+  }
+
+  async #opened(signal: AbortSignal): Promise<BrokerConnection> {
+    const opened = await this.#open(AbortSignal.any([signal, AbortSignal.timeout(openTimeout)]));
+    if (this.#closed) {
+      await opened.connection.close();
+      throw new ProviderError('retryable', 'the target was closed meanwhile');
+    }
+    return opened;
+  }
+
+  #takeIdle(): BrokerConnection | undefined {
+    for (let found = this.#idle.pop(); found !== undefined; found = this.#idle.pop()) {
+      if (found.connection.alive) {
+        return found;
+      }
+    }
+    return undefined;
+  }
+
+  async #slot(signal: AbortSignal): Promise<void> {
+    const doing = 'waiting for a connection';
+    if (signal.aborted) {
+      throw givenUp(doing);
+    }
+    if (this.#free > 0) {
+      this.#free -= 1;
+    } else if (!this.#closed) {
+      // The one who releases hands its slot over, so that nobody overtakes.
+      let turn = (): void => {};
+      const ours = new Promise<void>((resolve) => {
+        turn = resolve;
+        this.#waiting.push(turn);
+      });
+      const giveBack = (): void => {
+        const place = this.#waiting.indexOf(turn);
+        if (place >= 0) {
+          this.#waiting.splice(place, 1);
+        } else {
+          this.#release();
+        }
+      };
+      await abortable(ours, signal, giveBack, () => givenUp(doing));
+    }
+    if (this.#closed) {
+      throw new ProviderError('retryable', 'the target was closed');
+    }
+  }
+
+  #release(): void {
+    const next = this.#waiting.shift();
+    if (next === undefined) {
+      this.#free += 1;
+    } else {
+      next();
+    }
+  }
+}

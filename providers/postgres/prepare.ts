@@ -1,0 +1,265 @@
+import { readFileSync } from 'node:fs';
+import pg from 'pg';
+import { ProviderError, type Secret } from '../../src/provider.ts';
+import { identifier, literal } from './quote.ts';
+import type { PostgresEntitlement, PostgresTarget, Privilege } from './schema.ts';
+import { scramVerifier } from './scram.ts';
+import { tlsOptions } from './tls.ts';
+
+export interface PrepareEntitlement {
+  readonly name: string;
+  /** The longest one step into the future: a grant's life, or a renewal. */
+  readonly maxTtlSeconds: number;
+  readonly config: PostgresEntitlement;
+}
+
+export interface PrepareOptions {
+  /** SCRAM verifier for the broker's login. Without it the password is left as it is (none, for a new login). */
+  readonly brokerVerifier?: string;
+  /** Take the target over from another installation. */
+  readonly adopt?: boolean;
+}
+
+/** All renewals of one role together; DESIGN §4 allows no grant beyond a day. */
+const maxTotalSeconds = 86_400;
+const parts = ['definer.sql', 'definer-mint.sql', 'definer-end.sql', 'definer-look.sql'];
+/** What the broker's login may execute, and nothing else. */
+const brokerFunctions = [
+  ...['version()', 'status()', 'allowance(text)', 'asleep_now()', 'survey()', 'list(uuid)', 'look(text[], oid[])'],
+  'mint(uuid, text, uuid, text, text, timestamptz, timestamptz, timestamptz, integer)',
+  'renew(uuid, text, timestamptz)',
+  'fence(uuid, text[], oid[], timestamptz[], integer, boolean)',
+  ...['unlink(uuid, oid[], integer)', 'kill(uuid, oid[], integer[])', 'drop(uuid, text[], oid[], integer)'],
+];
+
+/**
+ * The complete SQL that makes a target ready, for a superuser connected to the target's database; one transaction,
+ * to be run again after every change. Rights that are no longer declared are taken from the templates. Holds no
+ * password in clear, only the verifier that was given.
+ * @throws ProviderError `misconfigured` when two entitlements say different things of one template.
+ */
+export function prepareSql(
+  config: PostgresTarget,
+  entitlements: readonly PrepareEntitlement[],
+  installation: string,
+  options: PrepareOptions = {},
+): string {
+  const templates = byTemplate(entitlements);
+  const sections = [
+    `-- Mayfly: prepares the database ${config.database} as a target. Run as a superuser, connected to it.`,
+    "BEGIN;\nSET LOCAL search_path = pg_catalog, pg_temp;\nSET LOCAL lock_timeout = '10s';",
+    rightDatabase(config),
+    ...parts.map((part) => readFileSync(new URL(part, import.meta.url), 'utf8')),
+    owner(installation, options.adopt === true),
+    broker(config, options.brokerVerifier),
+    allowList(templates),
+    ...[...templates].map(([name, { privileges }]) => rights(config.database, name, privileges)),
+    [
+      '-- Worth doing besides, where nothing else needs them (mayfly target check says whether they matter):',
+      '--   REVOKE CREATE ON SCHEMA public FROM PUBLIC;',
+      `--   REVOKE TEMPORARY ON DATABASE ${identifier(config.database).replaceAll('\n', ' ')} FROM PUBLIC;`,
+    ].join('\n'),
+    'COMMIT;\n',
+  ];
+  return sections.join('\n\n');
+}
+
+/**
+ * Applies that SQL with an admin's URL (a superuser; its database is ignored, the target's is used).
+ * @throws ProviderError With what the server said: it is read by the person who runs this.
+ */
+export async function prepare(
+  adminUrl: string,
+  config: PostgresTarget,
+  entitlements: readonly PrepareEntitlement[],
+  installation: string,
+  options: { readonly password: Secret<string>; readonly adopt?: boolean },
+): Promise<void> {
+  const brokerVerifier = await scramVerifier(options.password.reveal(), Math.max(config.scram_iterations, 4096));
+  const sql = prepareSql(config, entitlements, installation, { brokerVerifier, adopt: options.adopt === true });
+  let url: URL;
+  try {
+    url = new URL(adminUrl);
+  } catch {
+    throw new ProviderError('misconfigured', 'the admin URL is not a URL');
+  }
+  const client = new pg.Client({
+    host: url.hostname.replace(/^\[|\]$/g, ''),
+    port: url.port === '' ? 5432 : Number(url.port),
+    user: decodeURIComponent(url.username),
+    password: decodeURIComponent(url.password),
+    database: config.database,
+    ssl: tlsOptions(config, url.hostname),
+    options: '',
+    application_name: 'mayfly target prepare',
+  });
+  client.on('error', () => {});
+  try {
+    await client.connect();
+    await client.query(sql);
+  } catch (error) {
+    const says = error instanceof pg.DatabaseError ? error.message : 'the admin could not connect';
+    throw new ProviderError('misconfigured', `preparing: ${says}`);
+  } finally {
+    await client.end().catch(() => {});
+  }
+}
+
+interface Template {
+  readonly privileges: readonly Privilege[];
+  readonly maxSeconds: number;
+  readonly maxLive: number;
+}
+
+/** Entitlements may share a template, if they mean the same rights by it. */
+function byTemplate(entitlements: readonly PrepareEntitlement[]): ReadonlyMap<string, Template> {
+  const templates = new Map<string, Template>();
+  for (const { name, maxTtlSeconds, config } of entitlements) {
+    const before = templates.get(config.template);
+    if (before !== undefined && JSON.stringify(before.privileges) !== JSON.stringify(config.privileges)) {
+      throw new ProviderError(
+        'misconfigured',
+        `${name}: the template ${config.template} stands for other privileges in another entitlement`,
+      );
+    }
+    templates.set(config.template, {
+      privileges: config.privileges,
+      maxSeconds: Math.max(maxTtlSeconds, before?.maxSeconds ?? 0),
+      maxLive: Math.max(config.max_live, before?.maxLive ?? 0),
+    });
+  }
+  return templates;
+}
+
+/** A DO block whose delimiter does not occur in it, whatever the names in it are. */
+function block(body: string): string {
+  let tag = '$mayfly$';
+  for (let count = 1; body.includes(tag); count += 1) {
+    tag = `$mayfly${count}$`;
+  }
+  return `DO ${tag}\n${body}\n${tag};`;
+}
+
+function rightDatabase(config: PostgresTarget): string {
+  return block(`BEGIN
+  IF current_database() <> ${literal(config.database)} THEN
+    RAISE EXCEPTION 'this is for the database %', ${literal(config.database)};
+  END IF;
+  IF session_user = ${literal(config.user)} THEN
+    RAISE EXCEPTION 'the broker must not prepare its own target: use an admin';
+  END IF;
+END`);
+}
+
+function owner(installation: string, adopt: boolean): string {
+  const id = `${literal(installation)}::uuid`;
+  const take = `UPDATE SET id = excluded.id, epoch = i.epoch + 1, since = clock_timestamp() WHERE i.id <> excluded.id;
+  UPDATE mayfly.handle SET installation = ${id} WHERE installation <> ${id}`;
+  return block(`BEGIN
+  INSERT INTO mayfly.installation AS i (id) VALUES (${id}) ON CONFLICT (only_one) DO ${adopt ? take : 'NOTHING'};
+  IF NOT EXISTS (SELECT FROM mayfly.installation i WHERE i.id = ${id}) THEN
+    RAISE EXCEPTION 'this target belongs to installation %', (SELECT i.id FROM mayfly.installation i)
+      USING HINT = 'Only if that one is gone: mayfly target adopt';
+  END IF;
+END`);
+}
+
+function broker(config: PostgresTarget, verifier: string | undefined): string {
+  const login = identifier(config.user);
+  const noAttributes = 'LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS';
+  return [
+    block(`DECLARE
+  r record;
+BEGIN
+  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = ${literal(config.user)}) THEN
+    CREATE ROLE ${login} LOGIN;
+  END IF;
+  IF EXISTS (SELECT FROM pg_auth_members WHERE member = ${literal(identifier(config.user))}::regrole) THEN
+    RAISE EXCEPTION 'the login % of the broker must be a member of nothing', ${literal(config.user)};
+  END IF;
+  -- A login of an earlier configuration keeps nothing.
+  FOR r IN SELECT DISTINCT x.grantee::regrole AS login
+           FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace, aclexplode(p.proacl) x
+           WHERE n.nspname = 'mayfly' AND x.grantee <> 0 AND x.grantee <> p.proowner LOOP
+    EXECUTE format('REVOKE ALL ON ALL FUNCTIONS IN SCHEMA mayfly FROM %s', r.login);
+    EXECUTE format('REVOKE ALL ON SCHEMA mayfly FROM %s', r.login);
+  END LOOP;
+END`),
+    `ALTER ROLE ${login} ${noAttributes}${verifier === undefined ? '' : ` PASSWORD ${literal(verifier)}`};`,
+    '-- Parameters of its calls (verifiers) stay out of the log, also under log_statement = all.',
+    `ALTER ROLE ${login} SET log_parameter_max_length = 0;`,
+    `ALTER ROLE ${login} SET log_parameter_max_length_on_error = 0;`,
+    `GRANT CONNECT ON DATABASE ${identifier(config.database)} TO ${login};`,
+    `GRANT USAGE ON SCHEMA mayfly TO ${login};`,
+    `GRANT EXECUTE ON FUNCTION ${brokerFunctions.map((each) => `mayfly.${each}`).join(', ')} TO ${login};`,
+  ].join('\n');
+}
+
+/** The allow-list becomes what is declared; every template, also one no longer declared, loses its rights here first. */
+function allowList(templates: ReadonlyMap<string, Template>): string {
+  const names = `ARRAY[${[...templates.keys()].map((name) => literal(name)).join(', ')}]::text[]`;
+  const create = [...templates.keys()].map(
+    (name) => `  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = ${literal(name)}) THEN
+    CREATE ROLE ${identifier(name)} NOLOGIN;
+  END IF;
+  ALTER ROLE ${identifier(name)} NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS;`,
+  );
+  const rows = [...templates].map(
+    ([name, { maxSeconds, maxLive }]) =>
+      `INSERT INTO mayfly.template (name, max_seconds, max_total_seconds, max_live)
+VALUES (${literal(name)}, ${maxSeconds}, ${Math.max(maxTotalSeconds, maxSeconds)}, ${maxLive})
+ON CONFLICT (name) DO UPDATE SET max_seconds = excluded.max_seconds,
+  max_total_seconds = excluded.max_total_seconds, max_live = excluded.max_live;`,
+  );
+  return [
+    block(`DECLARE
+  r record;
+BEGIN
+${create.join('\n')}
+  FOR r IN SELECT DISTINCT s.classid, s.objid, a.rolname
+           FROM pg_shdepend s JOIN pg_roles a ON a.oid = s.refobjid JOIN pg_database d ON d.oid = s.dbid
+           WHERE s.refclassid = 'pg_authid'::regclass AND s.deptype = 'a' AND d.datname = current_database()
+             AND (a.rolname = ANY (${names}) OR a.rolname IN (SELECT t.name FROM mayfly.template t)) LOOP
+    IF r.classid = 'pg_class'::regclass THEN
+      EXECUTE format('REVOKE ALL ON %s %s FROM %I',
+        (SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END FROM pg_class c WHERE c.oid = r.objid),
+        r.objid::regclass, r.rolname);
+    ELSIF r.classid = 'pg_namespace'::regclass THEN
+      EXECUTE format('REVOKE ALL ON SCHEMA %s FROM %I', r.objid::regnamespace, r.rolname);
+    ELSIF r.classid = 'pg_proc'::regclass THEN
+      EXECUTE format('REVOKE ALL ON ROUTINE %s FROM %I', r.objid::regprocedure, r.rolname);
+    ELSE
+      RAISE WARNING 'a right of % on % % is not declared and left as it is', r.rolname, r.classid::regclass, r.objid;
+    END IF;
+  END LOOP;
+END`),
+    `DELETE FROM mayfly.template WHERE name <> ALL (${names});`,
+    ...rows,
+  ].join('\n');
+}
+
+function rights(database: string, template: string, privileges: readonly Privilege[]): string {
+  const role = identifier(template);
+  const lines = [`GRANT CONNECT ON DATABASE ${identifier(database)} TO ${role};`];
+  for (const item of privileges) {
+    const schema = identifier(item.schema);
+    const grant = item.grant.join(', ');
+    lines.push(`GRANT USAGE ON SCHEMA ${schema} TO ${role};`);
+    for (const table of item.tables ?? []) {
+      lines.push(`GRANT ${grant} ON TABLE ${schema}.${identifier(table)} TO ${role};`);
+    }
+    for (const [table, columns] of Object.entries(item.columns ?? {})) {
+      const list = columns.map((column) => identifier(column)).join(', ');
+      const each = item.grant.map((right) => `${right} (${list})`).join(', ');
+      lines.push(`GRANT ${each} ON TABLE ${schema}.${identifier(table)} TO ${role};`);
+    }
+    for (const sequence of item.sequences ?? []) {
+      lines.push(`GRANT ${grant} ON SEQUENCE ${schema}.${identifier(sequence)} TO ${role};`);
+    }
+    for (const signature of item.functions ?? []) {
+      const [, name = '', args = ''] = /^([^(]+)\((.*)\)$/.exec(signature) ?? [];
+      lines.push(`GRANT EXECUTE ON FUNCTION ${schema}.${identifier(name)}(${args}) TO ${role};`);
+    }
+  }
+  return lines.join('\n');
+}

@@ -1,0 +1,106 @@
+import { isIPv4 } from 'node:net';
+import { z } from 'zod';
+
+const reference = z.string().regex(/^(env:[A-Z][A-Z0-9_]*|file:\/?[^\0]+)$/, 'must be env:NAME or file:path');
+const port = z.int().min(1).max(65_535);
+const host = z.string().regex(/^[A-Za-z0-9._:-]{1,253}$/, 'must be a host name or an IP address');
+/** The name of a thing that PostgreSQL would take uncut. */
+const name = z
+  .string()
+  .min(1)
+  .refine((text) => !text.includes('\0') && Buffer.byteLength(text) <= 63, 'must be 1 to 63 bytes without NUL');
+
+const endpoint = z.strictObject({ host, port });
+
+/** The address of this very machine: the only one where a connection without TLS is allowed. */
+export function isLoopback(address: string): boolean {
+  return address === 'localhost' || address === '::1' || (isIPv4(address) && address.startsWith('127.'));
+}
+
+/** A target's `connection`. */
+export const targetSchema = z
+  .strictObject({
+    mode: z.literal('definer').default('definer'),
+    host,
+    port: port.default(5432),
+    database: name,
+    /** The broker's login: no attributes, EXECUTE on the definer functions and nothing else. */
+    user: name,
+    password: reference,
+    sslmode: z.enum(['disable', 'require', 'verify-ca', 'verify-full']).default('verify-full'),
+    ca_file: z.string().min(1).optional(),
+    ca_pem: z.string().includes('-----BEGIN CERTIFICATE-----').optional(),
+    /** Where agents reach the target, when that is not where the broker does. */
+    agent_endpoint: endpoint.optional(),
+    /** 4096 suits every client (pgjdbc refuses less); a random password needs none of them. */
+    scram_iterations: z.int().min(1).max(100_000).default(4096),
+    /** The broker's own connections: three of them are for revoking alone. */
+    max_connections: z.int().min(4).max(100).default(12),
+  })
+  .refine((target) => target.ca_file === undefined || target.ca_pem === undefined, {
+    path: ['ca_file'],
+    message: 'ca_file and ca_pem are two ways to say one thing: give one',
+  })
+  .refine(
+    (target) =>
+      target.sslmode !== 'disable' ||
+      (isLoopback(target.host) && isLoopback(target.agent_endpoint?.host ?? target.host)),
+    { path: ['sslmode'], message: 'disable is only for a host on the loopback interface' },
+  );
+
+export type PostgresTarget = z.infer<typeof targetSchema>;
+
+const privilegeKinds = {
+  tables: ['SELECT', 'INSERT', 'UPDATE', 'DELETE'],
+  columns: ['SELECT', 'INSERT', 'UPDATE'],
+  sequences: ['USAGE', 'SELECT', 'UPDATE'],
+  functions: ['EXECUTE'],
+} as const;
+type PrivilegeKind = keyof typeof privilegeKinds;
+const kinds = Object.keys(privilegeKinds) as PrivilegeKind[];
+
+/** `refund(uuid, numeric)`: lower case, types by their plain names. */
+const functionSignature = z
+  .string()
+  .regex(
+    /^[a-z_][a-z0-9_]*\((|[a-z_][a-z0-9_.]*( [a-z]+)*(\[\])?(, ?[a-z_][a-z0-9_.]*( [a-z]+)*(\[\])?)*)\)$/,
+    'must be a name and its argument types, e.g. refund(uuid, numeric)',
+  );
+
+const privilege = z
+  .strictObject({
+    schema: name.refine((text) => text !== 'mayfly' && !/^(pg_|information_schema$)/.test(text), 'is not for agents'),
+    tables: z.array(name).min(1).optional(),
+    /** Table → columns. */
+    columns: z.record(name, z.array(name).min(1)).optional(),
+    sequences: z.array(name).min(1).optional(),
+    functions: z.array(functionSignature).min(1).optional(),
+    grant: z.array(z.enum(['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'USAGE', 'EXECUTE'])).min(1),
+  })
+  .superRefine((item, context) => {
+    const [kind, ...others] = kinds.filter((each) => item[each] !== undefined);
+    if (kind === undefined || others.length > 0) {
+      context.addIssue({ code: 'custom', message: `needs exactly one of ${kinds.join(', ')}` });
+      return;
+    }
+    const allowed: readonly string[] = privilegeKinds[kind];
+    for (const [index, granted] of item.grant.entries()) {
+      if (!allowed.includes(granted)) {
+        context.addIssue({ code: 'custom', path: ['grant', index], message: `${granted} is not for ${kind}` });
+      }
+    }
+  });
+
+/** An entitlement's `provider` section. */
+export const entitlementSchema = z.strictObject({
+  /** The NOLOGIN role that holds the rights; minted roles are members of it. */
+  template: z.string().regex(/^mayfly_t_[a-z0-9_]{1,50}$/, 'must be mayfly_t_ and a name of a-z, 0-9 and _'),
+  privileges: z.array(privilege).min(1),
+  /** Connections that one credential may hold at once. */
+  connection_limit: z.int().min(1).max(100).default(4),
+  /** Roles of this template that may live at once, enforced by the target. */
+  max_live: z.int().min(1).max(100_000).default(500),
+});
+
+export type PostgresEntitlement = z.infer<typeof entitlementSchema>;
+export type Privilege = PostgresEntitlement['privileges'][number];

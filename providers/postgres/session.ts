@@ -1,0 +1,64 @@
+import type { ConnectContext, Found, Session } from '../../src/provider.ts';
+import { check } from './check.ts';
+import { fence } from './fence.ts';
+import { guarantee } from './guarantee.ts';
+import { handleOf } from './handle.ts';
+import { mint, renew } from './mint.ts';
+import { reap } from './reap.ts';
+import type { PostgresEntitlement, PostgresTarget } from './schema.ts';
+import { Target } from './target.ts';
+import { verify } from './verify.ts';
+
+/** Work on one PostgreSQL target in `definer` mode. Opening it touches no network. */
+export function connect(config: PostgresTarget, context: ConnectContext): Session<PostgresEntitlement> {
+  const target = new Target(config, context);
+  return {
+    guarantee: (entitlement, signal) => guarantee(target, entitlement, signal),
+    reserve: handleOf,
+    mint: (ref, request, signal) => mint(target, ref, request, signal),
+    renew: (ref, until, signal) => renew(target, ref, until, signal),
+    fence: (refs, signal) => fence(target, refs, signal),
+    verify: (refs, signal) => verify(target, refs, signal),
+    reap: (refs, signal) => reap(target, refs, signal),
+    list: (signal) => list(target, signal),
+    check: (entitlement, signal) => check(target, entitlement, signal),
+    close: () => target.close(),
+  };
+}
+
+interface ListRow {
+  readonly handle: string;
+  readonly grant_id: string;
+  readonly installation: string;
+  readonly role_oid: number;
+  readonly role_name: string;
+  readonly template: string | null;
+  readonly fenced: boolean;
+  readonly can_login: boolean;
+  readonly marked: boolean;
+}
+
+async function list(target: Target, signal: AbortSignal): Promise<readonly Found[]> {
+  return target.revoking.useTwice(signal, async ({ connection, status }) => {
+    const rows = await connection.query<ListRow & Record<string, unknown>>(
+      'listing',
+      'SELECT * FROM mayfly.list($1)',
+      [target.context.installation],
+      signal,
+    );
+    return rows.map((row) => ({
+      handle: row.handle,
+      grantId: row.marked ? row.grant_id : null,
+      installation: row.installation,
+      facts: {
+        oid: row.role_oid,
+        system_identifier: status.system_identifier,
+        template: row.template,
+        database: target.config.database,
+        role_name: row.role_name,
+        fenced: row.fenced,
+        can_login: row.can_login,
+      },
+    }));
+  });
+}

@@ -1,0 +1,93 @@
+import { performance } from 'node:perf_hooks';
+import { pause } from './abort.ts';
+import type { Target } from './target.ts';
+
+export interface KillAnswer {
+  readonly seen: Readonly<Record<string, readonly number[]>>;
+  readonly asleep: readonly number[];
+}
+
+/** One sweep is not enough: a login that races the fence may show up after it (measured: 26 of 60 rounds). */
+const emptySweeps = 3;
+/** Milliseconds between two sweeps. */
+const interval = 15;
+/** A login younger than this many milliseconds is let be: it wakes by itself, or is met again. */
+const asleepFor = 100;
+/** After so many milliseconds what still lives is said to live, so that a deaf backend does not hold up its neighbours. */
+const longest = 4000;
+
+export interface Swept {
+  /** Backends of that OID told to end. */
+  readonly ended: ReadonlyMap<number, number>;
+  /** OIDs that still had sessions when time was up. */
+  readonly alive: ReadonlySet<number>;
+  /** Logins of unknown user that had begun before the sweep, were told to end and did not. */
+  readonly asleep: number;
+  readonly sweeps: number;
+}
+
+/** One sweep of the definer's `kill`. */
+export async function killOnce(
+  target: Target,
+  oids: readonly number[],
+  suspects: readonly number[],
+  signal: AbortSignal,
+): Promise<KillAnswer> {
+  return target.revoking.useTwice(signal, async ({ connection }) => {
+    const [row] = await connection.query<{ answer: KillAnswer }>(
+      'ending sessions',
+      'SELECT mayfly.kill($1, $2::oid[], $3::integer[]) AS answer',
+      [target.context.installation, oids, suspects],
+      signal,
+    );
+    return row?.answer ?? { seen: {}, asleep: [] };
+  });
+}
+
+/**
+ * Terminates the sessions of fenced roles until none was seen in three sweeps. Also ends logins that began before and
+ * do not show their user yet: a client can sleep there (`post_auth_delay`) and wake up inside, after all was clean.
+ * Those that begin later have met the fence.
+ * @param before What an earlier sweep saw, to be counted once.
+ * @throws ProviderError when the target cannot be asked, or the signal fires.
+ */
+export async function sweep(
+  target: Target,
+  oids: readonly number[],
+  signal: AbortSignal,
+  before: KillAnswer['seen'] = {},
+): Promise<Swept> {
+  const began = performance.now();
+  const ended = new Map(oids.map((oid) => [oid, new Set(before[String(oid)])]));
+  const empties = new Map(oids.map((oid) => [oid, 0]));
+  const suspects = new Map<number, number>();
+  let sweeps = 0;
+  for (;;) {
+    const now = performance.now();
+    const ripe = [...suspects].filter(([, since]) => now - since >= asleepFor).map(([pid]) => pid);
+    const { seen, asleep } = await killOnce(target, oids, ripe, signal);
+    sweeps += 1;
+    for (const pid of suspects.keys()) {
+      if (!asleep.includes(pid)) {
+        suspects.delete(pid);
+        // It may have become a session of one of ours just now: look again.
+        empties.forEach((_, oid) => empties.set(oid, 0));
+      }
+    }
+    if (sweeps <= emptySweeps) {
+      asleep.filter((pid) => !suspects.has(pid)).forEach((pid) => suspects.set(pid, now));
+    }
+    for (const [oid, count] of empties) {
+      const pids = seen[String(oid)] ?? [];
+      pids.forEach((pid) => ended.get(oid)?.add(pid));
+      empties.set(oid, pids.length === 0 ? count + 1 : 0);
+    }
+    const alive = new Set([...empties].filter(([, count]) => count < emptySweeps).map(([oid]) => oid));
+    const over = sweeps >= emptySweeps && alive.size === 0 && suspects.size === 0;
+    if (over || performance.now() - began > longest) {
+      const counts = new Map([...ended].map(([oid, pids]) => [oid, pids.size]));
+      return { ended: counts, alive, asleep: suspects.size, sweeps };
+    }
+    await pause(interval, signal);
+  }
+}

@@ -1,0 +1,93 @@
+import { type ConnectContext, ProviderError } from '../../src/provider.ts';
+import { TargetClock } from './clock.ts';
+import { assertOurs, type BrokerConnection, type Bounds, Connection, readStatus } from './connection.ts';
+import { ConnectionPool } from './pool.ts';
+import type { PostgresTarget } from './schema.ts';
+
+/** Of the broker's connections, how many are for ending alone: a standing one, and two for refs that need their own. */
+const revokingConnections = 3;
+const issuingBounds: Bounds = { statement: 10_000, lock: 6_000 };
+const revokingBounds: Bounds = { statement: 20_000, lock: 5_000 };
+/** Milliseconds after which the target's clock is asked again, in the background. */
+const clockAge = 30_000;
+
+/** One target as the parts of this provider share it. Opening it touches no network. */
+export class Target {
+  readonly config: PostgresTarget;
+  readonly context: ConnectContext;
+  readonly clock = new TargetClock();
+  /** Issuing never waits for revoking, nor the other way round: each has connections of its own. */
+  readonly issuing: ConnectionPool;
+  readonly revoking: ConnectionPool;
+  readonly #closing = new AbortController();
+  #background: Promise<void> | undefined;
+
+  constructor(config: PostgresTarget, context: ConnectContext) {
+    this.config = config;
+    this.context = context;
+    this.issuing = new ConnectionPool(config.max_connections - revokingConnections, (signal) =>
+      this.#open(issuingBounds, signal),
+    );
+    this.revoking = new ConnectionPool(revokingConnections, (signal) => this.#open(revokingBounds, signal));
+  }
+
+  /**
+   * After a mint: sees to it that a connection for revoking stands, and that the target's clock is known as it is now.
+   * Never fails and is not waited for.
+   */
+  refreshInBackground(): void {
+    this.#background ??= this.#refresh()
+      .catch((error: unknown) => {
+        const says = error instanceof ProviderError ? error.message : 'failed';
+        this.context.log({ target: this.context.target, says }, 'target could not be refreshed in the background');
+      })
+      .finally(() => {
+        this.#background = undefined;
+      });
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort();
+    await this.#background;
+    await Promise.all([this.issuing.close(), this.revoking.close()]);
+  }
+
+  async #refresh(): Promise<void> {
+    const signal = AbortSignal.any([this.#closing.signal, AbortSignal.timeout(5000)]);
+    if (!signal.aborted) {
+      await this.revoking.warm(signal);
+      if (this.clock.age > clockAge) {
+        await this.issuing.useTwice(signal, async ({ connection }) => {
+          await readStatus(connection, this.clock, signal);
+        });
+      }
+    }
+  }
+
+  /** The password is resolved for every login; when it is refused, once more: its file may just have been rotated. */
+  async #open(bounds: Bounds, signal: AbortSignal): Promise<BrokerConnection> {
+    let connection: Connection;
+    try {
+      connection = await this.#login(bounds, signal);
+    } catch (error) {
+      if (!(error instanceof ProviderError) || error.errorClass !== 'denied') {
+        throw error;
+      }
+      connection = await this.#login(bounds, signal);
+    }
+    try {
+      const status = await readStatus(connection, this.clock, signal);
+      assertOurs(status, this.context.installation);
+      return { connection, status };
+    } catch (error) {
+      connection.destroy();
+      throw error;
+    }
+  }
+
+  #login(bounds: Bounds, signal: AbortSignal): Promise<Connection> {
+    const { host, port, database, user } = this.config;
+    const password = this.context.secret(this.config.password).reveal();
+    return Connection.open(this.config, { host, port, database, user, password }, bounds, signal);
+  }
+}

@@ -1,0 +1,108 @@
+import { expect, test } from 'vitest';
+import { slotUse } from '../policy/cedar.ts';
+import { checkCatalog } from './check.ts';
+import { sampleEdited, sampleFiles, sampleProviders, sampleWith } from './testing/sample.ts';
+
+const check = (files: Readonly<Record<string, string>>) =>
+  checkCatalog(files, { providers: sampleProviders, allowDev: false });
+const lines = (files: Readonly<Record<string, string>>): readonly string[] =>
+  check(files).faults.map(({ path, message }) => `${path}: ${message}`);
+const policies = 'policies/ledger.cedar';
+
+test('a catalog that holds is given back, with its policy tests', () => {
+  const checked = check(sampleFiles);
+  expect(checked.faults).toEqual([]);
+  expect(checked.catalog?.digest).toMatch(/^sha256:/);
+  expect(checked.policyTests).toEqual([{ name: 'reconciling reads', passed: true }]);
+});
+
+test('Cedar’s strict validation names the misspelt attribute, with file and line', () => {
+  const checked = check(sampleEdited(policies, 'principal.purpose ==', 'principal.purpos =='));
+  expect(checked.catalog).toBeNull();
+  expect(checked.faults).toEqual([
+    {
+      path: `${policies}:3`,
+      message: 'reads: attribute `purpos` on entity type `Mayfly::Task` not found (did you mean `purpose`?)',
+    },
+  ]);
+});
+
+test('faults of YAML and of Cedar are told together', () => {
+  const files = {
+    ...sampleEdited(policies, 'principal.purpose ==', 'principal.purpos =='),
+    'purposes.yaml': '- name: X\n',
+  };
+  expect(lines(files).map((line) => line.replace(/: .*/, ''))).toEqual([
+    'policies/ledger.cedar:3',
+    'purposes.yaml:1 $[0].name',
+    'purposes.yaml:1 $[0].description',
+    'purposes.yaml:1 $[0].max_life_seconds',
+    'trust.yaml:6 $.task_issuers[0].purposes[0]',
+  ]);
+});
+
+test('a policy about an entitlement that is not there is refused: a forbid so misspelt would forbid nothing', () => {
+  expect(lines(sampleEdited(policies, 'ledger/read', 'ledger/raed'))).toEqual([
+    `${policies}:2: reads: there is no entitlement ledger/raed`,
+  ]);
+});
+
+test('a policy about a purpose that is not there is refused', () => {
+  expect(lines(sampleEdited(policies, '"reconcile.invoices"', '"reconcile.invoice"'))).toEqual([
+    `${policies}:3: reads: no purpose is called "reconcile.invoice"`,
+  ]);
+});
+
+test('one @id in two files is refused at the second', () => {
+  expect(lines(sampleWith({ 'policies/more.cedar': sampleFiles[policies] ?? '' }))).toEqual([
+    `policies/more.cedar:1: @id("reads") stands at ${policies}:1 already`,
+  ]);
+});
+
+test('a policy test that fails is a fault at its line', () => {
+  const checked = check(sampleEdited('policies/tests/ledger.yaml', 'decision: permit', 'decision: deny'));
+  expect(checked.catalog).toBeNull();
+  expect(checked.policyTests).toEqual([{ name: 'reconciling reads', passed: false }]);
+  expect(checked.faults).toEqual([
+    {
+      path: 'policies/tests/ledger.yaml:3 $[0].expect.decision',
+      message: '"reconciling reads": expected deny, got permit by reads',
+    },
+  ]);
+});
+
+test('a policy test with a wrong cap, wrong policies or wrong reasons fails', () => {
+  const expectation = '{ decision: permit, policies: [other], max_ttl: 4m, reasons: [no] }';
+  const files = sampleEdited(
+    'policies/tests/ledger.yaml',
+    '{ decision: permit, policies: [reads], max_ttl: 5m }',
+    expectation,
+  );
+  expect(lines(files)).toEqual([
+    'policies/tests/ledger.yaml:3 $[0].expect.policies: "reconciling reads": it was decided by reads',
+    'policies/tests/ledger.yaml:3 $[0].expect.reasons: "reconciling reads": the reasons are []',
+    'policies/tests/ledger.yaml:3 $[0].expect.max_ttl: "reconciling reads": the cap is 300s',
+  ]);
+});
+
+test('a policy test about things that are not there fails by name', () => {
+  const request = '{ entitlement: a/b, task: { purpose: x.y, issuer: nobody } }';
+  const from = '{ entitlement: ledger/read, task: { purpose: reconcile.invoices } }';
+  expect(lines(sampleEdited('policies/tests/ledger.yaml', from, request))).toEqual([
+    'policies/tests/ledger.yaml:2 $[0].request.entitlement: there is no entitlement a/b',
+    'policies/tests/ledger.yaml:2 $[0].request.task.purpose: there is no purpose x.y',
+    'policies/tests/ledger.yaml:2 $[0].request.task.issuer: there is no issuer nobody',
+  ]);
+});
+
+test('a policy test with unknown fields is refused as every other file is', () => {
+  const files = sampleEdited('policies/tests/ledger.yaml', 'task: {', 'colour: red, task: { ');
+  expect(lines(files)).toEqual(['policies/tests/ledger.yaml:2 $[0].request.colour: unknown field']);
+});
+
+test('checking again and again leaves nothing open in Cedar', () => {
+  check(sampleFiles);
+  const before = slotUse();
+  for (let round = 0; round < 20; round += 1) check(sampleFiles);
+  expect(slotUse()).toEqual(before);
+});

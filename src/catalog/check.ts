@@ -1,0 +1,51 @@
+import type { FieldError } from '../domain/errors.ts';
+import { createPolicyEngine } from '../policy/engine.ts';
+import { type PolicyTestResult, runPolicyTest } from '../policy/policy-tests.ts';
+import { policySetFaults } from '../policy/validate.ts';
+import { type Fault, fieldErrors } from './faults.ts';
+import { type Assembled, assembleCatalog, type LoadOptions } from './load.ts';
+import type { Catalog } from './types.ts';
+
+export interface CheckedCatalog {
+  /** Null when there is any fault. */
+  readonly catalog: Catalog | null;
+  /** `file:line $.path` and a sentence each, in file order. */
+  readonly faults: readonly FieldError[];
+  /** Run only when nothing else is wrong. A failed test is a fault too. */
+  readonly policyTests: readonly Pick<PolicyTestResult, 'name' | 'passed'>[];
+}
+
+/**
+ * Everything that can be said of a catalog without a target or a store: {@link loadCatalog}, Cedar's strict
+ * validation, names in policies, and the catalog's own policy tests. Resolves no secret.
+ */
+export function checkCatalog(files: Readonly<Record<string, string>>, options: LoadOptions): CheckedCatalog {
+  const assembled = assembleCatalog(files, options);
+  const faults = [...assembled.faults, ...policyFaults(assembled)];
+  if (faults.length > 0) return { catalog: null, faults: fieldErrors(faults), policyTests: [] };
+  const { results, failures } = runTests(assembled);
+  return {
+    catalog: failures.length === 0 ? assembled.catalog : null,
+    faults: fieldErrors(failures),
+    policyTests: results.map(({ name, passed }) => ({ name, passed })),
+  };
+}
+
+function policyFaults({ catalog, vocabulary, faults }: Assembled): readonly Fault[] {
+  // Names that a broken file would have declared are not missing: names are compared once the rest holds.
+  const names = faults.every(({ file }) => file.startsWith('policies/')) ? vocabulary : undefined;
+  return policySetFaults(catalog.policySet, names).map((fault) => ({ ...fault, path: '' }));
+}
+
+function runTests({ catalog, tests }: Assembled): { results: PolicyTestResult[]; failures: Fault[] } {
+  const engine = createPolicyEngine(catalog.policySet, catalog.digest);
+  try {
+    const results = tests.map((test) => runPolicyTest(test.value, catalog, engine));
+    const failures = tests.flatMap((test, index) =>
+      (results[index]?.failures ?? []).map(({ path, message }) => test.fault(path, message)),
+    );
+    return { results, failures };
+  } finally {
+    engine.close();
+  }
+}

@@ -1,0 +1,120 @@
+import type { z } from 'zod';
+import type { Provider } from '../provider.ts';
+import { type EntitlementWire, entitlementSchema, purposeSchema, targetSchema } from './definition-schema.ts';
+import type { Fault } from './faults.ts';
+import { baseName } from './layout.ts';
+import { suspiciousValues } from './references.ts';
+import type { EntitlementDefinition, Purpose, TargetDefinition } from './types.ts';
+import { type Item, readItem, readList, schemaFaults, type YamlFile } from './yaml.ts';
+
+/** What the catalog needs to know of the loaded providers. */
+export type ProviderSchemas = ReadonlyMap<string, Pick<Provider, 'type' | 'targetSchema' | 'entitlementSchema'>>;
+
+/** Reads `targets/*.yaml`. A target that does not fit is left out; its file name still counts as declared. */
+export function readTargets(
+  files: readonly YamlFile[],
+  declared: ReadonlySet<string>,
+  providers: ProviderSchemas,
+  faults: Fault[],
+): ReadonlyMap<string, TargetDefinition> {
+  const targets = new Map<string, TargetDefinition>();
+  for (const file of files) {
+    const item = readItem(file, [], targetSchema, faults);
+    if (item === undefined) continue;
+    const { value } = item;
+    if (value.name !== baseName(file.path)) {
+      faults.push(item.fault(['name'], `must be ${baseName(file.path)}, as the file is called`));
+      continue;
+    }
+    checkSecrets(item, 'connection', value.name, declared, faults);
+    const connection = readSection(item, 'connection', providers.get(value.provider)?.targetSchema, faults);
+    if (!providers.has(value.provider)) {
+      faults.push(item.fault(['provider'], `no provider ${value.provider} is loaded: name it in MAYFLY_PROVIDERS`));
+    }
+    targets.set(value.name, { ...value, connection });
+  }
+  return targets;
+}
+
+/** Reads `entitlements/*.yaml`, each a list. */
+export function readEntitlements(
+  files: readonly YamlFile[],
+  targets: ReadonlyMap<string, TargetDefinition>,
+  declaredTargets: ReadonlySet<string>,
+  providers: ProviderSchemas,
+  faults: Fault[],
+): ReadonlyMap<string, EntitlementDefinition> {
+  const entitlements = new Map<string, EntitlementDefinition>();
+  const places = new Map<string, string>();
+  for (const file of files) {
+    for (const item of readList(file, [], entitlementSchema, faults)) {
+      const { value } = item;
+      const earlier = places.get(value.name);
+      if (earlier !== undefined) {
+        faults.push(item.fault(['name'], `${value.name} stands in ${earlier} already`));
+        continue;
+      }
+      places.set(value.name, file.path);
+      if (!value.name.startsWith(`${value.target}/`)) {
+        faults.push(item.fault(['name'], `must begin with its target: ${value.target}/`));
+      }
+      if (!declaredTargets.has(value.target)) {
+        faults.push(item.fault(['target'], `there is no target ${value.target} (targets/${value.target}.yaml)`));
+      }
+      checkSecrets(item, 'provider', value.target, declaredTargets, faults);
+      const type = targets.get(value.target)?.provider;
+      const schema = type === undefined ? undefined : providers.get(type)?.entitlementSchema;
+      entitlements.set(value.name, definition(value, readSection(item, 'provider', schema, faults)));
+    }
+  }
+  return entitlements;
+}
+
+function definition(value: EntitlementWire, provider: unknown): EntitlementDefinition {
+  const { name, target, sensitivity, actions, sink, params } = value;
+  const { max_ttl_seconds: maxTtlSeconds, on_owned_objects: onOwnedObjects } = value;
+  return { name, target, sensitivity, actions, sink, maxTtlSeconds, params, provider, onOwnedObjects };
+}
+
+/** Reads `purposes.yaml`, a list. */
+export function readPurposes(file: YamlFile, faults: Fault[]): ReadonlyMap<string, Purpose> {
+  const purposes = new Map<string, Purpose>();
+  for (const item of readList(file, [], purposeSchema, faults)) {
+    const { name, description, phases, max_life_seconds: maxLifeSeconds } = item.value;
+    if (purposes.has(name)) faults.push(item.fault(['name'], `${name} stands here twice`));
+    purposes.set(name, { name, description, phases, maxLifeSeconds });
+  }
+  return purposes;
+}
+
+function checkSecrets<K extends 'connection' | 'provider'>(
+  item: Item<{ readonly [key in K]: unknown }>,
+  section: K,
+  target: string,
+  targets: ReadonlySet<string>,
+  faults: Fault[],
+): void {
+  for (const { path, why } of suspiciousValues(target, targets, item.value[section], [section])) {
+    faults.push(item.fault(path, why));
+  }
+}
+
+/** The section as the provider's own schema gives it (defaults filled in), or as written while that is unknown. */
+function readSection<K extends 'connection' | 'provider'>(
+  item: Item<{ readonly [key in K]: unknown }>,
+  section: K,
+  schema: z.ZodType | undefined,
+  faults: Fault[],
+): unknown {
+  const written = item.value[section];
+  if (schema === undefined) return written;
+  try {
+    const parsed = schema.safeParse(written);
+    if (parsed.success) return parsed.data;
+    faults.push(...schemaFaults(item.file, [...item.base, section], parsed.error.issues));
+  } catch {
+    // A third party's schema may throw; its message may quote what it read.
+    faults.push(item.fault([section], 'the provider failed to check this'));
+  }
+  return written;
+}

@@ -1,0 +1,61 @@
+import { expect, test, vi } from 'vitest';
+import { z } from 'zod';
+import { ProviderError } from '../provider.ts';
+import { loadProviders } from './provider-registry.ts';
+
+const provider = {
+  type: 'vault',
+  targetSchema: z.strictObject({}),
+  entitlementSchema: z.strictObject({}),
+  connect: () => {
+    throw new Error('is not called here');
+  },
+};
+
+test('the provider that comes with the broker is loaded by its name', async () => {
+  const loaded = await loadProviders(['postgres']);
+  expect([...loaded.keys()]).toEqual(['postgres']);
+  expect(loaded.get('postgres')?.type).toBe('postgres');
+});
+
+test('a third party’s package is loaded by its name, from `provider` or the default export', async () => {
+  const importPackage = vi.fn(() => Promise.resolve({ default: provider }));
+  expect((await loadProviders(['vault'], importPackage)).get('vault')).toBe(provider);
+  expect(importPackage).toHaveBeenCalledExactlyOnceWith('mayfly-provider-vault');
+  expect((await loadProviders(['vault'], async () => ({ provider }))).get('vault')).toBe(provider);
+});
+
+test('what is not named is never imported', async () => {
+  const importPackage = vi.fn(() => Promise.resolve({ provider }));
+  expect(await loadProviders([], importPackage)).toEqual(new Map());
+  await loadProviders(['postgres'], importPackage);
+  expect(importPackage).not.toHaveBeenCalled();
+});
+
+test.each(['../evil', 'a/b', 'Vault', '', 'node:fs'])(
+  'the type %j is refused before anything is imported',
+  async (type) => {
+    const importPackage = vi.fn(() => Promise.resolve({ provider }));
+    await expect(loadProviders([type], importPackage)).rejects.toThrow('is not a provider type');
+    expect(importPackage).not.toHaveBeenCalled();
+  },
+);
+
+test('a package that is not installed is refused by name', async () => {
+  const failed = loadProviders(['no-such-provider']);
+  await expect(failed).rejects.toBeInstanceOf(ProviderError);
+  await expect(failed).rejects.toThrow('mayfly-provider-no-such-provider could not be loaded');
+});
+
+test.each([
+  ['nothing', {}],
+  ['no object', { provider: 'vault' }],
+  ['no connect', { provider: { ...provider, connect: undefined } }],
+  ['no schema', { provider: { ...provider, targetSchema: {} } }],
+])('a module that exports %s is refused', async (_what, module) => {
+  await expect(loadProviders(['vault'], () => Promise.resolve(module))).rejects.toThrow('does not export a provider');
+});
+
+test('a module that is another provider is refused', async () => {
+  await expect(loadProviders(['aws'], () => Promise.resolve({ provider }))).rejects.toThrow('exports provider vault');
+});

@@ -1,0 +1,61 @@
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { Secret } from '../domain/secret.ts';
+import { CliError } from './fail.ts';
+
+/** Where dev mode keeps everything: `.mayfly` here, or MAYFLY_DIR. */
+export function devFolder(): string {
+  return process.env['MAYFLY_DIR'] ?? '.mayfly';
+}
+
+const stateSchema = z.strictObject({ url: z.string(), issuer_url: z.string(), postgres_port: z.int() });
+/** What a running dev broker tells the other commands. */
+export type DevState = z.output<typeof stateSchema>;
+
+const stateFile = () => join(devFolder(), 'dev.json');
+
+export function writeDevState(state: DevState): void {
+  writeFileSync(stateFile(), `${JSON.stringify(state, null, 2)}\n`, { mode: 0o600 });
+}
+
+/** Undefined when dev mode never ran here. */
+export function readDevState(): DevState | undefined {
+  if (!existsSync(stateFile())) return undefined;
+  const parsed = stateSchema.safeParse(JSON.parse(readFileSync(stateFile(), 'utf8')));
+  return parsed.success ? parsed.data : undefined;
+}
+
+/** The broker that the commands talk to: MAYFLY_URL, else the dev broker of this folder. */
+export function brokerUrl(): string {
+  return process.env['MAYFLY_URL'] ?? readDevState()?.url ?? 'http://127.0.0.1:7420';
+}
+
+/** The runtime's URL of the dev store of this folder, if there is one. */
+export function devStoreUrl(): Secret<string> | undefined {
+  const state = readDevState();
+  const passwordFile = join(devFolder(), 'secrets', 'state-db', 'mayfly_runtime');
+  if (state === undefined || !existsSync(passwordFile)) return undefined;
+  const password = encodeURIComponent(readFileSync(passwordFile, 'utf8').trim());
+  return new Secret(`postgres://mayfly_runtime:${password}@127.0.0.1:${state.postgres_port}/mayfly`);
+}
+
+/** Asks the dev issuer of this folder to sign something. Only who can read its secret file can. */
+export async function askDevIssuer(body: Readonly<Record<string, unknown>>): Promise<string> {
+  const state = readDevState();
+  const secretFile = join(devFolder(), 'issuer-secret');
+  if (state === undefined || !existsSync(secretFile)) {
+    throw new CliError(`No dev broker was started in this folder. Start one with \`npm start\`, or name its folder with MAYFLY_DIR.`);
+  }
+  const response = await fetch(`${state.issuer_url}/token`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${readFileSync(secretFile, 'utf8').trim()}`, 'content-type': 'application/json' },
+    body: JSON.stringify(body),
+  }).catch((cause: unknown) => {
+    throw new CliError(`The dev issuer at ${state.issuer_url} does not answer. Is the broker running (\`npm start\`)? ${cause instanceof Error ? cause.message : ''}`.trim());
+  });
+  const answer: unknown = await response.json();
+  const parsed = z.object({ token: z.string() }).safeParse(answer);
+  if (!parsed.success) throw new CliError(`The dev issuer refused: ${JSON.stringify(answer)}`);
+  return parsed.data.token;
+}

@@ -1,0 +1,176 @@
+import { watch } from 'node:fs';
+import { join, resolve } from 'node:path';
+import type { Command } from 'commander';
+import { readCatalogFiles } from '../catalog/files.ts';
+import { ConfigError, isLoopback, readConfig } from '../config.ts';
+import { createLogger } from '../http/log.ts';
+import { migrate } from '../store/migrate.ts';
+import { type Broker, startBroker } from '../wiring.ts';
+import { startEmbeddedPostgres } from './dev/embedded-postgres.ts';
+import { openPrivateFolder } from './dev/dev-folder.ts';
+import { createDevIssuer } from './dev/issuer.ts';
+import { prepareLedger } from './dev/ledger.ts';
+import { acquireDevLock } from './dev/lock.ts';
+import { prepareStateDatabase } from './dev/state-database.ts';
+import { askDevIssuer, brokerUrl, devFolder, writeDevState } from './dev-state.ts';
+import { CliError, explain } from './fail.ts';
+import { note, say, styled } from './output.ts';
+import { migrationsFolder, packageRoot } from './package-root.ts';
+import { untilSignal } from './signals.ts';
+import { prepareDemoTarget } from './target.ts';
+
+const DEFAULT_POSTGRES_PORT = 7432;
+const DEFAULT_ISSUER_PORT = 7421;
+/** A person's shell, not a pod: logs only what needs a look, unless asked for more. */
+const DEFAULT_LOG_LEVEL = 'warn';
+
+export interface DevOptions {
+  readonly catalog?: string;
+  readonly postgresPort?: string;
+  readonly issuerPort?: string;
+  /** Says nothing but what goes wrong. */
+  readonly quiet?: boolean;
+}
+
+export interface DevBroker {
+  readonly broker: Broker;
+  stop(): Promise<void>;
+}
+
+export function addDevCommands(program: Command): void {
+  const dev = program
+    .command('dev')
+    .description('Run a broker on this machine with all it needs: an embedded Postgres, a demo target, an issuer for development.')
+    .option('--catalog <dir>', 'the catalog to apply at start and on change (default: the example)')
+    .option('--postgres-port <port>', 'port of the embedded Postgres', String(DEFAULT_POSTGRES_PORT))
+    .option('--issuer-port <port>', 'port of the dev issuer', String(DEFAULT_ISSUER_PORT))
+    .action(startDev);
+  dev
+    .command('token')
+    .description('Print a workload token of the dev issuer, or an operator’s with --operator.')
+    .option('--workload <subject>', 'which workload', 'agent-recon')
+    .option('--operator', 'a token for an operator with every role: the bootstrap of dev mode')
+    .option('--ttl <seconds>', 'how long it lives', '900')
+    .action(async (options: { workload: string; operator?: boolean; ttl: string }) => {
+      const common = { audience: brokerUrl(), ttl_seconds: Number(options.ttl) };
+      say(
+        await askDevIssuer(
+          options.operator === true
+            ? { kind: 'operator', subject: 'dev-operator', roles: ['admin'], ...common }
+            : { kind: 'workload', subject: options.workload, ...common },
+        ),
+      );
+    });
+}
+
+/** `mayfly dev`: starts everything, says what, and stays until a signal. */
+export async function startDev(options: DevOptions): Promise<void> {
+  const stopped = untilSignal();
+  const dev = await openDev(options);
+  const signal = await Promise.race([stopped]);
+  note(`${signal}: stopping.`);
+  await dev.stop();
+}
+
+/**
+ * Starts what dev mode needs, in order, and stops it in reverse, also when a later part does not start. Killed at any point it
+ * can be started again.
+ */
+export async function openDev(options: DevOptions): Promise<DevBroker> {
+  refuseProduction();
+  const config = readConfig({ MAYFLY_LOG_LEVEL: DEFAULT_LOG_LEVEL, ...process.env });
+  if (!isLoopback(config.host)) throw new ConfigError([`MAYFLY_HOST: dev mode listens on loopback only, not on ${config.host}`]);
+  const postgresPort = portOf(options.postgresPort, DEFAULT_POSTGRES_PORT);
+  const issuerPort = portOf(options.issuerPort, DEFAULT_ISSUER_PORT);
+  const catalogDir = resolve(options.catalog ?? join(packageRoot(), 'catalog'));
+  const tell = options.quiet === true ? () => {} : say;
+  const files = await readCatalogFiles(catalogDir);
+
+  const opened: (() => Promise<unknown>)[] = [];
+  const stop = async () => {
+    for (const close of opened.splice(0).reverse()) await close();
+  };
+  try {
+    const dir = await openPrivateFolder(devFolder());
+    const lock = await acquireDevLock(dir);
+    opened.push(() => lock.release());
+    const postgres = await startEmbeddedPostgres({ dir, port: postgresPort, log: note });
+    opened.push(() => postgres.stop());
+    tell(`PostgreSQL 18   127.0.0.1:${postgres.port}, data in ${dir}${postgres.fresh ? ' (new)' : ''}`);
+    const state = await prepareStateDatabase(postgres, dir);
+    const ledger = await prepareLedger(postgres.url('postgres'));
+    tell(`Demo target     database ledger, about 10,000 rows${ledger.created ? ' (new)' : ''}`);
+    await migrate({ ownerUrl: state.ownerUrl, folder: migrationsFolder(), runtime: 'mayfly_runtime', sequencer: 'mayfly_sequencer', dev: true });
+
+    const issuer = await createDevIssuer({ dir, port: issuerPort, log: note });
+    await issuer.start();
+    opened.push(() => issuer.stop());
+    tell(`Dev issuer      http://127.0.0.1:${issuerPort}, keys in ${dir}`);
+
+    const log = createLogger(config.log_level);
+    const broker = await startBroker({
+      config: { ...config, database_url: state.runtimeUrl, sequencer_database_url: state.sequencerUrl, secrets_dir: join(dir, 'secrets') },
+      dev: true,
+      migrationsFolder: migrationsFolder(),
+      env: process.env,
+      log,
+    });
+    opened.push(() => broker.stop());
+    await prepareDemoTarget(files, broker.installation, { port: postgres.port, adminUrl: postgres.url, secretsDir: join(dir, 'secrets') });
+    const applied = await broker.apply(files, 'mayfly dev');
+    const watcher = followCatalog(catalogDir, broker, tell);
+    opened.push(async () => watcher.close());
+    writeDevState({ url: broker.url, issuer_url: `http://127.0.0.1:${issuerPort}`, postgres_port: postgres.port });
+    tell(`Catalog         ${catalogDir}${applied === undefined ? ', unchanged' : `, revision ${applied}`}; applied again when it changes`);
+    tell(`Broker          ${styled('bold', broker.url)}`);
+    tell();
+    tell('Try next, in another terminal in this folder:');
+    for (const line of [
+      'npm run demo',
+      'npx mayfly run --purpose reconcile.invoices --grant ledger-db/read-invoices -- psql -c "select count(*) from invoices"',
+      `npx mayfly task sign --purpose reconcile.invoices --entitlement ledger-db/read-invoices`,
+    ]) {
+      tell(`  ${styled('cyan', line)}`);
+    }
+    return { broker, stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+function refuseProduction(): void {
+  if (process.env['NODE_ENV'] === 'production') throw new CliError('Dev mode trusts keys that lie about in a folder: it refuses NODE_ENV=production. Use `mayfly serve`.');
+  const given = Object.keys(process.env).filter((name) => /^MAYFLY_(OWNER_|SEQUENCER_)?DATABASE_URL(_FILE)?$/.test(name));
+  if (given.length > 0) throw new ConfigError(given.map((name) => `${name}: dev mode uses its own embedded store only; use \`mayfly serve\` for yours`));
+}
+
+function portOf(text: string | undefined, fallback: number): number {
+  if (text === undefined) return fallback;
+  const port = Number(text);
+  if (!Number.isInteger(port) || port < 1 || port > 65_535) throw new CliError(`${text} is not a port.`, 2);
+  return port;
+}
+
+/** Applies the catalog again when a file changes. A faulty one is refused by name and line, and the active one stays. */
+function followCatalog(folder: string, broker: Broker, tell: (line: string) => void): { close(): void } {
+  let timer: NodeJS.Timeout | undefined;
+  const apply = async () => {
+    try {
+      const number = await broker.apply(await readCatalogFiles(folder), 'mayfly dev');
+      if (number !== undefined) tell(`Catalog         revision ${number} is active`);
+    } catch (error) {
+      note(`The catalog was changed, but not applied. ${explain(error)}`);
+    }
+  };
+  const watcher = watch(folder, { recursive: true }, () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => void apply(), 200);
+  });
+  return {
+    close: () => {
+      clearTimeout(timer);
+      watcher.close();
+    },
+  };
+}

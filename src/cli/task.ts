@@ -1,0 +1,65 @@
+import type { Command } from 'commander';
+import { askDevIssuer, brokerUrl } from './dev-state.ts';
+import { CliError } from './fail.ts';
+import { say } from './output.ts';
+
+export interface SignOptions {
+  readonly purpose: string;
+  readonly entitlement: readonly string[];
+  readonly phase?: string;
+  readonly workload: string;
+  readonly subject: string;
+  readonly ttl: string;
+  readonly maxTtl?: string;
+  readonly param?: readonly string[];
+  readonly id?: string;
+}
+
+export function addTaskCommands(program: Command): void {
+  const task = program.command('task').description('Task requests.');
+  addSignOptions(task.command('sign').description('Dev mode: sign a task request with the dev issuer’s key, and print it.'))
+    .requiredOption('--purpose <purpose>', 'what the task is for, as in purposes.yaml')
+    .requiredOption('--entitlement <name...>', 'what it may ask for, e.g. ledger-db/read-invoices')
+    .action(async (options: SignOptions) => say(await signTaskRequest(options)));
+}
+
+/** Options that `task sign` and `run` share. */
+export function addSignOptions(command: Command): Command {
+  return command
+    .option('--phase <phase>', 'phase to begin in (default: the purpose’s first)')
+    .option('--workload <subject>', 'the workload that may present it', 'agent-recon')
+    .option('--subject <who>', 'on whose behalf', 'user:dev')
+    .option('--ttl <seconds>', 'how long the task may live', '1800')
+    .option('--max-ttl <seconds>', 'longest life of one grant')
+    .option('--param <name=value...>', 'typed parameters of the entitlements')
+    .option('--id <id>', 'the issuer’s own id of the task (default: a new one)');
+}
+
+export async function signTaskRequest(options: SignOptions): Promise<string> {
+  return await askDevIssuer({
+    kind: 'task-request',
+    audience: brokerUrl(),
+    workload_subject: options.workload,
+    subject: options.subject,
+    purpose: options.purpose,
+    entitlements: options.entitlement,
+    ttl_seconds: wholeSeconds(options.ttl, '--ttl'),
+    ...(options.phase === undefined ? {} : { phase: options.phase }),
+    ...(options.maxTtl === undefined ? {} : { max_ttl_seconds: wholeSeconds(options.maxTtl, '--max-ttl') }),
+    ...(options.param === undefined ? {} : { params: Object.fromEntries(options.param.map(paramOf)) }),
+    ...(options.id === undefined ? {} : { external_id: options.id }),
+  });
+}
+
+export function wholeSeconds(text: string, option: string): number {
+  if (!/^\d{1,5}$/.test(text) || Number(text) < 1 || Number(text) > 86_400) throw new CliError(`${option} takes whole seconds from 1 to 86400, not ${JSON.stringify(text)}.`, 2);
+  return Number(text);
+}
+
+function paramOf(text: string): [string, string | number | boolean] {
+  const at = text.indexOf('=');
+  if (at < 1) throw new CliError(`--param takes name=value, not ${JSON.stringify(text)}.`, 2);
+  const value = text.slice(at + 1);
+  const typed = /^(true|false)$/.test(value) ? value === 'true' : /^-?\d{1,15}$/.test(value) ? Number(value) : value;
+  return [text.slice(0, at), typed];
+}

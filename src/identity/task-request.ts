@@ -1,0 +1,124 @@
+import { createHash } from 'node:crypto';
+import type { z } from 'zod';
+import type { TaskIssuer, Trust } from '../catalog/types.ts';
+import { MayflyError } from '../domain/errors.ts';
+import { type Ceiling, workloadId } from '../domain/task.ts';
+import type { JsonObject } from './compact-jws.ts';
+import type { KeySets } from './key-sets.ts';
+import { requestRefusals } from './refusals.ts';
+import { type TokenKind, verifySigned } from './signed-token.ts';
+import {
+  authorizationDetailsSchema,
+  type RequestTimes,
+  requestTimesSchema,
+  type TaskClaims,
+  taskClaimsSchema,
+} from './task-claims.ts';
+import { fieldErrors, hasMember, requireAudience, requireBegun, requireNotExpired } from './token-claims.ts';
+import type { TaskStatement, VerifyContext } from './types.ts';
+
+/** Longest time between `iat` and `exp`, in seconds. */
+export const MAX_REQUEST_SECONDS = 300;
+
+const taskRequest: TokenKind = {
+  refusals: requestRefusals,
+  typeFits: (typ) => typ === 'agent-task+jwt',
+  headerFits: (name) => name === 'alg' || name === 'typ' || name === 'kid',
+};
+
+/**
+ * Proof (a): someone entitled stated this task. The order of checks is that of the facts sheet, so that what is
+ * told to a caller never goes beyond what the caller has proven.
+ * @throws MayflyError with the failing step's own code.
+ */
+export async function verifyTaskRequest(
+  compact: string,
+  context: VerifyContext,
+  keySets: KeySets,
+): Promise<TaskStatement> {
+  const { trust, audience, now } = context;
+  const { issuer, claims, payload } = await verifySigned(compact, taskRequest, trust.taskIssuers, keySets);
+  requireAudience(claims, audience, requestRefusals);
+  requireAlive(read(requestTimesSchema, claims), now);
+  refuseUnsupported(claims);
+  const stated = read(taskClaimsSchema, claims);
+  requireEntitled(issuer, stated);
+  const actorSources = nameableSources(issuer, stated, trust);
+  const notAfter = new Date(stated.task.not_after * 1000);
+  if (notAfter <= now) throw new MayflyError('request_deadline_past');
+  return {
+    issuer,
+    jti: stated.jti,
+    txn: stated.txn ?? null,
+    externalId: stated.task.id,
+    subject: stated.sub,
+    actor: stated.act.sub,
+    actorSources,
+    purpose: stated.task.purpose,
+    phase: stated.task.phase ?? null,
+    notAfter,
+    maxDepth: stated.task.max_depth,
+    intentHash: stated.task.intent_hash ?? null,
+    ceiling: readCeiling(claims['authorization_details']),
+    payloadDigest: createHash('sha256').update(payload).digest(),
+  };
+}
+
+function read<S extends z.ZodType>(schema: S, claims: JsonObject): z.output<S> {
+  const result = schema.safeParse(claims);
+  if (!result.success) {
+    throw new MayflyError('request_claims_invalid', undefined, { errors: fieldErrors(result.error) });
+  }
+  return result.data;
+}
+
+function requireAlive(times: RequestTimes, now: Date): void {
+  requireBegun(times, now, requestRefusals);
+  if (times.exp <= times.iat) {
+    throw new MayflyError('request_claims_invalid', undefined, {
+      errors: [{ path: '$.exp', message: 'must lie after iat' }],
+    });
+  }
+  if (times.exp - times.iat > MAX_REQUEST_SECONDS) throw new MayflyError('request_lifetime_too_long');
+  requireNotExpired(times, now, requestRefusals);
+}
+
+/** What asks for a proof or a sealing that this release does not do must not be taken without it. */
+function refuseUnsupported(claims: JsonObject): void {
+  if (hasMember(claims, 'cnf')) throw new MayflyError('key_binding_unsupported');
+  if (hasMember(claims, 'delivery_jkt')) throw new MayflyError('delivery_unsupported');
+}
+
+function requireEntitled(issuer: TaskIssuer, stated: TaskClaims): void {
+  if (stated.sub === stated.act.sub && !issuer.autonomous) {
+    throw new MayflyError('issuer_may_not_state', 'It may not state tasks that an agent does on its own behalf.');
+  }
+  if (!issuer.purposes.includes(stated.task.purpose)) {
+    throw new MayflyError('issuer_may_not_state', 'It may not state tasks for this purpose.');
+  }
+}
+
+/** Where workloads that fit `act` and stand on the issuer's list come from. Which of them asks is known only with its token. */
+function nameableSources(issuer: TaskIssuer, { act }: TaskClaims, trust: Trust): readonly string[] {
+  const names = trust.workloadSources
+    .filter((source) => act.iss === undefined || act.iss === source.issuer)
+    .map(({ name }) => name)
+    .filter((name) => issuer.workloads.includes(workloadId({ source: name, subject: act.sub })));
+  if (names.length === 0) throw new MayflyError('issuer_may_not_state', 'It may not name this workload.');
+  return names;
+}
+
+function readCeiling(details: unknown): Ceiling {
+  const result = authorizationDetailsSchema.safeParse(details);
+  if (!result.success) {
+    throw new MayflyError('invalid_authorization_details', undefined, {
+      errors: fieldErrors(result.error, '$.authorization_details'),
+    });
+  }
+  const [entry] = result.data;
+  return {
+    entitlements: [...new Set(entry.entitlements)],
+    params: entry.params ?? {},
+    maxTtlSeconds: entry.max_ttl_seconds ?? null,
+  };
+}

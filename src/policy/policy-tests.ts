@@ -1,0 +1,164 @@
+import { z } from 'zod';
+import { type Catalog, sensitivities, type TargetDefinition } from '../catalog/types.ts';
+import { ttlSeconds } from './annotations.ts';
+import type { DecisionRequest, PolicyDecision, PolicyEngine } from './types.ts';
+
+const count = z.int().min(0).max(1_000_000);
+const text = z.string().min(1).max(1000);
+
+export const guarantees = ['immediate', 'propagating', 'expiry-only', 'irrevocable'] as const;
+
+/**
+ * One policy test, as it stands in `policies/tests/*.yaml`. Only purpose and entitlement are needed: the rest is
+ * the plainest case that the catalog allows (its first issuer for that purpose, that issuer's first workload, the
+ * purpose's first phase, the entitlement's own TTL cap, nothing else live).
+ */
+export const policyTestSchema = z.strictObject({
+  name: text,
+  request: z.strictObject({
+    action: z.enum(['issue', 'renew', 'retain'], 'must be issue, renew or retain').default('issue'),
+    entitlement: text,
+    task: z.strictObject({
+      purpose: text,
+      phase: text.optional(),
+      issuer: text.optional(),
+      workload: text.optional(),
+      subject: text.default('user:example'),
+      depth: count.default(0),
+      params: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])).default({}),
+    }),
+    ttl_seconds: z.int().min(1).max(86_400).optional(),
+    guarantee: z.enum(guarantees, `must be one of ${guarantees.join(', ')}`).default('immediate'),
+    tree: z.strictObject({ live_grants: count.default(0), sensitive_sinks: count.default(0) }).prefault({}),
+    now: z.iso
+      .datetime({ offset: true, error: 'must be a time like 2026-01-05T10:00:00Z' })
+      .default('2026-01-05T10:00:00Z'),
+    // As if the target were another: what a policy says of production is testable before there is one.
+    target: z
+      .strictObject({
+        environment: text.optional(),
+        owner: text.optional(),
+        sensitivity: z.enum(sensitivities, `must be one of ${sensitivities.join(', ')}`).optional(),
+        labels: z.record(z.string(), z.string()).optional(),
+      })
+      .prefault({}),
+  }),
+  expect: z.strictObject({
+    decision: z.enum(['permit', 'deny'], 'must be permit or deny'),
+    policies: z.array(text).optional(),
+    reasons: z.array(text).optional(),
+    max_ttl: z
+      .string()
+      .refine((value) => ttlSeconds(value) !== undefined, 'must be like "300s", "5m" or "1h", at most a day')
+      .optional(),
+  }),
+});
+
+export type PolicyTest = z.infer<typeof policyTestSchema>;
+
+/** What a test found: nothing, or the places in the test that do not hold. */
+export interface PolicyTestResult {
+  readonly name: string;
+  readonly passed: boolean;
+  readonly failures: readonly { readonly path: readonly PropertyKey[]; readonly message: string }[];
+}
+
+type Failure = PolicyTestResult['failures'][number];
+
+/** Asks the engine what the test asks, and compares. */
+export function runPolicyTest(test: PolicyTest, catalog: Catalog, engine: PolicyEngine): PolicyTestResult {
+  const request = decisionRequest(test, catalog);
+  const failures = 'failures' in request ? request.failures : differences(test, engine.decide(request));
+  return { name: test.name, passed: failures.length === 0, failures };
+}
+
+function differences(test: PolicyTest, decision: PolicyDecision): readonly Failure[] {
+  const failures: Failure[] = [];
+  const differ = (member: string, message: string): void => {
+    failures.push({ path: ['expect', member], message: `"${test.name}": ${message}` });
+  };
+  const { expect } = test;
+  const got = decision.permitted ? 'permit' : 'deny';
+  const by = decision.policies.length === 0 ? 'no policy' : decision.policies.join(', ');
+  // An error denies, and so would pass for any expected deny.
+  if (decision.errors.length > 0) differ('decision', `a policy failed: ${decision.errors.join('; ')}`);
+  if (got !== expect.decision) differ('decision', `expected ${expect.decision}, got ${got} by ${by}`);
+  if (expect.policies !== undefined && !sameMembers(expect.policies, decision.policies)) {
+    differ('policies', `it was decided by ${by}`);
+  }
+  if (expect.reasons !== undefined && !sameMembers(expect.reasons, decision.reasons)) {
+    differ('reasons', `the reasons are ${JSON.stringify(decision.reasons)}`);
+  }
+  if (expect.max_ttl !== undefined && ttlSeconds(expect.max_ttl) !== decision.maxTtlSeconds) {
+    const cap = decision.maxTtlSeconds === null ? 'there is no cap' : `the cap is ${decision.maxTtlSeconds}s`;
+    differ('max_ttl', cap);
+  }
+  return failures;
+}
+
+function sameMembers(expected: readonly string[], found: readonly string[]): boolean {
+  return JSON.stringify([...expected].sort()) === JSON.stringify([...found].sort());
+}
+
+function decisionRequest(
+  test: PolicyTest,
+  catalog: Catalog,
+): DecisionRequest | { readonly failures: readonly Failure[] } {
+  const { request } = test;
+  const { task } = request;
+  const failures: Failure[] = [];
+  const unknown = (path: readonly string[], message: string): void => {
+    failures.push({ path: ['request', ...path], message });
+  };
+  const entitlement = catalog.entitlements.get(request.entitlement);
+  const target = entitlement === undefined ? undefined : catalog.targets.get(entitlement.target);
+  const purpose = catalog.purposes.get(task.purpose);
+  const issuer = catalog.trust.taskIssuers.find(({ name, purposes }) =>
+    task.issuer === undefined ? purposes.includes(task.purpose) : name === task.issuer,
+  );
+  if (entitlement === undefined) unknown(['entitlement'], `there is no entitlement ${request.entitlement}`);
+  if (purpose === undefined) unknown(['task', 'purpose'], `there is no purpose ${task.purpose}`);
+  else if (task.phase !== undefined && !purpose.phases.includes(task.phase)) {
+    unknown(['task', 'phase'], `${task.purpose} has no phase ${task.phase}`);
+  }
+  if (task.issuer !== undefined && issuer === undefined)
+    unknown(['task', 'issuer'], `there is no issuer ${task.issuer}`);
+  const workload = task.workload ?? issuer?.workloads[0] ?? 'none:none';
+  if (!workload.includes(':')) unknown(['task', 'workload'], 'must be `<source>:<subject>`');
+  if (failures.length > 0 || entitlement === undefined || target === undefined || purpose === undefined) {
+    return { failures };
+  }
+  const now = new Date(request.now);
+  const colon = workload.indexOf(':');
+  return {
+    action: request.action,
+    now,
+    task: {
+      id: 'test',
+      purpose: task.purpose,
+      phase: task.phase ?? purpose.phases[0] ?? null,
+      issuer: issuer?.name ?? 'none',
+      subject: task.subject,
+      workload: { source: workload.slice(0, colon), subject: workload.slice(colon + 1) },
+      depth: task.depth,
+      createdAt: now,
+      notAfter: new Date(now.getTime() + purpose.maxLifeSeconds * 1000),
+      params: task.params,
+    },
+    entitlement,
+    target: assumed(target, request.target),
+    ttlSeconds: request.ttl_seconds ?? entitlement.maxTtlSeconds,
+    guarantee: request.guarantee,
+    tree: { liveGrants: request.tree.live_grants, sensitiveSinks: request.tree.sensitive_sinks },
+  };
+}
+
+function assumed(target: TargetDefinition, as: PolicyTest['request']['target']): TargetDefinition {
+  return {
+    ...target,
+    environment: as.environment ?? target.environment,
+    owner: as.owner ?? target.owner,
+    sensitivity: as.sensitivity ?? target.sensitivity,
+    labels: as.labels ?? target.labels,
+  };
+}

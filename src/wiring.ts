@@ -1,0 +1,214 @@
+import { randomUUID } from 'node:crypto';
+import { hostname } from 'node:os';
+import { applyCatalog } from './broker/apply-catalog.ts';
+import type { BrokerDeps, TargetAccess } from './broker/deps.ts';
+import { expireTasks } from './broker/end-task.ts';
+import { digestInForce } from './broker/evidence.ts';
+import { ActiveCatalog } from './catalog/active.ts';
+import { checkCatalog } from './catalog/check.ts';
+import { loadCatalog } from './catalog/load.ts';
+import { loadProviders } from './catalog/provider-registry.ts';
+import { createSecretResolver } from './catalog/secrets.ts';
+import { TargetSessions } from './catalog/target-sessions.ts';
+import type { EntitlementDefinition } from './catalog/types.ts';
+import type { Config } from './config.ts';
+import { MayflyError } from './domain/errors.ts';
+import { randomIds } from './domain/ids.ts';
+import type { Secret } from './domain/secret.ts';
+import { createApp } from './http/app.ts';
+import type { Logger } from './http/log.ts';
+import { startServer } from './http/server.ts';
+import { createIdentity } from './identity/index.ts';
+import { createMetrics } from './metrics.ts';
+import { createPolicyEngine } from './policy/engine.ts';
+import type { Provider } from './provider.ts';
+import { AlarmClock } from './revocation/alarm-clock.ts';
+import type { RevocationDeps } from './revocation/deps.ts';
+import { RevocationEngine } from './revocation/engine.ts';
+import { findActiveRevisionNumber, findRevision } from './store/catalog-revisions.ts';
+import { Changes } from './store/changes.ts';
+import { Database } from './store/database.ts';
+import { findInstallation } from './store/installation.ts';
+import { compareSchema } from './store/migrate.ts';
+import { checkRuntimeLogin } from './store/runtime-login.ts';
+
+/** A replica that lags behind an apply notices at the latest after this. */
+const CATALOG_POLL_MILLIS = 5_000;
+
+export interface BrokerOptions {
+  readonly config: Config & { readonly database_url: Secret<string> };
+  /** `mayfly dev`: believes in dev trust, and insists on a store that dev mode made. */
+  readonly dev: boolean;
+  readonly migrationsFolder: string;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly log: Logger;
+}
+
+export interface Broker {
+  readonly url: string;
+  readonly port: number;
+  readonly installation: string;
+  /** Checks the files and makes them the active revision. Undefined when they are it already. */
+  apply(files: Readonly<Record<string, string>>, by: string): Promise<number | undefined>;
+  /** Drains requests, then revocations in hand. */
+  stop(): Promise<void>;
+}
+
+/** Everything that makes a broker, joined. Nothing else knows how. */
+export async function startBroker(options: BrokerOptions): Promise<Broker> {
+  const { config, log } = options;
+  const trouble = (error: unknown) => log.warn({ error }, 'a connection to the store is in trouble');
+  const metrics = createMetrics();
+
+  const changes = new Changes({ url: config.database_url, onError: trouble, onCatalog: () => void catalog.refresh() });
+  const db = new Database({
+    url: config.database_url,
+    connections: config.database_connections,
+    onError: trouble,
+    onChanged: (ids) => changes.publish(ids),
+  });
+  const schema = async () => compareSchema((text) => db.query<{ name: string }>({ text, values: [] }), options.migrationsFolder);
+  const installation = await checkStore(db, schema, options);
+
+  const providers = await loadProviders(config.providers);
+  const load = (files: Readonly<Record<string, string>>) => loadCatalog(files, { providers, allowDev: options.dev });
+  const resolveSecret = createSecretResolver({ secretsDir: config.secrets_dir, env: options.env });
+  const sessions = new TargetSessions({ providers, installation: installation.id, secret: resolveSecret, log: (event, message) => log.info(event, message) });
+  const identity = createIdentity({ log: (event) => log.warn(event, 'keys of an issuer are in trouble') });
+
+  const catalog = new ActiveCatalog({
+    readActiveNumber: () => findActiveRevisionNumber(db),
+    readFiles: async (number) => (await findRevision(db, number))?.files,
+    load,
+    createPolicy: (loaded) => createPolicyEngine(loaded.policySet, loaded.digest),
+    onChange: (active) => {
+      log.info({ revision: active.number, digest: active.catalog.digest }, 'this catalog revision answers now');
+      metrics.catalogRevision(active.number);
+      engine.watch(active.catalog.targets.keys());
+      void identity.warmUp(active.catalog.trust);
+    },
+    onError: (error) => log.error({ error }, 'the active catalog can not be loaded; the one before stays'),
+  });
+
+  const revocationDeps: RevocationDeps = {
+    db,
+    targetAt: (name, revision) => catalog.targetAt(name, revision),
+    session: (target) => sessions.get(target),
+    policyDigest: () => digestInForce(catalog),
+    observer: metrics,
+    worker: `${hostname()}-${process.pid}-${randomUUID().slice(0, 8)}`,
+    random: Math.random,
+    log: (event, message) => log.warn(event, message),
+  };
+  const clock = new AlarmClock({
+    backend: config.redis_url === undefined ? { kind: 'postgres', url: config.database_url } : { kind: 'redis', url: config.redis_url },
+    ring: (target) => engine.wake(target),
+    log: (event, message) => log.warn(event, message),
+  });
+  const engine = new RevocationEngine({
+    deps: revocationDeps,
+    clock,
+    sweepSeconds: config.sweep_seconds,
+    overdueSeconds: config.overdue_seconds,
+    expireTasks: (limit) => expireTasks({ db, catalog, alarms: engine }, limit),
+  });
+
+  const broker: BrokerDeps = {
+    db,
+    changes,
+    catalog,
+    identity,
+    access: accessFor(catalog, sessions, providers),
+    alarms: engine,
+    observer: metrics,
+    ids: randomIds,
+    audience: config.public_url,
+    mintSeconds: config.mint_seconds,
+    log: (event, message) => log.error(event, message),
+  };
+
+  let draining = false;
+  const readiness = async () => [
+    { part: 'store', ...(await answers(async () => sayMissing(await schema()))) },
+    { part: 'catalog', ok: catalog.ready, says: catalog.ready ? '' : 'no catalog is active yet' },
+    { part: 'sweeper', ok: engine.sweepAge < 3 * config.sweep_seconds + 10, says: 'the last sweep is too long ago' },
+    { part: 'shutdown', ok: !draining, says: 'the broker is shutting down' },
+  ];
+  const app = createApp({ broker, config, readiness, metrics, backlog: db, sweepAge: () => engine.sweepAge, log, draining: () => draining });
+
+  await changes.start();
+  await catalog.refresh();
+  engine.start();
+  const poll = setInterval(() => void catalog.refresh(), CATALOG_POLL_MILLIS);
+  const server = await startServer({ app, config, log });
+
+  return {
+    url: server.url,
+    port: server.port,
+    installation: installation.id,
+    apply: async (files, by) => {
+      const checked = checkCatalog(files, { providers, allowDev: options.dev });
+      if (checked.catalog === null) throw new MayflyError('catalog_invalid', undefined, { errors: checked.faults });
+      const applied = await applyCatalog({ db, published: () => changes.publishCatalog() }, checked.catalog, by, 'cli');
+      await catalog.refresh();
+      return applied?.number;
+    },
+    stop: async () => {
+      draining = true;
+      clearInterval(poll);
+      await server.close(config.shutdown_seconds);
+      await engine.stop();
+      identity.close();
+      await changes.close();
+      await sessions.close();
+      catalog.close();
+      await db.close();
+    },
+  };
+}
+
+/** @throws Error, in a sentence, when this store is not one that this release and mode may work on. */
+async function checkStore(db: Database, schema: () => ReturnType<typeof compareSchema>, options: BrokerOptions) {
+  const compared = await schema().catch((cause: unknown) => {
+    if (cause instanceof MayflyError) throw cause;
+    throw new Error('The store has no schema of ours: run `mayfly migrate` first.', { cause });
+  });
+  if (compared.newer.length > 0) throw new Error(`The store is newer than this release: it has ${compared.newer.join(', ')}.`);
+  if (compared.missing.length > 0) throw new Error(`The store is older than this release: run \`mayfly migrate\` (missing: ${compared.missing.join(', ')}).`);
+  const installation = await findInstallation(db);
+  if (installation === undefined) throw new Error('The store was never initialised: run `mayfly migrate` first.');
+  if (installation.dev !== options.dev) {
+    throw new Error(
+      options.dev
+        ? 'This store was not made by `mayfly dev`: dev mode works on its own store only.'
+        : 'This store was made by `mayfly dev`: it trusts keys that lie about in a folder. Use a store of your own.',
+    );
+  }
+  await checkRuntimeLogin(db);
+  return installation;
+}
+
+function accessFor(catalog: ActiveCatalog, sessions: TargetSessions, providers: ReadonlyMap<string, Provider>) {
+  // Parsed once a revision: its objects live as long as it does.
+  const configs = new WeakMap<EntitlementDefinition, unknown>();
+  return (entitlement: EntitlementDefinition): TargetAccess => {
+    const target = catalog.current().catalog.targets.get(entitlement.target);
+    const provider = target && providers.get(target.provider);
+    if (target === undefined || provider === undefined) throw new MayflyError('not_in_task');
+    if (!configs.has(entitlement)) configs.set(entitlement, provider.entitlementSchema.parse(entitlement.provider));
+    return { session: sessions.get(target), config: configs.get(entitlement) };
+  };
+}
+
+function sayMissing(compared: { missing: string[]; newer: string[] }): string {
+  return compared.missing.length > 0 ? `the schema lacks ${compared.missing.join(', ')}` : '';
+}
+
+async function answers(look: () => Promise<string>): Promise<{ ok: boolean; says: string }> {
+  try {
+    const says = await look();
+    return { ok: says === '', says };
+  } catch {
+    return { ok: false, says: 'the store does not answer' };
+  }
+}

@@ -1,0 +1,160 @@
+import { randomUUID } from 'node:crypto';
+import pg from 'pg';
+import { provider } from '../../providers/postgres/index.ts';
+import { prepare } from '../../providers/postgres/prepare.ts';
+import type { PostgresEntitlement, PostgresTarget } from '../../providers/postgres/schema.ts';
+import { type Minted, type MintRequest, type Ref, Secret, type Session } from '../../src/provider.ts';
+import type { PostgresServer } from '../support/postgres-servers.ts';
+
+export const entitlementName = 'ledger-db/read-invoices';
+
+export interface Ledger {
+  readonly server: PostgresServer;
+  readonly installation: string;
+  readonly config: PostgresTarget;
+  readonly entitlement: PostgresEntitlement;
+  readonly session: Session<PostgresEntitlement>;
+  /** One statement as the superuser. */
+  admin(sql: string, values?: readonly unknown[]): Promise<readonly Record<string, unknown>[]>;
+  /** A session of its own to the same target, e.g. another broker. */
+  connect(changes?: Partial<PostgresTarget>, installation?: string): Session<PostgresEntitlement>;
+  /** A raw login of the broker, as somebody who stole it would have it. */
+  stolenLogin(): Promise<pg.Client>;
+  ref(grantId?: string): Ref;
+  request(ref: Ref, changes?: Partial<MintRequest<PostgresEntitlement>>): MintRequest<PostgresEntitlement>;
+  mint(changes?: Partial<MintRequest<PostgresEntitlement>>): Promise<Live>;
+  login(minted: Minted, options?: string): Promise<pg.Client>;
+  close(): Promise<void>;
+}
+
+export interface Live {
+  readonly ref: Ref;
+  readonly minted: Minted;
+}
+
+export function soon(milliseconds = 30_000): AbortSignal {
+  return AbortSignal.timeout(milliseconds);
+}
+
+/** A database `name` with invoices that an entitlement may read and salaries that it may not, prepared as a target. */
+export async function makeLedger(
+  server: PostgresServer,
+  name: string,
+  changes: { readonly maxTtlSeconds?: number; readonly maxLive?: number; readonly maxConnections?: number } = {},
+): Promise<Ledger> {
+  const url = await server.createDatabase(name);
+  const installation = randomUUID();
+  const secrets = new Map([['env:BROKER_PASSWORD', randomUUID()]]);
+  const clients = new Set<pg.Client>();
+  const sessions = new Set<Session<PostgresEntitlement>>();
+  const open = async (options: pg.ClientConfig): Promise<pg.Client> => {
+    const client = new pg.Client({ ...options, ssl: false, application_name: 'agent' });
+    client.on('error', () => {});
+    await client.connect();
+    clients.add(client);
+    return client;
+  };
+  const administrator = await open({ connectionString: url });
+  const admin: Ledger['admin'] = async (sql, values = []) => (await administrator.query(sql, [...values])).rows;
+  await administrator.query(`
+    CREATE SCHEMA billing;
+    CREATE TABLE billing.invoices AS SELECT n AS id, n * 10 AS amount FROM generate_series(1, 5000) n;
+    CREATE TABLE billing.salaries AS SELECT 1 AS id, 100 AS amount;`);
+
+  const config = provider.targetSchema.parse({
+    host: '127.0.0.1',
+    port: server.port,
+    database: name,
+    user: `broker_${name}`,
+    password: 'env:BROKER_PASSWORD',
+    sslmode: 'disable',
+    ...(changes.maxConnections === undefined ? {} : { max_connections: changes.maxConnections }),
+  });
+  const entitlement = provider.entitlementSchema.parse({
+    template: `mayfly_t_${name}`,
+    privileges: [{ schema: 'billing', tables: ['invoices'], grant: ['SELECT'] }],
+    connection_limit: 5,
+    ...(changes.maxLive === undefined ? {} : { max_live: changes.maxLive }),
+  });
+  await prepare(
+    url,
+    config,
+    [{ name: entitlementName, maxTtlSeconds: changes.maxTtlSeconds ?? 900, config: entitlement }],
+    installation,
+    { password: new Secret(secrets.get(config.password) ?? '') },
+  );
+
+  const connect: Ledger['connect'] = (other = {}, id = installation) => {
+    const made = provider.connect(
+      { ...config, ...other },
+      {
+        target: name,
+        installation: id,
+        secret: (reference) => new Secret(secrets.get(reference) ?? ''),
+        log: () => {},
+      },
+    );
+    sessions.add(made);
+    return made;
+  };
+  const session = connect();
+  const ref: Ledger['ref'] = (grantId = randomUUID()) => ({
+    grantId,
+    handle: session.reserve(grantId),
+    facts: null,
+    deadline: new Date(Date.now() + 300_000),
+  });
+  const request: Ledger['request'] = (of, more = {}) => ({
+    grantId: of.grantId,
+    entitlement: entitlementName,
+    config: entitlement,
+    params: {},
+    deadline: of.deadline,
+    notAfter: new Date(Date.now() + 3_600_000),
+    mintBy: new Date(Date.now() + 30_000),
+    ...more,
+  });
+  return {
+    server,
+    installation,
+    config,
+    entitlement,
+    session,
+    admin,
+    connect,
+    ref,
+    request,
+    stolenLogin: () =>
+      open({ host: '127.0.0.1', port: server.port, database: name, user: config.user, password: secrets.get(config.password) }),
+    async mint(more = {}) {
+      const fresh = ref();
+      const minted = await session.mint(fresh, request(fresh, more), soon());
+      return { ref: { ...fresh, facts: minted.facts }, minted };
+    },
+    login(minted, options = '') {
+      const { host, port, database, username, password } = minted.secret.reveal();
+      return open({
+        host: String(host),
+        port: Number(port),
+        database: String(database),
+        user: String(username),
+        password: String(password),
+        options,
+      });
+    },
+    async close() {
+      await Promise.all([...sessions].map((each) => each.close()));
+      await Promise.all([...clients].map((client) => client.end().catch(() => {})));
+    },
+  };
+}
+
+/** The SQLSTATE that a promise fails with, or `none`. */
+export async function sqlState(work: Promise<unknown>): Promise<string> {
+  try {
+    await work;
+    return 'none';
+  } catch (error) {
+    return error instanceof Error && 'code' in error ? String(error.code) : String(error);
+  }
+}

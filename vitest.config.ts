@@ -1,0 +1,38 @@
+import { defineConfig } from 'vitest/config';
+
+/**
+ * `unit` stands beside the code; `system` starts real servers. Each file runs in a process of its own (forks), so that
+ * a leaked handle or a changed environment ends with it; two at a time, since real servers want the cores too.
+ */
+export default defineConfig({
+  test: {
+    pool: 'forks',
+    maxWorkers: 2,
+    restoreMocks: true,
+    unstubEnvs: true,
+    unstubGlobals: true,
+    // A file that does not let go of its handles is ended, and said so, instead of hanging the run.
+    teardownTimeout: 20_000,
+    env: { NODE_ENV: 'test', TZ: 'UTC' },
+    projects: [
+      {
+        extends: true,
+        test: {
+          name: 'unit',
+          include: ['{src,providers}/**/*.test.ts', 'test/*.test.ts', 'test/support/**/*.test.ts'],
+          testTimeout: 15_000,
+          hookTimeout: 60_000,
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'system',
+          include: ['test/{contract,integration,crash,bench}/**/*.test.ts'],
+          testTimeout: 60_000,
+          hookTimeout: 120_000,
+        },
+      },
+    ],
+  },
+});
