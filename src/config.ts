@@ -23,7 +23,14 @@ const wholeNumber = (min: number, max: number) =>
 
 const origin = z.string().refine((text) => {
   const url = URL.canParse(text) ? new URL(text) : undefined;
-  return url !== undefined && /^https?:$/.test(url.protocol) && url.username === '' && url.search === '' && url.hash === '' && !text.endsWith('/');
+  return (
+    url !== undefined &&
+    /^https?:$/.test(url.protocol) &&
+    url.username === '' &&
+    url.search === '' &&
+    url.hash === '' &&
+    !text.endsWith('/')
+  );
 }, 'must be an http(s) URL without user, query, fragment or trailing slash');
 
 const databaseUrl = z
@@ -31,16 +38,26 @@ const databaseUrl = z
   .regex(/^postgres(ql)?:\/\/[^/?#]+\/[^/?#]+/, 'must be postgres://user:password@host:port/database')
   .transform((url) => new Secret(url));
 
-const cidr = z.string().refine((text) => parseCidr(text) !== undefined, 'must be addresses or CIDR blocks, separated by commas');
+const cidr = z
+  .string()
+  .refine((text) => parseCidr(text) !== undefined, 'must be addresses or CIDR blocks, separated by commas');
 
 /**
  * Every setting: `MAYFLY_` and the key in upper snake case. A setting marked secret may come from a file instead, named by
  * the same variable with `_FILE`. The README's table is made from this schema.
  */
 const settings = z.strictObject({
-  host: z.string().min(1).default('127.0.0.1').describe('Address to listen on. Anything but loopback needs TLS or trusted proxies.'),
+  host: z
+    .string()
+    .min(1)
+    .default('127.0.0.1')
+    .describe('Address to listen on. Anything but loopback needs TLS or trusted proxies.'),
   port: wholeNumber(0, 65535).default(7420).describe('Port to listen on; 0 takes a free one.'),
-  public_url: origin.optional().describe('Our own name: the only `aud` that is accepted, and the only Host header. Default: the listener’s address, on loopback only.'),
+  public_url: origin
+    .optional()
+    .describe(
+      'Our own name: the only `aud` that is accepted, and the only Host header. Default: the listener’s address, on loopback only.',
+    ),
   tls_cert_file: z.string().min(1).optional().describe('PEM certificate chain of the listener.'),
   tls_key_file: z.string().min(1).optional().describe('PEM private key of the listener.'),
   trusted_proxies: z
@@ -50,8 +67,14 @@ const settings = z.strictObject({
     .optional()
     .describe('Addresses or CIDR blocks of the proxies that terminate TLS. Callers from elsewhere are refused.'),
   database_url: databaseUrl.optional().describe('The store, as the runtime login.').meta({ secret: true }),
-  owner_database_url: databaseUrl.optional().describe('The store, as the owner of its schema. Only `mayfly migrate` reads it.').meta({ secret: true }),
-  sequencer_database_url: databaseUrl.optional().describe('The store, as the sequencer of the evidence.').meta({ secret: true }),
+  owner_database_url: databaseUrl
+    .optional()
+    .describe('The store, as the owner of its schema. Only `mayfly migrate` reads it.')
+    .meta({ secret: true }),
+  sequencer_database_url: databaseUrl
+    .optional()
+    .describe('The store, as the sequencer of the evidence.')
+    .meta({ secret: true }),
   database_connections: wholeNumber(4, 500).default(20).describe('Connections to the store, at most.'),
   redis_url: z
     .string()
@@ -60,7 +83,11 @@ const settings = z.strictObject({
     .optional()
     .describe('Redis for the alarms of revocation. Default: the store itself.')
     .meta({ secret: true }),
-  secrets_dir: z.string().min(1).default('/var/run/mayfly/targets').describe('Folder of the targets’ secrets, one folder a target.'),
+  secrets_dir: z
+    .string()
+    .min(1)
+    .default('/var/run/mayfly/targets')
+    .describe('Folder of the targets’ secrets, one folder a target.'),
   providers: z
     .string()
     .transform((text) => text.split(',').map((part) => part.trim()))
@@ -68,10 +95,17 @@ const settings = z.strictObject({
     .default(['postgres'])
     .describe('Provider types that may be loaded.'),
   sweep_seconds: wholeNumber(1, 60).default(1).describe('How often the sweeper looks for what is due and unclaimed.'),
-  overdue_seconds: wholeNumber(1, 3600).default(30).describe('A revocation not contained this long after it was due is overdue.'),
+  overdue_seconds: wholeNumber(1, 3600)
+    .default(30)
+    .describe('A revocation not contained this long after it was due is overdue.'),
   mint_seconds: wholeNumber(1, 60).default(10).describe('How long a target may take to make a credential.'),
-  shutdown_seconds: wholeNumber(1, 300).default(20).describe('How long requests and revocations in hand may take to finish at shutdown.'),
-  log_level: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info').describe('Least level that is logged.'),
+  shutdown_seconds: wholeNumber(1, 300)
+    .default(20)
+    .describe('How long requests and revocations in hand may take to finish at shutdown.'),
+  log_level: z
+    .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
+    .default('info')
+    .describe('Least level that is logged.'),
 });
 
 export type Settings = z.output<typeof settings>;
@@ -121,7 +155,9 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
       try {
         given[key] = readFileSync(value, 'utf8').trim();
       } catch (cause) {
-        faults.push(`${name}: can not be read (${cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown'})`);
+        faults.push(
+          `${name}: can not be read (${cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown'})`,
+        );
         given[key] = '';
       }
     }
@@ -133,7 +169,10 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
   }
   faults.push(...faultsTogether(parsed.data));
   if (faults.length > 0) throw new ConfigError(faults);
-  return { ...parsed.data, public_url: parsed.data.public_url ?? `http://${urlHost(parsed.data.host)}:${parsed.data.port}` };
+  return {
+    ...parsed.data,
+    public_url: parsed.data.public_url ?? `http://${urlHost(parsed.data.host)}:${parsed.data.port}`,
+  };
 }
 
 /** What is wrong about settings that are well each by itself. */
@@ -145,16 +184,22 @@ function faultsTogether(config: Settings): string[] {
     faults.push('MAYFLY_TLS_CERT_FILE and MAYFLY_TLS_KEY_FILE: give both or neither');
   }
   if (!loopback && !tls && config.trusted_proxies === undefined) {
-    faults.push(`MAYFLY_HOST: ${config.host} is not loopback, so set MAYFLY_TLS_CERT_FILE and MAYFLY_TLS_KEY_FILE, or name the proxies that terminate TLS in MAYFLY_TRUSTED_PROXIES`);
+    faults.push(
+      `MAYFLY_HOST: ${config.host} is not loopback, so set MAYFLY_TLS_CERT_FILE and MAYFLY_TLS_KEY_FILE, or name the proxies that terminate TLS in MAYFLY_TRUSTED_PROXIES`,
+    );
   }
   if (!loopback && config.public_url === undefined) {
-    faults.push('MAYFLY_PUBLIC_URL: needed when the listener is not loopback; it is the audience that every token must name');
+    faults.push(
+      'MAYFLY_PUBLIC_URL: needed when the listener is not loopback; it is the audience that every token must name',
+    );
   }
   if (config.public_url?.startsWith('http:') && !isLoopback(new URL(config.public_url).hostname)) {
     faults.push('MAYFLY_PUBLIC_URL: must be https unless it is loopback');
   }
-  if (config.overdue_seconds <= config.sweep_seconds) faults.push('MAYFLY_OVERDUE_SECONDS: must be longer than MAYFLY_SWEEP_SECONDS');
-  if (config.port === 0 && config.public_url === undefined) faults.push('MAYFLY_PUBLIC_URL: needed when MAYFLY_PORT is 0');
+  if (config.overdue_seconds <= config.sweep_seconds)
+    faults.push('MAYFLY_OVERDUE_SECONDS: must be longer than MAYFLY_SWEEP_SECONDS');
+  if (config.port === 0 && config.public_url === undefined)
+    faults.push('MAYFLY_PUBLIC_URL: needed when MAYFLY_PORT is 0');
   return faults;
 }
 
@@ -163,9 +208,16 @@ export function printableConfig(config: Config): Record<string, string> {
   return Object.fromEntries(
     Object.keys(settings.shape).map((key) => {
       const value: unknown = Object.entries(config).find(([name]) => name === key)?.[1];
-      return [variableOf(key), value === undefined ? '' : String(value)];
+      return [variableOf(key), printable(value)];
     }),
   );
+}
+
+/** A secret prints as `[secret]`. */
+function printable(value: unknown): string {
+  if (value instanceof Secret) return value.toString();
+  if (Array.isArray(value)) return value.join(',');
+  return typeof value === 'string' ? value : typeof value === 'number' ? String(value) : '';
 }
 
 export function isLoopback(host: string): boolean {

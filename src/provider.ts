@@ -32,9 +32,20 @@ export interface Provider<TargetConfig = unknown, EntitlementConfig = unknown> {
 /** What `mayfly target prepare` prints or applies. Idempotent: run again after every change of the entitlements. */
 export interface Preparation<TargetConfig = unknown, EntitlementConfig = unknown> {
   /** A script for an administrator, without any secret in clear. `secret` is the broker's own, if it is to be set. */
-  script(target: TargetConfig, entitlements: readonly PreparedEntitlement<EntitlementConfig>[], installation: string, secret: Secret<string> | null): Promise<string>;
+  script(
+    target: TargetConfig,
+    entitlements: readonly PreparedEntitlement<EntitlementConfig>[],
+    installation: string,
+    secret: Secret<string> | null,
+  ): Promise<string>;
   /** @throws ProviderError with what the target said. */
-  apply(adminUrl: Secret<string>, target: TargetConfig, entitlements: readonly PreparedEntitlement<EntitlementConfig>[], installation: string, secret: Secret<string>): Promise<void>;
+  apply(
+    adminUrl: Secret<string>,
+    target: TargetConfig,
+    entitlements: readonly PreparedEntitlement<EntitlementConfig>[],
+    installation: string,
+    secret: Secret<string>,
+  ): Promise<void>;
 }
 
 export interface PreparedEntitlement<EntitlementConfig = unknown> {
@@ -138,7 +149,10 @@ export interface Session<EntitlementConfig = unknown> {
   /** Everything in the target that verifiably bears our mark. */
   list?(signal: AbortSignal): Promise<readonly Found[]>;
   /** Canary: mint, use, be refused, revoke, verify; clock skew; rights too wide or too narrow. */
-  check(entitlement: { name: string; config: EntitlementConfig } | null, signal: AbortSignal): Promise<readonly CheckStep[]>;
+  check(
+    entitlement: { name: string; config: EntitlementConfig } | null,
+    signal: AbortSignal,
+  ): Promise<readonly CheckStep[]>;
   close(): Promise<void>;
 }
 

@@ -67,13 +67,19 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     onError: trouble,
     onChanged: (ids) => changes.publish(ids),
   });
-  const schema = async () => compareSchema((text) => db.query<{ name: string }>({ text, values: [] }), options.migrationsFolder);
+  const schema = async () =>
+    compareSchema((text) => db.query<{ name: string }>({ text, values: [] }), options.migrationsFolder);
   const installation = await checkStore(db, schema, options);
 
   const providers = await loadProviders(config.providers);
   const load = (files: Readonly<Record<string, string>>) => loadCatalog(files, { providers, allowDev: options.dev });
   const resolveSecret = createSecretResolver({ secretsDir: config.secrets_dir, env: options.env });
-  const sessions = new TargetSessions({ providers, installation: installation.id, secret: resolveSecret, log: (event, message) => log.info(event, message) });
+  const sessions = new TargetSessions({
+    providers,
+    installation: installation.id,
+    secret: resolveSecret,
+    log: (event, message) => log.info(event, message),
+  });
   const identity = createIdentity({ log: (event) => log.warn(event, 'keys of an issuer are in trouble') });
 
   const catalog = new ActiveCatalog({
@@ -101,7 +107,10 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     log: (event, message) => log.warn(event, message),
   };
   const clock = new AlarmClock({
-    backend: config.redis_url === undefined ? { kind: 'postgres', url: config.database_url } : { kind: 'redis', url: config.redis_url },
+    backend:
+      config.redis_url === undefined
+        ? { kind: 'postgres', url: config.database_url }
+        : { kind: 'redis', url: config.redis_url },
     ring: (target) => engine.wake(target),
     log: (event, message) => log.warn(event, message),
   });
@@ -134,7 +143,16 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     { part: 'sweeper', ok: engine.sweepAge < 3 * config.sweep_seconds + 10, says: 'the last sweep is too long ago' },
     { part: 'shutdown', ok: !draining, says: 'the broker is shutting down' },
   ];
-  const app = createApp({ broker, config, readiness, metrics, backlog: db, sweepAge: () => engine.sweepAge, log, draining: () => draining });
+  const app = createApp({
+    broker,
+    config,
+    readiness,
+    metrics,
+    backlog: db,
+    sweepAge: () => engine.sweepAge,
+    log,
+    draining: () => draining,
+  });
 
   await changes.start();
   await catalog.refresh();
@@ -173,8 +191,12 @@ async function checkStore(db: Database, schema: () => ReturnType<typeof compareS
     if (cause instanceof MayflyError) throw cause;
     throw new Error('The store has no schema of ours: run `mayfly migrate` first.', { cause });
   });
-  if (compared.newer.length > 0) throw new Error(`The store is newer than this release: it has ${compared.newer.join(', ')}.`);
-  if (compared.missing.length > 0) throw new Error(`The store is older than this release: run \`mayfly migrate\` (missing: ${compared.missing.join(', ')}).`);
+  if (compared.newer.length > 0)
+    throw new Error(`The store is newer than this release: it has ${compared.newer.join(', ')}.`);
+  if (compared.missing.length > 0)
+    throw new Error(
+      `The store is older than this release: run \`mayfly migrate\` (missing: ${compared.missing.join(', ')}).`,
+    );
   const installation = await findInstallation(db);
   if (installation === undefined) throw new Error('The store was never initialised: run `mayfly migrate` first.');
   if (installation.dev !== options.dev) {

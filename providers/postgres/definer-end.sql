@@ -1,6 +1,12 @@
 -- Part 3: the end of a role, in batches. Each function does one step for many refs and answers one row per ref, in
 -- order (`ord` from 1); a bad ref fails alone. The order of the steps is the broker's: fence, unlink, kill, drop.
 
+-- A statement failed on a role. If that is because somebody else has just dropped it, the work is done.
+CREATE OR REPLACE FUNCTION mayfly.failure(p_oid oid, p_state text) RETURNS text
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT CASE WHEN EXISTS (SELECT FROM pg_authid a WHERE a.oid = p_oid) THEN 'failed:' || p_state ELSE 'absent' END
+$$;
+
 -- Cuts the login, and leaves a tombstone for a mint that is still on its way. Commits alone.
 -- outcome: fenced | absent | locked | foreign | malformed | failed:<SQLSTATE>
 -- p_remember: until when the tombstone of a handle that was never minted must be kept.
@@ -85,7 +91,7 @@ BEGIN
       EXCEPTION WHEN lock_not_available THEN
         v_outcome[r.ord] := 'locked';
       WHEN OTHERS THEN
-        v_outcome[r.ord] := 'failed:' || SQLSTATE;
+        v_outcome[r.ord] := mayfly.failure(r.role_oid, SQLSTATE);
       END;
     END IF;
   END LOOP;
@@ -135,7 +141,7 @@ BEGIN
       EXCEPTION WHEN lock_not_available THEN
         outcome := 'locked';
       WHEN OTHERS THEN
-        outcome := 'failed:' || SQLSTATE;
+        outcome := mayfly.failure(r.found, SQLSTATE);
       END;
     END IF;
     RETURN NEXT;
@@ -214,7 +220,7 @@ BEGIN
       WHEN dependent_objects_still_exist THEN
         v_outcome[r.ord] := 'dependents';
       WHEN OTHERS THEN
-        v_outcome[r.ord] := 'failed:' || SQLSTATE;
+        v_outcome[r.ord] := mayfly.failure(r.role_oid, SQLSTATE);
       END;
     END IF;
   END LOOP;

@@ -18,8 +18,10 @@ BEGIN
   IF p_handle IS NULL OR p_grant_id IS NULL OR p_handle <> 'mfy_' || replace(p_grant_id::text, '-', '') THEN
     RAISE EXCEPTION 'the handle is not that of the grant' USING ERRCODE = 'MF007';
   END IF;
+  -- No backslash in any literal here: standard_conforming_strings is the caller's. At most 99999 iterations: each mint
+  -- makes the server run them.
   IF p_verifier IS NULL
-     OR p_verifier !~ '^SCRAM-SHA-256\$[1-9][0-9]{0,5}:[A-Za-z0-9+/]{22}==\$[A-Za-z0-9+/]{43}=:[A-Za-z0-9+/]{43}=$' THEN
+     OR p_verifier !~ '^SCRAM-SHA-256[$][1-9][0-9]{0,4}:[A-Za-z0-9+/]{22}==[$][A-Za-z0-9+/]{43}=:[A-Za-z0-9+/]{43}=$' THEN
     RAISE EXCEPTION 'the verifier is not a SCRAM-SHA-256 verifier' USING ERRCODE = 'MF007';
   END IF;
   IF p_connection_limit IS NULL OR p_connection_limit NOT BETWEEN 1 AND 100 THEN

@@ -57,7 +57,7 @@ CREATE TABLE IF NOT EXISTS mayfly.handle (
   not_after timestamptz,
   fenced_at timestamptz,
   dropped_at timestamptz,
-  -- Roles that were members of this one: on PostgreSQL 15 and older a login may let others into itself.
+  -- Roles that were members of this one: before PostgreSQL 15 a login may let others into itself.
   joined oid[] NOT NULL DEFAULT '{}',
   -- A row without a role is pruned after this: no mint for it can still be on its way.
   keep_until timestamptz NOT NULL

@@ -46,6 +46,6 @@ export async function guarantee(
     propagation_seconds: 5,
     says:
       'An early end refuses new logins at once and terminates the open sessions within seconds. Before PostgreSQL 16 a session ' +
-      `can take on the template by SET ROLE and let other roles into its own, so this is not promised as immediate. ${atItsEnd}`,
+      `can take on the template itself by SET ROLE, so that termination alone ends it, and this is not promised as immediate. ${atItsEnd}`,
   };
 }

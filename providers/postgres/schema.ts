@@ -33,7 +33,7 @@ export const targetSchema = z
     /** Where agents reach the target, when that is not where the broker does. */
     agent_endpoint: endpoint.optional(),
     /** 4096 suits every client (pgjdbc refuses less); a random password needs none of them. */
-    scram_iterations: z.int().min(1).max(100_000).default(4096),
+    scram_iterations: z.int().min(1).max(99_999).default(4096),
     /** The broker's own connections: three of them are for revoking alone. */
     max_connections: z.int().min(4).max(100).default(12),
   })

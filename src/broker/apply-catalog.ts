@@ -1,6 +1,11 @@
 import type { Catalog } from '../catalog/types.ts';
 import { MayflyError } from '../domain/errors.ts';
-import { type AppliedRevision, findActiveRevisionNumber, findRevision, insertActiveRevision } from '../store/catalog-revisions.ts';
+import {
+  type AppliedRevision,
+  findActiveRevisionNumber,
+  findRevision,
+  insertActiveRevision,
+} from '../store/catalog-revisions.ts';
 import type { Database } from '../store/database.ts';
 
 export interface ApplyDeps {
@@ -14,7 +19,13 @@ export interface ApplyDeps {
  * @returns null when exactly this catalog is active already.
  * @throws MayflyError `catalog_changed` when another revision became active meanwhile.
  */
-export async function applyCatalog(deps: ApplyDeps, catalog: Catalog, by: string, requestId: string, expected?: number | null): Promise<AppliedRevision | null> {
+export async function applyCatalog(
+  deps: ApplyDeps,
+  catalog: Catalog,
+  by: string,
+  requestId: string,
+  expected?: number | null,
+): Promise<AppliedRevision | null> {
   const applied = await deps.db.transaction({ catalog: 'exclusive' }, async (tx) => {
     const before = await findActiveRevisionNumber(tx);
     if (expected !== undefined && before !== expected) throw new MayflyError('catalog_changed');
@@ -22,8 +33,20 @@ export async function applyCatalog(deps: ApplyDeps, catalog: Catalog, by: string
     if (active?.digest === catalog.digest) return null;
     const revision = await insertActiveRevision(tx, catalog.digest, catalog.files, by);
     tx.record({
-      type: 'catalog.applied', agent: 'none', subject: by, resource: 'catalog', action: 'apply', decision: 'none', correlationId: requestId,
-      posture: 'unknown', cause: 'none', taskId: null, grantId: null, decisionId: null, txn: null, policyDigest: catalog.digest,
+      type: 'catalog.applied',
+      agent: 'none',
+      subject: by,
+      resource: 'catalog',
+      action: 'apply',
+      decision: 'none',
+      correlationId: requestId,
+      posture: 'unknown',
+      cause: 'none',
+      taskId: null,
+      grantId: null,
+      decisionId: null,
+      txn: null,
+      policyDigest: catalog.digest,
       payload: { revision: revision.number, before },
     });
     return revision;

@@ -7,12 +7,17 @@ import type { BrokerDeps } from './deps.ts';
 /** Believes the caller or throws 401. */
 export async function authenticate(deps: BrokerDeps, authorization: string | undefined): Promise<Caller> {
   const { catalog } = deps.catalog.current();
-  return await deps.identity.authenticate(authorization, { trust: catalog.trust, audience: deps.audience, now: new Date() });
+  return await deps.identity.authenticate(authorization, {
+    trust: catalog.trust,
+    audience: deps.audience,
+    now: new Date(),
+  });
 }
 
 /** The workload itself: what only an agent may do. */
 export function asWorkload(caller: Caller): WorkloadCaller {
-  if (caller.kind !== 'workload') throw new MayflyError('workload_token_invalid', 'An operator’s token opens no tasks and asks for no credentials.');
+  if (caller.kind !== 'workload')
+    throw new MayflyError('workload_token_invalid', 'An operator’s token opens no tasks and asks for no credentials.');
   return caller;
 }
 
@@ -25,6 +30,8 @@ export function ownerScope(caller: Caller, role: OperatorRole): Workload | null 
 
 /** @throws MayflyError `operator_only` unless the caller is an operator with that role. `admin` may do everything. */
 export function requireRole(caller: Caller, role: OperatorRole): void {
-  const may = caller.kind === 'operator' && (caller.roles.has(role) || caller.roles.has('admin') || (role === 'viewer' && caller.roles.size > 0));
+  const may =
+    caller.kind === 'operator' &&
+    (caller.roles.has(role) || caller.roles.has('admin') || (role === 'viewer' && caller.roles.size > 0));
   if (!may) throw new MayflyError('operator_only');
 }

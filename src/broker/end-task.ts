@@ -18,12 +18,19 @@ export interface EndedTask {
  * Completes or cancels a task: its state, the states of its descendants, and the obligations of all their grants in one
  * transaction. From that commit on no grant of the tree can become active. Said again, it answers the same.
  */
-export async function endTask(deps: BrokerDeps, caller: Caller, id: TaskId, how: 'completed' | 'cancelled', context: CallContext): Promise<EndedTask> {
+export async function endTask(
+  deps: BrokerDeps,
+  caller: Caller,
+  id: TaskId,
+  how: 'completed' | 'cancelled',
+  context: CallContext,
+): Promise<EndedTask> {
   const rootId = await findOwnedRoot(deps.db, id, ownerScope(caller, 'operator'));
   if (rootId === undefined) throw new MayflyError('not_found');
   const by = caller.kind === 'operator' ? caller.operator : 'owner';
   const task = await endTree(deps, id, rootId, how, how, context, { by });
-  if (task.state !== how) throw new MayflyError('task_ended', `The task is ${task.state}.`, { members: { ended_by: task.endedBy } });
+  if (task.state !== how)
+    throw new MayflyError('task_ended', `The task is ${task.state}.`, { members: { ended_by: task.endedBy } });
   return { task, grants: await listGrantsOfTree(deps.db, id) };
 }
 
@@ -61,7 +68,12 @@ async function endTree(
         const owner = byId.get(grant.taskId);
         if (owner === undefined) continue;
         targets.add(grant.target);
-        tx.record(grantEvent('grant.ended', owner, grant, digest, context, { cause, payload: { revocation_id: `rev_${revocation.id}` } }));
+        tx.record(
+          grantEvent('grant.ended', owner, grant, digest, context, {
+            cause,
+            payload: { revocation_id: `rev_${revocation.id}` },
+          }),
+        );
       }
     }
     return byId.get(id) ?? (await findTask(tx, id));

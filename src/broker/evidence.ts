@@ -3,10 +3,18 @@ import type { Grant } from '../domain/grant.ts';
 import { type Task, workloadId } from '../domain/task.ts';
 import type { CallContext } from './deps.ts';
 
-type Details = Partial<Pick<AuditEvent, 'resource' | 'action' | 'decision' | 'cause' | 'grantId' | 'decisionId' | 'payload'>>;
+type Details = Partial<
+  Pick<AuditEvent, 'resource' | 'action' | 'decision' | 'cause' | 'grantId' | 'decisionId' | 'payload'>
+>;
 
 /** An event about a task, with the minimum fields taken from it. */
-export function taskEvent(type: AuditEventType, task: Task, policyDigest: string, context: Pick<CallContext, 'requestId'>, details: Details = {}): AuditEvent {
+export function taskEvent(
+  type: AuditEventType,
+  task: Task,
+  policyDigest: string,
+  context: Pick<CallContext, 'requestId'>,
+  details: Details = {},
+): AuditEvent {
   return {
     type,
     agent: workloadId(task.workload),
@@ -29,7 +37,10 @@ export function taskEvent(type: AuditEventType, task: Task, policyDigest: string
 }
 
 /** The digest of the revision in force. Ending goes on without one: then `none`. */
-export function digestInForce(catalog: { readonly ready: boolean; current(): { readonly catalog: { readonly digest: string } } }): string {
+export function digestInForce(catalog: {
+  readonly ready: boolean;
+  current(): { readonly catalog: { readonly digest: string } };
+}): string {
   return catalog.ready ? catalog.current().catalog.digest : 'none';
 }
 

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { ActiveRevision } from '../catalog/active.ts';
 import type { EntitlementDefinition } from '../catalog/types.ts';
-import { type Bound, type Life, shortestLife } from '../domain/deadline.ts';
+import { type Life, shortestLife } from '../domain/deadline.ts';
 import { MayflyError } from '../domain/errors.ts';
 import type { Grant, Guarantee } from '../domain/grant.ts';
 import type { TaskId } from '../domain/ids.ts';
@@ -11,11 +11,19 @@ import { workloadId } from '../domain/task.ts';
 import type { WorkloadCaller } from '../identity/types.ts';
 import type { PolicyDecision } from '../policy/types.ts';
 import type { Transaction } from '../store/database.ts';
-import { claimIdempotencyKey, endGrants, findGrants, type GrantWithRevocation, insertIntent, moveIdempotencyKey } from '../store/grants.ts';
+import {
+  claimIdempotencyKey,
+  endGrants,
+  findGrants,
+  type GrantWithRevocation,
+  insertIntent,
+  moveIdempotencyKey,
+} from '../store/grants.ts';
 import { birthLocks } from '../store/locks.ts';
 import { findTask, findTaskForGrant, insertDecision, type TaskForGrant } from '../store/tasks.ts';
 import type { BrokerDeps, CallContext, TargetAccess } from './deps.ts';
 import { grantEvent, taskEvent } from './evidence.ts';
+import { type Cut, checkAlive, cutOf, lifeBounds } from './life.ts';
 import { type Delivered, mintGrant } from './mint-grant.ts';
 import { checkParams } from './params.ts';
 import { requireRevision, withActiveRevision } from './revision.ts';
@@ -33,24 +41,32 @@ export interface Issued extends Delivered {
   readonly idempotencyReplayed: boolean;
 }
 
-export interface Cut {
-  readonly by: Bound['by'];
-  readonly askedSeconds: number;
-  readonly grantedSeconds: number;
-}
-
 /** What the first transaction settled: the intent to mint, or a denial that is recorded all the same. */
 type Settled =
-  | { readonly kind: 'intent'; readonly task: Task; readonly pending: GrantWithRevocation; readonly mintBy: Date; readonly life: Life; readonly replaced: readonly GrantWithRevocation[] }
+  | {
+      readonly kind: 'intent';
+      readonly task: Task;
+      readonly pending: GrantWithRevocation;
+      readonly mintBy: Date;
+      readonly life: Life;
+      readonly replaced: readonly GrantWithRevocation[];
+    }
   | { readonly kind: 'denied'; readonly decision: PolicyDecision; readonly decisionId: string };
 
 /**
  * Issues one entitlement to one task: policy decides, the intent is committed, the provider mints, the grant becomes active if
  * its task is still alive, and only then is the secret answered.
  */
-export async function issueGrant(deps: BrokerDeps, caller: WorkloadCaller, taskId: TaskId, request: GrantRequest, context: CallContext): Promise<Issued> {
+export async function issueGrant(
+  deps: BrokerDeps,
+  caller: WorkloadCaller,
+  taskId: TaskId,
+  request: GrantRequest,
+  context: CallContext,
+): Promise<Issued> {
   const known = await findTask(deps.db, taskId);
-  if (known === undefined || workloadId(known.workload) !== workloadId(caller.workload)) throw new MayflyError('not_found');
+  if (known === undefined || workloadId(known.workload) !== workloadId(caller.workload))
+    throw new MayflyError('not_found');
   checkAlive(known, null);
   if (!known.ceiling.entitlements.includes(request.entitlement)) throw new MayflyError('not_in_task');
 
@@ -58,18 +74,25 @@ export async function issueGrant(deps: BrokerDeps, caller: WorkloadCaller, taskI
     const entitlement = active.catalog.entitlements.get(request.entitlement);
     if (entitlement === undefined) throw new MayflyError('not_in_task');
     const params = checkParams(entitlement, known.ceiling.params);
-    const access = deps.access(entitlement);
-    const guarantee = await access.session.guarantee(access.config, AbortSignal.timeout(deps.mintSeconds * 1000)).catch((cause: unknown) => {
-      throw new MayflyError('target_unavailable', undefined, { cause });
-    });
-    const settled = await deps.db.transaction(birthLocks(known.rootId), async (tx): Promise<Settled> => {
+    const target = deps.access(entitlement);
+    const guarantee = await target.session
+      .guarantee(target.config, AbortSignal.timeout(deps.mintSeconds * 1000))
+      .catch((cause: unknown) => {
+        throw new MayflyError('target_unavailable', undefined, { cause });
+      });
+    const outcome = await deps.db.transaction(birthLocks(known.rootId), async (tx): Promise<Settled> => {
       const state = await findTaskForGrant(tx, taskId);
       if (state === undefined) throw new MayflyError('not_found');
       requireRevision(active, state.activeRevision);
       checkAlive(state.task, tx.now);
-      return await settle(deps, tx, { active, entitlement, guarantee, state, request, params, access }, context);
+      return await settle(
+        deps,
+        tx,
+        { active, entitlement, guarantee, state, request, params, access: target },
+        context,
+      );
     });
-    return { settled, access };
+    return { settled: outcome, access: target };
   });
 
   if (settled.kind === 'denied') {
@@ -113,13 +136,30 @@ async function settle(deps: BrokerDeps, tx: Transaction, asked: Asked, context: 
   const digest = active.catalog.digest;
   const decisionId = deps.ids.next('dec');
   const decided = {
-    id: decisionId, taskId: task.id, action: 'issue', resource: entitlement.name, permitted: decision.permitted, policies: decision.policies,
-    errors: decision.errors, maxTtlSeconds: decision.maxTtlSeconds, revision: active.number, inputs: decision.inputs,
+    id: decisionId,
+    taskId: task.id,
+    action: 'issue',
+    resource: entitlement.name,
+    permitted: decision.permitted,
+    policies: decision.policies,
+    errors: decision.errors,
+    maxTtlSeconds: decision.maxTtlSeconds,
+    revision: active.number,
+    inputs: decision.inputs,
   };
   const made = (permitted: boolean, grantId: Grant['id'] | null) =>
     taskEvent('decision.made', task, digest, context, {
-      resource: entitlement.name, action: 'issue', decision: permitted ? 'permit' : 'deny', decisionId, grantId,
-      payload: { policies: decision.policies, errors: decision.errors.length, revision: active.number, justification: request.justification },
+      resource: entitlement.name,
+      action: 'issue',
+      decision: permitted ? 'permit' : 'deny',
+      decisionId,
+      grantId,
+      payload: {
+        policies: decision.policies,
+        errors: decision.errors.length,
+        revision: active.number,
+        justification: request.justification,
+      },
     });
   if (!decision.permitted) {
     await insertDecision(tx, { ...decided, grantId: null });
@@ -127,7 +167,9 @@ async function settle(deps: BrokerDeps, tx: Transaction, asked: Asked, context: 
     return { kind: 'denied', decision, decisionId };
   }
 
-  const life = shortestLife(decision.maxTtlSeconds === null ? bounds : [...bounds, { by: 'policy', seconds: decision.maxTtlSeconds }]);
+  const life = shortestLife(
+    decision.maxTtlSeconds === null ? bounds : [...bounds, { by: 'policy', seconds: decision.maxTtlSeconds }],
+  );
   if (life.seconds < Math.max(1, guarantee.min_ttl_seconds)) throw new MayflyError('ttl_below_minimum');
   const mintBy = new Date(tx.now.getTime() + deps.mintSeconds * 1000);
   const id = deps.ids.next('grt');
@@ -152,10 +194,23 @@ async function settle(deps: BrokerDeps, tx: Transaction, asked: Asked, context: 
   // A mint that never reports falls due soon after it could have had an effect, not at the grant's deadline.
   const dueAt = new Date(mintBy.getTime() + 2_000);
   const revocation: Revocation = {
-    id: deps.ids.next('rev'), grantId: id, target: target.name, state: 'scheduled', dueAt, tryAt: dueAt, attempts: 0, lastError: null,
-    overdueAt: null, evidence: null, containedAt: null, cleanAt: null,
+    id: deps.ids.next('rev'),
+    grantId: id,
+    target: target.name,
+    state: 'scheduled',
+    dueAt,
+    tryAt: dueAt,
+    attempts: 0,
+    lastError: null,
+    overdueAt: null,
+    evidence: null,
+    containedAt: null,
+    cleanAt: null,
   };
-  const replaced = request.idempotencyKey === null ? [] : await takeKey(tx, task, grant, request.idempotencyKey, request, digest, context);
+  const replaced =
+    request.idempotencyKey === null
+      ? []
+      : await takeKey(tx, task, grant, request.idempotencyKey, request, digest, context);
   await insertIntent(tx, {
     grant,
     sink: entitlement.sink && ['confidential', 'restricted'].includes(entitlement.sensitivity),
@@ -165,13 +220,27 @@ async function settle(deps: BrokerDeps, tx: Transaction, asked: Asked, context: 
     decision: { ...decided, grantId: id },
   });
   tx.record(made(true, id));
-  tx.record(grantEvent('grant.intended', task, grant, digest, context, { action: 'issue', decision: 'permit', payload: { deadline: grant.deadline.toISOString(), guarantee: guarantee.revocation } }));
+  tx.record(
+    grantEvent('grant.intended', task, grant, digest, context, {
+      action: 'issue',
+      decision: 'permit',
+      payload: { deadline: grant.deadline.toISOString(), guarantee: guarantee.revocation },
+    }),
+  );
   tx.changed(task.id);
   return { kind: 'intent', task, pending: { grant, revocation }, mintBy, life, replaced };
 }
 
 /** A repeated key ends the first grant: its secret was never stored, so it can not be given twice. */
-async function takeKey(tx: Transaction, task: Task, grant: Grant, key: string, request: GrantRequest, digest: string, context: CallContext): Promise<readonly GrantWithRevocation[]> {
+async function takeKey(
+  tx: Transaction,
+  task: Task,
+  grant: Grant,
+  key: string,
+  request: GrantRequest,
+  digest: string,
+  context: CallContext,
+): Promise<readonly GrantWithRevocation[]> {
   const body = JSON.stringify([request.entitlement, request.ttlSeconds, request.justification]);
   const used = await claimIdempotencyKey(tx, task.id, key, createHash('sha256').update(body).digest(), grant.id);
   if (used === undefined) return [];
@@ -180,32 +249,13 @@ async function takeKey(tx: Transaction, task: Task, grant: Grant, key: string, r
   await moveIdempotencyKey(tx, task.id, key, grant.id);
   const ended = await endGrants(tx, { grantIds: [used.grantId] }, 'released');
   for (const { grant: first } of ended) {
-    tx.record(grantEvent('grant.ended', task, first, digest, context, { cause: 'released', payload: { replaced_by: grant.id } }));
+    tx.record(
+      grantEvent('grant.ended', task, first, digest, context, {
+        cause: 'released',
+        payload: { replaced_by: grant.id },
+      }),
+    );
   }
   // Ended before, by whatever: then there is nothing to end, but the answer is a repeated one all the same.
   return ended.length > 0 ? ended : await findGrants(tx, [used.grantId]);
-}
-
-/** @param now The store's clock, or null to judge by state alone. */
-export function checkAlive(task: Task, now: Date | null): void {
-  if (task.state === 'suspended') throw new MayflyError('task_suspended');
-  if (task.state !== 'active') throw new MayflyError('task_ended', `The task is ${task.state}.`, { members: { ended_by: task.endedBy } });
-  if (now !== null && task.notAfter <= now) throw new MayflyError('task_ended', 'The task’s deadline has passed.', { members: { ended_by: 'expired' } });
-}
-
-/** Every bound on the life of a grant but policy's own. Invariant 5. */
-export function lifeBounds(asked: number | null, task: Task, entitlement: EntitlementDefinition, guarantee: Guarantee, now: Date): Bound[] {
-  const bounds: Bound[] = [
-    { by: 'entitlement', seconds: entitlement.maxTtlSeconds },
-    { by: 'task', seconds: (task.notAfter.getTime() - now.getTime()) / 1000 },
-    { by: 'provider', seconds: guarantee.max_ttl_seconds },
-  ];
-  if (task.ceiling.maxTtlSeconds !== null) bounds.unshift({ by: 'request', seconds: task.ceiling.maxTtlSeconds });
-  if (asked !== null) bounds.unshift({ by: 'asked', seconds: asked });
-  return bounds;
-}
-
-export function cutOf(request: { readonly ttlSeconds: number | null }, life: Life): Cut | null {
-  if (request.ttlSeconds === null || life.cutBy === null) return null;
-  return { by: life.cutBy, askedSeconds: request.ttlSeconds, grantedSeconds: Math.floor(life.seconds) };
 }

@@ -18,7 +18,14 @@ export interface Delivered {
  * From `minting` to `active`, or to `revoking` with the obligation due now. Whatever goes wrong between, the obligation that
  * was committed with the intent finds it.
  */
-export async function mintGrant(deps: BrokerDeps, access: TargetAccess, task: Task, pending: GrantWithRevocation, mintBy: Date, context: CallContext): Promise<Delivered> {
+export async function mintGrant(
+  deps: BrokerDeps,
+  access: TargetAccess,
+  task: Task,
+  pending: GrantWithRevocation,
+  mintBy: Date,
+  context: CallContext,
+): Promise<Delivered> {
   const { grant, revocation } = pending;
   const digest = digestInForce(deps.catalog);
   const started = performance.now();
@@ -27,7 +34,15 @@ export async function mintGrant(deps: BrokerDeps, access: TargetAccess, task: Ta
   try {
     minted = await access.session.mint(
       { grantId: grant.id, handle: grant.handle, facts: null, deadline: grant.deadline },
-      { grantId: grant.id, entitlement: grant.entitlement, config: access.config, params: grant.params, deadline: grant.deadline, notAfter: task.notAfter, mintBy },
+      {
+        grantId: grant.id,
+        entitlement: grant.entitlement,
+        config: access.config,
+        params: grant.params,
+        deadline: grant.deadline,
+        notAfter: task.notAfter,
+        mintBy,
+      },
       AbortSignal.timeout(deps.mintSeconds * 1000),
     );
   } catch (error) {
@@ -44,7 +59,13 @@ export async function mintGrant(deps: BrokerDeps, access: TargetAccess, task: Ta
   const active = await deps.db.transaction(birthLocks(task.rootId), async (tx) => {
     const activated = await activateGrant(tx, grant.id, minted.facts);
     if (activated) {
-      tx.record(grantEvent('grant.activated', task, grant, digest, context, { action: 'issue', decision: 'permit', payload: { native_expiry: minted.expiresAt.toISOString(), facts: minted.facts } }));
+      tx.record(
+        grantEvent('grant.activated', task, grant, digest, context, {
+          action: 'issue',
+          decision: 'permit',
+          payload: { native_expiry: minted.expiresAt.toISOString(), facts: minted.facts },
+        }),
+      );
       tx.changed(task.id);
     }
     return activated ? tx.now : undefined;
@@ -53,7 +74,10 @@ export async function mintGrant(deps: BrokerDeps, access: TargetAccess, task: Ta
     // Its task or its time ended while the target worked; the end already made the obligation due.
     deps.observer.minted(grant.target, seconds(), 'too_late');
     deps.alarms.now(grant.target);
-    throw new MayflyError('task_ended', 'The task or the grant ended while the credential was made; it was not delivered.');
+    throw new MayflyError(
+      'task_ended',
+      'The task or the grant ended while the credential was made; it was not delivered.',
+    );
   }
   deps.observer.minted(grant.target, seconds(), 'ok');
   deps.alarms.in(grant.target, grant.deadline.getTime() - active.getTime());
@@ -68,19 +92,33 @@ export async function mintGrant(deps: BrokerDeps, access: TargetAccess, task: Ta
 }
 
 /** Ends a grant whose mint failed or came to nothing: it may have had an effect in the target all the same. */
-async function giveUp(deps: BrokerDeps, task: Task, grant: Grant, digest: string, context: CallContext, why: string): Promise<void> {
-  await deps.db.transaction({}, async (tx) => {
-    const ended = await endGrants(tx, { grantIds: [grant.id] }, 'mint_failed');
-    if (ended.length > 0) tx.record(grantEvent('grant.mint_failed', task, grant, digest, context, { cause: 'mint_failed', payload: { why } }));
-    tx.changed(task.id);
-  }).catch((error: unknown) => {
-    // The store is gone: the intent stands there, and its obligation falls due by itself.
-    deps.log({ grant_id: grant.id, error }, 'a failed mint could not be recorded');
-  });
+async function giveUp(
+  deps: BrokerDeps,
+  task: Task,
+  grant: Grant,
+  digest: string,
+  context: CallContext,
+  why: string,
+): Promise<void> {
+  await deps.db
+    .transaction({}, async (tx) => {
+      const ended = await endGrants(tx, { grantIds: [grant.id] }, 'mint_failed');
+      if (ended.length > 0)
+        tx.record(
+          grantEvent('grant.mint_failed', task, grant, digest, context, { cause: 'mint_failed', payload: { why } }),
+        );
+      tx.changed(task.id);
+    })
+    .catch((error: unknown) => {
+      // The store is gone: the intent stands there, and its obligation falls due by itself.
+      deps.log({ grant_id: grant.id, error }, 'a failed mint could not be recorded');
+    });
   deps.alarms.now(grant.target);
 }
 
 function mintProblem(error: unknown): MayflyError {
   const errorClass = error instanceof ProviderError ? error.errorClass : 'retryable';
-  return new MayflyError(errorClass === 'retryable' ? 'target_unavailable' : 'target_refused', undefined, { cause: error });
+  return new MayflyError(errorClass === 'retryable' ? 'target_unavailable' : 'target_refused', undefined, {
+    cause: error,
+  });
 }

@@ -19,7 +19,12 @@ export interface OpenedTask {
  * Opens a task from a signed request. `(iss, jti)` is spent with the task row and only after every proof holds, so that a thief
  * can not burn it.
  */
-export async function openTask(deps: BrokerDeps, caller: WorkloadCaller, request: string, context: CallContext): Promise<OpenedTask> {
+export async function openTask(
+  deps: BrokerDeps,
+  caller: WorkloadCaller,
+  request: string,
+  context: CallContext,
+): Promise<OpenedTask> {
   const statement = await deps.identity.verifyTaskRequest(request, {
     trust: deps.catalog.current().catalog.trust,
     audience: deps.audience,
@@ -58,9 +63,10 @@ export async function openTask(deps: BrokerDeps, caller: WorkloadCaller, request
         requestDigest: statement.payloadDigest,
         openedRevision: active.number,
       };
-      if (task.notAfter <= tx.now) throw new MayflyError('request_expired', 'The task itself is over: `task.not_after` has passed.');
+      if (task.notAfter <= tx.now)
+        throw new MayflyError('request_expired', 'The task itself is over: `task.not_after` has passed.');
       const by = statement.issuer.maxTaskSeconds <= purpose.maxLifeSeconds ? 'issuer' : 'purpose';
-      const cut = statement.notAfter > latest ? { by, askedNotAfter: statement.notAfter } as const : null;
+      const cut = statement.notAfter > latest ? ({ by, askedNotAfter: statement.notAfter } as const) : null;
 
       if (await insertTask(tx, task)) {
         const opened: Task = { ...task, endedAt: null, endedBy: null };
@@ -68,8 +74,14 @@ export async function openTask(deps: BrokerDeps, caller: WorkloadCaller, request
           taskEvent('task.opened', opened, active.catalog.digest, context, {
             resource: task.ceiling.entitlements.join(' '),
             payload: {
-              purpose: task.purpose, phase: task.phase, issuer: task.issuer, external_id: task.externalId, jti: task.jti,
-              not_after: task.notAfter.toISOString(), entitlements: task.ceiling.entitlements, params: task.ceiling.params,
+              purpose: task.purpose,
+              phase: task.phase,
+              issuer: task.issuer,
+              external_id: task.externalId,
+              jti: task.jti,
+              not_after: task.notAfter.toISOString(),
+              entitlements: task.ceiling.entitlements,
+              params: task.ceiling.params,
             },
           }),
         );

@@ -18,13 +18,18 @@ export interface TaskView {
 }
 
 export async function readTask(deps: BrokerDeps, caller: Caller, id: TaskId): Promise<TaskView> {
-  if ((await findOwnedRoot(deps.db, id, ownerScope(caller, 'viewer'))) === undefined) throw new MayflyError('not_found');
+  if ((await findOwnedRoot(deps.db, id, ownerScope(caller, 'viewer'))) === undefined)
+    throw new MayflyError('not_found');
   return await viewTask(deps, id);
 }
 
 /** A task with all that hangs on it; the caller was let in before. */
 export async function viewTask(deps: Pick<BrokerDeps, 'db'>, id: TaskId): Promise<TaskView> {
-  const [task, grants, children] = await Promise.all([findTask(deps.db, id), listGrantsOfTask(deps.db, id), listChildren(deps.db, id)]);
+  const [task, grants, children] = await Promise.all([
+    findTask(deps.db, id),
+    listGrantsOfTask(deps.db, id),
+    listChildren(deps.db, id),
+  ]);
   if (task === undefined) throw new MayflyError('not_found');
   return { task, grants, children };
 }
@@ -37,13 +42,26 @@ export async function readGrant(deps: BrokerDeps, caller: Caller, id: GrantId): 
 
 /** The evidence of a task, in order. Its owner may read it, and an auditor. */
 export async function readTimeline(deps: BrokerDeps, caller: Caller, id: TaskId): Promise<StoredEvent[]> {
-  if ((await findOwnedRoot(deps.db, id, ownerScope(caller, 'auditor'))) === undefined) throw new MayflyError('not_found');
+  if ((await findOwnedRoot(deps.db, id, ownerScope(caller, 'auditor'))) === undefined)
+    throw new MayflyError('not_found');
   return await listTaskEvents(deps.db, id, 10_000);
 }
 
 /** All grants of the tree below a task, once every one is contained or the time is up. */
-export async function waitContained(deps: BrokerDeps, id: TaskId, seconds: number, context: CallContext): Promise<readonly GrantWithRevocation[]> {
-  return await waitUntil(deps, id, seconds, context, () => listGrantsOfTree(deps.db, id), (grants) => grants.every(isContained));
+export async function waitContained(
+  deps: BrokerDeps,
+  id: TaskId,
+  seconds: number,
+  context: CallContext,
+): Promise<readonly GrantWithRevocation[]> {
+  return await waitUntil(
+    deps,
+    id,
+    seconds,
+    context,
+    () => listGrantsOfTree(deps.db, id),
+    (grants) => grants.every(isContained),
+  );
 }
 
 export function isContained({ revocation }: GrantWithRevocation): boolean {
@@ -54,7 +72,14 @@ export function isContained({ revocation }: GrantWithRevocation): boolean {
  * Reads until `enough`, waking on every change of the task and not on a clock. Answers the last read when the time is up or the
  * caller is gone.
  */
-export async function waitUntil<T>(deps: Pick<BrokerDeps, 'changes'>, id: TaskId, seconds: number, context: CallContext, read: () => Promise<T>, enough: (value: T) => boolean): Promise<T> {
+export async function waitUntil<T>(
+  deps: Pick<BrokerDeps, 'changes'>,
+  id: TaskId,
+  seconds: number,
+  context: CallContext,
+  read: () => Promise<T>,
+  enough: (value: T) => boolean,
+): Promise<T> {
   const end = performance.now() + seconds * 1000;
   for (;;) {
     const controller = new AbortController();

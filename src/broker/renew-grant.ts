@@ -9,7 +9,7 @@ import { birthLocks } from '../store/locks.ts';
 import { findTaskForGrant, insertDecision } from '../store/tasks.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
 import { grantEvent, taskEvent } from './evidence.ts';
-import { checkAlive, type Cut, cutOf, lifeBounds } from './issue-grant.ts';
+import { type Cut, checkAlive, cutOf, lifeBounds } from './life.ts';
 import { requireRevision, withActiveRevision } from './revision.ts';
 
 export interface RenewedGrant {
@@ -24,7 +24,13 @@ export interface RenewedGrant {
  * A new decision and a new deadline, counted from now, never past the task's. The target is told first: until the store says so
  * too, the old deadline stands and is the one that any timer reads.
  */
-export async function renewGrant(deps: BrokerDeps, caller: WorkloadCaller, id: GrantId, ttlSeconds: number, context: CallContext): Promise<RenewedGrant> {
+export async function renewGrant(
+  deps: BrokerDeps,
+  caller: WorkloadCaller,
+  id: GrantId,
+  ttlSeconds: number,
+  context: CallContext,
+): Promise<RenewedGrant> {
   const found = await findOwnedGrant(deps.db, id, caller.workload);
   if (found === undefined) throw new MayflyError('not_found');
   const { grant } = found;
@@ -54,16 +60,31 @@ export async function renewGrant(deps: BrokerDeps, caller: WorkloadCaller, id: G
       });
       const decisionId = deps.ids.next('dec');
       await insertDecision(tx, {
-        id: decisionId, taskId: task.id, grantId: grant.id, action: 'renew', resource: entitlement.name, permitted: decision.permitted,
-        policies: decision.policies, errors: decision.errors, maxTtlSeconds: decision.maxTtlSeconds, revision: active.number, inputs: decision.inputs,
+        id: decisionId,
+        taskId: task.id,
+        grantId: grant.id,
+        action: 'renew',
+        resource: entitlement.name,
+        permitted: decision.permitted,
+        policies: decision.policies,
+        errors: decision.errors,
+        maxTtlSeconds: decision.maxTtlSeconds,
+        revision: active.number,
+        inputs: decision.inputs,
       });
       tx.record(
         taskEvent('decision.made', task, active.catalog.digest, context, {
-          resource: entitlement.name, action: 'renew', decision: decision.permitted ? 'permit' : 'deny', decisionId, grantId: grant.id,
+          resource: entitlement.name,
+          action: 'renew',
+          decision: decision.permitted ? 'permit' : 'deny',
+          decisionId,
+          grantId: grant.id,
           payload: { policies: decision.policies, errors: decision.errors.length, revision: active.number },
         }),
       );
-      const life = shortestLife(decision.maxTtlSeconds === null ? bounds : [...bounds, { by: 'policy', seconds: decision.maxTtlSeconds }]);
+      const life = shortestLife(
+        decision.maxTtlSeconds === null ? bounds : [...bounds, { by: 'policy', seconds: decision.maxTtlSeconds }],
+      );
       const until = new Date(Math.max(tx.now.getTime() + Math.floor(life.seconds * 1000), grant.deadline.getTime()));
       return { active, access, task, decision, decisionId, life, until };
     });
@@ -71,12 +92,19 @@ export async function renewGrant(deps: BrokerDeps, caller: WorkloadCaller, id: G
 
   deps.observer.decided('renew', settled.decision.permitted, settled.decision.errors.length > 0);
   if (!settled.decision.permitted) {
-    throw new MayflyError('denied_by_policy', undefined, { members: { decision_id: `dec_${settled.decisionId}`, reasons: settled.decision.reasons } });
+    throw new MayflyError('denied_by_policy', undefined, {
+      members: { decision_id: `dec_${settled.decisionId}`, reasons: settled.decision.reasons },
+    });
   }
   const { access, task, until, decisionId, active } = settled;
-  if (access.session.renew === undefined) throw new MayflyError('grant_ended', 'This target can not renew; ask for a new grant.');
+  if (access.session.renew === undefined)
+    throw new MayflyError('grant_ended', 'This target can not renew; ask for a new grant.');
   const renewed = await access.session
-    .renew({ grantId: grant.id, handle: grant.handle, facts: grant.facts, deadline: grant.deadline }, until, AbortSignal.timeout(deps.mintSeconds * 1000))
+    .renew(
+      { grantId: grant.id, handle: grant.handle, facts: grant.facts, deadline: grant.deadline },
+      until,
+      AbortSignal.timeout(deps.mintSeconds * 1000),
+    )
     .catch((error: unknown) => {
       const gone = error instanceof ProviderError && error.errorClass === 'gone';
       throw new MayflyError(gone ? 'grant_ended' : 'target_unavailable', undefined, { cause: error });
@@ -90,12 +118,18 @@ export async function renewGrant(deps: BrokerDeps, caller: WorkloadCaller, id: G
   if (millis === undefined) throw new MayflyError('grant_ended', 'The grant or its task ended meanwhile.');
   deps.alarms.in(grant.target, millis);
   const [after] = await findGrants(deps.db, [grant.id]);
-  return { grant: after ?? found, credential: renewed.secret ?? null, expiresAt: renewed.expiresAt, cut: cutOf({ ttlSeconds }, settled.life) };
+  return {
+    grant: after ?? found,
+    credential: renewed.secret ?? null,
+    expiresAt: renewed.expiresAt,
+    cut: cutOf({ ttlSeconds }, settled.life),
+  };
 }
 
 function renewalEvent(task: Task, found: GrantWithRevocation, digest: string, context: CallContext, until: Date) {
   return grantEvent('grant.renewed', task, found.grant, digest, context, {
-    action: 'renew', decision: 'permit',
+    action: 'renew',
+    decision: 'permit',
     payload: { deadline: until.toISOString(), deadline_before: found.grant.deadline.toISOString() },
   });
 }

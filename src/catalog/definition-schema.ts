@@ -84,6 +84,4 @@ export const purposeSchema = z.strictObject({
   max_life_seconds: seconds(DAY * 7),
 });
 
-export type TargetWire = z.infer<typeof targetSchema>;
 export type EntitlementWire = z.infer<typeof entitlementSchema>;
-export type PurposeWire = z.infer<typeof purposeSchema>;

@@ -12,7 +12,7 @@ export interface Fault {
 }
 
 /** `targets/ledger-db.yaml:4 $.connection.host`: what a person clicks on. */
-export function faultPlace(fault: Pick<Fault, 'file' | 'line' | 'path'>): string {
+function faultPlace(fault: Pick<Fault, 'file' | 'line' | 'path'>): string {
   return `${fault.file}:${fault.line}${fault.path === '' ? '' : ` ${fault.path}`}`;
 }
 

@@ -1,7 +1,7 @@
 import { expect, test, vi } from 'vitest';
 import { z } from 'zod';
 import { ProviderError } from '../provider.ts';
-import { loadProviders } from './provider-registry.ts';
+import { type ImportPackage, loadProviders } from './provider-registry.ts';
 
 const provider = {
   type: 'vault',
@@ -19,14 +19,14 @@ test('the provider that comes with the broker is loaded by its name', async () =
 });
 
 test('a third party’s package is loaded by its name, from `provider` or the default export', async () => {
-  const importPackage = vi.fn(() => Promise.resolve({ default: provider }));
+  const importPackage = vi.fn<ImportPackage>(() => Promise.resolve({ default: provider }));
   expect((await loadProviders(['vault'], importPackage)).get('vault')).toBe(provider);
   expect(importPackage).toHaveBeenCalledExactlyOnceWith('mayfly-provider-vault');
   expect((await loadProviders(['vault'], async () => ({ provider }))).get('vault')).toBe(provider);
 });
 
 test('what is not named is never imported', async () => {
-  const importPackage = vi.fn(() => Promise.resolve({ provider }));
+  const importPackage = vi.fn<ImportPackage>(() => Promise.resolve({ provider }));
   expect(await loadProviders([], importPackage)).toEqual(new Map());
   await loadProviders(['postgres'], importPackage);
   expect(importPackage).not.toHaveBeenCalled();
@@ -35,7 +35,7 @@ test('what is not named is never imported', async () => {
 test.each(['../evil', 'a/b', 'Vault', '', 'node:fs'])(
   'the type %j is refused before anything is imported',
   async (type) => {
-    const importPackage = vi.fn(() => Promise.resolve({ provider }));
+    const importPackage = vi.fn<ImportPackage>(() => Promise.resolve({ provider }));
     await expect(loadProviders([type], importPackage)).rejects.toThrow('is not a provider type');
     expect(importPackage).not.toHaveBeenCalled();
   },

@@ -7,11 +7,11 @@ export type Reference =
   | { readonly kind: 'file'; readonly path: string };
 
 /** `ledger-db` → `MAYFLY_TARGET_LEDGER_DB_` */
-export function targetEnvPrefix(target: string): string {
+function targetEnvPrefix(target: string): string {
   return `MAYFLY_TARGET_${target.toUpperCase().replaceAll('-', '_')}_`;
 }
 
-export function isReference(text: string): boolean {
+function isReference(text: string): boolean {
   return /^(env|file):/.test(text);
 }
 
@@ -43,7 +43,7 @@ export function parseReference(
  * Of two targets `ledger` and `ledger-db`, the prefix of the first also fits the variables of the second. The
  * variable belongs to the target with the longer name.
  */
-export function envOwner(name: string, targets: Iterable<string>): string | undefined {
+function envOwner(name: string, targets: Iterable<string>): string | undefined {
   return [...targets]
     .filter((target) => name.startsWith(targetEnvPrefix(target)))
     .sort((a, b) => b.length - a.length)[0];

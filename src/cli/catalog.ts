@@ -17,22 +17,40 @@ import { say } from './output.ts';
 import { openStore } from './store.ts';
 
 export function addCatalogCommands(program: Command): void {
-  const catalog = program.command('catalog').description('What the platform team decided: check it, compare it, make it the active revision.');
+  const catalog = program
+    .command('catalog')
+    .description('What the platform team decided: check it, compare it, make it the active revision.');
   catalog
     .command('check <dir>')
     .description('Check a catalog whole: schema, names, policies, policy tests. Needs neither store nor targets.')
     .option('--json', 'as JSON')
     .action(async (dir: string, options: { json?: boolean }) => {
       const config = readConfig(process.env);
-      const checked = checkCatalog(await readCatalogFiles(dir), { providers: await loadProviders(config.providers), allowDev: true });
+      const checked = checkCatalog(await readCatalogFiles(dir), {
+        providers: await loadProviders(config.providers),
+        allowDev: true,
+      });
       if (options.json === true) {
-        say(JSON.stringify({ ok: checked.catalog !== null, digest: checked.catalog?.digest, errors: checked.faults, policy_tests: checked.policyTests }, null, 2));
+        say(
+          JSON.stringify(
+            {
+              ok: checked.catalog !== null,
+              digest: checked.catalog?.digest,
+              errors: checked.faults,
+              policy_tests: checked.policyTests,
+            },
+            null,
+            2,
+          ),
+        );
         if (checked.catalog === null) process.exitCode = 1;
         return;
       }
       if (checked.catalog === null) throw new MayflyError('catalog_invalid', undefined, { errors: checked.faults });
       const { targets, entitlements, policySet, trust } = checked.catalog;
-      say(`Valid: ${targets.size} targets, ${entitlements.size} entitlements, ${policySet.policies.length} policies, ${checked.policyTests.length} policy tests passed.`);
+      say(
+        `Valid: ${targets.size} targets, ${entitlements.size} entitlements, ${policySet.policies.length} policies, ${checked.policyTests.length} policy tests passed.`,
+      );
       say(checked.catalog.digest);
       if ([...trust.taskIssuers, ...trust.workloadSources, ...trust.operators].some((source) => source.dev)) {
         say('It trusts dev issuers: only `mayfly dev` accepts it.');

@@ -36,10 +36,20 @@ async function startOwn() {
 
 /** Every step says what should be seen, and the demo fails when it is not. */
 async function playStory(): Promise<void> {
-  const client = new MayflyClient({ url: brokerUrl(), token: () => askDevIssuer({ kind: 'workload', subject: 'agent-recon', audience: brokerUrl() }) });
+  const client = new MayflyClient({
+    url: brokerUrl(),
+    token: () => askDevIssuer({ kind: 'workload', subject: 'agent-recon', audience: brokerUrl() }),
+  });
 
   step('The orchestrator signs a task: reconcile invoices, for 30 minutes, with one entitlement.');
-  const request = await signTaskRequest({ purpose: 'reconcile.invoices', phase: 'execute', entitlement: [ENTITLEMENT], workload: 'agent-recon', subject: 'user:dana', ttl: '1800' });
+  const request = await signTaskRequest({
+    purpose: 'reconcile.invoices',
+    phase: 'execute',
+    entitlement: [ENTITLEMENT],
+    workload: 'agent-recon',
+    subject: 'user:dana',
+    ttl: '1800',
+  });
   seen(`${request.slice(0, 40)}… (${request.length} characters, signed with ES256)`);
 
   step('The agent opens the task with that request and its own workload token.');
@@ -62,7 +72,12 @@ async function playStory(): Promise<void> {
     for (const line of table(rows.map((row) => [row.status, row.n, row.total])).split('\n')) seen(line);
 
     step('It tries what it may not: Postgres itself refuses.');
-    for (const statement of ['SELECT * FROM billing.payments', 'DELETE FROM billing.invoices', 'CREATE TABLE billing.mine ()', 'SET ROLE mayfly_t_read_invoices']) {
+    for (const statement of [
+      'SELECT * FROM billing.payments',
+      'DELETE FROM billing.invoices',
+      'CREATE TABLE billing.mine ()',
+      'SET ROLE mayfly_t_read_invoices',
+    ]) {
       seen(`${statement}  →  ${await refusalOf(agent.query(statement))}`);
     }
 
@@ -87,8 +102,18 @@ async function playStory(): Promise<void> {
   step('What the evidence says, from the audit rows.');
   const events = await client.timeline(task.id);
   printTimeline(events);
-  for (const needed of ['task.opened', 'grant.intended', 'grant.activated', 'task.completed', 'revocation.contained', 'revocation.clean']) {
-    check(events.some((event) => event.type === needed), `no event ${needed}`);
+  for (const needed of [
+    'task.opened',
+    'grant.intended',
+    'grant.activated',
+    'task.completed',
+    'revocation.contained',
+    'revocation.clean',
+  ]) {
+    check(
+      events.some((event) => event.type === needed),
+      `no event ${needed}`,
+    );
   }
   say();
   say(styled('green', 'The story is as told: nothing of the credential is left.'));
@@ -150,7 +175,13 @@ function printTimeline(events: readonly EventBody[]): void {
     const at = Date.parse(event.ts);
     const since = before === undefined ? '' : `+${at - before} ms`;
     before = at;
-    return [event.ts, since.padStart(9), event.type, event.resource === 'none' ? '' : event.resource, event.cause === 'none' ? '' : `(${event.cause})`];
+    return [
+      event.ts,
+      since.padStart(9),
+      event.type,
+      event.resource === 'none' ? '' : event.resource,
+      event.cause === 'none' ? '' : `(${event.cause})`,
+    ];
   });
   for (const line of table(rows).split('\n')) seen(line);
 }

@@ -45,14 +45,18 @@ export async function askDevIssuer(body: Readonly<Record<string, unknown>>): Pro
   const state = readDevState();
   const secretFile = join(devFolder(), 'issuer-secret');
   if (state === undefined || !existsSync(secretFile)) {
-    throw new CliError(`No dev broker was started in this folder. Start one with \`npm start\`, or name its folder with MAYFLY_DIR.`);
+    throw new CliError(
+      `No dev broker was started in this folder. Start one with \`npm start\`, or name its folder with MAYFLY_DIR.`,
+    );
   }
   const response = await fetch(`${state.issuer_url}/token`, {
     method: 'POST',
     headers: { authorization: `Bearer ${readFileSync(secretFile, 'utf8').trim()}`, 'content-type': 'application/json' },
     body: JSON.stringify(body),
   }).catch((cause: unknown) => {
-    throw new CliError(`The dev issuer at ${state.issuer_url} does not answer. Is the broker running (\`npm start\`)? ${cause instanceof Error ? cause.message : ''}`.trim());
+    throw new CliError(
+      `The dev issuer at ${state.issuer_url} does not answer. Is the broker running (\`npm start\`)? ${cause instanceof Error ? cause.message : ''}`.trim(),
+    );
   });
   const answer: unknown = await response.json();
   const parsed = z.object({ token: z.string() }).safeParse(answer);

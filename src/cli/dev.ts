@@ -40,7 +40,9 @@ export interface DevBroker {
 export function addDevCommands(program: Command): void {
   const dev = program
     .command('dev')
-    .description('Run a broker on this machine with all it needs: an embedded Postgres, a demo target, an issuer for development.')
+    .description(
+      'Run a broker on this machine with all it needs: an embedded Postgres, a demo target, an issuer for development.',
+    )
     .option('--catalog <dir>', 'the catalog to apply at start and on change (default: the example)')
     .option('--postgres-port <port>', 'port of the embedded Postgres', String(DEFAULT_POSTGRES_PORT))
     .option('--issuer-port <port>', 'port of the dev issuer', String(DEFAULT_ISSUER_PORT))
@@ -67,7 +69,7 @@ export function addDevCommands(program: Command): void {
 export async function startDev(options: DevOptions): Promise<void> {
   const stopped = untilSignal();
   const dev = await openDev(options);
-  const signal = await Promise.race([stopped]);
+  const signal = await stopped;
   note(`${signal}: stopping.`);
   await dev.stop();
 }
@@ -79,7 +81,8 @@ export async function startDev(options: DevOptions): Promise<void> {
 export async function openDev(options: DevOptions): Promise<DevBroker> {
   refuseProduction();
   const config = readConfig({ MAYFLY_LOG_LEVEL: DEFAULT_LOG_LEVEL, ...process.env });
-  if (!isLoopback(config.host)) throw new ConfigError([`MAYFLY_HOST: dev mode listens on loopback only, not on ${config.host}`]);
+  if (!isLoopback(config.host))
+    throw new ConfigError([`MAYFLY_HOST: dev mode listens on loopback only, not on ${config.host}`]);
   const postgresPort = portOf(options.postgresPort, DEFAULT_POSTGRES_PORT);
   const issuerPort = portOf(options.issuerPort, DEFAULT_ISSUER_PORT);
   const catalogDir = resolve(options.catalog ?? join(packageRoot(), 'catalog'));
@@ -96,11 +99,17 @@ export async function openDev(options: DevOptions): Promise<DevBroker> {
     opened.push(() => lock.release());
     const postgres = await startEmbeddedPostgres({ dir, port: postgresPort, log: note });
     opened.push(() => postgres.stop());
-    tell(`PostgreSQL 18   127.0.0.1:${postgres.port}, data in ${dir}${postgres.fresh ? ' (new)' : ''}`);
+    tell(`PostgreSQL 18   127.0.0.1:${postgres.port}, data in ${postgres.dataDir}${postgres.fresh ? ' (new)' : ''}`);
     const state = await prepareStateDatabase(postgres, dir);
     const ledger = await prepareLedger(postgres.url('postgres'));
     tell(`Demo target     database ledger, about 10,000 rows${ledger.created ? ' (new)' : ''}`);
-    await migrate({ ownerUrl: state.ownerUrl, folder: migrationsFolder(), runtime: 'mayfly_runtime', sequencer: 'mayfly_sequencer', dev: true });
+    await migrate({
+      ownerUrl: state.ownerUrl,
+      folder: migrationsFolder(),
+      runtime: 'mayfly_runtime',
+      sequencer: 'mayfly_sequencer',
+      dev: true,
+    });
 
     const issuer = await createDevIssuer({ dir, port: issuerPort, log: note });
     await issuer.start();
@@ -109,19 +118,30 @@ export async function openDev(options: DevOptions): Promise<DevBroker> {
 
     const log = createLogger(config.log_level);
     const broker = await startBroker({
-      config: { ...config, database_url: state.runtimeUrl, sequencer_database_url: state.sequencerUrl, secrets_dir: join(dir, 'secrets') },
+      config: {
+        ...config,
+        database_url: state.runtimeUrl,
+        sequencer_database_url: state.sequencerUrl,
+        secrets_dir: join(dir, 'secrets'),
+      },
       dev: true,
       migrationsFolder: migrationsFolder(),
       env: process.env,
       log,
     });
     opened.push(() => broker.stop());
-    await prepareDemoTarget(files, broker.installation, { port: postgres.port, adminUrl: postgres.url, secretsDir: join(dir, 'secrets') });
+    await prepareDemoTarget(files, broker.installation, {
+      port: postgres.port,
+      adminUrl: (database) => postgres.url(database),
+      secretsDir: join(dir, 'secrets'),
+    });
     const applied = await broker.apply(files, 'mayfly dev');
     const watcher = followCatalog(catalogDir, broker, tell);
     opened.push(async () => watcher.close());
     writeDevState({ url: broker.url, issuer_url: `http://127.0.0.1:${issuerPort}`, postgres_port: postgres.port });
-    tell(`Catalog         ${catalogDir}${applied === undefined ? ', unchanged' : `, revision ${applied}`}; applied again when it changes`);
+    tell(
+      `Catalog         ${catalogDir}${applied === undefined ? ', unchanged' : `, revision ${applied}`}; applied again when it changes`,
+    );
     tell(`Broker          ${styled('bold', broker.url)}`);
     tell();
     tell('Try next, in another terminal in this folder:');
@@ -140,9 +160,17 @@ export async function openDev(options: DevOptions): Promise<DevBroker> {
 }
 
 function refuseProduction(): void {
-  if (process.env['NODE_ENV'] === 'production') throw new CliError('Dev mode trusts keys that lie about in a folder: it refuses NODE_ENV=production. Use `mayfly serve`.');
-  const given = Object.keys(process.env).filter((name) => /^MAYFLY_(OWNER_|SEQUENCER_)?DATABASE_URL(_FILE)?$/.test(name));
-  if (given.length > 0) throw new ConfigError(given.map((name) => `${name}: dev mode uses its own embedded store only; use \`mayfly serve\` for yours`));
+  if (process.env['NODE_ENV'] === 'production')
+    throw new CliError(
+      'Dev mode trusts keys that lie about in a folder: it refuses NODE_ENV=production. Use `mayfly serve`.',
+    );
+  const given = Object.keys(process.env).filter((name) =>
+    /^MAYFLY_(OWNER_|SEQUENCER_)?DATABASE_URL(_FILE)?$/.test(name),
+  );
+  if (given.length > 0)
+    throw new ConfigError(
+      given.map((name) => `${name}: dev mode uses its own embedded store only; use \`mayfly serve\` for yours`),
+    );
 }
 
 function portOf(text: string | undefined, fallback: number): number {

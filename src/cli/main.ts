@@ -17,12 +17,22 @@ import { addTaskCommands } from './task.ts';
 const { version } = JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8')) as { version: string };
 
 const program = new Command('mayfly')
-  .description('Ephemeral credentials for autonomous agents: one verified task, one credential, taken back and proven gone.')
+  .description(
+    'Ephemeral credentials for autonomous agents: one verified task, one credential, taken back and proven gone.',
+  )
   .version(version)
   .enablePositionalOptions()
   .showHelpAfterError('(mayfly --help tells more)');
 for (const add of [
-  addDevCommands, addServeCommand, addMigrateCommand, addCatalogCommands, addTargetCommands, addTaskCommands, addRunCommand, addDemoCommand, addConfigCommand,
+  addDevCommands,
+  addServeCommand,
+  addMigrateCommand,
+  addCatalogCommands,
+  addTargetCommands,
+  addTaskCommands,
+  addRunCommand,
+  addDemoCommand,
+  addConfigCommand,
 ]) {
   add(program);
 }

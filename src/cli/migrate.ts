@@ -16,10 +16,18 @@ export function addMigrateCommand(program: Command): void {
         throw new ConfigError([
           ...(ownerUrl === undefined ? ['MAYFLY_OWNER_DATABASE_URL: missing'] : []),
           ...(runtimeUrl === undefined ? ['MAYFLY_DATABASE_URL: missing; its login gets its rights here'] : []),
-          ...(sequencerUrl === undefined ? ['MAYFLY_SEQUENCER_DATABASE_URL: missing; its login gets its rights here'] : []),
+          ...(sequencerUrl === undefined
+            ? ['MAYFLY_SEQUENCER_DATABASE_URL: missing; its login gets its rights here']
+            : []),
         ]);
       }
-      const report = await migrate({ ownerUrl, folder: migrationsFolder(), runtime: loginOf(runtimeUrl), sequencer: loginOf(sequencerUrl), dev: false });
+      const report = await migrate({
+        ownerUrl,
+        folder: migrationsFolder(),
+        runtime: loginOf(runtimeUrl),
+        sequencer: loginOf(sequencerUrl),
+        dev: false,
+      });
       say(report.applied.length === 0 ? 'The store is up to date.' : `Applied: ${report.applied.join(', ')}.`);
     });
 }

@@ -44,7 +44,10 @@ async function runWithCredential(command: readonly string[], options: RunOptions
   let outcome: Outcome = { code: 1 };
   let folder: string | undefined;
   try {
-    const { grant, credential } = await client.issue(task.id, { entitlement: options.grant, ...(ttl === undefined ? {} : { ttl_seconds: ttl }) });
+    const { grant, credential } = await client.issue(task.id, {
+      entitlement: options.grant,
+      ...(ttl === undefined ? {} : { ttl_seconds: ttl }),
+    });
     folder = mkdtempSync(join(tmpdir(), 'mayfly-run-'));
     const child = start(command, environmentFor(credential, folder, options.env === true));
     const renewal = keepAlive(client, grant.id, grant.deadline);
@@ -62,11 +65,15 @@ async function proofs(options: RunOptions): Promise<{ request: string; token: ()
   const tokenFile = process.env['MAYFLY_TOKEN_FILE'];
   const token = tokenFile === undefined ? devToken(options.workload) : () => readFileSync(tokenFile, 'utf8');
   if (options.taskRequest !== undefined) {
-    if (tokenFile === undefined) throw new CliError('--task-request needs the workload’s own token: set MAYFLY_TOKEN_FILE.', 2);
+    if (tokenFile === undefined)
+      throw new CliError('--task-request needs the workload’s own token: set MAYFLY_TOKEN_FILE.', 2);
     return { request: await readRequest(options.taskRequest), token };
   }
   if (options.purpose === undefined) throw new CliError('Give --task-request FILE|URL, or in dev mode --purpose.', 2);
-  return { request: await signTaskRequest({ ...options, purpose: options.purpose, entitlement: [options.grant] }), token };
+  return {
+    request: await signTaskRequest({ ...options, purpose: options.purpose, entitlement: [options.grant] }),
+    token,
+  };
 }
 
 function devToken(workload: string): () => Promise<string> {
@@ -82,14 +89,19 @@ async function readRequest(from: string): Promise<string> {
 
 /** Our own settings and tokens are not the child's business; the credential is. */
 function environmentFor(credential: Credential, folder: string, inEnvironment: boolean): NodeJS.ProcessEnv {
-  const clean = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('MAYFLY_') && !/^PG[A-Z]+$/.test(name)));
+  const clean = Object.fromEntries(
+    Object.entries(process.env).filter(([name]) => !name.startsWith('MAYFLY_') && !/^PG[A-Z]+$/.test(name)),
+  );
   const text = (name: string) => {
     const value = credential[name];
     return typeof value === 'string' || typeof value === 'number' ? String(value) : '';
   };
-  if (text('username') === '' || text('database') === '') throw new CliError('`mayfly run` hands over Postgres credentials; this one is of another kind.');
+  if (text('username') === '' || text('database') === '')
+    throw new CliError('`mayfly run` hands over Postgres credentials; this one is of another kind.');
   const passwordFile = join(folder, 'pgpass');
-  const escaped = [text('host'), text('port'), text('database'), text('username'), text('password')].map((part) => part.replace(/[\\:]/g, '\\$&'));
+  const escaped = [text('host'), text('port'), text('database'), text('username'), text('password')].map((part) =>
+    part.replace(/[\\:]/g, '\\$&'),
+  );
   writeFileSync(passwordFile, `${escaped.join(':')}\n`, { mode: 0o600 });
   const environment: NodeJS.ProcessEnv = {
     ...clean,
@@ -127,7 +139,12 @@ function start(command: readonly string[], env: NodeJS.ProcessEnv): Promise<Outc
     child.on('error', (error) => {
       settle();
       const missing = 'code' in error && error.code === 'ENOENT';
-      reject(new CliError(missing ? `${file}: no such command.` : `${file} could not be started: ${error.message}`, missing ? 127 : 126));
+      reject(
+        new CliError(
+          missing ? `${file}: no such command.` : `${file} could not be started: ${error.message}`,
+          missing ? 127 : 126,
+        ),
+      );
     });
     child.on('exit', (code, signal) => {
       settle();
@@ -154,7 +171,9 @@ function keepAlive(client: MayflyClient, grantId: string, deadline: string): { s
       (error: unknown) => {
         if (stopped) return;
         const final = error instanceof ProblemError && error.status < 500;
-        note(`mayfly: the credential could not be renewed${final ? ` and ends at ${deadline}` : '; trying again'}. ${explain(error)}`);
+        note(
+          `mayfly: the credential could not be renewed${final ? ` and ends at ${deadline}` : '; trying again'}. ${explain(error)}`,
+        );
         if (!final && Date.parse(deadline) > Date.now()) timer = setTimeout(renew, 2_000);
       },
     );
@@ -172,9 +191,12 @@ function keepAlive(client: MayflyClient, grantId: string, deadline: string): { s
 async function end(client: MayflyClient, taskId: string, outcome: Outcome): Promise<void> {
   const good = 'code' in outcome && outcome.code === 0;
   try {
-    const { revocations } = await (good ? client.complete(taskId, { wait: WAIT_SECONDS }) : client.cancel(taskId, { wait: WAIT_SECONDS }));
+    const { revocations } = await (good
+      ? client.complete(taskId, { wait: WAIT_SECONDS })
+      : client.cancel(taskId, { wait: WAIT_SECONDS }));
     for (const { target, state } of revocations) {
-      if (state !== 'contained' && state !== 'clean') note(`mayfly: the credential on ${target ?? 'its target'} is still being taken back (${state}).`);
+      if (state !== 'contained' && state !== 'clean')
+        note(`mayfly: the credential on ${target ?? 'its target'} is still being taken back (${state}).`);
     }
   } catch (error) {
     note(`mayfly: the task could not be ended; its credentials end at their deadlines. ${explain(error)}`);

@@ -14,7 +14,8 @@ export function addServeCommand(program: Command): void {
     .action(async (options: { catalog?: string }) => {
       if (options.catalog !== undefined) return await startDev({ catalog: options.catalog });
       const config = readConfig(process.env);
-      if (config.database_url === undefined) throw new ConfigError(['MAYFLY_DATABASE_URL: missing; `mayfly dev` needs none']);
+      if (config.database_url === undefined)
+        throw new ConfigError(['MAYFLY_DATABASE_URL: missing; `mayfly dev` needs none']);
       const log = createLogger(config.log_level);
       const stopped = untilSignal();
       const broker = await startBroker({

@@ -21,8 +21,13 @@ export async function openStore(): Promise<OpenStore> {
   const config = readConfig(process.env);
   const devUrl = config.database_url === undefined ? devStoreUrl() : undefined;
   const url = config.database_url ?? devUrl;
-  if (url === undefined) throw new ConfigError(['MAYFLY_DATABASE_URL: missing, and no dev broker was started in this folder']);
-  const db = new Database({ url, connections: 4, onError: (error) => note(`The store: ${error instanceof Error ? error.message : 'in trouble'}`) });
+  if (url === undefined)
+    throw new ConfigError(['MAYFLY_DATABASE_URL: missing, and no dev broker was started in this folder']);
+  const db = new Database({
+    url,
+    connections: 4,
+    onError: (error) => note(`The store: ${error instanceof Error ? error.message : 'in trouble'}`),
+  });
   return {
     db,
     url,

@@ -24,14 +24,17 @@ export function addTargetCommands(program: Command): void {
     .option('--without-password', 'leave the password of the broker’s own login as it is')
     .action(async (name: string, options: { adminUrlFile?: string; withoutPassword?: boolean }) => {
       await onTarget(name, async ({ definition, provider, entitlements, installation, secret }) => {
-        if (provider.preparation === undefined) throw new CliError(`A target of type ${definition.provider} needs no preparation.`);
+        if (provider.preparation === undefined)
+          throw new CliError(`A target of type ${definition.provider} needs no preparation.`);
         const connection = provider.targetSchema.parse(definition.connection);
         if (options.adminUrlFile === undefined) {
           const password = options.withoutPassword === true ? null : secret();
           say(await provider.preparation.script(connection, entitlements, installation, password));
           return;
         }
-        const adminUrl = new Secret(readFileSync(options.adminUrlFile === '-' ? 0 : options.adminUrlFile, 'utf8').trim());
+        const adminUrl = new Secret(
+          readFileSync(options.adminUrlFile === '-' ? 0 : options.adminUrlFile, 'utf8').trim(),
+        );
         await provider.preparation.apply(adminUrl, connection, entitlements, installation, secret());
         note(`${name} is prepared for ${entitlements.length} entitlements. Now: mayfly target check ${name}`);
       });
@@ -45,10 +48,13 @@ export function addTargetCommands(program: Command): void {
         const steps: (CheckStep & { entitlement: string })[] = [];
         for (const entitlement of entitlements) {
           const signal = AbortSignal.timeout(CHECK_SECONDS * 1000);
-          for (const step of await session.check(entitlement, signal)) steps.push({ entitlement: entitlement.name, ...step });
+          for (const step of await session.check(entitlement, signal))
+            steps.push({ entitlement: entitlement.name, ...step });
         }
         if (options.json === true) say(JSON.stringify(steps, null, 2));
-        else for (const { entitlement, step, ok, says } of steps) say(`${ok ? styled('green', 'ok  ') : styled('red', 'FAIL')}  ${entitlement}  ${step}: ${says}`);
+        else
+          for (const { entitlement, step, ok, says } of steps)
+            say(`${ok ? styled('green', 'ok  ') : styled('red', 'FAIL')}  ${entitlement}  ${step}: ${says}`);
         const failed = steps.filter(({ ok }) => !ok).length;
         if (failed > 0) throw new CliError(`${failed} of ${steps.length} steps failed.`);
       });
@@ -69,7 +75,13 @@ export async function prepareDemoTarget(
     if (provider?.preparation === undefined || !isDemo(definition, demo.port)) continue;
     const connection = provider.targetSchema.parse(definition.connection);
     const password = secret(definition.name, passwordReference(definition));
-    await provider.preparation.apply(new Secret(demo.adminUrl('ledger')), connection, entitlementsOf(catalog, definition, provider), installation, password);
+    await provider.preparation.apply(
+      new Secret(demo.adminUrl('ledger')),
+      connection,
+      entitlementsOf(catalog, definition, provider),
+      installation,
+      password,
+    );
   }
 }
 
@@ -89,15 +101,23 @@ async function onTarget(name: string, work: (context: TargetContext) => Promise<
     const installation = await findInstallation(db);
     const number = await findActiveRevisionNumber(db);
     const revision = number === null ? undefined : await findRevision(db, number);
-    if (installation === undefined || revision === undefined) throw new CliError('No catalog is active yet: mayfly catalog apply DIR.');
+    if (installation === undefined || revision === undefined)
+      throw new CliError('No catalog is active yet: mayfly catalog apply DIR.');
     const catalog = loadCatalog(revision.files, { providers, allowDev: installation.dev });
     const definition = catalog.targets.get(name);
     const provider = definition && providers.get(definition.provider);
     if (definition === undefined || provider === undefined) {
-      throw new CliError(`The active catalog has no target ${name}. It has: ${[...catalog.targets.keys()].join(', ')}.`);
+      throw new CliError(
+        `The active catalog has no target ${name}. It has: ${[...catalog.targets.keys()].join(', ')}.`,
+      );
     }
     const secret = createSecretResolver({ secretsDir, env: process.env });
-    const sessions = new TargetSessions({ providers, installation: installation.id, secret, log: (_event, message) => note(message) });
+    const sessions = new TargetSessions({
+      providers,
+      installation: installation.id,
+      secret,
+      log: (_event, message) => note(message),
+    });
     try {
       await work({
         definition,
@@ -118,12 +138,17 @@ async function onTarget(name: string, work: (context: TargetContext) => Promise<
 function entitlementsOf(catalog: Catalog, target: TargetDefinition, provider: Provider): PreparedEntitlement[] {
   return [...catalog.entitlements.values()]
     .filter((entitlement) => entitlement.target === target.name)
-    .map(({ name, maxTtlSeconds, provider: terms }) => ({ name, maxTtlSeconds, config: provider.entitlementSchema.parse(terms) }));
+    .map(({ name, maxTtlSeconds, provider: terms }) => ({
+      name,
+      maxTtlSeconds,
+      config: provider.entitlementSchema.parse(terms),
+    }));
 }
 
 function passwordReference(definition: TargetDefinition): string {
   const { connection } = definition;
-  const reference = typeof connection === 'object' && connection !== null && 'password' in connection ? connection.password : undefined;
+  const reference =
+    typeof connection === 'object' && connection !== null && 'password' in connection ? connection.password : undefined;
   if (typeof reference !== 'string') throw new CliError(`Target ${definition.name} names no password.`);
   return reference;
 }
@@ -131,7 +156,11 @@ function passwordReference(definition: TargetDefinition): string {
 function isDemo(definition: TargetDefinition, port: number): boolean {
   const { connection } = definition;
   return (
-    typeof connection === 'object' && connection !== null && 'port' in connection && connection.port === port &&
-    'database' in connection && connection.database === 'ledger'
+    typeof connection === 'object' &&
+    connection !== null &&
+    'port' in connection &&
+    connection.port === port &&
+    'database' in connection &&
+    connection.database === 'ledger'
   );
 }

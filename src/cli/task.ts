@@ -17,7 +17,9 @@ export interface SignOptions {
 
 export function addTaskCommands(program: Command): void {
   const task = program.command('task').description('Task requests.');
-  addSignOptions(task.command('sign').description('Dev mode: sign a task request with the dev issuer’s key, and print it.'))
+  addSignOptions(
+    task.command('sign').description('Dev mode: sign a task request with the dev issuer’s key, and print it.'),
+  )
     .requiredOption('--purpose <purpose>', 'what the task is for, as in purposes.yaml')
     .requiredOption('--entitlement <name...>', 'what it may ask for, e.g. ledger-db/read-invoices')
     .action(async (options: SignOptions) => say(await signTaskRequest(options)));
@@ -52,7 +54,8 @@ export async function signTaskRequest(options: SignOptions): Promise<string> {
 }
 
 export function wholeSeconds(text: string, option: string): number {
-  if (!/^\d{1,5}$/.test(text) || Number(text) < 1 || Number(text) > 86_400) throw new CliError(`${option} takes whole seconds from 1 to 86400, not ${JSON.stringify(text)}.`, 2);
+  if (!/^\d{1,5}$/.test(text) || Number(text) < 1 || Number(text) > 86_400)
+    throw new CliError(`${option} takes whole seconds from 1 to 86400, not ${JSON.stringify(text)}.`, 2);
   return Number(text);
 }
 

@@ -93,7 +93,10 @@ export class MayflyClient {
     return this.#call('GET', `/v1/tasks/${id}`);
   }
 
-  issue(taskId: string, ask: { entitlement: string; ttl_seconds?: number; justification?: string }): Promise<{ grant: GrantBody; credential: Credential }> {
+  issue(
+    taskId: string,
+    ask: { entitlement: string; ttl_seconds?: number; justification?: string },
+  ): Promise<{ grant: GrantBody; credential: Credential }> {
     return this.#call('POST', `/v1/tasks/${taskId}/grants`, ask);
   }
 
@@ -124,12 +127,16 @@ export class MayflyClient {
     const token = (await this.#options.token()).trim();
     const response = await send(`${this.#options.url}${path}`, {
       method,
-      headers: { authorization: `Bearer ${token}`, ...(body === undefined ? {} : { 'content-type': 'application/json' }) },
+      headers: {
+        authorization: `Bearer ${token}`,
+        ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+      },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       redirect: 'error',
     });
     const answer: unknown = await response.json().catch(() => ({}));
-    if (!response.ok) throw new ProblemError(response.status, typeof answer === 'object' && answer !== null ? { ...answer } : {});
+    if (!response.ok)
+      throw new ProblemError(response.status, typeof answer === 'object' && answer !== null ? { ...answer } : {});
     return answer as T;
   }
 }

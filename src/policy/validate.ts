@@ -41,7 +41,9 @@ export function schemaFaults(own: string): readonly PolicyFault[] {
     isDeepStrictEqual(resolved.value.get(ownNamespace), alone.value.get(ownNamespace)) &&
     ![...resolved.value.keys()].some((name) => name.startsWith(`${ownNamespace}::`));
   // `entity String;` outside a namespace would give another meaning to the word in ours.
-  return same ? [] : [at(1, `a type here changes what the broker's own types mean: put it into a namespace`)];
+  if (!same) return [at(1, `a type here changes what the broker's own types mean: put it into a namespace`)];
+  // Resolving lets pass what validating refuses, such as a bare `entity Task;` that shadows ours.
+  return validatePolicies(fullSchema(own), {}).map((fault) => at(schemaLine(own, fault), fault.message));
 }
 
 /**

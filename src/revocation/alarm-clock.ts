@@ -3,7 +3,9 @@ import { Redis } from 'ioredis';
 import type { Secret } from '../domain/secret.ts';
 
 /** Where the alarms stand. Neither holds truth: what is lost there, the sweeper finds in the store. */
-export type AlarmBackend = { readonly kind: 'postgres'; readonly url: Secret<string> } | { readonly kind: 'redis'; readonly url: Secret<string> };
+export type AlarmBackend =
+  | { readonly kind: 'postgres'; readonly url: Secret<string> }
+  | { readonly kind: 'redis'; readonly url: Secret<string> };
 
 export interface AlarmClockOptions {
   readonly backend: AlarmBackend;
@@ -82,11 +84,16 @@ export class AlarmClock {
       const now = Date.now();
       // Two alarms for one moment are one. An id must not be all digits, a delay must be whole.
       const jobs = [...moments].map((moment) => ({
-        jobId: `at-${moment}`, delay: Math.max(0, Math.ceil(moment - now)), removeOnComplete: true, removeOnFail: true,
+        jobId: `at-${moment}`,
+        delay: Math.max(0, Math.ceil(moment - now)),
+        removeOnComplete: true,
+        removeOnFail: true,
       }));
       this.#bell(target)
         .set(jobs)
-        .catch((error: unknown) => this.#options.log({ target, error }, 'alarms could not be set; the sweeper stands in'));
+        .catch((error: unknown) =>
+          this.#options.log({ target, error }, 'alarms could not be set; the sweeper stands in'),
+        );
     }
     this.#gathered.clear();
   }
@@ -103,7 +110,12 @@ export class AlarmClock {
   #postgresBell(target: string): Bell {
     const connection = { connectionString: this.#options.backend.url.reveal(), max: 1, connectionTimeoutMillis: 5_000 };
     const queue = new Queue(queueName(target), { connection }, createPostgresBackend);
-    const worker = new Worker(queueName(target), async () => this.#options.ring(target), { connection, ...WORKER_OPTIONS }, createPostgresBackend);
+    const worker = new Worker(
+      queueName(target),
+      async () => this.#options.ring(target),
+      { connection, ...WORKER_OPTIONS },
+      createPostgresBackend,
+    );
     const failed = (error: Error) => this.#options.log({ target, error }, TROUBLE);
     queue.on('error', failed);
     worker.on('error', failed);
@@ -119,7 +131,10 @@ function redisBell(redis: Redis, target: string, options: AlarmClockOptions): Be
   const failed = (error: Error) => options.log({ target, error }, TROUBLE);
   listening.on('error', failed);
   const queue = new Queue(queueName(target), { connection: redis });
-  const worker = new Worker(queueName(target), async () => options.ring(target), { connection: listening, ...WORKER_OPTIONS });
+  const worker = new Worker(queueName(target), async () => options.ring(target), {
+    connection: listening,
+    ...WORKER_OPTIONS,
+  });
   queue.on('error', failed);
   worker.on('error', failed);
   return {
@@ -137,8 +152,11 @@ function queueName(target: string): string {
 
 async function within(millis: number, work: Promise<unknown>): Promise<void> {
   let timer: NodeJS.Timeout | undefined;
-  await Promise.race([work, new Promise((resolve) => {
-    timer = setTimeout(resolve, millis);
-  })]);
+  await Promise.race([
+    work,
+    new Promise((resolve) => {
+      timer = setTimeout(resolve, millis);
+    }),
+  ]);
   clearTimeout(timer);
 }

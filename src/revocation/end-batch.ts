@@ -2,7 +2,16 @@ import type { RevocationId } from '../domain/ids.ts';
 import { type ErrorClass, type Evidence, retryDelaySeconds } from '../domain/revocation.ts';
 import { ProviderError, type Ref, type Session } from '../provider.ts';
 import type { Transaction } from '../store/database.ts';
-import { type Claim, type Claimed, extendClaim, type Failure, markClean, markContained, markFailed, type Progress } from '../store/revocations.ts';
+import {
+  type Claim,
+  type Claimed,
+  extendClaim,
+  type Failure,
+  markClean,
+  markContained,
+  markFailed,
+  type Progress,
+} from '../store/claims.ts';
 import type { RevocationDeps } from './deps.ts';
 import { engineEvent } from './evidence.ts';
 
@@ -42,11 +51,18 @@ async function openSession(deps: RevocationDeps, claim: Claim): Promise<Session>
   try {
     return deps.session(await deps.targetAt(claim.target, revision));
   } catch (cause) {
-    throw cause instanceof ProviderError ? cause : new ProviderError('misconfigured', `Target ${claim.target} can not be opened.`, { cause });
+    throw cause instanceof ProviderError
+      ? cause
+      : new ProviderError('misconfigured', `Target ${claim.target} can not be opened.`, { cause });
   }
 }
 
-async function fence(session: Session, items: readonly Claimed[], failures: Map<RevocationId, ErrorClass>, signal: AbortSignal): Promise<Claimed[]> {
+async function fence(
+  session: Session,
+  items: readonly Claimed[],
+  failures: Map<RevocationId, ErrorClass>,
+  signal: AbortSignal,
+): Promise<Claimed[]> {
   if (items.length === 0) return [];
   const outcomes = await session.fence(items.map(toRef), callSignal(signal));
   return items.filter((item, index) => {
@@ -58,7 +74,14 @@ async function fence(session: Session, items: readonly Claimed[], failures: Map<
 }
 
 /** Only what `verify` saw is called contained. */
-async function contain(deps: RevocationDeps, claim: Claim, session: Session, items: readonly Claimed[], failures: Map<RevocationId, ErrorClass>, signal: AbortSignal): Promise<Claimed[]> {
+async function contain(
+  deps: RevocationDeps,
+  claim: Claim,
+  session: Session,
+  items: readonly Claimed[],
+  failures: Map<RevocationId, ErrorClass>,
+  signal: AbortSignal,
+): Promise<Claimed[]> {
   const seen = await look(session, items, failures, signal, 'contained');
   if (seen.size === 0) return [];
   return await deps.db.transaction({}, async (tx) => {
@@ -66,14 +89,25 @@ async function contain(deps: RevocationDeps, claim: Claim, session: Session, ite
     const done = items.filter((item) => ours.has(item.id));
     for (const item of done) {
       const late = (tx.now.getTime() - item.dueAt.getTime()) / 1000;
-      record(deps, tx, claim, item, 'revocation.contained', { evidence: seen.get(item.id), late_seconds: late, attempts: item.attempts });
+      record(deps, tx, claim, item, 'revocation.contained', {
+        evidence: seen.get(item.id),
+        late_seconds: late,
+        attempts: item.attempts,
+      });
       deps.observer.contained(claim.target, item.endedBy, Math.max(0, late));
     }
     return done;
   });
 }
 
-async function clean(deps: RevocationDeps, claim: Claim, session: Session, items: readonly Claimed[], failures: Map<RevocationId, ErrorClass>, signal: AbortSignal): Promise<void> {
+async function clean(
+  deps: RevocationDeps,
+  claim: Claim,
+  session: Session,
+  items: readonly Claimed[],
+  failures: Map<RevocationId, ErrorClass>,
+  signal: AbortSignal,
+): Promise<void> {
   if (items.length === 0) return;
   const outcomes = await session.reap(items.map(toRef), callSignal(signal));
   const reaped = items.filter((item, index) => {
@@ -93,7 +127,13 @@ async function clean(deps: RevocationDeps, claim: Claim, session: Session, items
 }
 
 /** What the target itself shows to be contained or clean, with the evidence. */
-async function look(session: Session, items: readonly Claimed[], failures: Map<RevocationId, ErrorClass>, signal: AbortSignal, wanted: 'contained' | 'clean'): Promise<Map<RevocationId, Evidence>> {
+async function look(
+  session: Session,
+  items: readonly Claimed[],
+  failures: Map<RevocationId, ErrorClass>,
+  signal: AbortSignal,
+  wanted: 'contained' | 'clean',
+): Promise<Map<RevocationId, Evidence>> {
   const seen = new Map<RevocationId, Evidence>();
   if (items.length === 0) return seen;
   const verdicts = await session.verify(items.map(toRef), callSignal(signal));
@@ -105,26 +145,50 @@ async function look(session: Session, items: readonly Claimed[], failures: Map<R
   return seen;
 }
 
-async function recordFailures(deps: RevocationDeps, claim: Claim, failures: ReadonlyMap<RevocationId, ErrorClass>): Promise<void> {
+async function recordFailures(
+  deps: RevocationDeps,
+  claim: Claim,
+  failures: ReadonlyMap<RevocationId, ErrorClass>,
+): Promise<void> {
   if (failures.size === 0) return;
   const rows: Failure[] = claim.items.flatMap((item) => {
     const errorClass = failures.get(item.id);
-    return errorClass === undefined ? [] : [{ id: item.id, errorClass, delaySeconds: retryDelaySeconds(item.attempts, deps.random()) }];
+    return errorClass === undefined
+      ? []
+      : [{ id: item.id, errorClass, delaySeconds: retryDelaySeconds(item.attempts, deps.random()) }];
   });
   await deps.db.transaction({}, async (tx) => {
     const ours = await markFailed(tx, claim, rows);
     for (const item of claim.items) {
       const errorClass = failures.get(item.id);
       if (errorClass === undefined || !ours.has(item.id)) continue;
-      record(deps, tx, claim, item, 'revocation.attempted', { outcome: 'failed', error_class: errorClass, attempts: item.attempts });
+      record(deps, tx, claim, item, 'revocation.attempted', {
+        outcome: 'failed',
+        error_class: errorClass,
+        attempts: item.attempts,
+      });
       deps.observer.failed(claim.target, errorClass);
     }
   });
 }
 
-function record(deps: RevocationDeps, tx: Transaction, claim: Claim, item: Claimed, type: 'revocation.contained' | 'revocation.clean' | 'revocation.attempted', payload: Readonly<Record<string, unknown>>): void {
+function record(
+  deps: RevocationDeps,
+  tx: Transaction,
+  claim: Claim,
+  item: Claimed,
+  type: 'revocation.contained' | 'revocation.clean' | 'revocation.attempted',
+  payload: Readonly<Record<string, unknown>>,
+): void {
   const correlation = `${deps.worker}#${claim.number}`;
-  tx.record(engineEvent(type, item, correlation, deps.policyDigest(), item.endedBy, { target: claim.target, handle: item.handle, revocation_id: `rev_${item.id}`, ...payload }));
+  tx.record(
+    engineEvent(type, item, correlation, deps.policyDigest(), item.endedBy, {
+      target: claim.target,
+      handle: item.handle,
+      revocation_id: `rev_${item.id}`,
+      ...payload,
+    }),
+  );
   tx.changed(item.taskId);
 }
 

@@ -1,6 +1,6 @@
 import type { AuditEvent, AuditEventType } from '../domain/audit-event.ts';
 import type { GrantId } from '../domain/ids.ts';
-import type { EventSubject } from '../store/revocations.ts';
+import type { EventSubject } from '../store/event-subject.ts';
 
 /** An event that the engine causes: nobody called, so the worker and its claim are the correlation. */
 export function engineEvent(

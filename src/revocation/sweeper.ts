@@ -50,7 +50,13 @@ export class Sweeper {
   async #sweep(): Promise<void> {
     const { deps } = this.#options;
     // One step that fails must not keep the others from their work.
-    const steps = [() => this.#releaseClaims(), () => this.#wakeTargets(), () => this.#expireTasks(), () => this.#cryOverdue(), () => this.#feedAlarms()];
+    const steps = [
+      () => this.#releaseClaims(),
+      () => this.#wakeTargets(),
+      () => this.#expireTasks(),
+      () => this.#cryOverdue(),
+      () => this.#feedAlarms(),
+    ];
     let failed = false;
     for (const step of steps) {
       await step().catch((error: unknown) => {
@@ -65,7 +71,11 @@ export class Sweeper {
     const { db, deps } = this.#options;
     await db.transaction({}, async (tx) => {
       for (const lost of await releaseLostClaims(tx, MOST_A_SWEEP)) {
-        tx.record(engineEvent('revocation.claim_lost', lost, deps.worker, deps.policyDigest(), 'none', { claimed_by: lost.claimedBy }));
+        tx.record(
+          engineEvent('revocation.claim_lost', lost, deps.worker, deps.policyDigest(), 'none', {
+            claimed_by: lost.claimedBy,
+          }),
+        );
       }
     });
   }
@@ -82,7 +92,12 @@ export class Sweeper {
     const { db, deps, overdueSeconds } = this.#options;
     await db.transaction({}, async (tx) => {
       for (const late of await markOverdue(tx, overdueSeconds, MOST_A_SWEEP)) {
-        tx.record(engineEvent('revocation.overdue', late, deps.worker, deps.policyDigest(), 'none', { target: late.target, due_at: late.dueAt.toISOString() }));
+        tx.record(
+          engineEvent('revocation.overdue', late, deps.worker, deps.policyDigest(), 'none', {
+            target: late.target,
+            due_at: late.dueAt.toISOString(),
+          }),
+        );
         tx.changed(late.taskId);
         deps.observer.overdue(late.target);
         deps.log({ target: late.target, grant_id: late.grantId, due_at: late.dueAt }, 'a revocation is overdue');
@@ -96,7 +111,8 @@ export class Sweeper {
     if (now - this.#fedAt < FEED_SECONDS) return;
     const first = this.#fedAt === Number.NEGATIVE_INFINITY;
     const from = first ? 0 : HORIZON_SECONDS - 2 * FEED_SECONDS;
-    for (const { target, inMillis } of await findMoments(this.#options.db, from, HORIZON_SECONDS, BUCKET_MILLIS)) this.#options.alarm(target, inMillis);
+    for (const { target, inMillis } of await findMoments(this.#options.db, from, HORIZON_SECONDS, BUCKET_MILLIS))
+      this.#options.alarm(target, inMillis);
     this.#fedAt = now;
   }
 }

@@ -1,4 +1,5 @@
-import { type Claim, claimDue, fallDue } from '../store/revocations.ts';
+import { type Claim, claimDue } from '../store/claims.ts';
+import { fallDue } from '../store/revocations.ts';
 import type { RevocationDeps } from './deps.ts';
 import { endBatch, LEASE_SECONDS } from './end-batch.ts';
 import { engineEvent } from './evidence.ts';
@@ -54,7 +55,12 @@ export class TargetWorker {
     if (this.#stopped) return undefined;
     return await this.#deps.db.transaction({}, async (tx) => {
       for (const fallen of await fallDue(tx, this.#target, BATCH * LANES)) {
-        tx.record(engineEvent('grant.ended', fallen, this.#deps.worker, this.#deps.policyDigest(), fallen.endedBy, { target: fallen.target, by: 'deadline' }));
+        tx.record(
+          engineEvent('grant.ended', fallen, this.#deps.worker, this.#deps.policyDigest(), fallen.endedBy, {
+            target: fallen.target,
+            by: 'deadline',
+          }),
+        );
         tx.changed(fallen.taskId);
       }
       return await claimDue(tx, this.#target, this.#deps.worker, LEASE_SECONDS, BATCH);

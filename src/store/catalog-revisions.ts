@@ -31,7 +31,12 @@ export async function findRevision(db: Queryable, number: number): Promise<Store
 }
 
 /** Makes the files the active revision. The catalog's exclusive lock must be held. */
-export async function insertActiveRevision(tx: Transaction, digest: string, files: Readonly<Record<string, string>>, appliedBy: string): Promise<AppliedRevision> {
+export async function insertActiveRevision(
+  tx: Transaction,
+  digest: string,
+  files: Readonly<Record<string, string>>,
+  appliedBy: string,
+): Promise<AppliedRevision> {
   const rows = await tx.query<{ number: string; applied_at: Date }>({
     text: `INSERT INTO mayfly.catalog_revisions (digest, files, applied_by, applied_at) VALUES ($1, $2, $3, $4) RETURNING number, applied_at`,
     values: [digest, JSON.stringify(files), appliedBy, tx.now],

@@ -33,7 +33,11 @@ export class Changes {
   }
 
   async start(): Promise<void> {
-    const client = new pg.Client({ connectionString: this.#options.url.reveal(), keepAlive: true, connectionTimeoutMillis: 5_000 });
+    const client = new pg.Client({
+      connectionString: this.#options.url.reveal(),
+      keepAlive: true,
+      connectionTimeoutMillis: 5_000,
+    });
     client.on('notification', (message) => this.#received(message.payload ?? ''));
     client.on('error', (error) => {
       this.#options.onError(error);
@@ -102,7 +106,11 @@ export class Changes {
       while (this.#pending.size > 0 && this.#client !== undefined) {
         const ids = [...this.#pending].slice(0, IDS_A_NOTIFICATION);
         for (const id of ids) this.#pending.delete(id);
-        await this.#client.query({ name: 'notify', text: 'SELECT pg_notify($1, $2)', values: [CHANNEL, ids.join(',')] });
+        await this.#client.query({
+          name: 'notify',
+          text: 'SELECT pg_notify($1, $2)',
+          values: [CHANNEL, ids.join(',')],
+        });
       }
     } catch (error) {
       this.#options.onError(error);

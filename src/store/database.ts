@@ -50,7 +50,8 @@ export class Database implements Queryable {
       idleTimeoutMillis: 30_000,
       keepAlive: true,
       // A client of ours that hangs must not hold locks for ever.
-      options: '-c statement_timeout=15s -c lock_timeout=10s -c idle_in_transaction_session_timeout=15s -c search_path=mayfly',
+      options:
+        '-c statement_timeout=15s -c lock_timeout=10s -c idle_in_transaction_session_timeout=15s -c search_path=mayfly',
     });
     this.#pool.on('error', options.onError);
     this.#pool.on('connect', (client) => client.on('error', options.onError));
@@ -131,7 +132,8 @@ class OpenTransaction implements Transaction {
   }
 
   async commit(): Promise<void> {
-    const writes: Promise<unknown>[] = this.#events.length > 0 ? [this.#client.query(insertEvents(this.#events, this.now))] : [];
+    const writes: Promise<unknown>[] =
+      this.#events.length > 0 ? [this.#client.query(insertEvents(this.#events, this.now))] : [];
     // Sent without waiting for the insert: if that fails, COMMIT answers ROLLBACK.
     const committed = this.#client.query('COMMIT');
     await Promise.all([...writes, committed]);
@@ -180,11 +182,14 @@ function storeError(error: unknown): unknown {
   if (!(error instanceof Error) || error instanceof MayflyError) return error;
   const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
   // Errors of node:net carry codes like ECONNREFUSED; pg's own time-outs carry none and say so in words.
-  const network = /^E[A-Z]+$/.test(code) || (code === '' && /timeout|terminated|closed|ended|not queryable/i.test(error.message));
+  const network =
+    /^E[A-Z]+$/.test(code) || (code === '' && /timeout|terminated|closed|ended|not queryable/i.test(error.message));
   return network || UNAVAILABLE.test(code) ? new MayflyError('store_unavailable', undefined, { cause: error }) : error;
 }
 
 /** SQLSTATE of a failed statement and the constraint it broke, if any. */
 export function violatedConstraint(error: unknown): string | undefined {
-  return error instanceof Error && 'constraint' in error && typeof error.constraint === 'string' ? error.constraint : undefined;
+  return error instanceof Error && 'constraint' in error && typeof error.constraint === 'string'
+    ? error.constraint
+    : undefined;
 }

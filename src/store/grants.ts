@@ -47,7 +47,10 @@ export interface GrantWithRevocation {
 }
 
 export interface Intent {
-  readonly grant: Pick<Grant, 'id' | 'taskId' | 'rootId' | 'entitlement' | 'target' | 'params' | 'handle' | 'guarantee' | 'deadline'>;
+  readonly grant: Pick<
+    Grant,
+    'id' | 'taskId' | 'rootId' | 'entitlement' | 'target' | 'params' | 'handle' | 'guarantee' | 'deadline'
+  >;
   readonly sink: boolean;
   readonly mintBy: Date;
   readonly revocationId: RevocationId;
@@ -71,8 +74,18 @@ export async function insertIntent(tx: Transaction, intent: Intent): Promise<voi
       INSERT INTO mayfly.revocations (id, grant_id, target, state, due_at, try_at) VALUES ($22, $12, $15, 'scheduled', $23, $23)`,
     values: [
       ...decisionValues(intent.decision, tx.now),
-      grant.id, grant.rootId, grant.entitlement, grant.target, JSON.stringify(grant.params), intent.sink, grant.handle,
-      JSON.stringify(grant.guarantee), grant.deadline, intent.mintBy, intent.revocationId, intent.dueAt,
+      grant.id,
+      grant.rootId,
+      grant.entitlement,
+      grant.target,
+      JSON.stringify(grant.params),
+      intent.sink,
+      grant.handle,
+      JSON.stringify(grant.guarantee),
+      grant.deadline,
+      intent.mintBy,
+      intent.revocationId,
+      intent.dueAt,
     ],
   });
 }
@@ -93,12 +106,22 @@ export async function activateGrant(tx: Transaction, id: GrantId, facts: Facts):
     values: [id, JSON.stringify(facts), tx.now],
   });
   if (rows.length === 1) return true;
-  await tx.query({ text: 'UPDATE mayfly.grants SET facts = $2 WHERE id = $1 AND facts IS NULL', values: [id, JSON.stringify(facts)] });
+  await tx.query({
+    text: 'UPDATE mayfly.grants SET facts = $2 WHERE id = $1 AND facts IS NULL',
+    values: [id, JSON.stringify(facts)],
+  });
   return false;
 }
 
 /** Moves an active grant's end, and the obligation with it. False when it is no longer active. */
-export async function extendGrant(tx: Transaction, id: GrantId, deadline: Date, facts: Facts, decisionId: DecisionId, revision: number): Promise<boolean> {
+export async function extendGrant(
+  tx: Transaction,
+  id: GrantId,
+  deadline: Date,
+  facts: Facts,
+  decisionId: DecisionId,
+  revision: number,
+): Promise<boolean> {
   const rows = await tx.query({
     name: 'extend_grant',
     text: `WITH extended AS (
@@ -113,7 +136,11 @@ export async function extendGrant(tx: Transaction, id: GrantId, deadline: Date, 
 }
 
 /** Ends grants that are not ended yet: `revoking`, with their obligations due now. */
-export async function endGrants(tx: Transaction, which: { taskIds: readonly TaskId[] } | { grantIds: readonly GrantId[] }, endedBy: EndedBy): Promise<GrantWithRevocation[]> {
+export async function endGrants(
+  tx: Transaction,
+  which: { taskIds: readonly TaskId[] } | { grantIds: readonly GrantId[] },
+  endedBy: EndedBy,
+): Promise<GrantWithRevocation[]> {
   const byTask = 'taskIds' in which;
   const ended = await tx.query<{ id: GrantId }>({
     name: byTask ? 'end_grants_of_tasks' : 'end_grants',
@@ -124,16 +151,29 @@ export async function endGrants(tx: Transaction, which: { taskIds: readonly Task
       WHERE r.grant_id = e.id AND r.state = 'scheduled' RETURNING e.id`,
     values: [byTask ? which.taskIds : which.grantIds, tx.now, endedBy],
   });
-  return ended.length === 0 ? [] : await findGrants(tx, ended.map((row) => row.id));
+  return ended.length === 0
+    ? []
+    : await findGrants(
+        tx,
+        ended.map((row) => row.id),
+      );
 }
 
 export async function findGrants(db: Queryable, ids: readonly GrantId[]): Promise<GrantWithRevocation[]> {
-  const rows = await db.query<Row>({ name: 'find_grants', text: `${SELECT} WHERE g.id = ANY($1) ORDER BY g.id`, values: [ids] });
+  const rows = await db.query<Row>({
+    name: 'find_grants',
+    text: `${SELECT} WHERE g.id = ANY($1) ORDER BY g.id`,
+    values: [ids],
+  });
   return rows.map(toGrant);
 }
 
 /** A grant, if it is this workload's (or anyone's, for an operator). Unknown and foreign are alike. */
-export async function findOwnedGrant(db: Queryable, id: GrantId, owner: Workload | null): Promise<GrantWithRevocation | undefined> {
+export async function findOwnedGrant(
+  db: Queryable,
+  id: GrantId,
+  owner: Workload | null,
+): Promise<GrantWithRevocation | undefined> {
   const rows = await db.query<Row>({
     name: 'find_owned_grant',
     text: `${SELECT} JOIN mayfly.tasks t ON t.id = g.task_id
@@ -144,7 +184,11 @@ export async function findOwnedGrant(db: Queryable, id: GrantId, owner: Workload
 }
 
 export async function listGrantsOfTask(db: Queryable, taskId: TaskId): Promise<GrantWithRevocation[]> {
-  const rows = await db.query<Row>({ name: 'list_grants_of_task', text: `${SELECT} WHERE g.task_id = $1 ORDER BY g.id`, values: [taskId] });
+  const rows = await db.query<Row>({
+    name: 'list_grants_of_task',
+    text: `${SELECT} WHERE g.task_id = $1 ORDER BY g.id`,
+    values: [taskId],
+  });
   return rows.map(toGrant);
 }
 
@@ -179,7 +223,13 @@ export interface UsedKey {
  * Lets the key stand for a new grant, inserted later in the same transaction. Of two first requests at once the second
  * waits here, then sees the first one's grant. Answers what the key stood for before, if anything.
  */
-export async function claimIdempotencyKey(tx: Transaction, taskId: TaskId, key: string, bodyDigest: Buffer, grantId: GrantId): Promise<UsedKey | undefined> {
+export async function claimIdempotencyKey(
+  tx: Transaction,
+  taskId: TaskId,
+  key: string,
+  bodyDigest: Buffer,
+  grantId: GrantId,
+): Promise<UsedKey | undefined> {
   const fresh = await tx.query({
     name: 'insert_idempotency_key',
     text: `INSERT INTO mayfly.idempotency_keys (task_id, key, body_digest, grant_id) VALUES ($1, $2, $3, $4)
@@ -198,7 +248,12 @@ export async function claimIdempotencyKey(tx: Transaction, taskId: TaskId, key: 
 }
 
 /** Lets a used key stand for the grant that replaces the first one. */
-export async function moveIdempotencyKey(tx: Transaction, taskId: TaskId, key: string, grantId: GrantId): Promise<void> {
+export async function moveIdempotencyKey(
+  tx: Transaction,
+  taskId: TaskId,
+  key: string,
+  grantId: GrantId,
+): Promise<void> {
   await tx.query({
     name: 'move_idempotency_key',
     text: 'UPDATE mayfly.idempotency_keys SET grant_id = $3 WHERE task_id = $1 AND key = $2',

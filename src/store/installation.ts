@@ -9,6 +9,9 @@ export interface Installation {
 
 /** Undefined when the store was migrated but never initialised. */
 export async function findInstallation(db: Queryable): Promise<Installation | undefined> {
-  const rows = await db.query<{ id: string; dev: boolean }>({ text: 'SELECT id, dev FROM mayfly.installation', values: [] });
+  const rows = await db.query<{ id: string; dev: boolean }>({
+    text: 'SELECT id, dev FROM mayfly.installation',
+    values: [],
+  });
   return rows[0];
 }

@@ -21,7 +21,11 @@ const ROOT = 0x4d460003;
 
 /** What a birth holds. */
 export function birthLocks(root?: TaskId): Locks {
-  return { kill: 'shared', catalog: 'shared', ...(root === undefined ? {} : { root: { id: root, mode: 'shared' as const } }) };
+  return {
+    kill: 'shared',
+    catalog: 'shared',
+    ...(root === undefined ? {} : { root: { id: root, mode: 'shared' as const } }),
+  };
 }
 
 /** SQL that takes the locks in their order; integers only, so that it can travel with BEGIN. */

@@ -36,7 +36,9 @@ export async function migrate(options: MigrateOptions): Promise<MigrateReport> {
     const who = await client.query<{ user: string }>('SELECT current_user AS user');
     const owner = who.rows[0]?.user;
     if (owner === options.runtime || owner === options.sequencer) {
-      throw new Error(`The owner's login ${owner} must be another than the runtime's and the sequencer's: they could rewrite the evidence.`);
+      throw new Error(
+        `The owner's login ${owner} must be another than the runtime's and the sequencer's: they could rewrite the evidence.`,
+      );
     }
     const applied = await runner({
       dbClient: client,
@@ -63,18 +65,33 @@ export async function migrate(options: MigrateOptions): Promise<MigrateReport> {
 
 /** The migrations that this release brings, in order, with the digest of each file. */
 export function readMigrations(folder: string): Map<string, string> {
-  const files = readdirSync(folder).filter((file) => file.endsWith('.sql')).sort();
-  return new Map(files.map((file) => [file.replace(/\.sql$/, ''), createHash('sha256').update(readFileSync(join(folder, file))).digest('hex')]));
+  const files = readdirSync(folder)
+    .filter((file) => file.endsWith('.sql'))
+    .sort();
+  return new Map(
+    files.map((file) => [
+      file.replace(/\.sql$/, ''),
+      createHash('sha256')
+        .update(readFileSync(join(folder, file)))
+        .digest('hex'),
+    ]),
+  );
 }
 
 /**
  * The names of the migrations that a store has and this release does not know, or the reverse.
  * @throws Error when the schema was never made.
  */
-export async function compareSchema(query: (text: string) => Promise<{ name: string }[]>, folder: string): Promise<{ missing: string[]; newer: string[] }> {
+export async function compareSchema(
+  query: (text: string) => Promise<{ name: string }[]>,
+  folder: string,
+): Promise<{ missing: string[]; newer: string[] }> {
   const known = readMigrations(folder);
   const applied = new Set((await query('SELECT name FROM mayfly.migrations')).map((row) => row.name));
-  return { missing: [...known.keys()].filter((name) => !applied.has(name)), newer: [...applied].filter((name) => !known.has(name)) };
+  return {
+    missing: [...known.keys()].filter((name) => !applied.has(name)),
+    newer: [...applied].filter((name) => !known.has(name)),
+  };
 }
 
 async function checkFiles(client: pg.Client, folder: string): Promise<void> {
@@ -84,7 +101,10 @@ async function checkFiles(client: pg.Client, folder: string): Promise<void> {
   );
   for (const { name, sha256 } of applied.rows) {
     const digest = known.get(name);
-    if (digest === undefined) throw new Error(`The store has migration ${name}, which this release does not know: it is newer than this release.`);
+    if (digest === undefined)
+      throw new Error(
+        `The store has migration ${name}, which this release does not know: it is newer than this release.`,
+      );
     if (sha256 !== null && sha256 !== digest) throw new Error(`Migration ${name} was changed after it was applied.`);
     await client.query('INSERT INTO mayfly.migration_digests VALUES ($1, $2) ON CONFLICT DO NOTHING', [name, digest]);
   }

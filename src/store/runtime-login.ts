@@ -8,6 +8,8 @@ export async function checkRuntimeLogin(db: Queryable): Promise<void> {
     values: [],
   });
   if (rows[0]?.mighty !== false) {
-    throw new Error(`The runtime login ${rows[0]?.login ?? ''} owns the schema or is a superuser: it could rewrite the evidence. Use a login of its own (MAYFLY_DATABASE_URL).`);
+    throw new Error(
+      `The runtime login ${rows[0]?.login ?? ''} owns the schema or is a superuser: it could rewrite the evidence. Use a login of its own (MAYFLY_DATABASE_URL).`,
+    );
   }
 }

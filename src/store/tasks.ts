@@ -31,8 +31,27 @@ const COLUMNS = columns('t');
 
 function columns(alias: string): string {
   const names = [
-    'id', 'root_id', 'parent_id', 'depth', 'max_depth', 'issuer', 'external_id', 'jti', 'txn', 'state', 'purpose', 'phase', 'subject',
-    'workload_source', 'workload_subject', 'ceiling', 'intent_hash', 'created_at', 'not_after', 'ended_at', 'ended_by',
+    'id',
+    'root_id',
+    'parent_id',
+    'depth',
+    'max_depth',
+    'issuer',
+    'external_id',
+    'jti',
+    'txn',
+    'state',
+    'purpose',
+    'phase',
+    'subject',
+    'workload_source',
+    'workload_subject',
+    'ceiling',
+    'intent_hash',
+    'created_at',
+    'not_after',
+    'ended_at',
+    'ended_by',
   ];
   return names.map((name) => `${alias}.${name}`).join(', ');
 }
@@ -65,15 +84,39 @@ export async function insertTask(tx: Transaction, task: NewTask): Promise<boolea
       VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
       ON CONFLICT DO NOTHING RETURNING id`,
     values: [
-      task.id, task.rootId, task.parentId, task.depth, task.maxDepth, task.issuer, task.externalId, task.jti, task.requestDigest,
-      task.txn, task.state, task.purpose, task.phase, task.subject, task.workload.source, task.workload.subject,
-      JSON.stringify(task.ceiling), task.intentHash, task.openedRevision, task.createdAt, task.notAfter,
+      task.id,
+      task.rootId,
+      task.parentId,
+      task.depth,
+      task.maxDepth,
+      task.issuer,
+      task.externalId,
+      task.jti,
+      task.requestDigest,
+      task.txn,
+      task.state,
+      task.purpose,
+      task.phase,
+      task.subject,
+      task.workload.source,
+      task.workload.subject,
+      JSON.stringify(task.ceiling),
+      task.intentHash,
+      task.openedRevision,
+      task.createdAt,
+      task.notAfter,
     ],
   });
   return rows.length === 1;
 }
 
-export async function findEarlierTask(db: Queryable, issuer: string, jti: string, externalId: string, digest: Buffer): Promise<EarlierTask | undefined> {
+export async function findEarlierTask(
+  db: Queryable,
+  issuer: string,
+  jti: string,
+  externalId: string,
+  digest: Buffer,
+): Promise<EarlierTask | undefined> {
   const rows = await db.query<Row & { same_request: boolean }>({
     name: 'find_earlier_task',
     text: `SELECT ${COLUMNS}, jti = $2 AND request_digest = $4 AS same_request FROM mayfly.tasks t
@@ -85,7 +128,11 @@ export async function findEarlierTask(db: Queryable, issuer: string, jti: string
 }
 
 export async function findTask(db: Queryable, id: TaskId): Promise<Task | undefined> {
-  const rows = await db.query<Row>({ name: 'find_task', text: `SELECT ${COLUMNS} FROM mayfly.tasks t WHERE id = $1`, values: [id] });
+  const rows = await db.query<Row>({
+    name: 'find_task',
+    text: `SELECT ${COLUMNS} FROM mayfly.tasks t WHERE id = $1`,
+    values: [id],
+  });
   return rows[0] && toTask(rows[0]);
 }
 
@@ -185,8 +232,17 @@ export async function insertDecision(tx: Transaction, decision: NewDecision): Pr
 
 export function decisionValues(decision: NewDecision, now: Date): unknown[] {
   return [
-    decision.id, decision.taskId, decision.action, decision.resource, decision.permitted, decision.policies, decision.errors,
-    decision.maxTtlSeconds, decision.revision, JSON.stringify(decision.inputs), now,
+    decision.id,
+    decision.taskId,
+    decision.action,
+    decision.resource,
+    decision.permitted,
+    decision.policies,
+    decision.errors,
+    decision.maxTtlSeconds,
+    decision.revision,
+    JSON.stringify(decision.inputs),
+    now,
   ];
 }
 

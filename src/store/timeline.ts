@@ -9,9 +9,23 @@ export interface StoredEvent extends Omit<AuditEvent, 'type'> {
 }
 
 type Row = {
-  id: EventId; ts: Date; type: string; agent: string; subject: string; resource: string; action: string; decision: AuditEvent['decision'];
-  correlation_id: string; posture: string; cause: string; task_id: AuditEvent['taskId']; grant_id: AuditEvent['grantId'];
-  decision_id: AuditEvent['decisionId']; txn: string | null; policy_digest: string; payload: AuditEvent['payload'];
+  id: EventId;
+  ts: Date;
+  type: string;
+  agent: string;
+  subject: string;
+  resource: string;
+  action: string;
+  decision: AuditEvent['decision'];
+  correlation_id: string;
+  posture: string;
+  cause: string;
+  task_id: AuditEvent['taskId'];
+  grant_id: AuditEvent['grantId'];
+  decision_id: AuditEvent['decisionId'];
+  txn: string | null;
+  policy_digest: string;
+  payload: AuditEvent['payload'];
 };
 
 /** The evidence of one task in order of time. */

@@ -125,7 +125,13 @@ export async function makeLedger(
     ref,
     request,
     stolenLogin: () =>
-      open({ host: '127.0.0.1', port: server.port, database: name, user: config.user, password: secrets.get(config.password) }),
+      open({
+        host: '127.0.0.1',
+        port: server.port,
+        database: name,
+        user: config.user,
+        password: secrets.get(config.password),
+      }),
     async mint(more = {}) {
       const fresh = ref();
       const minted = await session.mint(fresh, request(fresh, more), soon());

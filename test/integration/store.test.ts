@@ -35,7 +35,13 @@ async function as<T>(url: { reveal(): string }, work: (client: pg.Client) => Pro
 describe('migrations', () => {
   test('run once, however many run them at once', async () => {
     const fresh = await createStore(server, { migrated: false });
-    const options = { ownerUrl: fresh.ownerUrl, folder: migrationsFolder, runtime: fresh.runtime, sequencer: fresh.sequencer, dev: false };
+    const options = {
+      ownerUrl: fresh.ownerUrl,
+      folder: migrationsFolder,
+      runtime: fresh.runtime,
+      sequencer: fresh.sequencer,
+      dev: false,
+    };
     const reports = await Promise.all([migrate(options), migrate(options), migrate(options)]);
     expect(reports.flatMap((report) => report.applied)).toEqual(['0001_the-house']);
     expect(await migrate(options)).toEqual({ applied: [] });
@@ -46,14 +52,22 @@ describe('migrations', () => {
     try {
       cpSync(migrationsFolder, folder, { recursive: true });
       const fresh = await createStore(server, { migrated: false });
-      const options = { ownerUrl: fresh.ownerUrl, folder, runtime: fresh.runtime, sequencer: fresh.sequencer, dev: false };
+      const options = {
+        ownerUrl: fresh.ownerUrl,
+        folder,
+        runtime: fresh.runtime,
+        sequencer: fresh.sequencer,
+        dev: false,
+      };
       writeFileSync(join(folder, '0002_more.sql'), '-- Up Migration\nCREATE TABLE mayfly.more ();\n');
       await migrate(options);
       writeFileSync(join(folder, '0002_more.sql'), '-- Up Migration\nCREATE TABLE mayfly.other ();\n');
       await expect(migrate(options)).rejects.toThrow('0002_more was changed after it was applied');
       rmSync(join(folder, '0002_more.sql'));
       await expect(migrate(options)).rejects.toThrow('newer than this release');
-      const compared = await as(fresh.ownerUrl, (client) => compareSchema(async (text) => (await client.query<{ name: string }>(text)).rows, folder));
+      const compared = await as(fresh.ownerUrl, (client) =>
+        compareSchema(async (text) => (await client.query<{ name: string }>(text)).rows, folder),
+      );
       expect(compared).toEqual({ missing: [], newer: ['0002_more'] });
     } finally {
       rmSync(folder, { recursive: true });
@@ -62,27 +76,41 @@ describe('migrations', () => {
 
   test('refuse to run as the runtime login', async () => {
     await expect(
-      migrate({ ownerUrl: store.ownerUrl, folder: migrationsFolder, runtime: `${store.database}_owner`, sequencer: store.sequencer, dev: true }),
+      migrate({
+        ownerUrl: store.ownerUrl,
+        folder: migrationsFolder,
+        runtime: `${store.database}_owner`,
+        sequencer: store.sequencer,
+        dev: true,
+      }),
     ).rejects.toThrow('must be another');
   });
 });
 
 describe('the state machines', () => {
-  test.each([taskMachine, grantMachine, revocationMachine] as Machine<string>[])('of the code and of the database are the same: $name', async (machine) => {
-    const rows = await as(store.ownerUrl, (client) =>
-      client.query<{ from_state: string; to_state: string }>('SELECT from_state, to_state FROM mayfly.transitions WHERE machine = $1', [machine.name]),
-    );
-    const inDatabase = rows.rows.map((row) => `${row.from_state} → ${row.to_state}`).sort();
-    const inCode = [
-      ...machine.births.map((state) => `- → ${state}`),
-      ...Object.entries(machine.transitions).flatMap(([from, to]) => to.map((state) => `${from} → ${state}`)),
-    ].sort();
-    expect(inDatabase).toEqual(inCode);
-  });
+  test.each([taskMachine, grantMachine, revocationMachine] as Machine<string>[])(
+    'of the code and of the database are the same: $name',
+    async (machine) => {
+      const rows = await as(store.ownerUrl, (client) =>
+        client.query<{ from_state: string; to_state: string }>(
+          'SELECT from_state, to_state FROM mayfly.transitions WHERE machine = $1',
+          [machine.name],
+        ),
+      );
+      const inDatabase = rows.rows.map((row) => `${row.from_state} → ${row.to_state}`).sort();
+      const inCode = [
+        ...machine.births.map((state) => `- → ${state}`),
+        ...Object.entries(machine.transitions).flatMap(([from, to]) => to.map((state) => `${from} → ${state}`)),
+      ].sort();
+      expect(inDatabase).toEqual(inCode);
+    },
+  );
 
   test('are held by the database: an illegal birth or step is refused', async () => {
     await as(store.ownerUrl, async (client) => {
-      await client.query(`INSERT INTO mayfly.catalog_revisions (digest, files, applied_by) VALUES ('sha256:0', '{}', 'test')`);
+      await client.query(
+        `INSERT INTO mayfly.catalog_revisions (digest, files, applied_by) VALUES ('sha256:0', '{}', 'test')`,
+      );
       const insert = (state: string, ended: boolean) =>
         client.query(
           `INSERT INTO mayfly.tasks (id, root_id, depth, max_depth, issuer, external_id, jti, request_digest, state, purpose, subject, workload_source,
@@ -93,9 +121,14 @@ describe('the state machines', () => {
         );
       await expect(insert('completed', true)).rejects.toMatchObject({ code: '23514' });
       const { rows } = await insert('active', false);
-      await client.query(`UPDATE mayfly.tasks SET state = 'completed', ended_at = now(), ended_by = 'completed' WHERE id = $1`, [rows[0].id]);
+      await client.query(
+        `UPDATE mayfly.tasks SET state = 'completed', ended_at = now(), ended_by = 'completed' WHERE id = $1`,
+        [rows[0].id],
+      );
       await expect(
-        client.query(`UPDATE mayfly.tasks SET state = 'active', ended_at = NULL, ended_by = NULL WHERE id = $1`, [rows[0].id]),
+        client.query(`UPDATE mayfly.tasks SET state = 'active', ended_at = NULL, ended_by = NULL WHERE id = $1`, [
+          rows[0].id,
+        ]),
       ).rejects.toMatchObject({ code: '23514' });
     });
   });
@@ -126,7 +159,10 @@ describe('the three logins', () => {
   test('the sequencer reads the evidence and nothing else', async () => {
     await as(store.sequencerUrl, async (client) => {
       await client.query('SELECT count(*) FROM mayfly.audit_events');
-      for (const statement of ['SELECT 1 FROM mayfly.grants', `INSERT INTO mayfly.audit_events (id) VALUES (gen_random_uuid())`]) {
+      for (const statement of [
+        'SELECT 1 FROM mayfly.grants',
+        `INSERT INTO mayfly.audit_events (id) VALUES (gen_random_uuid())`,
+      ]) {
         await expect(client.query(statement), statement).rejects.toMatchObject({ code: '42501' });
       }
     });

@@ -6,10 +6,11 @@ import { loadCatalog } from '../../src/catalog/load.ts';
 import { loadProviders } from '../../src/catalog/provider-registry.ts';
 import { createDevIssuer, type DevIssuer } from '../../src/cli/dev/issuer.ts';
 import { MayflyClient } from '../../src/client/index.ts';
-import { type Config, readConfig } from '../../src/config.ts';
+import { readConfig } from '../../src/config.ts';
 import { Secret } from '../../src/domain/secret.ts';
 import { createLogger } from '../../src/http/log.ts';
-import { type Broker, startBroker } from '../../src/wiring.ts';
+import { startBroker } from '../../src/wiring.ts';
+import { type ProcessSettings, type RunningBroker, startBrokerProcess } from './broker-process.ts';
 import { freePort } from './free-port.ts';
 import { type PostgresServer, startPostgres } from './postgres-servers.ts';
 import { createStore, migrationsFolder, type TestStore } from './store.ts';
@@ -25,6 +26,8 @@ export interface HouseOptions {
   /** Files over those of the small catalog; undefined takes one away. */
   readonly files?: Readonly<Record<string, string | undefined>>;
   readonly logTo?: NodeJS.WritableStream;
+  /** False: the broker runs in a process of its own, which `kill` can end. */
+  readonly inProcess?: boolean;
 }
 
 /** A whole broker on real systems: store, target, issuer, catalog. */
@@ -36,9 +39,13 @@ export interface House {
   readonly url: string;
   readonly targetDatabase: string;
   readonly files: Readonly<Record<string, string>>;
-  broker: Broker;
+  /** The password of the broker's own login on the target. */
+  readonly targetPassword: string;
+  broker: RunningBroker;
+  /** The first replica again, on its own port, after it was killed. */
+  restart(): Promise<RunningBroker>;
   /** Another replica on the same store and target. */
-  startReplica(env?: Readonly<Record<string, string>>): Promise<Broker>;
+  startReplica(env?: Readonly<Record<string, string>>): Promise<RunningBroker>;
   client(workload?: string, url?: string): MayflyClient;
   token(workload?: string): Promise<string>;
   sign(options?: Partial<SignOptions>): Promise<string>;
@@ -84,38 +91,48 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
     const secretsDir = join(folder, 'secrets');
     mkdirSync(join(secretsDir, 'ledger-db'), { recursive: true });
     writeFileSync(join(secretsDir, 'ledger-db', 'password'), `pw-${store.database}`, { mode: 0o600 });
-    const files = catalogFiles(issuerPort, options.targetPort ?? targetServer.port, targetDatabase, brokerLogin(targetDatabase), options.files);
+    const files = catalogFiles(
+      issuerPort,
+      options.targetPort ?? targetServer.port,
+      targetDatabase,
+      brokerLogin(targetDatabase),
+      options.files,
+    );
 
-    const config = (port: number, env: Readonly<Record<string, string>> = {}) =>
-      ({
-        ...readConfig({ MAYFLY_PORT: String(port), MAYFLY_LOG_LEVEL: 'silent', MAYFLY_SECRETS_DIR: secretsDir, MAYFLY_DATABASE_CONNECTIONS: '20', ...options.env, ...env }),
-        database_url: store.runtimeUrl,
-      }) satisfies Config;
     const port = await freePort();
     const url = `http://127.0.0.1:${port}`;
-    const brokers: Broker[] = [];
+    const brokers: RunningBroker[] = [];
     closing.push(() => Promise.all(brokers.map((broker) => broker.stop())));
     const start = async (listen: number, env: Readonly<Record<string, string>> = {}) => {
-      // Every replica believes itself to be the one public URL.
-      const settled = config(listen, { MAYFLY_PUBLIC_URL: url, ...env });
-      const broker = await startBroker({ config: settled, dev: true, migrationsFolder, env: {}, log: createLogger(settled.log_level, options.logTo) });
+      const settings: ProcessSettings = {
+        env: {
+          MAYFLY_PORT: String(listen),
+          MAYFLY_LOG_LEVEL: 'silent',
+          MAYFLY_SECRETS_DIR: secretsDir,
+          // Every replica believes itself to be the one public URL.
+          MAYFLY_PUBLIC_URL: url,
+          ...options.env,
+          ...env,
+        },
+        databaseUrl: store.runtimeUrl.reveal(),
+      };
+      const broker =
+        options.inProcess === false ? await startBrokerProcess(settings) : await startHere(settings, options.logTo);
       brokers.push(broker);
       return broker;
     };
+    const targetPassword = `pw-${store.database}`;
+    const [installation] = await query<{ id: string }>(
+      store.ownerUrl.reveal(),
+      'SELECT id FROM mayfly.installation',
+      [],
+    );
+    await prepareTarget(targetServer, files, installation?.id ?? '', targetPassword);
     const broker = await start(port);
-    await prepareTarget(targetServer, files, broker.installation, `pw-${store.database}`);
-    await broker.apply(files, 'test');
+    await broker.apply(files);
 
-    const query = async <R extends pg.QueryResultRow>(connectionString: string, text: string, values: unknown[]): Promise<R[]> => {
-      const client = new pg.Client({ connectionString });
-      await client.connect();
-      try {
-        return (await client.query<R>(text, values)).rows;
-      } finally {
-        await client.end();
-      }
-    };
-    const token = async (workload = 'agent-recon') => (await issuer.signWorkloadToken({ subject: workload, audience: url, ttl_seconds: 900 })).token;
+    const token = async (workload = 'agent-recon') =>
+      (await issuer.signWorkloadToken({ subject: workload, audience: url, ttl_seconds: 900 })).token;
     return {
       server,
       targetServer,
@@ -124,7 +141,9 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
       url,
       targetDatabase,
       files,
+      targetPassword,
       broker,
+      restart: () => start(port),
       startReplica: async (env) => start(await freePort(), env),
       client: (workload, at = url) => new MayflyClient({ url: at, token: () => token(workload) }),
       token,
@@ -157,6 +176,45 @@ function brokerLogin(database: string): string {
   return `${database}_broker`;
 }
 
+async function query<R extends pg.QueryResultRow>(
+  connectionString: string,
+  text: string,
+  values: unknown[],
+): Promise<R[]> {
+  const client = new pg.Client({ connectionString });
+  await client.connect();
+  try {
+    return (await client.query<R>(text, values)).rows;
+  } finally {
+    await client.end();
+  }
+}
+
+async function startHere(
+  { env, databaseUrl }: ProcessSettings,
+  logTo: NodeJS.WritableStream | undefined,
+): Promise<RunningBroker> {
+  const config = { ...readConfig(env), database_url: new Secret(databaseUrl) };
+  const broker = await startBroker({
+    config,
+    dev: true,
+    migrationsFolder,
+    env: {},
+    log: createLogger(config.log_level, logTo),
+  });
+  return {
+    url: broker.url,
+    installation: broker.installation,
+    apply: async (files) => {
+      await broker.apply(files, 'test');
+    },
+    stop: () => broker.stop(),
+    signal: async () => {
+      throw new Error('this broker runs in the process of the test');
+    },
+  };
+}
+
 async function makeTarget(server: PostgresServer): Promise<string> {
   const name = `ledger_${process.pid}_${++made}`;
   const client = new pg.Client({ connectionString: await server.createDatabase(name) });
@@ -171,15 +229,30 @@ async function makeTarget(server: PostgresServer): Promise<string> {
   return name;
 }
 
-async function prepareTarget(server: PostgresServer, files: Readonly<Record<string, string>>, installation: string, password: string): Promise<void> {
+async function prepareTarget(
+  server: PostgresServer,
+  files: Readonly<Record<string, string>>,
+  installation: string,
+  password: string,
+): Promise<void> {
   const providers = await loadProviders(['postgres']);
   const provider = providers.get('postgres');
   const catalog = loadCatalog(files, { providers, allowDev: true });
   const target = catalog.targets.get('ledger-db');
   if (provider?.preparation === undefined || target === undefined) throw new Error('nothing to prepare');
   const connection = provider.targetSchema.parse({ ...record(target.connection), port: server.port });
-  const entitlements = [...catalog.entitlements.values()].map(({ name, maxTtlSeconds, provider: terms }) => ({ name, maxTtlSeconds, config: provider.entitlementSchema.parse(terms) }));
-  await provider.preparation.apply(new Secret(server.superuserUrl()), connection, entitlements, installation, new Secret(password));
+  const entitlements = [...catalog.entitlements.values()].map(({ name, maxTtlSeconds, provider: terms }) => ({
+    name,
+    maxTtlSeconds,
+    config: provider.entitlementSchema.parse(terms),
+  }));
+  await provider.preparation.apply(
+    new Secret(server.superuserUrl()),
+    connection,
+    entitlements,
+    installation,
+    new Secret(password),
+  );
 }
 
 function record(value: unknown): Record<string, unknown> {
@@ -187,7 +260,13 @@ function record(value: unknown): Record<string, unknown> {
 }
 
 /** Small, and permissive where the example is strict: tests change what they are about. */
-function catalogFiles(issuerPort: number, port: number, database: string, user: string, over: HouseOptions['files']): Record<string, string> {
+function catalogFiles(
+  issuerPort: number,
+  port: number,
+  database: string,
+  user: string,
+  over: HouseOptions['files'],
+): Record<string, string> {
   const issuer = `http://127.0.0.1:${issuerPort}`;
   const suffix = database.replace('ledger', '');
   const files: Record<string, string | undefined> = {
@@ -240,5 +319,7 @@ when { principal.purpose == "answer.customer" };
 `,
     ...over,
   };
-  return Object.fromEntries(Object.entries(files).flatMap(([path, text]) => (text === undefined ? [] : [[path, text]])));
+  return Object.fromEntries(
+    Object.entries(files).flatMap(([path, text]) => (text === undefined ? [] : [[path, text]])),
+  );
 }

@@ -19,17 +19,28 @@ export interface TestStore {
 let made = 0;
 
 /** A migrated store of its own in that server, with three logins as in production. */
-export async function createStore(server: PostgresServer, options: { dev?: boolean; migrated?: boolean } = {}): Promise<TestStore> {
+export async function createStore(
+  server: PostgresServer,
+  options: { dev?: boolean; migrated?: boolean } = {},
+): Promise<TestStore> {
   const name = `store_${process.pid}_${++made}`;
   const password = randomBytes(12).toString('hex');
   const [owner, runtime, sequencer] = [`${name}_owner`, `${name}_runtime`, `${name}_sequencer`];
   const client = new pg.Client({ connectionString: server.superuserUrl() });
   await client.connect();
-  for (const login of [owner, runtime, sequencer]) await client.query(`CREATE ROLE ${login} LOGIN PASSWORD '${password}'`);
+  for (const login of [owner, runtime, sequencer])
+    await client.query(`CREATE ROLE ${login} LOGIN PASSWORD '${password}'`);
   await client.query(`CREATE DATABASE ${name} OWNER ${owner}`);
   await client.end();
   const url = (login: string) => new Secret(`postgres://${login}:${password}@${server.host}:${server.port}/${name}`);
-  const store = { database: name, ownerUrl: url(owner), runtimeUrl: url(runtime), sequencerUrl: url(sequencer), runtime, sequencer };
+  const store = {
+    database: name,
+    ownerUrl: url(owner),
+    runtimeUrl: url(runtime),
+    sequencerUrl: url(sequencer),
+    runtime,
+    sequencer,
+  };
   if (options.migrated !== false) {
     await migrate({ ownerUrl: store.ownerUrl, folder: migrationsFolder, runtime, sequencer, dev: options.dev ?? true });
   }

@@ -96,7 +96,7 @@ export function load(files: Readonly<Record<string, string>>, allowDev = false):
 }
 
 /** The faults for which a catalog is refused; empty when it is not. */
-export function faultsOf(files: Readonly<Record<string, string>>, allowDev = false): readonly FieldError[] {
+function faultsOf(files: Readonly<Record<string, string>>, allowDev = false): readonly FieldError[] {
   try {
     load(files, allowDev);
     return [];

@@ -1,0 +1,184 @@
+import { z } from 'zod';
+import { problemCodes } from '../domain/problems.ts';
+
+// What we answer. The views are typed by these schemas, the OpenAPI document is made from them, and the tests hold answers against them.
+
+const idOf = (prefix: string, says: string) =>
+  z
+    .string()
+    .regex(new RegExp(`^${prefix}_[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`))
+    .meta({ description: says, example: `${prefix}_0198c0de-7a11-7000-8000-0123456789ab` });
+
+const time = z.iso.datetime({ precision: 3 }).meta({ example: '2026-11-22T18:00:00.000Z' });
+const anything = z.record(z.string(), z.unknown());
+
+const taskId = idOf('task', 'A task.');
+const grantId = idOf('grt', 'A grant.');
+const revocationId = idOf('rev', 'The obligation to end a grant.');
+const decisionId = idOf('dec', 'A policy decision.');
+
+const endedBy = z.enum(['completed', 'cancelled', 'expired', 'released', 'drift', 'signal', 'operator', 'parent_ended', 'mint_failed', 'orphaned']);
+const revocationState = z.enum(['scheduled', 'due', 'running', 'contained', 'clean', 'written_off']);
+
+const guarantee = z
+  .strictObject({
+    revocation: z.enum(['immediate', 'propagating', 'expiry-only', 'irrevocable']),
+    propagation_seconds: z.number().optional(),
+    native_expiry: z.boolean().meta({ description: 'The target itself refuses the credential after its deadline.' }),
+    ends_sessions: z.boolean().meta({ description: 'Ending the credential ends the sessions opened with it.' }),
+    enumerable: z.boolean(),
+    min_ttl_seconds: z.number(),
+    max_ttl_seconds: z.number(),
+    says: z.string().meta({ description: 'The sentence that a person reads.' }),
+  })
+  .meta({ id: 'Guarantee', description: 'What the target’s provider promises about ending the credential early.' });
+
+export const grantBody = z
+  .strictObject({
+    id: grantId,
+    task_id: taskId,
+    entitlement: z.string(),
+    target: z.string(),
+    params: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])),
+    state: z.enum(['pending_approval', 'approved', 'denied', 'minting', 'active', 'revoking', 'revoked']),
+    deadline: time,
+    guarantee,
+    decision_id: decisionId,
+    created_at: time,
+    ended_by: endedBy.optional(),
+    revocation: z.strictObject({
+      id: revocationId,
+      state: revocationState,
+      due_at: time,
+      attempts: z.int(),
+      last_error: z.enum(['retryable', 'denied', 'misconfigured', 'gone']).optional(),
+      evidence: anything.optional(),
+    }),
+  })
+  .meta({ id: 'Grant', description: 'One entitlement issued to one task, and the obligation to end it.' });
+
+export const taskBody = z
+  .strictObject({
+    id: taskId,
+    external_id: z.string().meta({ description: 'The issuer’s own id of the task.' }),
+    state: z.enum(['offered', 'active', 'suspended', 'completed', 'cancelled', 'expired', 'revoked']),
+    purpose: z.string(),
+    phase: z.string().nullable(),
+    subject: z.string().meta({ description: 'On whose behalf.' }),
+    workload: z.string().meta({ description: '`<source>:<subject>` of the agent.' }),
+    parent_id: taskId.nullable(),
+    created_at: time,
+    not_after: time,
+    ended_by: endedBy.optional(),
+    grants: z.array(grantBody),
+    children: z.array(taskId),
+  })
+  .meta({ id: 'Task', description: 'A bounded piece of agent work.' });
+
+const credentialBody = z
+  .looseObject({ expires_at: time, guarantee, grant_id: grantId })
+  .meta({ id: 'Credential', description: 'The secret, given once, in its provider’s own members; always with these.' });
+
+const cut = z
+  .strictObject({
+    by: z.enum(['asked', 'request', 'policy', 'entitlement', 'task', 'provider']),
+    asked_seconds: z.int(),
+    granted_seconds: z.int(),
+  })
+  .meta({ description: 'What was cut from what was asked for, and by which bound.' });
+
+export const problemBody = z
+  .looseObject({
+    type: z.string().meta({ example: '/problems/not_found' }),
+    title: z.string(),
+    status: z.int(),
+    detail: z.string().optional(),
+    code: z.enum(problemCodes),
+    next: z.string().meta({ description: 'What to do now.' }),
+    instance: z.string().meta({ description: 'The request’s id.' }),
+    errors: z.array(z.strictObject({ path: z.string(), message: z.string() })).optional(),
+  })
+  .meta({ id: 'Problem', description: 'RFC 9457 problem details.' });
+
+export const openedBody = z
+  .strictObject({
+    task: taskBody,
+    issued: z
+      .array(
+        z.strictObject({
+          entitlement: z.string(),
+          grant: grantBody.optional(),
+          credential: credentialBody.optional(),
+          problem: problemBody.optional(),
+        }),
+      )
+      .optional(),
+    cut: z
+      .strictObject({ by: z.enum(['issuer', 'purpose']), asked_not_after: time })
+      .optional()
+      .meta({ description: 'The task lives shorter than its issuer said.' }),
+  })
+  .meta({ id: 'OpenedTask' });
+
+export const issuedBody = z.strictObject({ grant: grantBody, credential: credentialBody, cut: cut.optional() }).meta({ id: 'IssuedGrant' });
+
+export const renewedBody = z
+  .strictObject({ grant: grantBody, credential: credentialBody.optional(), cut: cut.optional() })
+  .meta({ id: 'RenewedGrant', description: '`credential` only if it is new.' });
+
+const revocationLine = z
+  .strictObject({ id: revocationId, grant_id: grantId, target: z.string(), state: revocationState, evidence: anything.optional() })
+  .meta({ id: 'RevocationLine' });
+
+export const endedTaskBody = z.strictObject({ task: taskBody, revocations: z.array(revocationLine) }).meta({ id: 'EndedTask' });
+export const releasedGrantBody = z.strictObject({ grant: grantBody, revocations: z.array(revocationLine) }).meta({ id: 'ReleasedGrant' });
+
+const eventBody = z
+  .strictObject({
+    id: idOf('evt', 'An event.'),
+    ts: time,
+    type: z.string(),
+    agent: z.string(),
+    subject: z.string(),
+    resource: z.string(),
+    action: z.string(),
+    decision: z.enum(['permit', 'deny', 'none']),
+    correlation_id: z.string(),
+    posture: z.string(),
+    cause: z.string(),
+    task_id: taskId.nullable(),
+    grant_id: grantId.nullable(),
+    decision_id: decisionId.nullable(),
+    txn: z.string().nullable(),
+    policy_digest: z.string(),
+    payload: anything,
+  })
+  .meta({ id: 'Event', description: 'One row of evidence.' });
+
+export const timelineBody = z.strictObject({ items: z.array(eventBody) }).meta({ id: 'Timeline' });
+
+export const aliveBody = z.strictObject({ status: z.literal('ok') }).meta({ id: 'Alive' });
+export const readyBody = z
+  .strictObject({
+    status: z.enum(['ready', 'not_ready']),
+    parts: z.array(z.strictObject({ part: z.string(), ok: z.boolean(), says: z.string().optional() })),
+  })
+  .meta({ id: 'Ready' });
+
+export const problemPageBody = z
+  .strictObject({ type: z.string(), code: z.enum(problemCodes), status: z.int(), title: z.string(), next: z.string() })
+  .meta({ id: 'ProblemPage' });
+
+export type TaskBody = z.output<typeof taskBody>;
+export type GrantBody = z.output<typeof grantBody>;
+export type CredentialBody = z.output<typeof credentialBody>;
+export type OpenedBody = z.output<typeof openedBody>;
+export type IssuedBody = z.output<typeof issuedBody>;
+export type RenewedBody = z.output<typeof renewedBody>;
+export type RevocationLine = z.output<typeof revocationLine>;
+export type EndedTaskBody = z.output<typeof endedTaskBody>;
+export type ReleasedGrantBody = z.output<typeof releasedGrantBody>;
+export type EventBody = z.output<typeof eventBody>;
+export type TimelineBody = z.output<typeof timelineBody>;
+export type ReadyBody = z.output<typeof readyBody>;
+export type ProblemPageBody = z.output<typeof problemPageBody>;

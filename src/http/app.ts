@@ -1,0 +1,127 @@
+import express, { type ErrorRequestHandler, type Express, type RequestHandler } from 'express';
+import { MayflyError } from '../domain/errors.ts';
+import { CallerGone } from './body.ts';
+import { takeBackUndelivered } from './deliver.ts';
+import { type HttpDeps, useCases } from './deps.ts';
+import { docsPages } from './docs.ts';
+import { type Exchange, openExchange } from './exchange.ts';
+import { grantRoutes } from './grants.ts';
+import { createGuard, nameRequest } from './guard.ts';
+import { createSecurityHeaders } from './headers.ts';
+import { healthPages } from './health.ts';
+import { type InHand, inHandOf } from './in-hand.ts';
+import { requestLog, statusOf } from './log.ts';
+import { notesOf } from './notes.ts';
+import { documentPage } from './openapi.ts';
+import type { Page } from './page.ts';
+import { problemPage } from './problem-pages.ts';
+import { asMayflyError, sendProblem } from './problem.ts';
+import type { Operation, Route } from './route.ts';
+import { taskRoutes } from './tasks.ts';
+import { ownVersion } from './version.ts';
+import { writeAnswer } from './write.ts';
+
+/** The broker's HTTP face. Give it to `startServer`. */
+export function createApp(deps: HttpDeps): Express {
+  const app = express();
+  app.disable('x-powered-by');
+  app.disable('etag');
+  app.set('query parser', false);
+  app.enable('strict routing');
+  app.enable('case sensitive routing');
+
+  const version = ownVersion();
+  deps.metrics.build(version);
+  const routes = [...taskRoutes, ...grantRoutes];
+  const plain = [...healthPages, problemPage, ...docsPages];
+  const pages = [...plain, documentPage(routes, plain, deps.config.public_url, version)];
+  const inHand = inHandOf(app);
+
+  app.use(entrance(deps));
+  for (const route of routes) app[route.method](expressPath(route), answerRoute(deps, inHand, route));
+  for (const page of pages) app[page.method](expressPath(page), showPage(deps, page));
+  for (const [path, allow] of methodsByPath([...routes, ...pages])) app.all(path, refuseMethod(allow));
+  app.use(() => {
+    throw new MayflyError('not_found');
+  });
+  // Four parameters make it Express's handler of errors.
+  const onError: ErrorRequestHandler = (error: unknown, request, response, _next) => sendProblem(request, response, error, deps.metrics);
+  app.use(onError);
+  return app;
+}
+
+/** What happens to every request before it is looked at: its name, its headers, its log line, and whether it may come in. */
+function entrance(deps: HttpDeps): RequestHandler {
+  const guard = createGuard(deps.config);
+  const setHeaders = createSecurityHeaders(deps.config.public_url);
+  const log = requestLog(deps.log);
+  return (request, response, next) => {
+    nameRequest(request, response);
+    setHeaders(request, response);
+    if (deps.draining()) response.setHeader('Connection', 'close');
+    const notes = notesOf(response);
+    notes.client = guard.clientOf(request);
+    log(request, response);
+    response.on('close', () => {
+      deps.metrics.answered(notes.route, request.method, statusOf(response), (performance.now() - notes.began) / 1000);
+    });
+    guard.check(request);
+    next();
+  };
+}
+
+function answerRoute(deps: HttpDeps, inHand: InHand, route: Route): RequestHandler {
+  const served = { deps, useCases: deps.useCases ?? useCases, inHand };
+  return (request, response) => {
+    notesOf(response).route = route.path;
+    const work = answer(openExchange({ ...served, request, response, params: request.params }), route);
+    inHand.hold(work);
+    return work;
+  };
+}
+
+async function answer(exchange: Exchange, route: Route): Promise<void> {
+  const { deps, request, response } = exchange;
+  let delivered = false;
+  try {
+    const given = await route.run(exchange);
+    if (deps.draining()) response.setHeader('Connection', 'close');
+    writeAnswer(response, given);
+    delivered = true;
+  } catch (error) {
+    if (!response.destroyed) sendProblem(request, response, error, deps.metrics);
+    // The caller left and its line is written: what is our fault must still be seen.
+    else if (!(error instanceof CallerGone) && asMayflyError(error).code === 'internal') {
+      deps.log.error({ request_id: exchange.context.requestId, error }, 'a request whose caller left failed');
+    }
+  }
+  await takeBackUndelivered(exchange, delivered);
+}
+
+function showPage(deps: HttpDeps, page: Page): RequestHandler {
+  return (request, response) => {
+    notesOf(response).route = page.path;
+    return page.show({ deps, request, response, params: request.params });
+  };
+}
+
+function refuseMethod(allow: string): RequestHandler {
+  return (_request, response) => {
+    response.setHeader('Allow', allow);
+    throw new MayflyError('method_not_allowed');
+  };
+}
+
+/** `/v1/tasks/{id}` → `/v1/tasks/:id`. */
+function expressPath({ path }: Pick<Operation, 'path'>): string {
+  return path.replace(/\{(\w+)\}/g, ':$1');
+}
+
+function methodsByPath(operations: readonly Operation[]): Map<string, string> {
+  const methods = new Map<string, string[]>();
+  for (const operation of operations) {
+    const own = operation.method === 'get' ? ['GET', 'HEAD'] : [operation.method.toUpperCase()];
+    methods.set(expressPath(operation), [...(methods.get(expressPath(operation)) ?? []), ...own]);
+  }
+  return new Map([...methods].map(([path, allowed]) => [path, allowed.join(', ')]));
+}

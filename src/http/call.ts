@@ -1,0 +1,87 @@
+import { asWorkload } from '../broker/callers.ts';
+import type { BrokerDeps, CallContext } from '../broker/deps.ts';
+import { MayflyError } from '../domain/errors.ts';
+import { type GrantId, parseWireId, type TaskId } from '../domain/ids.ts';
+import { workloadId } from '../domain/task.ts';
+import type { Caller, WorkloadCaller } from '../identity/types.ts';
+import type { UseCases } from './deps.ts';
+import type { Exchange } from './exchange.ts';
+import { notesOf } from './notes.ts';
+
+/** One call of the API: validated, and by a caller that is believed. What a route's handler works on. */
+export class Call<Body, Query, Headers> {
+  readonly exchange: Exchange;
+  readonly caller: Caller;
+  readonly body: Body;
+  readonly query: Query;
+  readonly headers: Headers;
+
+  constructor(exchange: Exchange, caller: Caller, given: { readonly body: Body; readonly query: Query; readonly headers: Headers }) {
+    this.exchange = exchange;
+    this.caller = caller;
+    this.body = given.body;
+    this.query = given.query;
+    this.headers = given.headers;
+    notesOf(exchange.response).agent = caller.kind === 'workload' ? workloadId(caller.workload) : caller.operator;
+  }
+
+  get broker(): BrokerDeps {
+    return this.exchange.deps.broker;
+  }
+
+  get useCases(): UseCases {
+    return this.exchange.useCases;
+  }
+
+  get context(): CallContext {
+    return this.exchange.context;
+  }
+
+  /** @throws MayflyError when the caller is an operator: only an agent may do this. */
+  agent(): WorkloadCaller {
+    return asWorkload(this.caller);
+  }
+
+  /** The task in the path. What is no id of ours is as unknown as any other. @throws MayflyError `not_found` */
+  taskId(): TaskId {
+    const text = this.#pathId();
+    const id = parseWireId('task', text);
+    if (id === undefined) throw new MayflyError('not_found');
+    notesOf(this.exchange.response).task_id = text;
+    return id;
+  }
+
+  /** The grant in the path. @throws MayflyError `not_found` */
+  grantId(): GrantId {
+    const text = this.#pathId();
+    const id = parseWireId('grt', text);
+    if (id === undefined) throw new MayflyError('not_found');
+    notesOf(this.exchange.response).grant_id = text;
+    return id;
+  }
+
+  /**
+   * Runs a long poll: it ends early when the caller is gone or the broker stops, and lasts no longer than the caller's token.
+   * @param wait Seconds asked for.
+   */
+  async poll<T>(wait: number, work: (seconds: number, context: CallContext) => Promise<T>): Promise<T> {
+    const { context, inHand } = this.exchange;
+    const seconds = Math.max(0, Math.min(wait, (this.caller.expiresAt.getTime() - Date.now()) / 1000));
+    const stop = new AbortController();
+    const end = () => stop.abort();
+    context.gone.addEventListener('abort', end);
+    const forget = inHand.poll(end);
+    if (context.gone.aborted) end();
+    try {
+      return await work(seconds, { requestId: context.requestId, gone: stop.signal });
+    } finally {
+      forget();
+      context.gone.removeEventListener('abort', end);
+    }
+  }
+
+  #pathId(): string {
+    const { id } = this.exchange.params;
+    return typeof id === 'string' ? id : '';
+  }
+}

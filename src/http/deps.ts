@@ -1,0 +1,71 @@
+import { authenticate } from '../broker/callers.ts';
+import type { BrokerDeps } from '../broker/deps.ts';
+import { endTask } from '../broker/end-task.ts';
+import { issueGrant } from '../broker/issue-grant.ts';
+import { openTask } from '../broker/open-task.ts';
+import { readGrant, readTask, readTimeline, viewTask, waitContained, waitUntil } from '../broker/read.ts';
+import { releaseGrant, takeBackUndelivered } from '../broker/release-grant.ts';
+import { renewGrant } from '../broker/renew-grant.ts';
+import type { Config } from '../config.ts';
+import type { ProblemCode } from '../domain/problems.ts';
+import type { Queryable } from '../store/database.ts';
+import type { Backlog } from '../store/revocations.ts';
+import type { Logger } from './log.ts';
+
+/** What the routes call. A test may put others in their place. */
+export const useCases = {
+  authenticate,
+  openTask,
+  issueGrant,
+  renewGrant,
+  releaseGrant,
+  takeBackUndelivered,
+  endTask,
+  readTask,
+  viewTask,
+  readGrant,
+  readTimeline,
+  waitContained,
+  waitUntil,
+};
+export type UseCases = typeof useCases;
+
+/** One part that must work before callers are sent here. */
+export interface ReadyPart {
+  readonly part: string;
+  readonly ok: boolean;
+  /** Why not, in a sentence that a stranger may read. */
+  readonly says?: string;
+}
+
+/** What is asked at the moment of a scrape. */
+export interface ScrapeSources {
+  readonly backlog: () => Promise<readonly Backlog[]>;
+  /** Seconds since the last whole sweep; infinite before the first. */
+  readonly sweepAge: () => number;
+  /** Targets of the active catalog, so that one with nothing in hand says 0 instead of nothing. */
+  readonly targets: Iterable<string>;
+}
+
+/** What the routes count, and how it is read. */
+export interface HttpMetrics {
+  /** @param route The pattern, never the address. @param status `aborted` when the caller left before the answer. */
+  answered(route: string, method: string, status: number | 'aborted', seconds: number): void;
+  refused(code: ProblemCode): void;
+  build(version: string): void;
+  scrape(sources: ScrapeSources): Promise<{ readonly contentType: string; readonly text: string }>;
+}
+
+export interface HttpDeps {
+  readonly broker: BrokerDeps;
+  readonly config: Pick<Config, 'public_url' | 'trusted_proxies'>;
+  readonly readiness: () => Promise<readonly ReadyPart[]>;
+  readonly metrics: HttpMetrics;
+  /** Where the backlog of revocations is read at a scrape. */
+  readonly backlog: Queryable;
+  readonly sweepAge: () => number;
+  readonly log: Logger;
+  /** True from the moment on that the broker wants to stop: connections are not kept alive any more. */
+  readonly draining: () => boolean;
+  readonly useCases?: UseCases;
+}

@@ -1,0 +1,131 @@
+import { OpenAPIRegistry, OpenApiGeneratorV31 } from '@asteasolutions/zod-to-openapi';
+import { z } from 'zod';
+import { type ProblemCode, problemKind } from '../domain/problems.ts';
+import { problemBody } from './answers.ts';
+import type { Page } from './page.ts';
+import { type AnswerShape, type Operation, noBody, type Route } from './route.ts';
+import { writeText } from './write.ts';
+
+type Responses = Parameters<OpenAPIRegistry['registerPath']>[0]['responses'];
+
+/** Refusals that any operation can meet. */
+const always: readonly ProblemCode[] = ['host_refused', 'peer_refused', 'internal'];
+/** Refusals that any operation can meet which wants to know its caller. */
+const withCaller: readonly ProblemCode[] = [
+  'invalid_request', 'workload_token_missing', 'workload_token_invalid', 'workload_token_expired', 'workload_token_malformed',
+  'workload_token_type_wrong', 'workload_token_algorithm_refused', 'workload_token_header_refused', 'workload_token_issuer_unknown',
+  'workload_token_key_unknown', 'workload_token_signature_invalid', 'workload_token_audience_wrong', 'workload_token_not_yet_valid',
+  'key_binding_unsupported', 'keys_unavailable', 'store_unavailable', 'not_ready',
+];
+const withBody: readonly ProblemCode[] = ['malformed_json', 'duplicate_member', 'body_too_large', 'unsupported_media_type'];
+
+/** The OpenAPI 3.1 document of these operations, from the schemas that validate and the schemas that answers are held against. */
+export function describe(routes: readonly Route[], pages: readonly Page[], publicUrl: string, version: string) {
+  const registry = new OpenAPIRegistry();
+  registry.registerComponent('securitySchemes', 'token', {
+    type: 'http',
+    scheme: 'bearer',
+    bearerFormat: 'JWT',
+    description: 'The workload’s own token, or an operator’s.',
+  });
+  for (const route of routes) add(registry, route, true);
+  for (const page of pages) add(registry, page, false);
+  return new OpenApiGeneratorV31(registry.definitions).generateDocument({
+    openapi: '3.1.0',
+    info: {
+      title: 'Mayfly',
+      version,
+      summary: 'Ephemeral credentials for autonomous agents',
+      description: 'One verified task, one credential, taken back and proven gone.',
+      license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
+    },
+    servers: [{ url: publicUrl }],
+    tags: [
+      { name: 'tasks', description: 'Bounded pieces of agent work.' },
+      { name: 'grants', description: 'Entitlements issued to tasks.' },
+      { name: 'broker', description: 'The broker itself. Needs no caller.' },
+    ],
+  });
+}
+
+/** Answers the document, made when it is first asked for. */
+export function documentPage(routes: readonly Route[], pages: readonly Page[], publicUrl: string, version: string): Page {
+  let text: string | undefined;
+  const page: Page = {
+    method: 'get',
+    path: '/openapi.json',
+    name: 'readOpenApi',
+    tag: 'broker',
+    summary: 'This document',
+    body: noBody,
+    answers: { 200: { says: 'OpenAPI 3.1.', types: ['application/json'] } },
+    refusals: [],
+    show: ({ response }) => {
+      text ??= JSON.stringify(describe(routes, [...pages, page], publicUrl, version));
+      writeText(response, 200, 'application/json', text);
+    },
+  };
+  return page;
+}
+
+function add(registry: OpenAPIRegistry, operation: Operation, needsCaller: boolean): void {
+  const { method, path, name, tag, summary, description, params, query, headers, body } = operation;
+  registry.registerPath({
+    method,
+    path,
+    operationId: name,
+    tags: [tag],
+    summary,
+    ...(description === undefined ? {} : { description }),
+    security: needsCaller ? [{ token: [] }] : [],
+    request: {
+      ...(params === undefined ? {} : { params }),
+      ...(query === undefined ? {} : { query }),
+      ...(headers === undefined ? {} : { headers }),
+      ...(body.take === 'never' ? {} : { body: { required: body.take === 'always', content: { 'application/json': { schema: body.schema } } } }),
+    },
+    responses: { ...answersOf(operation), ...problemsOf(operation, needsCaller) },
+  });
+}
+
+function answersOf({ answers }: Operation): Responses {
+  return Object.fromEntries(
+    Object.entries(answers).map(([status, shape]) => [
+      status,
+      { description: shape.says, headers: headersOf(shape.headers ?? {}), content: contentOf(shape) },
+    ]),
+  );
+}
+
+function contentOf({ schema, types = [] }: AnswerShape): Record<string, { schema: z.ZodType }> {
+  const others = Object.fromEntries(types.map((type) => [type, { schema: type === 'application/json' ? z.record(z.string(), z.unknown()) : z.string() }]));
+  return schema === undefined ? others : { 'application/json': { schema }, ...others };
+}
+
+function headersOf(headers: Readonly<Record<string, string>>): z.ZodObject {
+  const id = z.string().meta({ description: 'The request’s id: the caller’s own, if it was fit.' });
+  const others = Object.entries(headers).map(([name, says]) => [name, z.string().optional().meta({ description: says })] as const);
+  return z.object({ 'X-Request-Id': id, ...Object.fromEntries(others) });
+}
+
+/** One response a status, naming its codes. */
+function problemsOf(operation: Operation, needsCaller: boolean): Responses {
+  const codes = new Set([...operation.refusals, ...(needsCaller ? withCaller : []), ...(operation.body.take === 'never' ? [] : withBody), ...always]);
+  const byStatus = new Map<number, ProblemCode[]>();
+  for (const code of codes) {
+    const { status } = problemKind(code);
+    byStatus.set(status, [...(byStatus.get(status) ?? []), code]);
+  }
+  return Object.fromEntries([...byStatus].map(([status, named]) => [status, problemResponse(status, named)]));
+}
+
+function problemResponse(status: number, codes: readonly ProblemCode[]) {
+  const headers: Record<string, string> = {};
+  if (status === 401) headers['WWW-Authenticate'] = 'RFC 6750.';
+  if (status === 503 || codes.includes('key_in_flight')) headers['Retry-After'] = 'Seconds to wait.';
+  return {
+    description: codes.map((code) => `\`${code}\``).join(', '),
+    headers: headersOf(headers),
+    content: { 'application/problem+json': { schema: problemBody } },
+  };
+}

@@ -1,0 +1,16 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { HttpDeps } from './deps.ts';
+import type { Operation } from './route.ts';
+
+/** What a page is asked with. */
+export interface Visit {
+  readonly deps: HttpDeps;
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+  readonly params: Readonly<Record<string, string | string[]>>;
+}
+
+/** An operation that anybody may ask for. */
+export interface Page extends Operation {
+  show(visit: Visit): Promise<void> | void;
+}

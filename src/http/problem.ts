@@ -1,0 +1,68 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { type FieldError, MayflyError } from '../domain/errors.ts';
+import { type ProblemCode, problemKind } from '../domain/problems.ts';
+import { dropBody } from './body.ts';
+import type { HttpMetrics } from './deps.ts';
+import { notesOf } from './notes.ts';
+import { writeAnswer } from './write.ts';
+
+/** RFC 9457, with our `code`, what to do `next`, and members of the code's own. */
+export interface Problem {
+  readonly type: string;
+  readonly title: string;
+  readonly status: number;
+  readonly detail?: string;
+  readonly code: ProblemCode;
+  readonly next: string;
+  /** The request's id. */
+  readonly instance: string;
+  readonly errors?: readonly FieldError[];
+  readonly [member: string]: unknown;
+}
+
+/** What the caller may read of a refusal. The cause stays here. */
+export function problemOf(error: MayflyError, requestId: string): Problem {
+  const { title, next } = problemKind(error.code);
+  return {
+    ...error.members,
+    type: `/problems/${error.code}`,
+    title,
+    status: error.status,
+    ...(error.detail === undefined ? {} : { detail: error.detail }),
+    code: error.code,
+    next,
+    instance: requestId,
+    ...(error.errors.length === 0 ? {} : { errors: error.errors }),
+  };
+}
+
+/** Whatever was thrown, as a refusal with a code. */
+export function asMayflyError(error: unknown): MayflyError {
+  if (error instanceof MayflyError) return error;
+  // Express says so when an address can not be decoded.
+  if (error instanceof URIError) return new MayflyError('invalid_request', 'The address is not valid percent-encoding.');
+  return new MayflyError('internal', undefined, { cause: error });
+}
+
+/** Answers a refusal; notes it for the log line and counts it. */
+export function sendProblem(request: IncomingMessage, response: ServerResponse, thrown: unknown, metrics: Pick<HttpMetrics, 'refused'>): void {
+  const error = asMayflyError(thrown);
+  const notes = notesOf(response);
+  notes.code = error.code;
+  if (error.status >= 500 || error.cause !== undefined) notes.error = error;
+  metrics.refused(error.code);
+  if (response.headersSent || response.destroyed) {
+    response.destroy();
+    return;
+  }
+  dropBody(request);
+  if (error.status === 401) response.setHeader('WWW-Authenticate', challenge(error.code));
+  if (error.retryAfterSeconds !== undefined) response.setHeader('Retry-After', String(error.retryAfterSeconds));
+  writeAnswer(response, { status: error.status, body: problemOf(error, notes.requestId) }, 'application/problem+json');
+}
+
+/** RFC 6750 §3: without a token there is no error to name. */
+function challenge(code: ProblemCode): string {
+  const scheme = 'Bearer realm="mayfly"';
+  return code === 'workload_token_missing' ? scheme : `${scheme}, error="invalid_token", error_description="${code}"`;
+}

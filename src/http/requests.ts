@@ -1,0 +1,74 @@
+import { z } from 'zod';
+
+// What callers send. These schemas validate, and the OpenAPI document is made from them.
+
+const LONGEST_WAIT_SECONDS = 60;
+
+/** Not bound to the grammar of the catalog: what the task does not cover is `not_in_task`, whether it exists or not. */
+const entitlement = z.string().min(1).max(200).meta({ description: 'Name of an entitlement.', example: 'ledger-db/read-invoices' });
+
+const ttlSeconds = z
+  .int()
+  .min(1)
+  .max(86_400)
+  .meta({ description: 'Life asked for, in whole seconds. It is cut to what is allowed, and the answer says so.', example: 300 });
+
+const wait = z
+  .string()
+  .regex(/^(0|[1-9]\d?)$/, `must be whole seconds from 0 to ${LONGEST_WAIT_SECONDS}`)
+  .transform(Number)
+  .refine((seconds) => seconds <= LONGEST_WAIT_SECONDS, `must be whole seconds from 0 to ${LONGEST_WAIT_SECONDS}`)
+  .optional();
+
+/** @param says What is waited for. */
+const waitFor = (says: string) =>
+  z.strictObject({ wait: wait.meta({ type: 'integer', minimum: 0, maximum: LONGEST_WAIT_SECONDS, description: says }) });
+
+export const taskPath = z.object({ id: z.string().meta({ description: 'The task’s id.', example: 'task_0198c0de-7a11-7000-8000-0123456789ab' }) });
+export const grantPath = z.object({ id: z.string().meta({ description: 'The grant’s id.', example: 'grt_0198c0de-7a11-7000-8000-0123456789ab' }) });
+
+export const noQuery = z.strictObject({});
+export const waitForChange = waitFor('Seconds to wait for a change before answering.');
+export const waitForContainment = waitFor('Seconds to wait until all is contained before answering.');
+
+export const noHeaders = z.object({});
+export const idempotencyHeader = z.object({
+  'Idempotency-Key': z
+    .string()
+    .regex(/^[\x21-\x7e]{1,255}$/, 'must be 1 to 255 visible ASCII characters')
+    .optional()
+    .meta({ description: 'Scoped to the task. A repeated key ends the first grant and mints afresh.' }),
+});
+
+export const openTaskBody = z
+  .strictObject({
+    request: z.string().min(1).max(32_768).meta({ description: 'The signed task request, a compact JWS.' }),
+    issue: z
+      .array(entitlement)
+      .max(16)
+      .superRefine((names, context) => {
+        for (const [index, name] of names.entries()) {
+          if (names.indexOf(name) < index) context.addIssue({ code: 'custom', path: [index], message: 'comes twice' });
+        }
+      })
+      .optional()
+      .meta({ uniqueItems: true, description: 'Entitlements to issue in the same call, one result each. The task is opened regardless.' }),
+  })
+  .meta({ id: 'OpenTask' });
+
+export const issueGrantBody = z
+  .strictObject({
+    entitlement,
+    ttl_seconds: ttlSeconds.optional(),
+    justification: z.string().min(1).max(2_000).optional().meta({ description: 'Why, for whoever reads the evidence.' }),
+    context: z
+      .record(z.string().max(100), z.unknown())
+      .optional()
+      .meta({ description: 'What the caller says of its situation. It never overrides what the broker knows; this release decides nothing by it.' }),
+  })
+  .meta({ id: 'IssueGrant' });
+
+export const renewGrantBody = z.strictObject({ ttl_seconds: ttlSeconds }).meta({ id: 'RenewGrant' });
+
+/** For calls that need no body and forgive an empty one. */
+export const emptyBody = z.strictObject({}).meta({ id: 'Empty' });

@@ -1,0 +1,83 @@
+import type { IncomingMessage } from 'node:http';
+import { z } from 'zod';
+import { MayflyError } from '../domain/errors.ts';
+import type { ProblemCode } from '../domain/problems.ts';
+import { readJson } from './body.ts';
+import { Call } from './call.ts';
+import type { Exchange } from './exchange.ts';
+import { oneHeader, parseBody, parseHeaders, parseQuery } from './parse.ts';
+import type { Answer } from './write.ts';
+
+/** What an answer looks like, for the OpenAPI document. */
+export interface AnswerShape {
+  readonly says: string;
+  /** JSON of this shape; or media types without one. */
+  readonly schema?: z.ZodType;
+  readonly types?: readonly string[];
+  /** Name → what it says. */
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+export interface BodyRule<B extends z.ZodType = z.ZodType> {
+  readonly schema: B;
+  /** `if-sent`: nothing stands for `{}`. `never`: what is sent is not looked at. */
+  readonly take: 'always' | 'if-sent' | 'never';
+}
+
+export const noBody = { schema: z.undefined(), take: 'never' } as const;
+
+/** One method on one path: what the OpenAPI document tells of it. */
+export interface Operation {
+  readonly method: 'get' | 'post' | 'delete';
+  /** As in OpenAPI: `/v1/tasks/{id}`. */
+  readonly path: string;
+  /** `operationId`. */
+  readonly name: string;
+  readonly tag: 'tasks' | 'grants' | 'broker';
+  readonly summary: string;
+  readonly description?: string;
+  readonly params?: z.ZodObject;
+  readonly query?: z.ZodObject;
+  readonly headers?: z.ZodObject;
+  readonly body: BodyRule;
+  readonly answers: Readonly<Record<number, AnswerShape>>;
+  /** Codes of its own, beside those of every operation that needs a caller. */
+  readonly refusals: readonly ProblemCode[];
+}
+
+/** An operation that only a believed caller may ask for. */
+export interface Route extends Operation {
+  run(exchange: Exchange): Promise<Answer>;
+}
+
+interface Definition<B extends z.ZodType, Q extends z.ZodObject, H extends z.ZodObject> extends Omit<Operation, 'body' | 'query' | 'headers'> {
+  readonly query: Q;
+  readonly headers: H;
+  readonly body: BodyRule<B>;
+  handle(call: Call<z.output<B>, z.output<Q>, z.output<H>>): Promise<Answer>;
+}
+
+/** A route whose handler gets what its schemas made of the request: parse, authenticate, then the use case. */
+export function route<B extends z.ZodType, Q extends z.ZodObject, H extends z.ZodObject>(definition: Definition<B, Q, H>): Route {
+  const { handle, ...operation } = definition;
+  return {
+    ...operation,
+    run: async (exchange) => {
+      const { request, deps, useCases } = exchange;
+      const query = parseQuery(definition.query, request);
+      const headers = parseHeaders(definition.headers, request);
+      const body = parseBody(definition.body.schema, await takeBody(definition.body, request));
+      const caller = await useCases.authenticate(deps.broker, oneHeader(request, 'authorization'));
+      return await handle(new Call(exchange, caller, { body, query, headers }));
+    },
+  };
+}
+
+async function takeBody({ take }: BodyRule, request: IncomingMessage): Promise<unknown> {
+  if (take === 'never') return undefined;
+  const body = await readJson(request);
+  if (body === undefined && take === 'always') throw new MayflyError('malformed_json', 'There is no body.');
+  // Refused by its own code, never ignored: the caller would believe that its credential came sealed.
+  if (typeof body === 'object' && body !== null && Object.hasOwn(body, 'delivery')) throw new MayflyError('delivery_unsupported');
+  return body ?? {};
+}
