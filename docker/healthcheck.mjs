@@ -4,11 +4,10 @@ import { request as https } from 'node:https';
 
 const env = process.env;
 const host = ['0.0.0.0', '::', undefined].includes(env.MAYFLY_HOST) ? '127.0.0.1' : env.MAYFLY_HOST;
-const headers = env.MAYFLY_PUBLIC_URL === undefined ? {} : { Host: new URL(env.MAYFLY_PUBLIC_URL).host };
 const ask = env.MAYFLY_TLS_CERT_FILE === undefined ? http : https;
 
 // The certificate names the public address, not this one, and nothing secret is said.
-const options = { host, port: env.MAYFLY_PORT ?? 7420, path: '/healthz', headers, rejectUnauthorized: false };
+const options = { host, port: env.MAYFLY_PORT ?? 7420, path: '/healthz', rejectUnauthorized: false };
 const asked = ask(options, (answer) => {
   process.exit(answer.statusCode === 200 ? 0 : 1);
 });

@@ -20,8 +20,8 @@ import type { Logger } from './http/log.ts';
 import { startServer } from './http/server.ts';
 import { createIdentity } from './identity/index.ts';
 import { createMetrics } from './metrics.ts';
+import { cedarWorks } from './policy/cedar.ts';
 import { createPolicyEngine } from './policy/engine.ts';
-import type { Provider } from './provider.ts';
 import { AlarmClock } from './revocation/alarm-clock.ts';
 import type { RevocationDeps } from './revocation/deps.ts';
 import { RevocationEngine } from './revocation/engine.ts';
@@ -80,7 +80,9 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     secret: resolveSecret,
     log: (event, message) => log.info(event, message),
   });
-  const identity = createIdentity({ log: (event) => log.warn(event, 'keys of an issuer are in trouble') });
+  const identity = createIdentity({
+    log: (event) => log[event.event === 'jwks_loaded' ? 'debug' : 'warn'](event, 'keys of an issuer'),
+  });
 
   const catalog = new ActiveCatalog({
     readActiveNumber: () => findActiveRevisionNumber(db),
@@ -127,7 +129,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     changes,
     catalog,
     identity,
-    access: accessFor(catalog, sessions, providers),
+    access: accessFor(catalog, sessions),
     alarms: engine,
     observer: metrics,
     ids: randomIds,
@@ -140,6 +142,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
   const readiness = async () => [
     { part: 'store', ...(await answers(async () => sayMissing(await schema()))) },
     { part: 'catalog', ok: catalog.ready, says: catalog.ready ? '' : 'no catalog is active yet' },
+    { part: 'policy', ok: cedarWorks(), says: 'the policy engine has failed; restart this replica' },
     { part: 'sweeper', ok: engine.sweepAge < 3 * config.sweep_seconds + 10, says: 'the last sweep is too long ago' },
     { part: 'shutdown', ok: !draining, says: 'the broker is shutting down' },
   ];
@@ -210,15 +213,11 @@ async function checkStore(db: Database, schema: () => ReturnType<typeof compareS
   return installation;
 }
 
-function accessFor(catalog: ActiveCatalog, sessions: TargetSessions, providers: ReadonlyMap<string, Provider>) {
-  // Parsed once a revision: its objects live as long as it does.
-  const configs = new WeakMap<EntitlementDefinition, unknown>();
+function accessFor(catalog: ActiveCatalog, sessions: TargetSessions) {
   return (entitlement: EntitlementDefinition): TargetAccess => {
     const target = catalog.current().catalog.targets.get(entitlement.target);
-    const provider = target && providers.get(target.provider);
-    if (target === undefined || provider === undefined) throw new MayflyError('not_in_task');
-    if (!configs.has(entitlement)) configs.set(entitlement, provider.entitlementSchema.parse(entitlement.provider));
-    return { session: sessions.get(target), config: configs.get(entitlement) };
+    if (target === undefined) throw new MayflyError('not_in_task');
+    return { session: sessions.get(target), config: entitlement.provider };
   };
 }
 

@@ -1,6 +1,7 @@
 import { type CheckStep, type Minted, type Ref } from '../../src/provider.ts';
 import { Connection } from './connection.ts';
 import { fence } from './fence.ts';
+import { guarantee } from './guarantee.ts';
 import { handleOf } from './handle.ts';
 import { mint } from './mint.ts';
 import { allowed, nothingMore, refused, says } from './probe.ts';
@@ -9,7 +10,7 @@ import type { PostgresEntitlement } from './schema.ts';
 import type { Target } from './target.ts';
 import { verify } from './verify.ts';
 
-/** Seconds that a canary may live if this process dies in the middle. */
+/** Seconds that a canary may live at most, if this process dies in the middle. */
 const life = 60;
 
 /** One life of an entitlement, from mint to verified end. Nothing of it is left, whatever fails on the way. */
@@ -21,11 +22,12 @@ export async function canary(
   serverVersion: number,
   signal: AbortSignal,
 ): Promise<readonly CheckStep[]> {
-  const deadline = new Date(Date.now() + life * 1000);
-  let ref: Ref = { grantId, handle: handleOf(grantId), facts: null, deadline };
+  let ref: Ref = { grantId, handle: handleOf(grantId), facts: null, deadline: new Date(Date.now() + life * 1000) };
   const steps: CheckStep[] = [];
   let session: Connection | undefined;
   try {
+    const { max_ttl_seconds: longest } = await guarantee(target, config, signal);
+    const deadline = new Date(Date.now() + Math.min(life, longest) * 1000);
     const request = { grantId, entitlement, config, params: {}, deadline, notAfter: deadline, mintBy: deadline };
     const minted = await step(steps, 'mint', () => mint(target, ref, request, signal), `${ref.handle} was minted`);
     ref = { ...ref, facts: minted.facts };

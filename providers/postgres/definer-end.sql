@@ -7,6 +7,10 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
   SELECT CASE WHEN EXISTS (SELECT FROM pg_authid a WHERE a.oid = p_oid) THEN 'failed:' || p_state ELSE 'absent' END
 $$;
 
+-- A batch waits for one lock only. Those after it are likely to meet the same holder, and would add up.
+CREATE OR REPLACE FUNCTION mayfly.waited() RETURNS void
+LANGUAGE sql VOLATILE AS $$ SELECT pg_catalog.set_config('lock_timeout', '1', true) $$;
+
 -- Cuts the login, and leaves a tombstone for a mint that is still on its way. Commits alone.
 -- outcome: fenced | absent | locked | foreign | malformed | failed:<SQLSTATE>
 -- p_remember: until when the tombstone of a handle that was never minted must be kept.
@@ -51,8 +55,10 @@ BEGIN
       ON CONFLICT (handle) DO UPDATE SET fenced_at = coalesce(mayfly.handle.fenced_at, v_now);
     EXCEPTION WHEN lock_not_available THEN
       v_outcome[r.ord] := 'locked';
+      PERFORM mayfly.waited();
     END;
   END LOOP;
+  PERFORM set_config('lock_timeout', greatest(p_wait_ms, 1)::text, true);
 
   -- A role that bears our mark and is not registered (a registry that was restored) is taken in, so that all later
   -- steps know it.
@@ -140,6 +146,7 @@ BEGIN
         outcome := 'unlinked';
       EXCEPTION WHEN lock_not_available THEN
         outcome := 'locked';
+        PERFORM mayfly.waited();
       WHEN OTHERS THEN
         outcome := mayfly.failure(r.found, SQLSTATE);
       END;
@@ -177,8 +184,10 @@ END
 $$;
 
 -- Removes the role and what it owns or was granted in this database. Only what was fenced.
--- outcome: dropped | absent | live | locked | elsewhere (detail: the databases) | dependents | foreign | failed:<SQLSTATE>
-CREATE OR REPLACE FUNCTION mayfly.drop(p_installation uuid, p_handles text[], p_oids oid[], p_wait_ms integer)
+-- outcome: dropped | owner | absent | live | locked | elsewhere (detail: the databases) | dependents | foreign | failed:<SQLSTATE>
+-- p_owned: also roles that own things or were granted rights: for one ref at a time, since that may take as long as its
+-- agent liked (a million large objects). Otherwise such a role is left, and told as `owner`.
+CREATE OR REPLACE FUNCTION mayfly.drop(p_installation uuid, p_handles text[], p_oids oid[], p_wait_ms integer, p_owned boolean)
 RETURNS TABLE (ord bigint, outcome text, detail text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -198,6 +207,9 @@ BEGIN
       v_outcome[r.ord] := 'foreign';
     ELSIF r.fenced_at IS NULL OR r.can_login THEN
       v_outcome[r.ord] := 'live';
+    ELSIF NOT p_owned AND EXISTS (SELECT FROM pg_shdepend s
+                                  WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = r.role_oid) THEN
+      v_outcome[r.ord] := 'owner';
     ELSE
       BEGIN
         SELECT string_agg(DISTINCT d.datname, ', ') INTO v_elsewhere
@@ -217,6 +229,7 @@ BEGIN
         END IF;
       EXCEPTION WHEN lock_not_available THEN
         v_outcome[r.ord] := 'locked';
+        PERFORM mayfly.waited();
       WHEN dependent_objects_still_exist THEN
         v_outcome[r.ord] := 'dependents';
       WHEN OTHERS THEN

@@ -1,8 +1,8 @@
-import { type Evidence, type Outcome, ProviderError, type Ref } from '../../src/provider.ts';
+import { type Outcome, ProviderError, type Ref } from '../../src/provider.ts';
 import { pause } from './abort.ts';
 import { classify, classifyState } from './errors.ts';
 import { oidOf, strayed } from './handle.ts';
-import { killOnce, sweep } from './sweep.ts';
+import { type Kill, killer, sweep } from './sweep.ts';
 import type { Target } from './target.ts';
 
 /** Refs per statement: more bring nothing (measured: 6 150 a second at 50, 5 280 at 200). */
@@ -11,6 +11,8 @@ const batchSize = 100;
 const batchWait = 20;
 const aloneWait = 1000;
 const aloneTries = 3;
+const unlinkWait = 200;
+const unlinkTries = 5;
 
 interface Job {
   readonly ref: Ref;
@@ -33,18 +35,22 @@ interface FenceRow {
 export async function fence(target: Target, refs: readonly Ref[], signal: AbortSignal): Promise<readonly Outcome[]> {
   const run = new Fence(target, signal);
   const jobs = refs.map((ref, index) => ({ ref, index }));
+  const done: Cut[] = [];
   const locked: Job[] = [];
   for (let from = 0; from < jobs.length; from += batchSize) {
     const batch = jobs.slice(from, from + batchSize);
     await run.guard(batch, async () => {
       const cut = await run.cut(batch, batchWait, false);
+      done.push(...cut.done);
       locked.push(...cut.locked);
-      await run.endSessions(cut.done);
     });
   }
-  for (const job of locked) {
-    await run.guard([job], () => run.alone(job));
-  }
+  const slow = async (): Promise<void> => {
+    for (const job of locked) {
+      await run.guard([job], () => run.alone(job));
+    }
+  };
+  await Promise.all([run.guard(done, () => run.endSessions(done)), slow()]);
   return jobs.map(({ index }) => run.outcome(index));
 }
 
@@ -52,11 +58,13 @@ export async function fence(target: Target, refs: readonly Ref[], signal: AbortS
 class Fence {
   readonly #target: Target;
   readonly #signal: AbortSignal;
+  readonly #kill: Kill;
   readonly #outcomes = new Map<number, Outcome>();
 
   constructor(target: Target, signal: AbortSignal) {
     this.#target = target;
     this.#signal = signal;
+    this.#kill = killer(target, signal);
   }
 
   outcome(index: number): Outcome {
@@ -141,19 +149,23 @@ class Fence {
 
   async #killWhile(waiting: AbortSignal, oid: number): Promise<void> {
     while (!waiting.aborted) {
-      await killOnce(this.#target, [oid], [], this.#signal);
+      await this.#kill([oid], []);
       await pause(20, waiting);
     }
   }
 
   async endSessions(cuts: readonly Cut[]): Promise<void> {
     const oids = cuts.flatMap(({ oid }) => (oid === null ? [] : [oid]));
+    if (oids.length === 0) {
+      cuts.forEach((cut) => this.#done(cut, 0, 0, 0));
+      return;
+    }
     // The first blow does not wait for the memberships; the sweeps do, since only then is it known who had joined.
     const [links, first] = await Promise.all([
       this.#unlink(cuts.flatMap(({ oid, login }) => (oid === null || login === 'absent' ? [] : [oid]))),
-      killOnce(this.#target, oids, [], this.#signal),
+      this.#kill(oids, []),
     ]);
-    const swept = await sweep(this.#target, oids, this.#signal, first.seen);
+    const swept = await sweep(this.#kill, oids, this.#signal, first.seen);
     for (const cut of cuts) {
       const link = cut.oid === null ? undefined : links.get(cut.oid);
       if (cut.oid !== null && swept.alive.has(cut.oid)) {
@@ -163,14 +175,7 @@ class Fence {
       } else if (link instanceof ProviderError) {
         this.#fail(cut, link);
       } else {
-        const evidence: Evidence = {
-          login: cut.login === 'fenced' ? 'cut' : 'absent',
-          oid: cut.oid,
-          memberships_removed: link ?? 0,
-          sessions_ended: cut.oid === null ? 0 : (swept.ended.get(cut.oid) ?? 0),
-          sweeps: swept.sweeps,
-        };
-        this.#outcomes.set(cut.index, { ok: true, evidence });
+        this.#done(cut, link ?? 0, cut.oid === null ? 0 : (swept.ended.get(cut.oid) ?? 0), swept.sweeps);
       }
     }
   }
@@ -179,20 +184,26 @@ class Fence {
   async #unlink(oids: readonly number[]): Promise<ReadonlyMap<number, number | ProviderError>> {
     const results = new Map<number, number | ProviderError>();
     let left = [...oids];
-    for (let tried = 1; left.length > 0; tried += 1) {
-      const rows = await this.#target.revoking.useTwice(this.#signal, ({ connection }) =>
-        connection.query<{ role_oid: number; outcome: string; removed: number }>(
-          'removing memberships',
-          'SELECT role_oid, outcome, removed FROM mayfly.unlink($1, $2::oid[], $3)',
-          [this.#target.context.installation, left, 10 * batchWait],
-          this.#signal,
-        ),
-      );
-      for (const { role_oid: oid, outcome, removed } of rows) {
-        const state = /^failed:(.*)$/.exec(outcome)?.[1] ?? (outcome === 'locked' ? '55P03' : undefined);
-        results.set(oid, state === undefined ? removed : classifyState(state, 'removing memberships'));
+    for (let tried = 1; left.length > 0 && tried <= unlinkTries; tried += 1) {
+      const locked: number[] = [];
+      for (let from = 0; from < left.length; from += batchSize) {
+        const rows = await this.#target.revoking.useTwice(this.#signal, ({ connection }) =>
+          connection.query<{ role_oid: number; outcome: string; removed: number }>(
+            'removing memberships',
+            'SELECT role_oid, outcome, removed FROM mayfly.unlink($1, $2::oid[], $3)',
+            [this.#target.context.installation, left.slice(from, from + batchSize), unlinkWait],
+            this.#signal,
+          ),
+        );
+        for (const { role_oid: oid, outcome, removed } of rows) {
+          const state = outcome === 'locked' ? '55P03' : /^failed:(.*)$/.exec(outcome)?.[1];
+          results.set(oid, state === undefined ? removed : classifyState(state, 'removing memberships'));
+          if (outcome === 'locked') {
+            locked.push(oid);
+          }
+        }
       }
-      left = tried === 5 ? [] : rows.filter(({ outcome }) => outcome === 'locked').map(({ role_oid: oid }) => oid);
+      left = locked;
     }
     return results;
   }
@@ -207,6 +218,12 @@ class Fence {
       ),
     );
     return row?.registered ?? null;
+  }
+
+  #done(cut: Cut, removed: number, ended: number, sweeps: number): void {
+    const login = cut.login === 'fenced' ? 'cut' : 'absent';
+    const evidence = { login, oid: cut.oid, memberships_removed: removed, sessions_ended: ended, sweeps };
+    this.#outcomes.set(cut.index, { ok: true, evidence });
   }
 
   #fail(job: Job, error: ProviderError): void {

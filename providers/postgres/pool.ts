@@ -15,8 +15,8 @@ export class ConnectionPool {
   readonly #idle: BrokerConnection[] = [];
   readonly #used = new Set<BrokerConnection>();
   readonly #waiting: (() => void)[] = [];
+  readonly #closing = new AbortController();
   #free: number;
-  #closed = false;
 
   /** @param open Gets a signal that also fires when opening takes too long. */
   constructor(max: number, open: (signal: AbortSignal) => Promise<BrokerConnection>) {
@@ -64,9 +64,9 @@ export class ConnectionPool {
     }
   }
 
-  /** Ends all of them, also those in use. */
+  /** Ends all of them, also those in use and those being opened. */
   async close(): Promise<void> {
-    this.#closed = true;
+    this.#closing.abort();
     for (const wake of this.#waiting.splice(0)) {
       wake();
     }
@@ -82,7 +82,7 @@ export class ConnectionPool {
       return await work(used);
     } finally {
       this.#used.delete(used);
-      if (this.#closed) {
+      if (this.#closing.signal.aborted) {
         await used.connection.close();
       } else if (used.connection.alive) {
         this.#idle.push(used);
@@ -91,8 +91,8 @@ export class ConnectionPool {
   }
 
   async #opened(signal: AbortSignal): Promise<BrokerConnection> {
-    const opened = await this.#open(AbortSignal.any([signal, AbortSignal.timeout(openTimeout)]));
-    if (this.#closed) {
+    const opened = await this.#open(AbortSignal.any([signal, this.#closing.signal, AbortSignal.timeout(openTimeout)]));
+    if (this.#closing.signal.aborted) {
       await opened.connection.close();
       throw new ProviderError('retryable', 'the target was closed meanwhile');
     }
@@ -115,7 +115,7 @@ export class ConnectionPool {
     }
     if (this.#free > 0) {
       this.#free -= 1;
-    } else if (!this.#closed) {
+    } else if (!this.#closing.signal.aborted) {
       // The one who releases hands its slot over, so that nobody overtakes.
       let turn = (): void => {};
       const ours = new Promise<void>((resolve) => {
@@ -132,7 +132,7 @@ export class ConnectionPool {
       };
       await abortable(ours, signal, giveBack, () => givenUp(doing));
     }
-    if (this.#closed) {
+    if (this.#closing.signal.aborted) {
       throw new ProviderError('retryable', 'the target was closed');
     }
   }

@@ -29,7 +29,7 @@ const brokerFunctions = [
   'mint(uuid, text, uuid, text, text, timestamptz, timestamptz, timestamptz, integer)',
   'renew(uuid, text, timestamptz)',
   'fence(uuid, text[], oid[], timestamptz[], integer, boolean)',
-  ...['unlink(uuid, oid[], integer)', 'kill(uuid, oid[], integer[])', 'drop(uuid, text[], oid[], integer)'],
+  ...['unlink(uuid, oid[], integer)', 'kill(uuid, oid[], integer[])', 'drop(uuid, text[], oid[], integer, boolean)'],
 ];
 
 /**

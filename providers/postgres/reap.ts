@@ -1,7 +1,7 @@
 import { type Outcome, ProviderError, type Ref } from '../../src/provider.ts';
 import { classify, classifyState } from './errors.ts';
 import { oidOf, strayed } from './handle.ts';
-import { sweep } from './sweep.ts';
+import { killer, sweep } from './sweep.ts';
 import type { Target } from './target.ts';
 
 /** Roles per transaction. */
@@ -9,56 +9,93 @@ const batchSize = 50;
 /** Milliseconds to wait for a lock on what a role owns. */
 const dropWait = 200;
 
+interface Job {
+  readonly ref: Ref;
+  readonly index: number;
+}
+
 /**
- * Drops the roles with what they own or were granted in this database, each on its own, then sweeps once more by OID:
- * a session outlives its role. "Does not exist" is success; "may not" never is.
+ * Drops the roles with what they own or were granted in this database: those that own nothing in batches, each other
+ * one alone, since what it owns decides how long that takes. Then sweeps once more by OID: a session outlives its role.
+ * "Does not exist" is success; "may not" never is.
  */
 export async function reap(target: Target, refs: readonly Ref[], signal: AbortSignal): Promise<readonly Outcome[]> {
   const outcomes: Outcome[] = [];
-  for (let from = 0; from < refs.length; from += batchSize) {
-    const batch = refs.slice(from, from + batchSize);
+  const fail = ({ index }: Job, error: ProviderError): void => {
+    outcomes[index] = { ok: false, error };
+  };
+  const run = async (jobs: readonly Job[], owned: boolean): Promise<readonly Job[]> => {
     try {
-      outcomes.push(...(await drop(target, batch, signal)));
+      return await drop(target, jobs, owned, signal, outcomes);
     } catch (error) {
       const failed = classify(error, 'dropping');
-      outcomes.push(...batch.map(() => ({ ok: false as const, error: failed })));
+      jobs.forEach((job) => fail(job, failed));
+      return [];
+    }
+  };
+
+  const jobs = refs.map((ref, index) => ({ ref, index }));
+  const owners: Job[] = [];
+  for (let from = 0; from < jobs.length; from += batchSize) {
+    owners.push(...(await run(jobs.slice(from, from + batchSize), false)));
+  }
+  for (const owner of owners) {
+    await run([owner], true);
+  }
+
+  const dropped = jobs.flatMap((job) => {
+    const oid = oidOf(job.ref.facts);
+    return outcomes[job.index]?.ok === true && oid !== null ? [{ ...job, oid }] : [];
+  });
+  if (dropped.length > 0) {
+    try {
+      const oids = dropped.map(({ oid }) => oid);
+      const { alive } = await sweep(killer(target, signal), oids, signal);
+      const outlive = new ProviderError('retryable', 'dropping: sessions outlive the role');
+      dropped.filter(({ oid }) => alive.has(oid)).forEach((job) => fail(job, outlive));
+    } catch (error) {
+      const failed = classify(error, 'dropping');
+      dropped.forEach((job) => fail(job, failed));
     }
   }
   return outcomes;
 }
 
-async function drop(target: Target, refs: readonly Ref[], signal: AbortSignal): Promise<readonly Outcome[]> {
-  const outcomes = await target.revoking.useTwice(signal, async ({ connection, status }) => {
-    const errors = refs.map((ref) => strayed(ref, status));
-    const here = refs.filter((_, index) => errors[index] === null);
+/** Notes the outcomes, and returns the jobs whose roles own things, which are still to be done. */
+async function drop(
+  target: Target,
+  jobs: readonly Job[],
+  owned: boolean,
+  signal: AbortSignal,
+  outcomes: Outcome[],
+): Promise<readonly Job[]> {
+  return target.cleaning.useTwice(signal, async ({ connection, status }) => {
+    const here = jobs.filter(({ ref, index }) => {
+      const error = strayed(ref, status);
+      if (error !== null) {
+        outcomes[index] = { ok: false, error };
+      }
+      return error === null;
+    });
     const rows = await connection.query<{ outcome: string; detail: string | null }>(
       'dropping',
-      'SELECT outcome, detail FROM mayfly.drop($1, $2::text[], $3::oid[], $4) ORDER BY ord',
-      [target.context.installation, here.map(({ handle }) => handle), here.map(({ facts }) => oidOf(facts)), dropWait],
+      'SELECT outcome, detail FROM mayfly.drop($1, $2::text[], $3::oid[], $4, $5) ORDER BY ord',
+      [
+        target.context.installation,
+        here.map(({ ref }) => ref.handle),
+        here.map(({ ref }) => oidOf(ref.facts)),
+        ...[dropWait, owned],
+      ],
       signal,
     );
-    let next = 0;
-    return errors.map((error): Outcome => {
-      if (error !== null) {
-        return { ok: false, error };
-      }
-      const row = rows[next] ?? { outcome: 'failed:XX000', detail: null };
-      next += 1;
-      return row.outcome === 'dropped' || row.outcome === 'absent'
-        ? { ok: true, evidence: { role: row.outcome } }
-        : { ok: false, error: dropError(row.outcome, row.detail) };
+    here.forEach(({ index }, place) => {
+      const { outcome, detail } = rows[place] ?? { outcome: 'failed:XX000', detail: null };
+      outcomes[index] =
+        outcome === 'dropped' || outcome === 'absent'
+          ? { ok: true, evidence: { role: outcome } }
+          : { ok: false, error: dropError(outcome, detail) };
     });
-  });
-  const oids = refs.flatMap(({ facts }, index) => {
-    const oid = oidOf(facts);
-    return outcomes[index]?.ok === true && oid !== null ? [oid] : [];
-  });
-  const { alive } = await sweep(target, oids, signal);
-  return outcomes.map((outcome, index) => {
-    const oid = oidOf(refs[index]?.facts ?? null);
-    return oid !== null && alive.has(oid)
-      ? { ok: false, error: new ProviderError('retryable', 'dropping: sessions outlive the role') }
-      : outcome;
+    return here.filter((_, place) => rows[place]?.outcome === 'owner');
   });
 }
 
@@ -66,6 +103,8 @@ function dropError(outcome: string, detail: string | null): ProviderError {
   switch (outcome) {
     case 'live':
       return new ProviderError('retryable', 'dropping: the role can log in; fence it first');
+    case 'owner':
+      return new ProviderError('retryable', 'dropping: the role owns things and was not reached');
     case 'locked':
       return new ProviderError('retryable', 'dropping: something of the role is locked');
     case 'dependents':

@@ -34,8 +34,8 @@ export const targetSchema = z
     agent_endpoint: endpoint.optional(),
     /** 4096 suits every client (pgjdbc refuses less); a random password needs none of them. */
     scram_iterations: z.int().min(1).max(99_999).default(4096),
-    /** The broker's own connections: three of them are for revoking alone. */
-    max_connections: z.int().min(4).max(100).default(12),
+    /** The broker's own connections: three of them are for revoking alone, one for cleaning up. */
+    max_connections: z.int().min(5).max(100).default(12),
   })
   .refine((target) => target.ca_file === undefined || target.ca_pem === undefined, {
     path: ['ca_file'],

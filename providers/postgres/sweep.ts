@@ -26,22 +26,21 @@ export interface Swept {
   readonly sweeps: number;
 }
 
-/** One sweep of the definer's `kill`. */
-export async function killOnce(
-  target: Target,
-  oids: readonly number[],
-  suspects: readonly number[],
-  signal: AbortSignal,
-): Promise<KillAnswer> {
-  return target.revoking.useTwice(signal, async ({ connection }) => {
-    const [row] = await connection.query<{ answer: KillAnswer }>(
-      'ending sessions',
-      'SELECT mayfly.kill($1, $2::oid[], $3::integer[]) AS answer',
-      [target.context.installation, oids, suspects],
-      signal,
-    );
-    return row?.answer ?? { seen: {}, asleep: [] };
-  });
+/** One sweep of the definer's `kill`: terminates what it finds of the OIDs, and those suspects that are still asleep. */
+export type Kill = (oids: readonly number[], suspects: readonly number[]) => Promise<KillAnswer>;
+
+/** @throws ProviderError from each call, when the target cannot be asked or the signal fires. */
+export function killer(target: Target, signal: AbortSignal): Kill {
+  return (oids, suspects) =>
+    target.revoking.useTwice(signal, async ({ connection }) => {
+      const [row] = await connection.query<{ answer: KillAnswer }>(
+        'ending sessions',
+        'SELECT mayfly.kill($1, $2::oid[], $3::integer[]) AS answer',
+        [target.context.installation, oids, suspects],
+        signal,
+      );
+      return row?.answer ?? { seen: {}, asleep: [] };
+    });
 }
 
 /**
@@ -49,10 +48,10 @@ export async function killOnce(
  * do not show their user yet: a client can sleep there (`post_auth_delay`) and wake up inside, after all was clean.
  * Those that begin later have met the fence.
  * @param before What an earlier sweep saw, to be counted once.
- * @throws ProviderError when the target cannot be asked, or the signal fires.
+ * @throws What `kill` throws.
  */
 export async function sweep(
-  target: Target,
+  kill: Kill,
   oids: readonly number[],
   signal: AbortSignal,
   before: KillAnswer['seen'] = {},
@@ -65,7 +64,7 @@ export async function sweep(
   for (;;) {
     const now = performance.now();
     const ripe = [...suspects].filter(([, since]) => now - since >= asleepFor).map(([pid]) => pid);
-    const { seen, asleep } = await killOnce(target, oids, ripe, signal);
+    const { seen, asleep } = await kill(oids, ripe);
     sweeps += 1;
     for (const pid of suspects.keys()) {
       if (!asleep.includes(pid)) {

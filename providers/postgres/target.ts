@@ -6,6 +6,8 @@ import type { PostgresTarget } from './schema.ts';
 
 /** Of the broker's connections, how many are for ending alone: a standing one, and two for refs that need their own. */
 const revokingConnections = 3;
+/** Dropping what an agent owns can take long: neither a fence nor a mint waits for it. */
+const cleaningConnections = 1;
 const issuingBounds: Bounds = { statement: 10_000, lock: 6_000 };
 const revokingBounds: Bounds = { statement: 20_000, lock: 5_000 };
 /** Milliseconds after which the target's clock is asked again, in the background. */
@@ -19,16 +21,18 @@ export class Target {
   /** Issuing never waits for revoking, nor the other way round: each has connections of its own. */
   readonly issuing: ConnectionPool;
   readonly revoking: ConnectionPool;
+  readonly cleaning: ConnectionPool;
   readonly #closing = new AbortController();
   #background: Promise<void> | undefined;
 
   constructor(config: PostgresTarget, context: ConnectContext) {
     this.config = config;
     this.context = context;
-    this.issuing = new ConnectionPool(config.max_connections - revokingConnections, (signal) =>
+    this.issuing = new ConnectionPool(config.max_connections - revokingConnections - cleaningConnections, (signal) =>
       this.#open(issuingBounds, signal),
     );
     this.revoking = new ConnectionPool(revokingConnections, (signal) => this.#open(revokingBounds, signal));
+    this.cleaning = new ConnectionPool(cleaningConnections, (signal) => this.#open(revokingBounds, signal));
   }
 
   /**
@@ -49,7 +53,7 @@ export class Target {
   async close(): Promise<void> {
     this.#closing.abort();
     await this.#background;
-    await Promise.all([this.issuing.close(), this.revoking.close()]);
+    await Promise.all([this.issuing.close(), this.revoking.close(), this.cleaning.close()]);
   }
 
   async #refresh(): Promise<void> {

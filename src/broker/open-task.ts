@@ -100,7 +100,11 @@ export async function openTask(
 
 function checkActor(statement: TaskStatement, caller: WorkloadCaller): void {
   if (statement.actor !== caller.workload.subject) throw new MayflyError('workload_not_named');
-  if (!statement.issuer.workloads.includes(workloadId(caller.workload))) {
+  // The issuer's list of workloads, and what `act.iss` says of their source.
+  if (
+    !statement.actorSources.includes(caller.workload.source) ||
+    !statement.issuer.workloads.includes(workloadId(caller.workload))
+  ) {
     throw new MayflyError('issuer_may_not_state', 'The catalog does not let this issuer name this workload.');
   }
 }

@@ -26,7 +26,7 @@ export function addTargetCommands(program: Command): void {
       await onTarget(name, async ({ definition, provider, entitlements, installation, secret }) => {
         if (provider.preparation === undefined)
           throw new CliError(`A target of type ${definition.provider} needs no preparation.`);
-        const connection = provider.targetSchema.parse(definition.connection);
+        const connection = definition.connection;
         if (options.adminUrlFile === undefined) {
           const password = options.withoutPassword === true ? null : secret();
           say(await provider.preparation.script(connection, entitlements, installation, password));
@@ -73,12 +73,12 @@ export async function prepareDemoTarget(
   for (const definition of catalog.targets.values()) {
     const provider = providers.get(definition.provider);
     if (provider?.preparation === undefined || !isDemo(definition, demo.port)) continue;
-    const connection = provider.targetSchema.parse(definition.connection);
+    const connection = definition.connection;
     const password = secret(definition.name, passwordReference(definition));
     await provider.preparation.apply(
       new Secret(demo.adminUrl('ledger')),
       connection,
-      entitlementsOf(catalog, definition, provider),
+      entitlementsOf(catalog, definition),
       installation,
       password,
     );
@@ -123,7 +123,7 @@ async function onTarget(name: string, work: (context: TargetContext) => Promise<
         definition,
         provider,
         session: sessions.get(definition),
-        entitlements: entitlementsOf(catalog, definition, provider),
+        entitlements: entitlementsOf(catalog, definition),
         installation: installation.id,
         secret: () => secret(name, passwordReference(definition)),
       });
@@ -135,14 +135,10 @@ async function onTarget(name: string, work: (context: TargetContext) => Promise<
   }
 }
 
-function entitlementsOf(catalog: Catalog, target: TargetDefinition, provider: Provider): PreparedEntitlement[] {
+function entitlementsOf(catalog: Catalog, target: TargetDefinition): PreparedEntitlement[] {
   return [...catalog.entitlements.values()]
     .filter((entitlement) => entitlement.target === target.name)
-    .map(({ name, maxTtlSeconds, provider: terms }) => ({
-      name,
-      maxTtlSeconds,
-      config: provider.entitlementSchema.parse(terms),
-    }));
+    .map(({ name, maxTtlSeconds, provider }) => ({ name, maxTtlSeconds, config: provider }));
 }
 
 function passwordReference(definition: TargetDefinition): string {

@@ -153,6 +153,11 @@ const kinds = {
     'Check the clock of your identity source.',
   ],
 
+  peer_refused: [
+    403,
+    'Callers must come through the proxy that the broker trusts',
+    'Use the address that the broker is configured with (MAYFLY_PUBLIC_URL).',
+  ],
   issuer_may_not_state: [
     403,
     'This issuer may not state such a task',

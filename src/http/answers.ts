@@ -17,7 +17,18 @@ const grantId = idOf('grt', 'A grant.');
 const revocationId = idOf('rev', 'The obligation to end a grant.');
 const decisionId = idOf('dec', 'A policy decision.');
 
-const endedBy = z.enum(['completed', 'cancelled', 'expired', 'released', 'drift', 'signal', 'operator', 'parent_ended', 'mint_failed', 'orphaned']);
+const endedBy = z.enum([
+  'completed',
+  'cancelled',
+  'expired',
+  'released',
+  'drift',
+  'signal',
+  'operator',
+  'parent_ended',
+  'mint_failed',
+  'orphaned',
+]);
 const revocationState = z.enum(['scheduled', 'due', 'running', 'contained', 'clean', 'written_off']);
 
 const guarantee = z
@@ -120,18 +131,30 @@ export const openedBody = z
   })
   .meta({ id: 'OpenedTask' });
 
-export const issuedBody = z.strictObject({ grant: grantBody, credential: credentialBody, cut: cut.optional() }).meta({ id: 'IssuedGrant' });
+export const issuedBody = z
+  .strictObject({ grant: grantBody, credential: credentialBody, cut: cut.optional() })
+  .meta({ id: 'IssuedGrant' });
 
 export const renewedBody = z
   .strictObject({ grant: grantBody, credential: credentialBody.optional(), cut: cut.optional() })
   .meta({ id: 'RenewedGrant', description: '`credential` only if it is new.' });
 
 const revocationLine = z
-  .strictObject({ id: revocationId, grant_id: grantId, target: z.string(), state: revocationState, evidence: anything.optional() })
+  .strictObject({
+    id: revocationId,
+    grant_id: grantId,
+    target: z.string(),
+    state: revocationState,
+    evidence: anything.optional(),
+  })
   .meta({ id: 'RevocationLine' });
 
-export const endedTaskBody = z.strictObject({ task: taskBody, revocations: z.array(revocationLine) }).meta({ id: 'EndedTask' });
-export const releasedGrantBody = z.strictObject({ grant: grantBody, revocations: z.array(revocationLine) }).meta({ id: 'ReleasedGrant' });
+export const endedTaskBody = z
+  .strictObject({ task: taskBody, revocations: z.array(revocationLine) })
+  .meta({ id: 'EndedTask' });
+export const releasedGrantBody = z
+  .strictObject({ grant: grantBody, revocations: z.array(revocationLine) })
+  .meta({ id: 'ReleasedGrant' });
 
 const eventBody = z
   .strictObject({
@@ -172,6 +195,7 @@ export const problemPageBody = z
 export type TaskBody = z.output<typeof taskBody>;
 export type GrantBody = z.output<typeof grantBody>;
 export type CredentialBody = z.output<typeof credentialBody>;
+export type ProblemBody = z.output<typeof problemBody>;
 export type OpenedBody = z.output<typeof openedBody>;
 export type IssuedBody = z.output<typeof issuedBody>;
 export type RenewedBody = z.output<typeof renewedBody>;

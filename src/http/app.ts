@@ -40,12 +40,13 @@ export function createApp(deps: HttpDeps): Express {
   app.use(entrance(deps));
   for (const route of routes) app[route.method](expressPath(route), answerRoute(deps, inHand, route));
   for (const page of pages) app[page.method](expressPath(page), showPage(deps, page));
-  for (const [path, allow] of methodsByPath([...routes, ...pages])) app.all(path, refuseMethod(allow));
+  for (const [path, allow] of methodsByPath([...routes, ...pages])) app.route(path).all(refuseMethod(allow));
   app.use(() => {
     throw new MayflyError('not_found');
   });
   // Four parameters make it Express's handler of errors.
-  const onError: ErrorRequestHandler = (error: unknown, request, response, _next) => sendProblem(request, response, error, deps.metrics);
+  const onError: ErrorRequestHandler = (error: unknown, request, response, _next) =>
+    sendProblem(request, response, error, deps.metrics);
   app.use(onError);
   return app;
 }

@@ -46,7 +46,8 @@ async function readBytes(request: IncomingMessage): Promise<Buffer> {
       if (size > MAX_BODY_BYTES) settle(() => reject(new MayflyError('body_too_large')));
       else chunks.push(chunk);
     };
-    const onEnd = () => settle(() => resolve(chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks)));
+    const onEnd = () =>
+      settle(() => resolve(chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks)));
     const onGone = () => settle(() => reject(new CallerGone()));
     request.on('data', onData).on('end', onEnd).on('error', onGone).on('close', onGone);
   });

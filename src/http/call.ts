@@ -16,7 +16,11 @@ export class Call<Body, Query, Headers> {
   readonly query: Query;
   readonly headers: Headers;
 
-  constructor(exchange: Exchange, caller: Caller, given: { readonly body: Body; readonly query: Query; readonly headers: Headers }) {
+  constructor(
+    exchange: Exchange,
+    caller: Caller,
+    given: { readonly body: Body; readonly query: Query; readonly headers: Headers },
+  ) {
     this.exchange = exchange;
     this.caller = caller;
     this.body = given.body;

@@ -39,7 +39,10 @@ export async function takeBackUndelivered(exchange: Exchange, delivered: boolean
         await useCases.takeBackUndelivered(deps.broker, grant, context);
       } catch (error) {
         // Its obligation stands in the store all the same, at the grant's deadline.
-        deps.log.error({ request_id: context.requestId, grant_id: wireId('grt', grant.grant.id), error }, 'an undelivered credential could not be taken back');
+        deps.log.error(
+          { request_id: context.requestId, grant_id: wireId('grt', grant.grant.id), error },
+          'an undelivered credential could not be taken back',
+        );
       }
     }),
   );

@@ -7,9 +7,8 @@ import { readGrant, readTask, readTimeline, viewTask, waitContained, waitUntil }
 import { releaseGrant, takeBackUndelivered } from '../broker/release-grant.ts';
 import { renewGrant } from '../broker/renew-grant.ts';
 import type { Config } from '../config.ts';
-import type { ProblemCode } from '../domain/problems.ts';
+import type { Metrics } from '../metrics.ts';
 import type { Queryable } from '../store/database.ts';
-import type { Backlog } from '../store/revocations.ts';
 import type { Logger } from './log.ts';
 
 /** What the routes call. A test may put others in their place. */
@@ -38,23 +37,8 @@ export interface ReadyPart {
   readonly says?: string;
 }
 
-/** What is asked at the moment of a scrape. */
-export interface ScrapeSources {
-  readonly backlog: () => Promise<readonly Backlog[]>;
-  /** Seconds since the last whole sweep; infinite before the first. */
-  readonly sweepAge: () => number;
-  /** Targets of the active catalog, so that one with nothing in hand says 0 instead of nothing. */
-  readonly targets: Iterable<string>;
-}
-
 /** What the routes count, and how it is read. */
-export interface HttpMetrics {
-  /** @param route The pattern, never the address. @param status `aborted` when the caller left before the answer. */
-  answered(route: string, method: string, status: number | 'aborted', seconds: number): void;
-  refused(code: ProblemCode): void;
-  build(version: string): void;
-  scrape(sources: ScrapeSources): Promise<{ readonly contentType: string; readonly text: string }>;
-}
+export type HttpMetrics = Pick<Metrics, 'answered' | 'refused' | 'build' | 'scrape'>;
 
 export interface HttpDeps {
   readonly broker: BrokerDeps;

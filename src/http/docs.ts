@@ -40,7 +40,9 @@ const files = new Map<string, Promise<Buffer>>();
 
 /** Found where the package is installed, read once. */
 function readAsset(name: string): Promise<Buffer> {
-  const reading = files.get(name) ?? readFile(join(dirname(createRequire(import.meta.url).resolve('swagger-ui-dist/package.json')), name));
+  const reading =
+    files.get(name) ??
+    readFile(join(dirname(createRequire(import.meta.url).resolve('swagger-ui-dist/package.json')), name));
   files.set(name, reading);
   return reading;
 }

@@ -19,7 +19,9 @@ export interface Exchange {
   readonly handedOver: GrantWithRevocation[];
 }
 
-export function openExchange(parts: Pick<Exchange, 'deps' | 'useCases' | 'inHand' | 'request' | 'response' | 'params'>): Exchange {
+export function openExchange(
+  parts: Pick<Exchange, 'deps' | 'useCases' | 'inHand' | 'request' | 'response' | 'params'>,
+): Exchange {
   const { response } = parts;
   const gone = new AbortController();
   // `close` comes after every answer; before it was written it means that the caller left.

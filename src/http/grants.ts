@@ -1,12 +1,28 @@
 import { isContained } from '../broker/read.ts';
 import type { GrantWithRevocation } from '../store/grants.ts';
-import { wireId } from '../domain/ids.ts';
-import { grantBody, type IssuedBody, issuedBody, type ReleasedGrantBody, releasedGrantBody, type RenewedBody, renewedBody } from './answers.ts';
+import {
+  grantBody,
+  type IssuedBody,
+  issuedBody,
+  type ReleasedGrantBody,
+  releasedGrantBody,
+  type RenewedBody,
+  renewedBody,
+} from './answers.ts';
 import { handOver } from './deliver.ts';
 import { isOver, versionOf } from './grant-progress.ts';
 import { notesOf } from './notes.ts';
 import {
-  emptyBody, grantPath, idempotencyHeader, issueGrantBody, noHeaders, noQuery, renewGrantBody, taskPath, waitForChange, waitForContainment,
+  emptyBody,
+  grantPath,
+  idempotencyHeader,
+  issueGrantBody,
+  noHeaders,
+  noQuery,
+  renewGrantBody,
+  taskPath,
+  waitForChange,
+  waitForContainment,
 } from './requests.ts';
 import { noBody, type Route, route } from './route.ts';
 import { lineOfRevocation, viewOfCut, viewOfGrant } from './views.ts';
@@ -26,12 +42,26 @@ const issueGrant = route({
     201: {
       says: 'The grant and its credential.',
       schema: issuedBody,
-      headers: { Location: 'The grant.', 'Idempotency-Replayed': '`true` when the key was used before: the first grant was ended, this one is new.' },
+      headers: {
+        Location: 'The grant.',
+        'Idempotency-Replayed': '`true` when the key was used before: the first grant was ended, this one is new.',
+      },
     },
   },
   refusals: [
-    'delivery_unsupported', 'not_in_task', 'denied_by_policy', 'not_found', 'task_ended', 'task_suspended', 'key_in_flight', 'params_invalid',
-    'impossible_value', 'idempotency_key_reused', 'ttl_below_minimum', 'target_unavailable', 'target_refused',
+    'delivery_unsupported',
+    'not_in_task',
+    'denied_by_policy',
+    'not_found',
+    'task_ended',
+    'task_suspended',
+    'key_in_flight',
+    'params_invalid',
+    'impossible_value',
+    'idempotency_key_reused',
+    'ttl_below_minimum',
+    'target_unavailable',
+    'target_refused',
   ],
   handle: async (call) => {
     const { entitlement, ttl_seconds: ttlSeconds = null, justification = null } = call.body;
@@ -85,10 +115,23 @@ const renewGrant = route({
   body: { schema: renewGrantBody, take: 'always' },
   answers: { 200: { says: 'The grant with its new deadline.', schema: renewedBody } },
   refusals: [
-    'not_in_task', 'denied_by_policy', 'not_found', 'grant_ended', 'task_ended', 'task_suspended', 'impossible_value', 'target_unavailable',
+    'not_in_task',
+    'denied_by_policy',
+    'not_found',
+    'grant_ended',
+    'task_ended',
+    'task_suspended',
+    'impossible_value',
+    'target_unavailable',
   ],
   handle: async (call) => {
-    const { grant, credential, expiresAt, cut } = await call.useCases.renewGrant(call.broker, call.agent(), call.grantId(), call.body.ttl_seconds, call.context);
+    const { grant, credential, expiresAt, cut } = await call.useCases.renewGrant(
+      call.broker,
+      call.agent(),
+      call.grantId(),
+      call.body.ttl_seconds,
+      call.context,
+    );
     const fresh = credential === null ? {} : { credential: handOver(call.exchange, { grant, credential, expiresAt }) };
     const body: RenewedBody = { grant: viewOfGrant(grant), ...fresh, ...viewOfCut(cut) };
     return { status: 200, body };
@@ -120,7 +163,12 @@ const releaseGrant = route({
         ? released
         : await call.poll(wait, (seconds, context) =>
             call.useCases.waitUntil(
-              call.broker, released.grant.taskId, seconds, context, () => call.useCases.readGrant(call.broker, call.caller, id), isContained,
+              call.broker,
+              released.grant.taskId,
+              seconds,
+              context,
+              () => call.useCases.readGrant(call.broker, call.caller, id),
+              isContained,
             ),
           );
     const body: ReleasedGrantBody = { grant: viewOfGrant(grant), revocations: [lineOfRevocation(grant)] };

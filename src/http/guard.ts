@@ -65,7 +65,10 @@ function nameOf(host: string): string | undefined {
 function clientOf(request: IncomingMessage, isProxy: ((address: string) => boolean) | undefined): string {
   const peer = request.socket.remoteAddress ?? '';
   if (isProxy?.(peer) !== true) return peer;
-  const hops = (request.headersDistinct['x-forwarded-for'] ?? []).join(',').split(',').map((hop) => hop.trim());
+  const hops = (request.headersDistinct['x-forwarded-for'] ?? [])
+    .join(',')
+    .split(',')
+    .map((hop) => hop.trim());
   const nearest = hops.reverse().find((hop) => isIP(hop) === 0 || !isProxy(hop));
   return nearest !== undefined && isIP(nearest) !== 0 ? nearest : peer;
 }

@@ -28,7 +28,10 @@ const readyz: Page = {
   tag: 'broker',
   summary: 'May callers be sent here?',
   body: noBody,
-  answers: { 200: { says: 'Every part is ready.', schema: readyBody }, 503: { says: 'Some part is not; it is named.', schema: readyBody } },
+  answers: {
+    200: { says: 'Every part is ready.', schema: readyBody },
+    503: { says: 'Some part is not; it is named.', schema: readyBody },
+  },
   refusals: [],
   show: async ({ deps, response }) => {
     const parts = await readParts(deps);
@@ -44,7 +47,10 @@ const readyz: Page = {
 async function readParts(deps: HttpDeps): Promise<readonly ReadyPart[]> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<readonly ReadyPart[]>((resolve) => {
-    timer = setTimeout(() => resolve([{ part: 'readiness', ok: false, says: 'the parts do not answer in time' }]), READINESS_MILLIS);
+    timer = setTimeout(
+      () => resolve([{ part: 'readiness', ok: false, says: 'the parts do not answer in time' }]),
+      READINESS_MILLIS,
+    );
   });
   const failed = (error: unknown): readonly ReadyPart[] => {
     deps.log.warn({ error }, 'readiness can not be told');

@@ -11,8 +11,7 @@ export class InHand {
 
   hold(work: Promise<unknown>): void {
     this.#work.add(work);
-    const done = () => this.#work.delete(work);
-    work.then(done, done);
+    void work.catch(() => {}).finally(() => this.#work.delete(work));
   }
 
   /** Calls `end` when the shutdown begins (at once if it has). Answers how to take that back. */

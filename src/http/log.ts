@@ -25,7 +25,7 @@ export function createLogger(level: string, destination?: DestinationStream): Lo
     base: null,
     timestamp: pino.stdTimeFunctions.isoTime,
     formatters: { level: (label: string) => ({ level: label }) },
-    serializers: { err: printableError, error: printableError, cause: printableError },
+    serializers: { err: printableError, error: printableError },
   };
   return destination === undefined ? pino(options) : pino(options, destination);
 }
@@ -54,16 +54,18 @@ export function printableError(error: unknown, depth = 0): PrintableError {
 
 /** Others' messages may quote what they were given: URLs with passwords, tokens, verifiers. */
 function scrub(text: string, length: number): string {
+  // Cut last: half a secret would not look like one any more.
   return text
-    .slice(0, length)
-    .replace(/(\b[a-z][a-z0-9+.-]*:\/\/[^\s:@/]*):[^\s@/]+@/gi, '$1:[secret]@')
+    .slice(0, 16 * length)
+    .replace(/(\b[a-z][a-z0-9+.-]{0,20}:\/\/[^\s:@/]{0,100}):[^\s@]{1,500}@/gi, '$1:[secret]@')
     .replace(/\beyJ[\w-]+\.[\w-]*(\.[\w-]*)?/g, '[token]')
-    .replace(/\bSCRAM-SHA-256\$\S+/g, '[verifier]');
+    .replace(/\bSCRAM-SHA-256\$\S+/g, '[verifier]')
+    .slice(0, length);
 }
 
 /** One line for each request, when its answer is written or its caller is gone. */
 export function requestLog(log: Logger): (request: IncomingMessage, response: ServerResponse) => void {
-  return pinoHttp<IncomingMessage, ServerResponse>({
+  return pinoHttp({
     logger: log,
     genReqId: (_request, response) => notesOf(response).requestId,
     quietReqLogger: true,

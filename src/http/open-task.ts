@@ -20,38 +20,69 @@ export const openTask = route({
   name: 'openTask',
   tag: 'tasks',
   summary: 'Open a task from a signed task request',
-  description: 'With `issue`, each entitlement named is issued in the same call; the task is opened whatever becomes of them. The same request from the same workload answers 200 with the same task, and mints nothing.',
+  description:
+    'With `issue`, each entitlement named is issued in the same call; the task is opened whatever becomes of them. The same request from the same workload answers 200 with the same task, and mints nothing.',
   query: noQuery,
   headers: noHeaders,
   body: { schema: openTaskBody, take: 'always' },
   answers: {
     201: { says: 'The task is open.', schema: openedBody, headers: { Location: 'The task.' } },
-    200: { says: 'The task was opened before by this very request. Its grants come without credentials.', schema: openedBody },
+    200: {
+      says: 'The task was opened before by this very request. Its grants come without credentials.',
+      schema: openedBody,
+    },
   },
   refusals: [
-    'request_malformed', 'request_claims_invalid', 'invalid_authorization_details', 'key_binding_unsupported', 'request_type_wrong',
-    'request_algorithm_refused', 'request_header_refused', 'request_issuer_unknown', 'request_key_unknown', 'request_signature_invalid',
-    'request_audience_wrong', 'request_expired', 'request_not_yet_valid', 'request_lifetime_too_long', 'request_deadline_past',
-    'task_request_used', 'issuer_may_not_state', 'workload_not_named', 'external_id_used',
+    'request_malformed',
+    'request_claims_invalid',
+    'invalid_authorization_details',
+    'key_binding_unsupported',
+    'request_type_wrong',
+    'request_algorithm_refused',
+    'request_header_refused',
+    'request_issuer_unknown',
+    'request_key_unknown',
+    'request_signature_invalid',
+    'request_audience_wrong',
+    'request_expired',
+    'request_not_yet_valid',
+    'request_lifetime_too_long',
+    'request_deadline_past',
+    'task_request_used',
+    'issuer_may_not_state',
+    'workload_not_named',
+    'external_id_used',
   ],
   handle: async (call) => {
     const { request, issue } = call.body;
     const agent = call.agent();
     const opened = await call.useCases.openTask(call.broker, agent, request, call.context);
     notesOf(call.exchange.response).task_id = wireId('task', opened.task.id);
-    const issued = opened.replayed || issue === undefined ? undefined : await Promise.all(issue.map((entitlement) => issueOne(call, agent, opened.task, entitlement)));
+    const issued =
+      opened.replayed || issue === undefined
+        ? undefined
+        : await Promise.all(issue.map((entitlement) => issueOne(call, agent, opened.task, entitlement)));
     const task = viewOfTask(await viewOpened(call, opened, issued !== undefined));
     const body: OpenedBody = {
       task,
       ...(issued === undefined ? {} : { issued }),
-      ...(opened.cut === null ? {} : { cut: { by: opened.cut.by, asked_not_after: opened.cut.askedNotAfter.toISOString() } }),
+      ...(opened.cut === null
+        ? {}
+        : { cut: { by: opened.cut.by, asked_not_after: opened.cut.askedNotAfter.toISOString() } }),
     };
-    return opened.replayed ? { status: 200, body } : { status: 201, body, headers: { Location: `/v1/tasks/${task.id}` } };
+    return opened.replayed
+      ? { status: 200, body }
+      : { status: 201, body, headers: { Location: `/v1/tasks/${task.id}` } };
   },
 });
 
 /** One result for one entitlement: the grant with its credential, or why not. */
-async function issueOne(call: Call<unknown, unknown, unknown>, agent: WorkloadCaller, task: Task, entitlement: string): Promise<Issued> {
+async function issueOne(
+  call: Call<unknown, unknown, unknown>,
+  agent: WorkloadCaller,
+  task: Task,
+  entitlement: string,
+): Promise<Issued> {
   const { deps } = call.exchange;
   const asked = { entitlement, ttlSeconds: null, justification: null, idempotencyKey: null };
   try {
@@ -60,12 +91,20 @@ async function issueOne(call: Call<unknown, unknown, unknown>, agent: WorkloadCa
   } catch (thrown) {
     const error = asMayflyError(thrown);
     deps.metrics.refused(error.code);
-    if (error.status >= 500) deps.log.warn({ request_id: call.context.requestId, entitlement, error }, 'an entitlement asked for with its task was not issued');
+    if (error.status >= 500)
+      deps.log.warn(
+        { request_id: call.context.requestId, entitlement, error },
+        'an entitlement asked for with its task was not issued',
+      );
     return { entitlement, problem: problemOf(error, call.context.requestId) };
   }
 }
 
 /** A task opened just now has nothing hanging on it, unless something was issued with it. */
-async function viewOpened(call: Call<unknown, unknown, unknown>, { task, replayed }: OpenedTask, issued: boolean): Promise<TaskView> {
+async function viewOpened(
+  call: Call<unknown, unknown, unknown>,
+  { task, replayed }: OpenedTask,
+  issued: boolean,
+): Promise<TaskView> {
   return replayed || issued ? await call.useCases.viewTask(call.broker, task.id) : { task, grants: [], children: [] };
 }

@@ -12,12 +12,30 @@ type Responses = Parameters<OpenAPIRegistry['registerPath']>[0]['responses'];
 const always: readonly ProblemCode[] = ['host_refused', 'peer_refused', 'internal'];
 /** Refusals that any operation can meet which wants to know its caller. */
 const withCaller: readonly ProblemCode[] = [
-  'invalid_request', 'workload_token_missing', 'workload_token_invalid', 'workload_token_expired', 'workload_token_malformed',
-  'workload_token_type_wrong', 'workload_token_algorithm_refused', 'workload_token_header_refused', 'workload_token_issuer_unknown',
-  'workload_token_key_unknown', 'workload_token_signature_invalid', 'workload_token_audience_wrong', 'workload_token_not_yet_valid',
-  'key_binding_unsupported', 'keys_unavailable', 'store_unavailable', 'not_ready',
+  'invalid_request',
+  'workload_token_missing',
+  'workload_token_invalid',
+  'workload_token_expired',
+  'workload_token_malformed',
+  'workload_token_type_wrong',
+  'workload_token_algorithm_refused',
+  'workload_token_header_refused',
+  'workload_token_issuer_unknown',
+  'workload_token_key_unknown',
+  'workload_token_signature_invalid',
+  'workload_token_audience_wrong',
+  'workload_token_not_yet_valid',
+  'key_binding_unsupported',
+  'keys_unavailable',
+  'store_unavailable',
+  'not_ready',
 ];
-const withBody: readonly ProblemCode[] = ['malformed_json', 'duplicate_member', 'body_too_large', 'unsupported_media_type'];
+const withBody: readonly ProblemCode[] = [
+  'malformed_json',
+  'duplicate_member',
+  'body_too_large',
+  'unsupported_media_type',
+];
 
 /** The OpenAPI 3.1 document of these operations, from the schemas that validate and the schemas that answers are held against. */
 export function describe(routes: readonly Route[], pages: readonly Page[], publicUrl: string, version: string) {
@@ -35,8 +53,8 @@ export function describe(routes: readonly Route[], pages: readonly Page[], publi
     info: {
       title: 'Mayfly',
       version,
-      summary: 'Ephemeral credentials for autonomous agents',
-      description: 'One verified task, one credential, taken back and proven gone.',
+      description:
+        'Ephemeral credentials for autonomous agents. One verified task, one credential, taken back and proven gone.',
       license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
     },
     servers: [{ url: publicUrl }],
@@ -49,7 +67,12 @@ export function describe(routes: readonly Route[], pages: readonly Page[], publi
 }
 
 /** Answers the document, made when it is first asked for. */
-export function documentPage(routes: readonly Route[], pages: readonly Page[], publicUrl: string, version: string): Page {
+export function documentPage(
+  routes: readonly Route[],
+  pages: readonly Page[],
+  publicUrl: string,
+  version: string,
+): Page {
   let text: string | undefined;
   const page: Page = {
     method: 'get',
@@ -82,7 +105,9 @@ function add(registry: OpenAPIRegistry, operation: Operation, needsCaller: boole
       ...(params === undefined ? {} : { params }),
       ...(query === undefined ? {} : { query }),
       ...(headers === undefined ? {} : { headers }),
-      ...(body.take === 'never' ? {} : { body: { required: body.take === 'always', content: { 'application/json': { schema: body.schema } } } }),
+      ...(body.take === 'never'
+        ? {}
+        : { body: { required: body.take === 'always', content: { 'application/json': { schema: body.schema } } } }),
     },
     responses: { ...answersOf(operation), ...problemsOf(operation, needsCaller) },
   });
@@ -98,19 +123,31 @@ function answersOf({ answers }: Operation): Responses {
 }
 
 function contentOf({ schema, types = [] }: AnswerShape): Record<string, { schema: z.ZodType }> {
-  const others = Object.fromEntries(types.map((type) => [type, { schema: type === 'application/json' ? z.record(z.string(), z.unknown()) : z.string() }]));
+  const others = Object.fromEntries(
+    types.map((type) => [
+      type,
+      { schema: type === 'application/json' ? z.record(z.string(), z.unknown()) : z.string() },
+    ]),
+  );
   return schema === undefined ? others : { 'application/json': { schema }, ...others };
 }
 
 function headersOf(headers: Readonly<Record<string, string>>): z.ZodObject {
   const id = z.string().meta({ description: 'The request’s id: the caller’s own, if it was fit.' });
-  const others = Object.entries(headers).map(([name, says]) => [name, z.string().optional().meta({ description: says })] as const);
+  const others = Object.entries(headers).map(
+    ([name, says]) => [name, z.string().optional().meta({ description: says })] as const,
+  );
   return z.object({ 'X-Request-Id': id, ...Object.fromEntries(others) });
 }
 
 /** One response a status, naming its codes. */
 function problemsOf(operation: Operation, needsCaller: boolean): Responses {
-  const codes = new Set([...operation.refusals, ...(needsCaller ? withCaller : []), ...(operation.body.take === 'never' ? [] : withBody), ...always]);
+  const codes = new Set([
+    ...operation.refusals,
+    ...(needsCaller ? withCaller : []),
+    ...(operation.body.take === 'never' ? [] : withBody),
+    ...always,
+  ]);
   const byStatus = new Map<number, ProblemCode[]>();
   for (const code of codes) {
     const { status } = problemKind(code);

@@ -15,21 +15,25 @@ export function parseBody<S extends z.ZodType>(schema: S, body: unknown): z.outp
   if (parsed.success) return parsed.data;
   const { issues } = parsed.error;
   const errors = issues.flatMap((issue) => fieldErrors('$', issue)).slice(0, MAX_ERRORS);
-  throw new MayflyError(issues.every((issue) => isImpossible(issue, body)) ? 'impossible_value' : 'invalid_request', undefined, { errors });
+  throw new MayflyError(
+    issues.every((issue) => isImpossible(issue, body)) ? 'impossible_value' : 'invalid_request',
+    undefined,
+    { errors },
+  );
 }
 
 /** The query of a request's address. Unknown names and repeated ones are refused. @throws MayflyError `invalid_request` */
 export function parseQuery<S extends z.ZodType>(schema: S, request: IncomingMessage): z.output<S> {
   const url = request.url ?? '';
   const start = url.indexOf('?');
-  const given: Record<string, string> = Object.create(null);
+  const given = new Map<string, string>();
   if (start >= 0) {
     for (const [name, value] of new URLSearchParams(url.slice(start))) {
-      if (name in given) throw invalid([{ path: `?${short(name)}`, message: 'comes twice' }]);
-      given[name] = value;
+      if (given.has(name)) throw invalid([{ path: `?${short(name)}`, message: 'comes twice' }]);
+      given.set(name, value);
     }
   }
-  const parsed = schema.safeParse({ ...given });
+  const parsed = schema.safeParse(Object.fromEntries(given));
   if (!parsed.success) throw invalid(parsed.error.issues.flatMap((issue) => fieldErrors('?', issue)));
   return parsed.data;
 }
@@ -65,7 +69,9 @@ function invalid(errors: readonly FieldError[]): MayflyError {
 function fieldErrors(root: '$' | '?' | '', issue: z.core.$ZodIssue): FieldError[] {
   const place = pathText(root, issue.path);
   if (issue.code !== 'unrecognized_keys') return [{ path: place, message: issue.message }];
-  return issue.keys.slice(0, MAX_ERRORS).map((key) => ({ path: pathText(root, [...issue.path, key]), message: 'is not known here' }));
+  return issue.keys
+    .slice(0, MAX_ERRORS)
+    .map((key) => ({ path: pathText(root, [...issue.path, key]), message: 'is not known here' }));
 }
 
 /** `$.issue[3]` in a body, `?wait` in a query, the bare name of a header. */

@@ -13,7 +13,9 @@ export const problemPage: Page = {
   name: 'readProblem',
   tag: 'broker',
   summary: 'What a problem code means',
-  params: z.object({ code: z.string().meta({ description: 'A `code`, as in a problem body.', example: 'task_ended' }) }),
+  params: z.object({
+    code: z.string().meta({ description: 'A `code`, as in a problem body.', example: 'task_ended' }),
+  }),
   body: noBody,
   answers: { 200: { says: 'The page.', schema: problemPageBody, types: ['text/html'] } },
   refusals: ['not_found'],
@@ -23,7 +25,8 @@ export const problemPage: Page = {
     const { status, title, next } = problemKind(code);
     const body: ProblemPageBody = { type: `/problems/${code}`, code, status, title, next };
     response.setHeader('Vary', 'Accept');
-    if (/\btext\/html\b/i.test(request.headers.accept ?? '')) writeText(response, 200, 'text/html; charset=utf-8', htmlOf(body));
+    if (/\btext\/html\b/i.test(request.headers.accept ?? ''))
+      writeText(response, 200, 'text/html; charset=utf-8', htmlOf(body));
     else writeAnswer(response, { status: 200, body });
   },
 };

@@ -1,27 +1,14 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { type FieldError, MayflyError } from '../domain/errors.ts';
+import { MayflyError } from '../domain/errors.ts';
 import { type ProblemCode, problemKind } from '../domain/problems.ts';
+import type { ProblemBody } from './answers.ts';
 import { dropBody } from './body.ts';
 import type { HttpMetrics } from './deps.ts';
 import { notesOf } from './notes.ts';
 import { writeAnswer } from './write.ts';
 
-/** RFC 9457, with our `code`, what to do `next`, and members of the code's own. */
-export interface Problem {
-  readonly type: string;
-  readonly title: string;
-  readonly status: number;
-  readonly detail?: string;
-  readonly code: ProblemCode;
-  readonly next: string;
-  /** The request's id. */
-  readonly instance: string;
-  readonly errors?: readonly FieldError[];
-  readonly [member: string]: unknown;
-}
-
 /** What the caller may read of a refusal. The cause stays here. */
-export function problemOf(error: MayflyError, requestId: string): Problem {
+export function problemOf(error: MayflyError, requestId: string): ProblemBody {
   const { title, next } = problemKind(error.code);
   return {
     ...error.members,
@@ -32,7 +19,7 @@ export function problemOf(error: MayflyError, requestId: string): Problem {
     code: error.code,
     next,
     instance: requestId,
-    ...(error.errors.length === 0 ? {} : { errors: error.errors }),
+    ...(error.errors.length === 0 ? {} : { errors: [...error.errors] }),
   };
 }
 
@@ -40,12 +27,18 @@ export function problemOf(error: MayflyError, requestId: string): Problem {
 export function asMayflyError(error: unknown): MayflyError {
   if (error instanceof MayflyError) return error;
   // Express says so when an address can not be decoded.
-  if (error instanceof URIError) return new MayflyError('invalid_request', 'The address is not valid percent-encoding.');
+  if (error instanceof URIError)
+    return new MayflyError('invalid_request', 'The address is not valid percent-encoding.');
   return new MayflyError('internal', undefined, { cause: error });
 }
 
 /** Answers a refusal; notes it for the log line and counts it. */
-export function sendProblem(request: IncomingMessage, response: ServerResponse, thrown: unknown, metrics: Pick<HttpMetrics, 'refused'>): void {
+export function sendProblem(
+  request: IncomingMessage,
+  response: ServerResponse,
+  thrown: unknown,
+  metrics: Pick<HttpMetrics, 'refused'>,
+): void {
   const error = asMayflyError(thrown);
   const notes = notesOf(response);
   notes.code = error.code;

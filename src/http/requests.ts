@@ -5,13 +5,17 @@ import { z } from 'zod';
 const LONGEST_WAIT_SECONDS = 60;
 
 /** Not bound to the grammar of the catalog: what the task does not cover is `not_in_task`, whether it exists or not. */
-const entitlement = z.string().min(1).max(200).meta({ description: 'Name of an entitlement.', example: 'ledger-db/read-invoices' });
-
-const ttlSeconds = z
-  .int()
+const entitlement = z
+  .string()
   .min(1)
-  .max(86_400)
-  .meta({ description: 'Life asked for, in whole seconds. It is cut to what is allowed, and the answer says so.', example: 300 });
+  .max(200)
+  .meta({ description: 'Name of an entitlement.', example: 'ledger-db/read-invoices' });
+
+const ttlFault = 'must be whole seconds from 1 to 86400';
+const ttlSeconds = z.int({ error: ttlFault, abort: true }).min(1, ttlFault).max(86_400, ttlFault).meta({
+  description: 'Life asked for, in whole seconds. It is cut to what is allowed, and the answer says so.',
+  example: 300,
+});
 
 const wait = z
   .string()
@@ -22,10 +26,16 @@ const wait = z
 
 /** @param says What is waited for. */
 const waitFor = (says: string) =>
-  z.strictObject({ wait: wait.meta({ type: 'integer', minimum: 0, maximum: LONGEST_WAIT_SECONDS, description: says }) });
+  z.strictObject({
+    wait: wait.meta({ type: 'integer', minimum: 0, maximum: LONGEST_WAIT_SECONDS, description: says }),
+  });
 
-export const taskPath = z.object({ id: z.string().meta({ description: 'The task’s id.', example: 'task_0198c0de-7a11-7000-8000-0123456789ab' }) });
-export const grantPath = z.object({ id: z.string().meta({ description: 'The grant’s id.', example: 'grt_0198c0de-7a11-7000-8000-0123456789ab' }) });
+export const taskPath = z.object({
+  id: z.string().meta({ description: 'The task’s id.', example: 'task_0198c0de-7a11-7000-8000-0123456789ab' }),
+});
+export const grantPath = z.object({
+  id: z.string().meta({ description: 'The grant’s id.', example: 'grt_0198c0de-7a11-7000-8000-0123456789ab' }),
+});
 
 export const noQuery = z.strictObject({});
 export const waitForChange = waitFor('Seconds to wait for a change before answering.');
@@ -52,7 +62,10 @@ export const openTaskBody = z
         }
       })
       .optional()
-      .meta({ uniqueItems: true, description: 'Entitlements to issue in the same call, one result each. The task is opened regardless.' }),
+      .meta({
+        uniqueItems: true,
+        description: 'Entitlements to issue in the same call, one result each. The task is opened regardless.',
+      }),
   })
   .meta({ id: 'OpenTask' });
 
@@ -60,11 +73,16 @@ export const issueGrantBody = z
   .strictObject({
     entitlement,
     ttl_seconds: ttlSeconds.optional(),
-    justification: z.string().min(1).max(2_000).optional().meta({ description: 'Why, for whoever reads the evidence.' }),
-    context: z
-      .record(z.string().max(100), z.unknown())
+    justification: z
+      .string()
+      .min(1)
+      .max(2_000)
       .optional()
-      .meta({ description: 'What the caller says of its situation. It never overrides what the broker knows; this release decides nothing by it.' }),
+      .meta({ description: 'Why, for whoever reads the evidence.' }),
+    context: z.record(z.string().max(100), z.unknown()).optional().meta({
+      description:
+        'What the caller says of its situation. It never overrides what the broker knows; this release decides nothing by it.',
+    }),
   })
   .meta({ id: 'IssueGrant' });
 

@@ -50,15 +50,18 @@ export interface Route extends Operation {
   run(exchange: Exchange): Promise<Answer>;
 }
 
-interface Definition<B extends z.ZodType, Q extends z.ZodObject, H extends z.ZodObject> extends Omit<Operation, 'body' | 'query' | 'headers'> {
+interface Definition<B extends z.ZodType, Q extends z.ZodObject, H extends z.ZodObject>
+  extends Omit<Operation, 'body' | 'query' | 'headers'> {
   readonly query: Q;
   readonly headers: H;
   readonly body: BodyRule<B>;
-  handle(call: Call<z.output<B>, z.output<Q>, z.output<H>>): Promise<Answer>;
+  readonly handle: (call: Call<z.output<B>, z.output<Q>, z.output<H>>) => Promise<Answer>;
 }
 
 /** A route whose handler gets what its schemas made of the request: parse, authenticate, then the use case. */
-export function route<B extends z.ZodType, Q extends z.ZodObject, H extends z.ZodObject>(definition: Definition<B, Q, H>): Route {
+export function route<B extends z.ZodType, Q extends z.ZodObject, H extends z.ZodObject>(
+  definition: Definition<B, Q, H>,
+): Route {
   const { handle, ...operation } = definition;
   return {
     ...operation,
@@ -78,6 +81,7 @@ async function takeBody({ take }: BodyRule, request: IncomingMessage): Promise<u
   const body = await readJson(request);
   if (body === undefined && take === 'always') throw new MayflyError('malformed_json', 'There is no body.');
   // Refused by its own code, never ignored: the caller would believe that its credential came sealed.
-  if (typeof body === 'object' && body !== null && Object.hasOwn(body, 'delivery')) throw new MayflyError('delivery_unsupported');
+  if (typeof body === 'object' && body !== null && Object.hasOwn(body, 'delivery'))
+    throw new MayflyError('delivery_unsupported');
   return body ?? {};
 }

@@ -45,7 +45,10 @@ export async function startServer({ app, config, log }: ServerOptions): Promise<
     noDelay: true,
   };
   const certificate = certificateOf(config);
-  const server = certificate === undefined ? createServer(limits, app) : createTlsServer({ ...limits, ...certificate.read(), minVersion: 'TLSv1.2' }, app);
+  const server =
+    certificate === undefined
+      ? createServer(limits, app)
+      : createTlsServer({ ...limits, ...certificate.read(), minVersion: 'TLSv1.2' }, app);
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
     server.listen(config.port, config.host, () => {
@@ -54,7 +57,8 @@ export async function startServer({ app, config, log }: ServerOptions): Promise<
     });
   });
   server.on('error', (error) => log.error({ error }, 'the listener is in trouble'));
-  const renewal = certificate === undefined || !('setSecureContext' in server) ? undefined : renew(server, certificate, log);
+  const renewal =
+    certificate === undefined || !('setSecureContext' in server) ? undefined : renew(server, certificate, log);
 
   const address = server.address();
   const port = typeof address === 'object' && address !== null ? address.port : config.port;
@@ -95,7 +99,10 @@ interface Certificate {
   read(): { readonly cert: Buffer; readonly key: Buffer };
 }
 
-function certificateOf({ tls_cert_file: certFile, tls_key_file: keyFile }: ServerOptions['config']): Certificate | undefined {
+function certificateOf({
+  tls_cert_file: certFile,
+  tls_key_file: keyFile,
+}: ServerOptions['config']): Certificate | undefined {
   if (certFile === undefined || keyFile === undefined) return undefined;
   return { read: () => ({ cert: readFileSync(certFile), key: readFileSync(keyFile) }) };
 }

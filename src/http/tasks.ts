@@ -35,7 +35,9 @@ const readTask = route({
       first ??= version;
       return version !== first || (isFinal(taskMachine, view.task.state) && view.grants.every(isOver));
     };
-    const view = await call.poll(wait, (seconds, context) => call.useCases.waitUntil(call.broker, id, seconds, context, read, changed));
+    const view = await call.poll(wait, (seconds, context) =>
+      call.useCases.waitUntil(call.broker, id, seconds, context, read, changed),
+    );
     return { status: 200, body: viewOfTask(view) };
   },
 });
@@ -81,20 +83,38 @@ function ending(word: 'complete' | 'cancel', how: 'completed' | 'cancelled'): Ro
   });
 }
 
-async function end(call: Call<unknown, { readonly wait?: number | undefined }, unknown>, how: 'completed' | 'cancelled'): Promise<Answer> {
+async function end(
+  call: Call<unknown, { readonly wait?: number | undefined }, unknown>,
+  how: 'completed' | 'cancelled',
+): Promise<Answer> {
   const id = call.taskId();
   const { wait } = call.query;
   const ended = await call.useCases.endTask(call.broker, call.caller, id, how, call.context);
   const grants =
-    wait === undefined ? ended.grants : await call.poll(wait, (seconds, context) => call.useCases.waitContained(call.broker, id, seconds, context));
-  return { status: wait !== undefined && grants.every(isContained) ? 200 : 202, body: await viewOfEnded(call, id, grants) };
+    wait === undefined
+      ? ended.grants
+      : await call.poll(wait, (seconds, context) => call.useCases.waitContained(call.broker, id, seconds, context));
+  return {
+    status: wait !== undefined && grants.every(isContained) ? 200 : 202,
+    body: await viewOfEnded(call, id, grants),
+  };
 }
 
 /** One line for each grant of the tree; the task's own grants are shown as they are in those lines. */
-async function viewOfEnded(call: Call<unknown, unknown, unknown>, id: TaskId, tree: readonly GrantWithRevocation[]): Promise<EndedTaskBody> {
+async function viewOfEnded(
+  call: Call<unknown, unknown, unknown>,
+  id: TaskId,
+  tree: readonly GrantWithRevocation[],
+): Promise<EndedTaskBody> {
   const { task, children } = await call.useCases.viewTask(call.broker, id);
   const grants = tree.filter(({ grant }) => grant.taskId === id);
   return { task: viewOfTask({ task, children, grants }), revocations: tree.map(lineOfRevocation) };
 }
 
-export const taskRoutes: readonly Route[] = [openTask, readTask, timeline, ending('complete', 'completed'), ending('cancel', 'cancelled')];
+export const taskRoutes: readonly Route[] = [
+  openTask,
+  readTask,
+  timeline,
+  ending('complete', 'completed'),
+  ending('cancel', 'cancelled'),
+];

@@ -1,4 +1,4 @@
-import type { Cut } from '../broker/issue-grant.ts';
+import type { Cut } from '../broker/life.ts';
 import type { TaskView } from '../broker/read.ts';
 import { wireId } from '../domain/ids.ts';
 import { workloadId } from '../domain/task.ts';
@@ -85,5 +85,7 @@ export function viewOfEvent(event: StoredEvent): EventBody {
 
 /** What was cut from the life asked for; nothing when nothing was. */
 export function viewOfCut(cut: Cut | null): Pick<IssuedBody, 'cut'> {
-  return cut === null ? {} : { cut: { by: cut.by, asked_seconds: cut.askedSeconds, granted_seconds: cut.grantedSeconds } };
+  return cut === null
+    ? {}
+    : { cut: { by: cut.by, asked_seconds: cut.askedSeconds, granted_seconds: cut.grantedSeconds } };
 }

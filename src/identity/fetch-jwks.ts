@@ -1,4 +1,4 @@
-export const MAX_JWKS_BYTES = 64 * 1024;
+const MAX_JWKS_BYTES = 64 * 1024;
 
 const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|\[::1\])$/;
 const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });

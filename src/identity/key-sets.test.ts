@@ -200,5 +200,6 @@ describe('warming up', () => {
     await vi.waitFor(() => expect(keys.server.asked).toHaveLength(1));
     keys.identity.close();
     expect((await warm).find(({ source }) => source === 'idp')?.ready).toBe(false);
+    expect(keys.failures()).toStrictEqual(['the broker is closing']);
   });
 });

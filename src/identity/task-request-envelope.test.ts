@@ -94,6 +94,10 @@ const refused: Readonly<Record<string, readonly Case[]>> = {
     ],
     ['an algorithm that this issuer may not use', (r) => (r.header['alg'] = 'ES384')],
     ['an allowed algorithm that is not this key’s', (r) => (r.header['alg'] = 'RS256')],
+    [
+      'an algorithm off the list, before any key is looked for',
+      (r) => Object.assign(r.header, { alg: 'HS256', kid: 'x' }),
+    ],
     ['alg in small letters', (r) => (r.header['alg'] = 'es256')],
     ['no alg', (r) => delete r.header['alg']],
     ['alg as a number', (r) => (r.header['alg'] = 256)],

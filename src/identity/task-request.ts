@@ -18,7 +18,7 @@ import { fieldErrors, hasMember, requireAudience, requireBegun, requireNotExpire
 import type { TaskStatement, VerifyContext } from './types.ts';
 
 /** Longest time between `iat` and `exp`, in seconds. */
-export const MAX_REQUEST_SECONDS = 300;
+const MAX_REQUEST_SECONDS = 300;
 
 const taskRequest: TokenKind = {
   refusals: requestRefusals,

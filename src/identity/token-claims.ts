@@ -4,9 +4,9 @@ import type { JsonObject } from './compact-jws.ts';
 import type { Refusals } from './refusals.ts';
 
 /** How far ahead of ours a signer's clock may be, in seconds. DESIGN §4, Times. */
-export const AHEAD_SECONDS = 30;
+const AHEAD_SECONDS = 30;
 /** How long after `exp` a token is still taken, in seconds. */
-export const GRACE_SECONDS = 5;
+const GRACE_SECONDS = 5;
 
 /** 9999-12-31T23:59:59Z: beyond it no RFC 3339 text and no database has a place for the moment. */
 const LAST_SECOND = 253_402_300_799;

@@ -1,4 +1,4 @@
-import { type BulkJobOptions, createPostgresBackend, Queue, Worker } from 'bullmq';
+import { createPostgresBackend, type JobsOptions, Queue, Worker } from 'bullmq';
 import { Redis } from 'ioredis';
 import type { Secret } from '../domain/secret.ts';
 
@@ -16,7 +16,7 @@ export interface AlarmClockOptions {
 /** Deadlines further away wait in the store, not in the queue. Seconds. */
 export const HORIZON_SECONDS = 600;
 /** Obligations due within this many milliseconds share one alarm. */
-export const BUCKET_MILLIS = 5;
+export const BUCKET_MILLIS = 10;
 /** New alarms are collected for this long and sent together: one by one would cost the issuing path a write each. */
 const GATHER_MILLIS = 10;
 const TROUBLE = 'the queue of alarms is in trouble; the sweeper stands in';
@@ -31,7 +31,7 @@ const WORKER_OPTIONS = {
 
 /** One target's queue and the worker that listens to it. */
 interface Bell {
-  set(jobs: BulkJobOptions[]): Promise<unknown>;
+  set(jobs: JobsOptions[]): Promise<unknown>;
   close(): Promise<unknown>;
 }
 
@@ -106,6 +106,7 @@ export class AlarmClock {
     return bell;
   }
 
+  // Not addBulk: on Postgres that makes temporary tables, for which the runtime login has no right and the catalog no need.
   /** One listening connection per target and process, and one or two more while alarms are set. */
   #postgresBell(target: string): Bell {
     const connection = { connectionString: this.#options.backend.url.reveal(), max: 1, connectionTimeoutMillis: 5_000 };
@@ -120,7 +121,7 @@ export class AlarmClock {
     queue.on('error', failed);
     worker.on('error', failed);
     return {
-      set: (jobs) => queue.addBulk(jobs.map((opts) => ({ name: 'due', data: {}, opts }))),
+      set: (jobs) => Promise.all(jobs.map((opts) => queue.add('due', {}, opts))),
       close: () => Promise.allSettled([worker.close(true), queue.close()]),
     };
   }
@@ -138,7 +139,7 @@ function redisBell(redis: Redis, target: string, options: AlarmClockOptions): Be
   queue.on('error', failed);
   worker.on('error', failed);
   return {
-    set: (jobs) => queue.addBulk(jobs.map((opts) => ({ name: 'due', data: {}, opts }))),
+    set: (jobs) => Promise.all(jobs.map((opts) => queue.add('due', {}, opts))),
     close: async () => {
       await Promise.allSettled([worker.close(true), queue.close()]);
       listening.disconnect();

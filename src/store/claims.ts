@@ -58,10 +58,13 @@ export async function claimDue(
   >({
     name: 'claim_due',
     text: `WITH number AS MATERIALIZED (SELECT nextval('mayfly.claim_numbers') AS n),
-      chosen AS (
-        (SELECT id FROM mayfly.revocations WHERE target = $1 AND state = 'due' AND try_at <= $2 ORDER BY try_at LIMIT $5 FOR UPDATE SKIP LOCKED)
-        UNION ALL
-        (SELECT id FROM mayfly.revocations WHERE target = $1 AND state = 'contained' AND try_at <= $2 ORDER BY try_at LIMIT $5 FOR UPDATE SKIP LOCKED)),
+      to_fence AS (
+        SELECT id FROM mayfly.revocations WHERE target = $1 AND state = 'due' AND try_at <= $2
+        ORDER BY try_at LIMIT $5 FOR UPDATE SKIP LOCKED),
+      to_clean AS (
+        SELECT id FROM mayfly.revocations WHERE target = $1 AND state = 'contained' AND try_at <= $2
+        ORDER BY try_at LIMIT $5 FOR UPDATE SKIP LOCKED),
+      chosen AS (SELECT id FROM to_fence UNION ALL SELECT id FROM to_clean),
       claimed AS (
         UPDATE mayfly.revocations r SET state = CASE r.state WHEN 'due' THEN 'running' ELSE r.state END,
           attempts = r.attempts + 1, claim_number = n, claimed_by = $3, claimed_until = $4,

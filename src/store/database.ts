@@ -142,9 +142,11 @@ class OpenTransaction implements Transaction {
 }
 
 function insertEvents(events: readonly AuditEvent[], now: Date): { name: string; text: string; values: unknown[] } {
-  const rows = events.map((event) => {
+  // Sorted, since all events of a transaction have its time: their order is then that of their ids.
+  const ids = events.map(() => uuidv7(now.getTime()) as EventId).sort();
+  const rows = events.map((event, index) => {
     const row = {
-      id: uuidv7() as EventId,
+      id: ids[index],
       ts: now.toISOString(),
       type: event.type,
       agent: event.agent,

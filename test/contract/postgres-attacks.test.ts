@@ -118,6 +118,24 @@ describe.each(availableVersions())('what would outlive an ending on PostgreSQL %
     });
   });
 
+  test('a mint that hangs on the template delays neither the cut of another grant nor the end of its sessions', async () => {
+    const { ref, minted } = await ledger.mint();
+    const agent = await ledger.login(minted);
+    const hanging = ledger.ref();
+    const slow = await ledger.stolenLogin();
+    await slow.query('BEGIN');
+    await slow.query(
+      `SELECT mayfly.mint($1, $2, $3, $4, $5, now() + interval '5 min', now() + interval '5 min', now() + interval '1 min', 3)`,
+      [ledger.installation, hanging.handle, hanging.grantId, ledger.entitlement.template, await scramVerifier('x', 1)],
+    );
+    const fencing = ledger.session.fence([ref], soon());
+    await expect.poll(() => sqlState(agent.query('SELECT 1')), { interval: 5, timeout: 900 }).not.toBe('none');
+    expect(await sqlState(ledger.login(minted))).toMatch(/^28/);
+    await slow.query('ROLLBACK');
+    expect(await fencing).toMatchObject([{ ok: true }]);
+    expect(await ledger.session.verify([ref], soon())).toMatchObject([{ contained: true }]);
+  });
+
   describe('a login asleep before it shows its user', () => {
     const asleep = (): Promise<readonly Record<string, unknown>[]> =>
       ledger.admin('SELECT unnest(mayfly.asleep()) AS pid');
@@ -145,10 +163,10 @@ describe.each(availableVersions())('what would outlive an ending on PostgreSQL %
       const other = await ledger.mint();
       const { ref } = await ledger.mint();
       // Logins come and go during the whole sweep; each lasts a few milliseconds.
-      let stop = false;
+      const stop = new AbortController();
       const states: string[] = [];
       const logins = (async () => {
-        while (!stop) {
+        while (!stop.signal.aborted) {
           const client = await ledger.login(other.minted);
           states.push(await sqlState(client.query('SELECT 1')));
           await client.end();
@@ -156,7 +174,7 @@ describe.each(availableVersions())('what would outlive an ending on PostgreSQL %
       })();
       await expect.poll(() => states.length).toBeGreaterThan(3);
       expect(await ledger.session.fence([ref], soon())).toMatchObject([{ ok: true }]);
-      stop = true;
+      stop.abort();
       await logins;
       expect(states.filter((state) => state !== 'none')).toEqual([]);
     });
@@ -305,7 +323,7 @@ describe.each(availableVersions())('what would outlive an ending on PostgreSQL %
     ['fence', 'kill(uuid, oid[], integer[])'],
     ['fence', 'unlink(uuid, oid[], integer)'],
     ['verify', 'look(text[], oid[])'],
-    ['reap', 'drop(uuid, text[], oid[], integer)'],
+    ['reap', 'drop(uuid, text[], oid[], integer, boolean)'],
   ] as const)('permission denied is never success: %s without %s', async (step, signature) => {
     const { ref } = await ledger.mint();
     if (step === 'reap') {

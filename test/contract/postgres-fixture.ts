@@ -11,6 +11,8 @@ export const entitlementName = 'ledger-db/read-invoices';
 export interface Ledger {
   readonly server: PostgresServer;
   readonly installation: string;
+  /** Of the broker's login. */
+  readonly password: Secret<string>;
   readonly config: PostgresTarget;
   readonly entitlement: PostgresEntitlement;
   readonly session: Session<PostgresEntitlement>;
@@ -44,7 +46,7 @@ export async function makeLedger(
 ): Promise<Ledger> {
   const url = await server.createDatabase(name);
   const installation = randomUUID();
-  const secrets = new Map([['env:BROKER_PASSWORD', randomUUID()]]);
+  const brokerPassword = new Secret(randomUUID());
   const clients = new Set<pg.Client>();
   const sessions = new Set<Session<PostgresEntitlement>>();
   const open = async (options: pg.ClientConfig): Promise<pg.Client> => {
@@ -54,8 +56,22 @@ export async function makeLedger(
     clients.add(client);
     return client;
   };
-  const administrator = await open({ connectionString: url });
-  const admin: Ledger['admin'] = async (sql, values = []) => (await administrator.query(sql, [...values])).rows;
+  let administrator = await open({ connectionString: url });
+  let alive = true;
+  const admin: Ledger['admin'] = async (sql, values = []) => {
+    // A test may have restarted the server.
+    if (!alive) {
+      administrator = await open({ connectionString: url });
+      alive = true;
+      administrator.once('end', () => {
+        alive = false;
+      });
+    }
+    return (await administrator.query(sql, [...values])).rows;
+  };
+  administrator.once('end', () => {
+    alive = false;
+  });
   await administrator.query(`
     CREATE SCHEMA billing;
     CREATE TABLE billing.invoices AS SELECT n AS id, n * 10 AS amount FROM generate_series(1, 5000) n;
@@ -81,7 +97,7 @@ export async function makeLedger(
     config,
     [{ name: entitlementName, maxTtlSeconds: changes.maxTtlSeconds ?? 900, config: entitlement }],
     installation,
-    { password: new Secret(secrets.get(config.password) ?? '') },
+    { password: brokerPassword },
   );
 
   const connect: Ledger['connect'] = (other = {}, id = installation) => {
@@ -90,7 +106,7 @@ export async function makeLedger(
       {
         target: name,
         installation: id,
-        secret: (reference) => new Secret(secrets.get(reference) ?? ''),
+        secret: () => brokerPassword,
         log: () => {},
       },
     );
@@ -117,6 +133,7 @@ export async function makeLedger(
   return {
     server,
     installation,
+    password: brokerPassword,
     config,
     entitlement,
     session,
@@ -130,7 +147,7 @@ export async function makeLedger(
         port: server.port,
         database: name,
         user: config.user,
-        password: secrets.get(config.password),
+        password: brokerPassword.reveal(),
       }),
     async mint(more = {}) {
       const fresh = ref();

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { prepare, provider } from '../../providers/postgres/index.ts';
 import { Secret, type Session } from '../../src/provider.ts';
@@ -120,7 +121,7 @@ describe.each(availableVersions())('PostgreSQL %i over a network that fails', (v
   });
 
   test('callers that give up while they wait for a connection leave it to the others', async () => {
-    const narrow = ledger.connect({ port: proxy.port, max_connections: 4 });
+    const narrow = ledger.connect({ port: proxy.port, max_connections: 5 });
     await narrow.guarantee(ledger.entitlement, soon());
     proxy.delay(20);
     const asked = Array.from({ length: 12 }, (_, i) =>
@@ -170,20 +171,11 @@ describe('another server behind the right name', () => {
       const url = await wrong.createDatabase('ledger');
       const password = randomUUID();
       await ledger.admin(`ALTER ROLE ${ledger.config.user} PASSWORD '${password}'`);
-      const entitlements = [
-        {
-          name: entitlementName,
-          maxTtlSeconds: 900,
-          config: {
-            ...ledger.entitlement,
-            privileges: [{ schema: 'public', functions: ['now2()'], grant: ['EXECUTE' as const] }],
-          },
-        },
-      ];
-      const admin = await import('pg').then(({ default: pg }) => new pg.Client({ connectionString: url }));
+      const admin = new pg.Client({ connectionString: url });
       await admin.connect();
-      await admin.query('CREATE FUNCTION public.now2() RETURNS timestamptz LANGUAGE sql RETURN now()');
+      await admin.query('CREATE SCHEMA billing; CREATE TABLE billing.invoices (id int)');
       await admin.end();
+      const entitlements = [{ name: entitlementName, maxTtlSeconds: 900, config: ledger.entitlement }];
       await prepare(url, { ...ledger.config, port: wrong.port }, entitlements, ledger.installation, {
         password: new Secret(password),
       });
@@ -271,10 +263,8 @@ describe.each(availableVersions())('TLS to PostgreSQL %i', (version) => {
       ca_pem: server.caPem,
       agent_endpoint: { host: 'db.agents.example', port: 6432 },
     });
-    const admin = await import('pg').then(
-      ({ default: pg }) =>
-        new pg.Client({ connectionString: server.superuserUrl(), ssl: { ca: server.caPem ?? '', host: '127.0.0.1' } }),
-    );
+    const ssl = { ca: server.caPem ?? '' };
+    const admin = new pg.Client({ connectionString: server.superuserUrl(), ssl });
     await admin.connect();
     await admin.query('CREATE FUNCTION public.tls_now() RETURNS timestamptz LANGUAGE sql RETURN now()');
     await admin.end();

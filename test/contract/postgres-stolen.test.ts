@@ -164,7 +164,7 @@ describe.each(availableVersions())("a stolen broker's login on PostgreSQL %i", (
       oids,
     ]);
     expect(unlinked.rows).toEqual([{ outcome: 'absent' }]);
-    const dropped = await thief.query(`SELECT outcome FROM mayfly.drop($1, $2, $3::oid[], 10)`, [
+    const dropped = await thief.query(`SELECT outcome FROM mayfly.drop($1, $2, $3::oid[], 10, true)`, [
       ledger.installation,
       [handle],
       oids,
@@ -206,6 +206,14 @@ describe.each(availableVersions())("a stolen broker's login on PostgreSQL %i", (
       errorClass: 'misconfigured',
     });
     await ledger.admin('ALTER ROLE mayfly_t_away RENAME TO mayfly_t_ledger');
+    // And at CREATE ROLE itself, whose text holds the verifier.
+    const taken = ledger.ref();
+    await ledger.admin(`CREATE ROLE ${taken.handle}`);
+    const request = ledger.request(taken, { deadline: new Date(Date.now() + 30_000) });
+    await expect(ledger.session.mint(taken, request, soon())).rejects.toMatchObject({
+      message: expect.stringContaining('42710'),
+    });
+    await ledger.admin(`DROP ROLE ${taken.handle}`);
     const [stored] = await ledger.admin('SELECT rolpassword FROM pg_authid WHERE rolname = $1', [ref.handle]);
     const log = server.log();
     expect(log).toContain('mayfly.mint(');

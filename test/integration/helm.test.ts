@@ -136,27 +136,17 @@ describe.skipIf(found === null)('the Helm chart', () => {
     expect(mounted).toEqual(catalog.files);
   });
 
-  test('probes with the name that the broker answers to, over TLS where it has it', () => {
+  test('probes over TLS where the broker has it', () => {
     const probes = (file: string) => {
       const [broker] = podsOf(objectsOf(file)).filter(({ owner }) => owner.startsWith('Deployment/'));
       const container = broker?.spec.containers[0];
       return ['startupProbe', 'livenessProbe', 'readinessProbe'].map((name) => {
-        const { httpGet } = (container?.[name] ?? {}) as {
-          httpGet: { path: string; scheme: string; httpHeaders: { name: string; value: string }[] };
-        };
-        return [
-          httpGet.path,
-          httpGet.scheme,
-          ...httpGet.httpHeaders.map((header) => `${header.name}: ${header.value}`),
-        ];
+        const { httpGet } = (container?.[name] ?? {}) as { httpGet: { path: string; scheme: string; port: string } };
+        return `${httpGet.scheme} ${httpGet.port} ${httpGet.path}`;
       });
     };
-    expect(probes(example('minimal'))).toEqual([
-      ['/healthz', 'HTTPS', 'Host: broker.example.com'],
-      ['/healthz', 'HTTPS', 'Host: broker.example.com'],
-      ['/readyz', 'HTTPS', 'Host: broker.example.com'],
-    ]);
-    expect(probes(example('full'))[2]).toEqual(['/readyz', 'HTTP', 'Host: broker.example.com:8443']);
+    expect(probes(example('minimal'))).toEqual(['HTTPS api /healthz', 'HTTPS api /healthz', 'HTTPS api /readyz']);
+    expect(probes(example('full'))).toEqual(['HTTP api /healthz', 'HTTP api /healthz', 'HTTP api /readyz']);
   });
 
   test('gives a stopping broker the time that it was told it has', () => {

@@ -249,22 +249,22 @@ describe('who asks', () => {
     const { task } = await owner.openTask(await house.sign());
     const { grant } = await owner.issue(task.id, { entitlement: 'ledger-db/read-invoices' });
     const missing = '019a0000-0000-7000-8000-000000000000';
-    const pairs: [Promise<unknown>, Promise<unknown>][] = [
-      [stranger.task(task.id), stranger.task(`task_${missing}`)],
-      [stranger.timeline(task.id), stranger.timeline(`task_${missing}`)],
+    const pairs: [() => Promise<unknown>, () => Promise<unknown>][] = [
+      [() => stranger.task(task.id), () => stranger.task(`task_${missing}`)],
+      [() => stranger.timeline(task.id), () => stranger.timeline(`task_${missing}`)],
       [
-        stranger.issue(task.id, { entitlement: 'ledger-db/read-invoices' }),
-        stranger.issue(`task_${missing}`, { entitlement: 'ledger-db/read-invoices' }),
+        () => stranger.issue(task.id, { entitlement: 'ledger-db/read-invoices' }),
+        () => stranger.issue(`task_${missing}`, { entitlement: 'ledger-db/read-invoices' }),
       ],
-      [stranger.complete(task.id), stranger.complete(`task_${missing}`)],
-      [stranger.cancel(task.id), stranger.cancel('task_nonsense')],
-      [stranger.grant(grant.id), stranger.grant(`grt_${missing}`)],
-      [stranger.renew(grant.id, 60), stranger.renew(`grt_${missing}`, 60)],
+      [() => stranger.complete(task.id), () => stranger.complete(`task_${missing}`)],
+      [() => stranger.cancel(task.id), () => stranger.cancel('task_nonsense')],
+      [() => stranger.grant(grant.id), () => stranger.grant(`grt_${missing}`)],
+      [() => stranger.renew(grant.id, 60), () => stranger.renew(`grt_${missing}`, 60)],
     ];
     for (const pair of pairs) {
       const [foreign, unknown] = await Promise.all(
         pair.map(async (call) =>
-          call.catch((error: unknown) => ({ ...(error as { problem: object }).problem, instance: '' })),
+          call().catch((error: unknown) => ({ ...(error as { problem: object }).problem, instance: '' })),
         ),
       );
       expect(foreign).toEqual(unknown);

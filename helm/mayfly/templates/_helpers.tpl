@@ -139,14 +139,10 @@ resources:
 {{- if or .Values.catalog.files .Values.catalog.existingConfigMap.name -}}true{{- end -}}
 {{- end -}}
 
-{{/* Takes [context, path]. Probes come by the pod's address, and the broker takes no Host header but its own. */}}
+{{/* Takes [context, path]. The broker answers probes by the pod's address, whoever asks. */}}
 {{- define "mayfly.probe" -}}
-{{- $values := (first .).Values -}}
 httpGet:
   path: {{ last . }}
   port: api
-  scheme: {{ ternary "HTTPS" "HTTP" (not (empty $values.tls.existingSecret)) }}
-  httpHeaders:
-    - name: Host
-      value: {{ get (urlParse (include "mayfly.publicUrl" (first .))) "host" | quote }}
+  scheme: {{ ternary "HTTPS" "HTTP" (not (empty (first .).Values.tls.existingSecret)) }}
 {{- end -}}

@@ -1,0 +1,141 @@
+import { describe, expect, test } from 'vitest';
+import type { Observer } from './broker/deps.ts';
+import { createMetrics, type ScrapeSources } from './metrics.ts';
+import type { RevocationObserver } from './revocation/deps.ts';
+import type { Backlog } from './store/revocations.ts';
+
+const nothing: ScrapeSources = { backlog: async () => [], sweepAge: () => 0.25, targets: [] };
+
+async function scrape(
+  metrics: ReturnType<typeof createMetrics>,
+  sources: Partial<ScrapeSources> = {},
+): Promise<string[]> {
+  const { text } = await metrics.scrape({ ...nothing, ...sources });
+  return text.split('\n').filter((line) => line.startsWith('mayfly_'));
+}
+
+describe('the metrics', () => {
+  test('are what the use cases and the revocation engine report to', () => {
+    const observer: Observer & RevocationObserver = createMetrics();
+    expect(observer).toBeDefined();
+  });
+
+  test('count decisions, and failures of policy apart', async () => {
+    const metrics = createMetrics();
+    metrics.decided('issue', true, false);
+    metrics.decided('issue', false, false);
+    metrics.decided('renew', false, true);
+    expect(await scrape(metrics)).toEqual(
+      expect.arrayContaining([
+        'mayfly_decisions_total{action="issue",outcome="permit"} 1',
+        'mayfly_decisions_total{action="issue",outcome="deny"} 1',
+        'mayfly_decisions_total{action="renew",outcome="deny"} 1',
+        'mayfly_policy_failures_total{action="renew"} 1',
+      ]),
+    );
+  });
+
+  test('count mints by what became of them, and how long they took', async () => {
+    const metrics = createMetrics();
+    metrics.minted('ledger-db', 0.004, 'ok');
+    metrics.minted('ledger-db', 3, 'failed');
+    expect(await scrape(metrics)).toEqual(
+      expect.arrayContaining([
+        'mayfly_mints_total{target="ledger-db",outcome="ok"} 1',
+        'mayfly_mints_total{target="ledger-db",outcome="failed"} 1',
+        'mayfly_mint_duration_seconds_bucket{le="0.005",target="ledger-db"} 1',
+        'mayfly_mint_duration_seconds_count{target="ledger-db"} 2',
+      ]),
+    );
+  });
+
+  test('tell how late revocations were contained, from 5 ms to 5 minutes', async () => {
+    const metrics = createMetrics();
+    metrics.contained('ledger-db', 'expired', -0.001);
+    metrics.contained('ledger-db', 'expired', 250);
+    const lines = await scrape(metrics);
+    expect(lines).toEqual(
+      expect.arrayContaining([
+        'mayfly_revocation_lateness_seconds_bucket{le="0.005",target="ledger-db",cause="expired"} 1',
+        'mayfly_revocation_lateness_seconds_bucket{le="120",target="ledger-db",cause="expired"} 1',
+        'mayfly_revocation_lateness_seconds_bucket{le="300",target="ledger-db",cause="expired"} 2',
+        'mayfly_revocation_lateness_seconds_count{target="ledger-db",cause="expired"} 2',
+      ]),
+    );
+  });
+
+  test('count what failed and what passed the objective', async () => {
+    const metrics = createMetrics();
+    metrics.failed('ledger-db', 'denied');
+    metrics.overdue('ledger-db');
+    expect(await scrape(metrics)).toEqual(
+      expect.arrayContaining([
+        'mayfly_revocation_failures_total{target="ledger-db",class="denied"} 1',
+        'mayfly_revocations_overdue_total{target="ledger-db"} 1',
+      ]),
+    );
+  });
+});
+
+describe('a scrape', () => {
+  const rows: readonly Backlog[] = [
+    { target: 'ledger-db', state: 'due', count: 5, overdue: 2, oldestSeconds: 90 },
+    { target: 'ledger-db', state: 'running', count: 3, overdue: 1, oldestSeconds: 120 },
+    { target: 'ledger-db', state: 'contained', count: 7, overdue: 0, oldestSeconds: 5_000 },
+    { target: 'crm-db', state: 'due', count: 1, overdue: 0, oldestSeconds: 3 },
+  ];
+
+  test('tells what is in hand, what is overdue, and since when', async () => {
+    const metrics = createMetrics();
+    metrics.catalogRevision(7);
+    metrics.build('1.2.3');
+    expect(await scrape(metrics, { backlog: async () => rows })).toEqual(
+      expect.arrayContaining([
+        'mayfly_revocations{target="ledger-db",state="due"} 5',
+        'mayfly_revocations{target="ledger-db",state="contained"} 7',
+        'mayfly_revocations_overdue{target="ledger-db"} 3',
+        'mayfly_revocations_overdue{target="crm-db"} 0',
+        'mayfly_revocation_oldest_overdue_seconds{target="ledger-db"} 120',
+        'mayfly_revocation_oldest_overdue_seconds{target="crm-db"} 0',
+        'mayfly_sweep_age_seconds 0.25',
+        'mayfly_store_up 1',
+        'mayfly_catalog_revision 7',
+        'mayfly_build_info{version="1.2.3"} 1',
+      ]),
+    );
+  });
+
+  test('shows a target with nothing in hand as 0', async () => {
+    expect(await scrape(createMetrics(), { targets: ['quiet-db'] })).toEqual(
+      expect.arrayContaining([
+        'mayfly_revocations{target="quiet-db",state="due"} 0',
+        'mayfly_revocations_overdue{target="quiet-db"} 0',
+      ]),
+    );
+  });
+
+  test('shows nothing old: what is done is gone, and what can not be read is not told', async () => {
+    const metrics = createMetrics();
+    await scrape(metrics, { backlog: async () => rows });
+    expect((await scrape(metrics, { targets: ['ledger-db'] })).join('\n')).toContain(
+      'mayfly_revocations{target="ledger-db",state="due"} 0',
+    );
+    await scrape(metrics, { backlog: async () => rows });
+    const down = (await scrape(metrics, { backlog: () => Promise.reject(new Error('down')) })).join('\n');
+    expect(down).toContain('mayfly_store_up 0');
+    expect(down).not.toContain('mayfly_revocations{');
+  });
+
+  test('beside another one loses nothing', async () => {
+    const metrics = createMetrics();
+    const both = await Promise.all([
+      scrape(metrics, { backlog: async () => rows }),
+      scrape(metrics, { backlog: async () => rows }),
+    ]);
+    for (const lines of both) expect(lines).toContain('mayfly_revocations{target="ledger-db",state="due"} 5');
+  });
+
+  test('before the first sweep says that there was none', async () => {
+    expect(await scrape(createMetrics(), { sweepAge: () => Infinity })).toContain('mayfly_sweep_age_seconds +Inf');
+  });
+});
