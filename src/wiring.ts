@@ -50,7 +50,7 @@ export interface Broker {
   readonly installation: string;
   /** Checks the files and makes them the active revision. Undefined when they are it already. */
   apply(files: Readonly<Record<string, string>>, by: string): Promise<number | undefined>;
-  /** Drains requests, then revocations in hand. */
+  /** Drains requests, then revocations in hand. Said again, it is the same stop. */
   stop(): Promise<void>;
 }
 
@@ -139,6 +139,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
   };
 
   let draining = false;
+  let stopped: Promise<void> | undefined;
   const readiness = async () => [
     { part: 'store', ...(await answers(async () => sayMissing(await schema()))) },
     { part: 'catalog', ok: catalog.ready, says: catalog.ready ? '' : 'no catalog is active yet' },
@@ -174,18 +175,20 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
       await catalog.refresh();
       return applied?.number;
     },
-    stop: async () => {
-      draining = true;
-      clearInterval(poll);
-      await server.close(config.shutdown_seconds);
-      await engine.stop();
-      identity.close();
-      await changes.close();
-      await sessions.close();
-      catalog.close();
-      await db.close();
-    },
+    stop: () => (stopped ??= stop()),
   };
+
+  async function stop(): Promise<void> {
+    draining = true;
+    clearInterval(poll);
+    await server.close(config.shutdown_seconds);
+    await engine.stop();
+    identity.close();
+    await changes.close();
+    await sessions.close();
+    catalog.close();
+    await db.close();
+  }
 }
 
 /** @throws Error, in a sentence, when this store is not one that this release and mode may work on. */

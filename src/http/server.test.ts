@@ -1,11 +1,11 @@
 import { once } from 'node:events';
-import { copyFileSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, rmSync } from 'node:fs';
 import { Agent, request as httpRequest } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, test, vi } from 'vitest';
 import { makeCertificate } from '../../test/support/certificates.ts';
 import { createLogger } from './log.ts';
 import { startServer } from './server.ts';
@@ -185,6 +185,26 @@ describe('closing', () => {
   });
 });
 
+function askTls(port: number, ca: string): Promise<number | undefined> {
+  return new Promise((resolve, reject) => {
+    const options = {
+      host: '127.0.0.1',
+      port,
+      path: '/healthz',
+      servername: 'localhost',
+      ca,
+      agent: false,
+      headers: { host: 'localhost' },
+    };
+    httpsRequest(options, (response) => {
+      response.resume();
+      resolve(response.statusCode);
+    })
+      .on('error', reject)
+      .end();
+  });
+}
+
 describe('listening', () => {
   test('on a port that is taken is refused by its code', async () => {
     const app = await start();
@@ -194,35 +214,29 @@ describe('listening', () => {
     });
   });
 
-  test('with a certificate speaks TLS and nothing else', async () => {
+  test('with a certificate speaks TLS and nothing else, and takes a renewed one into use', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'mayfly-http-'));
     const { app } = await start();
-    const { certFile, keyFile } = makeCertificate(folder, ['localhost']);
-    const config = { host: '127.0.0.1', port: 0, tls_cert_file: certFile, tls_key_file: keyFile };
+    const first = makeCertificate(folder, ['localhost']);
+    const config = { host: '127.0.0.1', port: 0, tls_cert_file: first.certFile, tls_key_file: first.keyFile };
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
     const server = await startServer({ app, config, log: createLogger('silent') });
     try {
       expect(server.url).toBe(`https://127.0.0.1:${server.port}`);
-      const status = await new Promise((resolve, reject) => {
-        httpsRequest(
-          {
-            host: '127.0.0.1',
-            port: server.port,
-            path: '/healthz',
-            servername: 'localhost',
-            ca: readFileSync(certFile),
-            headers: { host: 'localhost' },
-          },
-          (response) => {
-            response.resume();
-            resolve(response.statusCode);
-          },
-        )
-          .on('error', reject)
-          .end();
-      });
-      expect(status).toBe(200);
+      expect(await askTls(server.port, first.caPem)).toBe(200);
       await expect(fetch(`http://127.0.0.1:${server.port}/healthz`)).rejects.toThrow();
+
+      const second = makeCertificate(folder, ['localhost']);
+      await expect(askTls(server.port, second.caPem)).rejects.toThrow(/certificate/);
+      vi.advanceTimersByTime(61_000);
+      expect(await askTls(server.port, second.caPem)).toBe(200);
+
+      // Half of a pair: the one before stays.
+      copyFileSync(join(folder, 'ca.key'), second.keyFile);
+      vi.advanceTimersByTime(61_000);
+      expect(await askTls(server.port, second.caPem)).toBe(200);
     } finally {
+      vi.useRealTimers();
       await server.close(1);
       rmSync(folder, { recursive: true });
     }

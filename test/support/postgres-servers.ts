@@ -205,6 +205,7 @@ export async function startPostgres(options: PostgresOptions): Promise<PostgresS
       stopped ??= (async () => {
         await end('SIGQUIT');
         const gone = once(watchdog, 'exit');
+        watchdog.ref();
         watchdog.stdin?.end();
         await gone;
       })();
