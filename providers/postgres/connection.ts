@@ -103,7 +103,7 @@ export class Connection {
     signal: AbortSignal,
   ): Promise<readonly Row[]> {
     try {
-      const work = this.#client.query<Row>(text, [...values]);
+      const work = this.#client.query<Row>({ name: statementName(text), text, values: [...values] });
       const { rows } = await abortable(
         work,
         signal,
@@ -139,6 +139,15 @@ export class Connection {
     }
     this.#socket.destroy();
   }
+}
+
+const names = new Map<string, string>();
+
+/** Each text is planned once a connection. There are a dozen of them, none with values in it. */
+function statementName(text: string): string {
+  const name = names.get(text) ?? `mayfly_${names.size + 1}`;
+  names.set(text, name);
+  return name;
 }
 
 /** A connection of the broker's own login, and what it found at the other end. */

@@ -1,4 +1,4 @@
-import { type Guarantee, ProviderError } from '../../src/provider.ts';
+import type { Guarantee } from '../../src/provider.ts';
 import type { PostgresEntitlement } from './schema.ts';
 import type { Target } from './target.ts';
 
@@ -11,21 +11,7 @@ export async function guarantee(
   entitlement: PostgresEntitlement,
   signal: AbortSignal,
 ): Promise<Guarantee> {
-  const { maxSeconds, serverVersion } = await target.issuing.useTwice(signal, async ({ connection, status }) => {
-    const [row] = await connection.query<{ max_seconds: number }>(
-      'reading the allow-list',
-      'SELECT max_seconds FROM mayfly.allowance($1)',
-      [entitlement.template],
-      signal,
-    );
-    return { maxSeconds: row?.max_seconds, serverVersion: status.server_version };
-  });
-  if (maxSeconds === undefined) {
-    throw new ProviderError(
-      'misconfigured',
-      `the template ${entitlement.template} is not on the allow-list of the target (mayfly target prepare)`,
-    );
-  }
+  const { maxSeconds, serverVersion } = await target.allowance(entitlement.template, signal);
   const common = {
     native_expiry: true,
     ends_sessions: true,

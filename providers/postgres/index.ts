@@ -23,4 +23,5 @@ export const provider: Provider<PostgresTarget, PostgresEntitlement> = {
   },
 };
 
+/** @alias */
 export default provider;

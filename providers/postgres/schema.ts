@@ -13,7 +13,7 @@ const name = z
 const endpoint = z.strictObject({ host, port });
 
 /** The address of this very machine: the only one where a connection without TLS is allowed. */
-export function isLoopback(address: string): boolean {
+function isLoopback(address: string): boolean {
   return address === 'localhost' || address === '::1' || (isIPv4(address) && address.startsWith('127.'));
 }
 

@@ -13,6 +13,16 @@ const revokingBounds: Bounds = { statement: 20_000, lock: 5_000 };
 /** Milliseconds after which the target's clock is asked again, in the background. */
 const clockAge = 30_000;
 
+/** Milliseconds for which the allow-list is remembered. It only promises by it: `mint` in the target decides. */
+const allowanceAge = 10_000;
+
+interface Allowance {
+  readonly maxSeconds: number;
+  /** As `server_version_num`: 180004. */
+  readonly serverVersion: number;
+  readonly readAt: number;
+}
+
 /** One target as the parts of this provider share it. Opening it touches no network. */
 export class Target {
   readonly config: PostgresTarget;
@@ -23,6 +33,7 @@ export class Target {
   readonly revoking: ConnectionPool;
   readonly cleaning: ConnectionPool;
   readonly #closing = new AbortController();
+  readonly #allowances = new Map<string, Allowance>();
   #background: Promise<void> | undefined;
 
   constructor(config: PostgresTarget, context: ConnectContext) {
@@ -48,6 +59,27 @@ export class Target {
       .finally(() => {
         this.#background = undefined;
       });
+  }
+
+  /** What the target allows for a template. @throws ProviderError `misconfigured` when it is not on the allow-list. */
+  async allowance(template: string, signal: AbortSignal): Promise<Allowance> {
+    const known = this.#allowances.get(template);
+    if (known !== undefined && performance.now() - known.readAt < allowanceAge) return known;
+    const allowance = await this.issuing.useTwice(signal, async ({ connection, status }) => {
+      const [row] = await connection.query<{ max_seconds: number }>(
+        'reading the allow-list',
+        'SELECT max_seconds FROM mayfly.allowance($1)',
+        [template],
+        signal,
+      );
+      if (row === undefined) {
+        const says = `the template ${template} is not on the allow-list of the target (mayfly target prepare)`;
+        throw new ProviderError('misconfigured', says);
+      }
+      return { maxSeconds: row.max_seconds, serverVersion: status.server_version, readAt: performance.now() };
+    });
+    this.#allowances.set(template, allowance);
+    return allowance;
   }
 
   async close(): Promise<void> {

@@ -10,7 +10,7 @@ import { createGuard, nameRequest } from './guard.ts';
 import { createSecurityHeaders } from './headers.ts';
 import { healthPages } from './health.ts';
 import { type InHand, inHandOf } from './in-hand.ts';
-import { requestLog, statusOf } from './log.ts';
+import { logRequest, statusOf } from './log.ts';
 import { notesOf } from './notes.ts';
 import { documentPage } from './openapi.ts';
 import type { Page } from './page.ts';
@@ -55,15 +55,14 @@ export function createApp(deps: HttpDeps): Express {
 function entrance(deps: HttpDeps): RequestHandler {
   const guard = createGuard(deps.config);
   const setHeaders = createSecurityHeaders(deps.config.public_url);
-  const log = requestLog(deps.log);
   return (request, response, next) => {
     nameRequest(request, response);
     setHeaders(request, response);
     if (deps.draining()) response.setHeader('Connection', 'close');
     const notes = notesOf(response);
     notes.client = guard.clientOf(request);
-    log(request, response);
     response.on('close', () => {
+      logRequest(deps.log, request, response);
       deps.metrics.answered(notes.route, request.method, statusOf(response), (performance.now() - notes.began) / 1000);
     });
     guard.check(request);

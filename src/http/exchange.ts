@@ -28,5 +28,5 @@ export function openExchange(
   response.on('close', () => {
     if (!response.writableFinished) gone.abort();
   });
-  return { ...parts, context: { requestId: notesOf(response).requestId, gone: gone.signal }, handedOver: [] };
+  return { ...parts, context: { requestId: notesOf(response).request_id, gone: gone.signal }, handedOver: [] };
 }

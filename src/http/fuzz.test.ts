@@ -28,12 +28,9 @@ afterAll(() => app.stop());
 
 /** Each answer is one that the document tells of: a success of its shape, or a refusal. Never a fault of ours. */
 function expectToldAnswer(reply: Reply, success: number, schema: { parse(body: unknown): unknown }): void {
-  if (reply.status === success) schema.parse(reply.body);
-  else {
-    expect(reply.status).toBeGreaterThanOrEqual(400);
-    expect(reply.status).toBeLessThan(500);
-    expect(problemBody.parse(reply.body).status).toBe(reply.status);
-  }
+  const refused = reply.status !== success;
+  expect(reply.status).toBeLessThan(500);
+  expect((refused ? problemBody : schema).parse(reply.body)).toMatchObject(refused ? { status: reply.status } : {});
 }
 
 const likely = {
@@ -107,7 +104,7 @@ describe('no body makes a fault of ours', () => {
 describe('no address and no header makes a fault of ours', () => {
   test('addresses', async () => {
     const piece = fc.oneof(
-      fc.string({ unit: 'binary' }).map((text) => encodeURIComponent(text.toWellFormed())),
+      fc.string({ unit: 'binary' }).map((text) => encodeURIComponent(text)),
       fc.stringMatching(/^[!-~]{0,20}$/),
       fc.constantFrom(
         'v1',

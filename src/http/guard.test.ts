@@ -77,7 +77,7 @@ describe('the Host header', () => {
     expect(await app.raw(`GET http://evil.example/docs HTTP/1.1\r\nHost: localhost\r\n${end}`)).toMatch(
       /^HTTP\/1.1 400 [^]*host_refused/,
     );
-    expect(await app.raw(`GET /docs HTTP/1.1\r\n${end}`)).toMatch(/^HTTP\/1.1 400 /);
+    expect(await app.raw(`GET /docs HTTP/1.1\r\n${end}`)).toMatch(/^HTTP\/1.1 400 [^]*host_refused/);
     expect(await app.raw(`GET /docs HTTP/1.1\r\nHost: \r\n${end}`)).toMatch(/^HTTP\/1.1 400 [^]*host_refused/);
     expect(await app.raw('GET /docs HTTP/1.0\r\n\r\n')).toMatch(/^HTTP\/1.1 400 [^]*host_refused/);
   });
@@ -127,7 +127,7 @@ describe('the request id', () => {
     const app = await start();
     for (const id of ['', 'a b', 'x'.repeat(65), 'a"b', '{}', 'ä', ['a', 'b']]) {
       const { headers } = await app.ask('GET', '/healthz', { headers: { 'x-request-id': id } });
-      expect(headers['x-request-id']).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-7/);
+      expect(headers['x-request-id']).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-4/);
     }
   });
 });

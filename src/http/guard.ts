@@ -1,8 +1,8 @@
+import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { isIP } from 'node:net';
 import { addressMatcher, type Config, isLoopback } from '../config.ts';
 import { MayflyError } from '../domain/errors.ts';
-import { uuidv7 } from '../domain/ids.ts';
 import { openNotes } from './notes.ts';
 import { oneHeader } from './parse.ts';
 
@@ -12,7 +12,7 @@ const probes = new Set(['/healthz', '/readyz', '/metrics']);
 /** The request's id: the caller's own if it is fit for logs and evidence, else a new one. Stands in the answer too. */
 export function nameRequest(request: IncomingMessage, response: ServerResponse): void {
   const given = request.headers['x-request-id'];
-  const id = typeof given === 'string' && /^[A-Za-z0-9._-]{1,64}$/.test(given) ? given : uuidv7();
+  const id = typeof given === 'string' && /^[A-Za-z0-9._-]{1,64}$/.test(given) ? given : randomUUID();
   openNotes(response, id);
   response.setHeader('X-Request-Id', id);
 }

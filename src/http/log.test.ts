@@ -25,7 +25,7 @@ describe('a line of the log', () => {
 
   test('prints no secret, however deep it lies', () => {
     const secret = new Secret({ password: CANARY });
-    const { text } = logged({ secret, a: { b: { c: [{ secret }] } }, text: `${String(secret)}` });
+    const { text } = logged({ secret, a: { b: { c: [{ secret }] } }, text: String(secret) });
     expect(text).not.toContain(CANARY);
     expect(text).toContain('[secret]');
   });

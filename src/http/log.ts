@@ -1,6 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { type DestinationStream, type Logger, pino } from 'pino';
-import { pinoHttp } from 'pino-http';
 import { MayflyError } from '../domain/errors.ts';
 import { type Notes, notesOf } from './notes.ts';
 
@@ -39,7 +38,7 @@ interface PrintableError {
 }
 
 /** What may be written of an error. */
-export function printableError(error: unknown, depth = 0): PrintableError {
+function printableError(error: unknown, depth = 0): PrintableError {
   if (!(error instanceof Error)) return { name: typeof error, message: scrub(String(error), MAX_MESSAGE) };
   const code = error instanceof MayflyError || 'code' in error ? error.code : undefined;
   const cause = error.cause !== undefined && depth < MAX_CAUSES ? printableError(error.cause, depth + 1) : undefined;
@@ -63,40 +62,26 @@ function scrub(text: string, length: number): string {
     .slice(0, length);
 }
 
-/** One line for each request, when its answer is written or its caller is gone. */
-export function requestLog(log: Logger): (request: IncomingMessage, response: ServerResponse) => void {
-  return pinoHttp({
-    logger: log,
-    genReqId: (_request, response) => notesOf(response).requestId,
-    quietReqLogger: true,
-    quietResLogger: true,
-    customAttributeKeys: { reqId: 'request_id' },
-    // Nothing of the request or the response is written but what `line` names.
-    serializers: { req: () => undefined, res: () => undefined, err: printableError },
-    wrapSerializers: false,
-    customLogLevel: (_request, response) => levelOf(notesOf(response), response),
-    customSuccessMessage: () => 'request',
-    customErrorMessage: () => 'request',
-    customSuccessObject: line,
-    customErrorObject: line,
-  });
+/** One line for a request, once its answer is written or its caller is gone. */
+export function logRequest(log: Logger, request: IncomingMessage, response: ServerResponse): void {
+  const notes = notesOf(response);
+  const { began, error, ...known } = notes;
+  log[levelOf(notes, response)](
+    {
+      method: request.method,
+      ...known,
+      status: statusOf(response),
+      ms: Math.round((performance.now() - began) * 1000) / 1000,
+      ...(error === undefined ? {} : { err: error }),
+    },
+    'request',
+  );
 }
 
 function levelOf({ route, error }: Notes, response: ServerResponse) {
   if (response.statusCode === 500) return 'error';
   if (response.statusCode > 500 || error !== undefined) return 'warn';
   return quiet.has(route) ? 'debug' : 'info';
-}
-
-function line(request: IncomingMessage, response: ServerResponse): Record<string, unknown> {
-  const { began, requestId: _, error, ...known } = notesOf(response);
-  return {
-    method: request.method,
-    ...known,
-    status: statusOf(response),
-    ms: Math.round((performance.now() - began) * 1000) / 1000,
-    ...(error === undefined ? {} : { err: error }),
-  };
 }
 
 /** The status that the caller could read. */

@@ -3,7 +3,7 @@ import type { ProblemCode } from '../domain/problems.ts';
 
 /** What is known of one request, for its log line and its metrics. Ids and codes; never a header, a body or an address with a query. */
 export interface Notes {
-  readonly requestId: string;
+  readonly request_id: string;
   /** `performance.now()` at its arrival. */
   readonly began: number;
   /** Address of the caller. */
@@ -21,7 +21,7 @@ export interface Notes {
 const notes = new WeakMap<ServerResponse, Notes>();
 
 export function openNotes(response: ServerResponse, requestId: string): Notes {
-  const opened: Notes = { requestId, began: performance.now(), client: '', route: 'unmatched' };
+  const opened: Notes = { request_id: requestId, began: performance.now(), client: '', route: 'unmatched' };
   notes.set(response, opened);
   return opened;
 }

@@ -39,8 +39,8 @@ function routesOfExpress(): string[] {
       ? []
       : route.stack
           // The handler of all methods is the one that refuses the rest.
-          .filter((layer) => layer.method !== undefined && layer.method !== '')
-          .map((layer) => `${String(layer.method).toUpperCase()} ${route.path.replace(/:(\w+)/g, '{$1}')}`),
+          .filter((layer) => Boolean(layer.method))
+          .map((layer) => `${layer.method.toUpperCase()} ${route.path.replace(/:(\w+)/g, '{$1}')}`),
   );
 }
 

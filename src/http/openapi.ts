@@ -38,7 +38,7 @@ const withBody: readonly ProblemCode[] = [
 ];
 
 /** The OpenAPI 3.1 document of these operations, from the schemas that validate and the schemas that answers are held against. */
-export function describe(routes: readonly Route[], pages: readonly Page[], publicUrl: string, version: string) {
+function describe(routes: readonly Route[], pages: readonly Page[], publicUrl: string, version: string) {
   const registry = new OpenAPIRegistry();
   registry.registerComponent('securitySchemes', 'token', {
     type: 'http',

@@ -2,6 +2,7 @@ import { afterEach, describe, expect, test } from 'vitest';
 import { MayflyError } from '../domain/errors.ts';
 import { problemCodes, problemKind } from '../domain/problems.ts';
 import { problemBody, problemPageBody } from './answers.ts';
+import { asMayflyError, problemOf } from './problem.ts';
 import { GRANT_ID, TASK_ID } from './testing/samples.ts';
 import { startTestApp, type TestApp, type TestAppOptions } from './testing/test-app.ts';
 
@@ -64,20 +65,26 @@ describe('a refusal', () => {
     expect(app.logText()).toContain('canary-cause');
   });
 
-  test.each([new TypeError('canary-crash'), 'canary-crash', undefined, { secret: 'canary-crash' }])(
-    'of something unforeseen says nothing of it: %o',
-    async (thrown) => {
-      // oxlint wants errors to be thrown; a dependency may not.
-      const app = await start({
-        useCases: {
-          readTask: () =>
-            new Promise((_resolve, reject) => void reject(thrown instanceof Error ? thrown : Object(thrown))),
-        },
-      });
-      const { status, text, body } = await app.ask('GET', TASK);
-      expect([status, body]).toMatchObject([500, { code: 'internal' }]);
-      expect(text).not.toMatch(/canary|TypeError|node_modules/);
-      expect(app.lines().find((line) => line['msg'] === 'request')).toMatchObject({ level: 'error', code: 'internal' });
+  test('of something unforeseen says nothing of it', async () => {
+    const app = await start({ useCases: { readTask: () => Promise.reject(new TypeError('canary-crash')) } });
+    const { status, text, body } = await app.ask('GET', TASK);
+    expect([status, body]).toMatchObject([500, { code: 'internal' }]);
+    expect(text).not.toMatch(/canary|TypeError|node_modules/);
+    expect(app.lines().find((line) => line['msg'] === 'request')).toMatchObject({
+      level: 'error',
+      code: 'internal',
+      err: { cause: { message: 'canary-crash' } },
+    });
+  });
+
+  test.each(['canary-crash', undefined, null, { code: 'not_found', status: 200 }])(
+    'of what is no error is ours: %o',
+    (thrown) => {
+      const error = asMayflyError(thrown);
+      expect([error.code, JSON.stringify(problemOf(error, 'r-1'))]).toEqual([
+        'internal',
+        expect.not.stringContaining('canary'),
+      ]);
     },
   );
 });

@@ -51,7 +51,7 @@ export function sendProblem(
   dropBody(request);
   if (error.status === 401) response.setHeader('WWW-Authenticate', challenge(error.code));
   if (error.retryAfterSeconds !== undefined) response.setHeader('Retry-After', String(error.retryAfterSeconds));
-  writeAnswer(response, { status: error.status, body: problemOf(error, notes.requestId) }, 'application/problem+json');
+  writeAnswer(response, { status: error.status, body: problemOf(error, notes.request_id) }, 'application/problem+json');
 }
 
 /** RFC 6750 §3: without a token there is no error to name. */

@@ -43,6 +43,8 @@ export async function startServer({ app, config, log }: ServerOptions): Promise<
     keepAliveTimeout: KEEP_ALIVE_MILLIS,
     connectionsCheckingInterval: 5_000,
     noDelay: true,
+    // Our own refusal says more.
+    requireHostHeader: false,
   };
   const certificate = certificateOf(config);
   const server =

@@ -136,7 +136,7 @@ describe('opening a task', () => {
 });
 
 describe('ending a task', () => {
-  const ending = (grants: ReturnType<typeof sampleGrant>[]): TestAppOptions['useCases'] => {
+  const ending = (grants: ReturnType<typeof sampleGrant>[]): NonNullable<TestAppOptions['useCases']> => {
     const task = sampleTask({ state: 'completed', endedBy: 'completed' });
     return {
       endTask: async () => ({ task, grants }),
@@ -266,29 +266,5 @@ describe('reading a task', () => {
       { type: 'task.opened', ts: '2026-11-22T18:00:00.001Z', task_id: `task_${TASK_ID}`, grant_id: null },
       { type: 'task.completed', grant_id: `grt_${GRANT_ID}` },
     ]);
-  });
-});
-
-describe('a wait', () => {
-  test.each(['61', '-1', '1.5', '5m', '', '1e1', '007', 'NaN', '%00'])('of "%s" is refused', async (wait) => {
-    const app = await start({ useCases: { readTask: async () => ({ task: sampleTask(), grants: [], children: [] }) } });
-    const { status, body } = await app.ask('GET', `${TASK}?wait=${wait}`);
-    expect([status, body]).toMatchObject([400, { code: 'invalid_request', errors: [{ path: '?wait' }] }]);
-  });
-
-  test.each(['?wait=1&wait=2', '?Wait=1', '?limit=5', '?wait=1&x=', '?__proto__=1'])(
-    'is the only thing that can be asked for: %s',
-    async (query) => {
-      const app = await start({
-        useCases: { readTask: async () => ({ task: sampleTask(), grants: [], children: [] }) },
-      });
-      const { status, body } = await app.ask('GET', `${TASK}${query}`);
-      expect([status, body]).toMatchObject([400, { code: 'invalid_request' }]);
-    },
-  );
-
-  test('is refused where nothing is waited for', async () => {
-    const app = await start({ useCases: { readTimeline: async () => [] } });
-    expect((await app.ask('GET', `${TASK}/timeline?wait=1`)).status).toBe(400);
   });
 });

@@ -1,3 +1,4 @@
+import { setFlagsFromString } from 'node:v8';
 import {
   type AuthorizationAnswer,
   type CedarValueJson,
@@ -13,6 +14,10 @@ import {
   type TypeAndId,
   validate,
 } from '@cedar-policy/cedar-wasm/nodejs';
+
+// Node 20's optimising compiler inlines calls into wasm, and a deoptimisation inside one that returns a reference, as Cedar's
+// do, ends the process: "Fatal error … unreachable code" in Deoptimizer::DoComputeBuiltinContinuation. Seen under load.
+setFlagsFromString('--no-turbo-inline-js-wasm-calls');
 
 /**
  * The only module that touches Cedar. It turns Cedar's traps into plain answers: a failure is never an exception

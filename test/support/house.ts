@@ -26,6 +26,8 @@ export interface HouseOptions {
   /** Files over those of the small catalog; undefined takes one away. */
   readonly files?: Readonly<Record<string, string | undefined>>;
   readonly logTo?: NodeJS.WritableStream;
+  /** The target's own cap on live roles per template. */
+  readonly maxLive?: number;
   /** False: the broker runs in a process of its own, which `kill` can end. */
   readonly inProcess?: boolean;
 }
@@ -97,6 +99,7 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
       targetDatabase,
       brokerLogin(targetDatabase),
       options.files,
+      options.maxLive,
     );
 
     const port = await freePort();
@@ -266,6 +269,7 @@ function catalogFiles(
   database: string,
   user: string,
   over: HouseOptions['files'],
+  maxLive = 500,
 ): Record<string, string> {
   const issuer = `http://127.0.0.1:${issuerPort}`;
   const suffix = database.replace('ledger', '');
@@ -299,13 +303,13 @@ labels: {}
   sensitivity: confidential
   actions: [read]
   max_ttl_seconds: 600
-  provider: { template: mayfly_t_read_invoices${suffix}, privileges: [{ schema: billing, tables: [invoices], grant: [SELECT] }], connection_limit: 4 }
+  provider: { template: mayfly_t_read_invoices${suffix}, privileges: [{ schema: billing, tables: [invoices], grant: [SELECT] }], connection_limit: 4, max_live: ${maxLive} }
 - name: ledger-db/read-payments
   target: ledger-db
   sensitivity: restricted
   actions: [read]
   max_ttl_seconds: 300
-  provider: { template: mayfly_t_read_payments${suffix}, privileges: [{ schema: billing, tables: [payments], grant: [SELECT] }], connection_limit: 4 }
+  provider: { template: mayfly_t_read_payments${suffix}, privileges: [{ schema: billing, tables: [payments], grant: [SELECT] }], connection_limit: 4, max_live: ${maxLive} }
 `,
     'policies/test.cedar': `
 @id("read-invoices") @max_ttl("5m")

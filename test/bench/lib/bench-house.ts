@@ -14,7 +14,7 @@ export async function startBenchHouse(): Promise<BenchHouse> {
     version: 18,
     settings: { fsync: 'on', full_page_writes: 'on', shared_buffers: '256MB', max_connections: 300 },
   });
-  const house = await startHouse({ server, inProcess: false, files: { 'policies/test.cedar': POLICY } });
+  const house = await startHouse({ server, inProcess: false, maxLive: 50_000, files: { 'policies/test.cedar': POLICY } });
   const login = `${house.targetDatabase}_broker`;
   return {
     ...house,
@@ -29,6 +29,7 @@ export async function startBenchHouse(): Promise<BenchHouse> {
             password: house.targetPassword,
             database: house.targetDatabase,
           });
+          client.on('error', () => {});
           await client.connect();
           return client;
         }),
