@@ -88,7 +88,7 @@ CREATE TABLE mayfly.tasks (
   workload_subject text NOT NULL,
   ceiling          jsonb NOT NULL,
   intent_hash      text,
-  opened_revision  bigint NOT NULL REFERENCES mayfly.catalog_revisions,
+  opened_revision  bigint NOT NULL,
   created_at       timestamptz NOT NULL,
   not_after        timestamptz NOT NULL CHECK (not_after > created_at),
   ended_at         timestamptz,
@@ -106,16 +106,18 @@ CREATE TRIGGER task_state BEFORE UPDATE ON mayfly.tasks FOR EACH ROW
   WHEN (OLD.state IS DISTINCT FROM NEW.state) EXECUTE FUNCTION mayfly.guard_state('task');
 
 -- What can be found again after years: which inputs, which policies, which revision.
+-- Foreign keys stand where they cost no hot row: a reference to the revision, say, would lock that one row FOR KEY SHARE
+-- at every ask. Nothing here is ever deleted.
 CREATE TABLE mayfly.decisions (
   id              uuid PRIMARY KEY,
-  task_id         uuid NOT NULL REFERENCES mayfly.tasks,
+  task_id         uuid NOT NULL,
   action          text NOT NULL,
   resource        text NOT NULL,
   permitted       boolean NOT NULL,
   policies        text[] NOT NULL,
   errors          text[] NOT NULL,
   max_ttl_seconds integer,
-  revision        bigint NOT NULL REFERENCES mayfly.catalog_revisions,
+  revision        bigint NOT NULL,
   inputs          jsonb NOT NULL,
   decided_at      timestamptz NOT NULL
 );
@@ -124,7 +126,7 @@ CREATE INDEX decisions_of_task ON mayfly.decisions (task_id);
 CREATE TABLE mayfly.grants (
   id               uuid PRIMARY KEY,
   task_id          uuid NOT NULL REFERENCES mayfly.tasks,
-  root_id          uuid NOT NULL REFERENCES mayfly.tasks,
+  root_id          uuid NOT NULL,
   entitlement      text NOT NULL,
   target           text NOT NULL,
   params           jsonb NOT NULL,
@@ -137,7 +139,7 @@ CREATE TABLE mayfly.grants (
   -- A mint that has not taken effect by then has none.
   mint_by          timestamptz NOT NULL,
   decision_id      uuid NOT NULL REFERENCES mayfly.decisions,
-  decided_revision bigint NOT NULL REFERENCES mayfly.catalog_revisions,
+  decided_revision bigint NOT NULL,
   created_at       timestamptz NOT NULL,
   activated_at     timestamptz,
   ended_at         timestamptz,
@@ -149,7 +151,6 @@ CREATE TABLE mayfly.grants (
 CREATE INDEX grants_of_task ON mayfly.grants (task_id);
 -- Limits and tree facts count what is not yet contained.
 CREATE INDEX grants_uncontained_of_root ON mayfly.grants (root_id) WHERE state IN ('minting', 'active', 'revoking');
-CREATE INDEX grants_live_on_target ON mayfly.grants (target) WHERE state IN ('minting', 'active', 'revoking');
 CREATE TRIGGER grant_born BEFORE INSERT ON mayfly.grants FOR EACH ROW EXECUTE FUNCTION mayfly.guard_state('grant');
 CREATE TRIGGER grant_state BEFORE UPDATE ON mayfly.grants FOR EACH ROW
   WHEN (OLD.state IS DISTINCT FROM NEW.state) EXECUTE FUNCTION mayfly.guard_state('grant');

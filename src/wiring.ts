@@ -29,6 +29,7 @@ import { findActiveRevisionNumber, findRevision } from './store/catalog-revision
 import { Changes } from './store/changes.ts';
 import { Database } from './store/database.ts';
 import { findInstallation } from './store/installation.ts';
+import { coalescedIssuing } from './store/issuing.ts';
 import { compareSchema } from './store/migrate.ts';
 import { checkRuntimeLogin } from './store/runtime-login.ts';
 
@@ -126,6 +127,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
 
   const broker: BrokerDeps = {
     db,
+    issuing: coalescedIssuing(db),
     changes,
     catalog,
     identity,

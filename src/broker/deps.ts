@@ -5,6 +5,7 @@ import type { Identity } from '../identity/types.ts';
 import type { Session } from '../provider.ts';
 import type { Changes } from '../store/changes.ts';
 import type { Database } from '../store/database.ts';
+import type { Issuing } from '../store/issuing.ts';
 
 /** Wakes whoever ends grants. Never throws, never blocks: what an alarm misses the sweeper finds. */
 export interface Alarms {
@@ -28,7 +29,8 @@ export interface TargetAccess {
 
 export interface BrokerDeps {
   readonly db: Database;
-  readonly changes: Pick<Changes, 'wait'>;
+  readonly issuing: Issuing;
+  readonly changes: Pick<Changes, 'publish' | 'wait'>;
   readonly catalog: Pick<ActiveCatalog, 'current' | 'ready' | 'refresh'>;
   readonly identity: Identity;
   readonly access: (entitlement: EntitlementDefinition) => TargetAccess;

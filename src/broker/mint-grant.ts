@@ -2,8 +2,8 @@ import { MayflyError } from '../domain/errors.ts';
 import type { Grant } from '../domain/grant.ts';
 import type { Task } from '../domain/task.ts';
 import { type Minted, ProviderError, type Secret } from '../provider.ts';
-import { activateGrant, endGrants, type GrantWithRevocation } from '../store/grants.ts';
-import { birthLocks } from '../store/locks.ts';
+import { endGrants, type GrantWithRevocation } from '../store/grants.ts';
+import type { Intent } from '../store/intents.ts';
 import type { BrokerDeps, CallContext, TargetAccess } from './deps.ts';
 import { digestInForce, grantEvent } from './evidence.ts';
 
@@ -17,16 +17,17 @@ export interface Delivered {
 /**
  * From `minting` to `active`, or to `revoking` with the obligation due now. Whatever goes wrong between, the obligation that
  * was committed with the intent finds it.
+ * @param storeClock What the store's clock shows now, for the time of an event.
  */
 export async function mintGrant(
   deps: BrokerDeps,
   access: TargetAccess,
   task: Task,
-  pending: GrantWithRevocation,
-  mintBy: Date,
+  intent: Intent,
   context: CallContext,
+  storeClock: () => Date,
 ): Promise<Delivered> {
-  const { grant, revocation } = pending;
+  const { grant, revocation, mintBy } = intent;
   const digest = digestInForce(deps.catalog);
   const started = performance.now();
   const seconds = () => (performance.now() - started) / 1000;
@@ -56,21 +57,13 @@ export async function mintGrant(
     await giveUp(deps, task, grant, digest, context, 'caller_gone');
     throw new MayflyError('target_unavailable', 'The caller was gone before the credential was made.');
   }
-  const active = await deps.db.transaction(birthLocks(task.rootId), async (tx) => {
-    const activated = await activateGrant(tx, grant.id, minted.facts);
-    if (activated) {
-      tx.record(
-        grantEvent('grant.activated', task, grant, digest, context, {
-          action: 'issue',
-          decision: 'permit',
-          payload: { native_expiry: minted.expiresAt.toISOString(), facts: minted.facts },
-        }),
-      );
-      tx.changed(task.id);
-    }
-    return activated ? tx.now : undefined;
+  const now = storeClock();
+  const event = grantEvent('grant.activated', task, grant, digest, context, {
+    action: 'issue',
+    decision: 'permit',
+    payload: { native_expiry: minted.expiresAt.toISOString(), facts: minted.facts },
   });
-  if (active === undefined) {
+  if ((await deps.issuing.activate({ grant, facts: minted.facts, event, now })) === 'ended') {
     // Its task or its time ended while the target worked; the end already made the obligation due.
     deps.observer.minted(grant.target, seconds(), 'too_late');
     deps.alarms.now(grant.target);
@@ -80,7 +73,8 @@ export async function mintGrant(
     );
   }
   deps.observer.minted(grant.target, seconds(), 'ok');
-  deps.alarms.in(grant.target, grant.deadline.getTime() - active.getTime());
+  deps.changes.publish([task.id]);
+  deps.alarms.in(grant.target, grant.deadline.getTime() - now.getTime());
   return {
     grant: {
       grant: { ...grant, state: 'active', facts: minted.facts },

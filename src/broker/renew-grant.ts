@@ -6,7 +6,8 @@ import type { WorkloadCaller } from '../identity/types.ts';
 import { ProviderError, type Secret } from '../provider.ts';
 import { extendGrant, findGrants, findOwnedGrant, type GrantWithRevocation } from '../store/grants.ts';
 import { birthLocks } from '../store/locks.ts';
-import { findTaskForGrant, insertDecision } from '../store/tasks.ts';
+import { issuingWithin } from '../store/issuing.ts';
+import { insertDecision } from '../store/tasks.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
 import { grantEvent, taskEvent } from './evidence.ts';
 import { type Cut, checkAlive, cutOf, lifeBounds } from './life.ts';
@@ -42,9 +43,9 @@ export async function renewGrant(
     if (entitlement === undefined || target === undefined) throw new MayflyError('not_in_task');
     const access = deps.access(entitlement);
     return await deps.db.transaction(birthLocks(grant.rootId), async (tx) => {
-      const state = await findTaskForGrant(tx, grant.taskId);
-      if (state === undefined) throw new MayflyError('not_found');
-      requireRevision(active, state.activeRevision);
+      const state = await issuingWithin(tx).readTask(grant.taskId);
+      if (state === null) throw new MayflyError('not_found');
+      requireRevision(active, state.seen.revision);
       const { task } = state;
       checkAlive(task, tx.now);
       const bounds = lifeBounds(ttlSeconds, task, entitlement, grant.guarantee, tx.now);
@@ -56,13 +57,12 @@ export async function renewGrant(
         target,
         ttlSeconds: Math.floor(shortestLife(bounds).seconds),
         guarantee: grant.guarantee.revocation,
-        tree: { liveGrants: state.liveGrants, sensitiveSinks: state.sensitiveSinks },
+        tree: { liveGrants: state.seen.live_grants, sensitiveSinks: state.seen.sensitive_sinks },
       });
       const decisionId = deps.ids.next('dec');
       await insertDecision(tx, {
         id: decisionId,
         taskId: task.id,
-        grantId: grant.id,
         action: 'renew',
         resource: entitlement.name,
         permitted: decision.permitted,

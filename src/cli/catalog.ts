@@ -69,15 +69,25 @@ export function addCatalogCommands(program: Command): void {
   catalog
     .command('apply <dir>')
     .description('Check a catalog and make it the active revision, whole or not at all.')
-    .option('--by <who>', 'who applies it, for the evidence', userInfo().username)
-    .action(async (dir: string, options: { by: string }) => {
+    .option('--by <who>', 'who applies it, for the evidence (default: the account that runs this)')
+    .action(async (dir: string, options: { by?: string }) => {
+      const by = options.by ?? account();
       await onStore(async ({ db, check, active, published }) => {
         const before = await active();
         const next = check(await readCatalogFiles(dir));
-        const applied = await applyCatalog({ db, published }, next, options.by, 'cli', before?.number ?? null);
+        const applied = await applyCatalog({ db, published }, next, by, 'cli', before?.number ?? null);
         say(applied === null ? 'Exactly this catalog is active already.' : `Revision ${applied.number} is active.`);
       });
     });
+}
+
+/** In a container there is often no account of that uid. */
+function account(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    return `uid ${process.getuid?.() ?? 'unknown'}`;
+  }
 }
 
 interface StoreContext {

@@ -1,10 +1,12 @@
 import type { Command } from 'commander';
 import pg from 'pg';
 import { type Credential, type EventBody, MayflyClient } from '../client/index.ts';
-import { askDevIssuer, brokerUrl, readDevState } from './dev-state.ts';
+import { readDevLock } from './dev/lock.ts';
+import { askDevIssuer, brokerUrl, devFolder, readDevState } from './dev-state.ts';
 import { openDev } from './dev.ts';
 import { CliError } from './fail.ts';
 import { note, say, styled, table } from './output.ts';
+import { untilSignal } from './signals.ts';
 import { signTaskRequest } from './task.ts';
 
 const ENTITLEMENT = 'ledger-db/read-invoices';
@@ -14,24 +16,28 @@ export function addDemoCommand(program: Command): void {
     .command('demo')
     .description('Play one agent’s whole story on real systems. Starts a dev broker for itself if none runs here.')
     .action(async () => {
-      const dev = (await isRunning()) ? undefined : await startOwn();
+      if (await isRunning()) return await playStory();
+      note('No dev broker runs in this folder: starting one for the length of the demo.');
+      const stopped = untilSignal();
+      const dev = await openDev({ quiet: true });
       try {
-        await playStory();
+        await Promise.race([playStory(), stopped.then(leave)]);
       } finally {
-        await dev?.stop();
+        await dev.stop();
       }
     });
 }
 
+/** A broker that answers at the address of a former one, but is another folder's, is not meant. */
 async function isRunning(): Promise<boolean> {
+  if (process.env['MAYFLY_URL'] === undefined && (await readDevLock(devFolder())) === undefined) return false;
   if (readDevState() === undefined) return false;
   const answer = await fetch(`${brokerUrl()}/healthz`).catch(() => undefined);
   return answer?.ok === true;
 }
 
-async function startOwn() {
-  note('No dev broker runs in this folder: starting one for the length of the demo.');
-  return await openDev({ quiet: true });
+function leave(signal: NodeJS.Signals): never {
+  throw new CliError(`${signal}: the demo was left before its end.`, signal === 'SIGINT' ? 130 : 143);
 }
 
 /** Every step says what should be seen, and the demo fails when it is not. */

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { Secret } from '../domain/secret.ts';
@@ -15,15 +15,20 @@ export type DevState = z.output<typeof stateSchema>;
 
 const stateFile = () => join(devFolder(), 'dev.json');
 
+/** Whole or not at all: another command may read it at this moment. */
 export function writeDevState(state: DevState): void {
-  writeFileSync(stateFile(), `${JSON.stringify(state, null, 2)}\n`, { mode: 0o600 });
+  const draft = `${stateFile()}.${process.pid}.tmp`;
+  writeFileSync(draft, `${JSON.stringify(state, null, 2)}\n`, { mode: 0o600 });
+  renameSync(draft, stateFile());
 }
 
 /** Undefined when dev mode never ran here. */
 export function readDevState(): DevState | undefined {
   if (!existsSync(stateFile())) return undefined;
-  const parsed = stateSchema.safeParse(JSON.parse(readFileSync(stateFile(), 'utf8')));
-  return parsed.success ? parsed.data : undefined;
+  const parsed = stateSchema.safeParse(parse(readFileSync(stateFile(), 'utf8')));
+  if (!parsed.success)
+    throw new CliError(`${stateFile()} is not what dev mode writes. Remove it, and start dev mode again.`);
+  return parsed.data;
 }
 
 /** The broker that the commands talk to: MAYFLY_URL, else the dev broker of this folder. */
@@ -58,8 +63,24 @@ export async function askDevIssuer(body: Readonly<Record<string, unknown>>): Pro
       `The dev issuer at ${state.issuer_url} does not answer. Is the broker running (\`npm start\`)? ${cause instanceof Error ? cause.message : ''}`.trim(),
     );
   });
-  const answer: unknown = await response.json();
+  const answer = parse(await response.text());
   const parsed = z.object({ token: z.string() }).safeParse(answer);
-  if (!parsed.success) throw new CliError(`The dev issuer refused: ${JSON.stringify(answer)}`);
-  return parsed.data.token;
+  if (parsed.success) return parsed.data.token;
+  const refusal = z
+    .object({ title: z.string(), errors: z.array(z.object({ path: z.string(), message: z.string() })).default([]) })
+    .safeParse(answer);
+  if (!refusal.success)
+    throw new CliError(`What answers at ${state.issuer_url} is not the dev issuer (HTTP ${response.status}).`);
+  const { title, errors } = refusal.data;
+  throw new CliError(
+    [`The dev issuer refused: ${title}`, ...errors.map(({ path, message }) => `  ${path}: ${message}`)].join('\n'),
+  );
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
 }

@@ -1,13 +1,13 @@
-import { watch } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { readCatalogFiles } from '../catalog/files.ts';
-import { ConfigError, isLoopback, readConfig } from '../config.ts';
+import { type Config, ConfigError, isLoopback, readConfig } from '../config.ts';
 import { createLogger } from '../http/log.ts';
 import { migrate } from '../store/migrate.ts';
 import { type Broker, startBroker } from '../wiring.ts';
-import { startEmbeddedPostgres } from './dev/embedded-postgres.ts';
 import { openPrivateFolder } from './dev/dev-folder.ts';
+import { startEmbeddedPostgres } from './dev/embedded-postgres.ts';
+import { followCatalog } from './dev/follow-catalog.ts';
 import { createDevIssuer } from './dev/issuer.ts';
 import { prepareLedger } from './dev/ledger.ts';
 import { acquireDevLock } from './dev/lock.ts';
@@ -18,11 +18,14 @@ import { note, say, styled } from './output.ts';
 import { migrationsFolder, packageRoot } from './package-root.ts';
 import { untilSignal } from './signals.ts';
 import { prepareDemoTarget } from './target.ts';
+import { wholeSeconds } from './task.ts';
 
 const DEFAULT_POSTGRES_PORT = 7432;
 const DEFAULT_ISSUER_PORT = 7421;
 /** A person's shell, not a pod: logs only what needs a look, unless asked for more. */
 const DEFAULT_LOG_LEVEL = 'warn';
+/** Longest life of a token of the dev issuer. */
+const MAX_TOKEN_SECONDS = 3600;
 
 export interface DevOptions {
   readonly catalog?: string;
@@ -54,11 +57,12 @@ export function addDevCommands(program: Command): void {
     .option('--operator', 'a token for an operator with every role: the bootstrap of dev mode')
     .option('--ttl <seconds>', 'how long it lives', '900')
     .action(async (options: { workload: string; operator?: boolean; ttl: string }) => {
-      const common = { audience: brokerUrl(), ttl_seconds: Number(options.ttl) };
+      const common = { audience: brokerUrl(), ttl_seconds: wholeSeconds(options.ttl, '--ttl', MAX_TOKEN_SECONDS) };
+      const roles = ['viewer', 'operator', 'approver', 'auditor', 'admin'];
       say(
         await askDevIssuer(
           options.operator === true
-            ? { kind: 'operator', subject: 'dev-operator', roles: ['admin'], ...common }
+            ? { kind: 'operator', subject: 'dev-operator', roles, ...common }
             : { kind: 'workload', subject: options.workload, ...common },
         ),
       );
@@ -79,10 +83,7 @@ export async function startDev(options: DevOptions): Promise<void> {
  * can be started again.
  */
 export async function openDev(options: DevOptions): Promise<DevBroker> {
-  refuseProduction();
-  const config = readConfig({ MAYFLY_LOG_LEVEL: DEFAULT_LOG_LEVEL, ...process.env });
-  if (!isLoopback(config.host))
-    throw new ConfigError([`MAYFLY_HOST: dev mode listens on loopback only, not on ${config.host}`]);
+  const config = readDevConfig();
   const postgresPort = portOf(options.postgresPort, DEFAULT_POSTGRES_PORT);
   const issuerPort = portOf(options.issuerPort, DEFAULT_ISSUER_PORT);
   const catalogDir = resolve(options.catalog ?? join(packageRoot(), 'catalog'));
@@ -91,7 +92,9 @@ export async function openDev(options: DevOptions): Promise<DevBroker> {
 
   const opened: (() => Promise<unknown>)[] = [];
   const stop = async () => {
-    for (const close of opened.splice(0).reverse()) await close();
+    // One that does not stop keeps none of the others from it.
+    for (const close of opened.splice(0).reverse())
+      await close().catch((error: unknown) => note(`Something did not stop as it should. ${explain(error)}`));
   };
   try {
     const dir = await openPrivateFolder(devFolder());
@@ -116,42 +119,49 @@ export async function openDev(options: DevOptions): Promise<DevBroker> {
     opened.push(() => issuer.stop());
     tell(`Dev issuer      http://127.0.0.1:${issuerPort}, keys in ${dir}`);
 
-    const log = createLogger(config.log_level);
+    const secretsDir = join(dir, 'secrets');
     const broker = await startBroker({
       config: {
         ...config,
         database_url: state.runtimeUrl,
         sequencer_database_url: state.sequencerUrl,
-        secrets_dir: join(dir, 'secrets'),
+        secrets_dir: secretsDir,
       },
       dev: true,
       migrationsFolder: migrationsFolder(),
       env: process.env,
-      log,
+      log: createLogger(config.log_level),
     });
     opened.push(() => broker.stop());
-    await prepareDemoTarget(files, broker.installation, {
-      port: postgres.port,
-      adminUrl: (database) => postgres.url(database),
-      secretsDir: join(dir, 'secrets'),
+    const apply = async (changed: Readonly<Record<string, string>>) => {
+      const adminUrl = (database: string) => postgres.url(database);
+      const demo = { port: postgres.port, adminUrl, secretsDir };
+      if ((await prepareDemoTarget(changed, broker.installation, demo)) === 0)
+        note(`No target of the catalog is the demo database: ledger on 127.0.0.1:${postgres.port}.`);
+      if (!(changed['trust.yaml'] ?? '').includes(`127.0.0.1:${issuerPort}/`))
+        note(`trust.yaml names nothing of the dev issuer: http://127.0.0.1:${issuerPort}/.`);
+      return await broker.apply(changed, 'mayfly dev');
+    };
+    const applied = await apply(files);
+    const follower = followCatalog(catalogDir, async () => {
+      try {
+        const number = await apply(await readCatalogFiles(catalogDir));
+        if (number !== undefined) tell(`Catalog         revision ${number} is active`);
+      } catch (error) {
+        note(`The catalog was changed, but not applied. ${explain(error)}`);
+      }
     });
-    const applied = await broker.apply(files, 'mayfly dev');
-    const watcher = followCatalog(catalogDir, broker, tell);
-    opened.push(async () => watcher.close());
-    writeDevState({ url: broker.url, issuer_url: `http://127.0.0.1:${issuerPort}`, postgres_port: postgres.port });
+    opened.push(() => follower.close());
+    writeDevState({
+      url: config.public_url,
+      issuer_url: `http://127.0.0.1:${issuerPort}`,
+      postgres_port: postgres.port,
+    });
     tell(
       `Catalog         ${catalogDir}${applied === undefined ? ', unchanged' : `, revision ${applied}`}; applied again when it changes`,
     );
     tell(`Broker          ${styled('bold', broker.url)}`);
-    tell();
-    tell('Try next, in another terminal in this folder:');
-    for (const line of [
-      'npm run demo',
-      'npx mayfly run --purpose reconcile.invoices --grant ledger-db/read-invoices -- psql -c "select count(*) from invoices"',
-      `npx mayfly task sign --purpose reconcile.invoices --entitlement ledger-db/read-invoices`,
-    ]) {
-      tell(`  ${styled('cyan', line)}`);
-    }
+    tellWhatNext(tell);
     return { broker, stop };
   } catch (error) {
     await stop();
@@ -159,46 +169,39 @@ export async function openDev(options: DevOptions): Promise<DevBroker> {
   }
 }
 
-function refuseProduction(): void {
-  if (process.env['NODE_ENV'] === 'production')
+function tellWhatNext(tell: (line?: string) => void): void {
+  tell();
+  tell('Try next, in another terminal in this folder:');
+  for (const line of [
+    'npm run demo',
+    'npx mayfly run --purpose reconcile.invoices --grant ledger-db/read-invoices -- psql -c "select count(*) from invoices"',
+    `npx mayfly task sign --purpose reconcile.invoices --entitlement ledger-db/read-invoices`,
+  ]) {
+    tell(`  ${styled('cyan', line)}`);
+  }
+}
+
+/** Dev mode trusts keys that lie about in a folder: what looks like production is refused. @throws CliError, ConfigError */
+function readDevConfig(): Config {
+  const { env } = process;
+  if (env['NODE_ENV'] === 'production')
     throw new CliError(
       'Dev mode trusts keys that lie about in a folder: it refuses NODE_ENV=production. Use `mayfly serve`.',
     );
-  const given = Object.keys(process.env).filter((name) =>
-    /^MAYFLY_(OWNER_|SEQUENCER_)?DATABASE_URL(_FILE)?$/.test(name),
-  );
-  if (given.length > 0)
-    throw new ConfigError(
-      given.map((name) => `${name}: dev mode uses its own embedded store only; use \`mayfly serve\` for yours`),
-    );
+  const faults = Object.keys(env)
+    .filter((name) => /^MAYFLY_(OWNER_|SEQUENCER_)?DATABASE_URL(_FILE)?$/.test(name))
+    .map((name) => `${name}: dev mode uses its own embedded store only; use \`mayfly serve\` for yours`);
+  const host = env['MAYFLY_HOST'];
+  if (host !== undefined && !isLoopback(host))
+    faults.push(`MAYFLY_HOST: dev mode listens on loopback only, not on ${host}`);
+  if (faults.length > 0) throw new ConfigError(faults);
+  return readConfig({ MAYFLY_LOG_LEVEL: DEFAULT_LOG_LEVEL, ...env });
 }
 
 function portOf(text: string | undefined, fallback: number): number {
   if (text === undefined) return fallback;
   const port = Number(text);
-  if (!Number.isInteger(port) || port < 1 || port > 65_535) throw new CliError(`${text} is not a port.`, 2);
+  if (!/^\d{1,5}$/.test(text) || port < 1 || port > 65_535)
+    throw new CliError(`${JSON.stringify(text)} is not a port from 1 to 65535.`, 2);
   return port;
-}
-
-/** Applies the catalog again when a file changes. A faulty one is refused by name and line, and the active one stays. */
-function followCatalog(folder: string, broker: Broker, tell: (line: string) => void): { close(): void } {
-  let timer: NodeJS.Timeout | undefined;
-  const apply = async () => {
-    try {
-      const number = await broker.apply(await readCatalogFiles(folder), 'mayfly dev');
-      if (number !== undefined) tell(`Catalog         revision ${number} is active`);
-    } catch (error) {
-      note(`The catalog was changed, but not applied. ${explain(error)}`);
-    }
-  };
-  const watcher = watch(folder, { recursive: true }, () => {
-    clearTimeout(timer);
-    timer = setTimeout(() => void apply(), 200);
-  });
-  return {
-    close: () => {
-      clearTimeout(timer);
-      watcher.close();
-    },
-  };
 }

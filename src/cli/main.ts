@@ -40,6 +40,7 @@ for (const add of [
 try {
   await program.parseAsync();
 } catch (error) {
-  process.stderr.write(`${explain(error)}\n`);
-  process.exitCode = error instanceof CliError ? error.exitCode : 1;
+  const status = error instanceof CliError ? error.exitCode : 1;
+  // What failed half way may have left a connection open, which would keep this process alive.
+  process.stderr.write(`${explain(error)}\n`, () => process.exit(status));
 }

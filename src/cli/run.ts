@@ -1,25 +1,25 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { constants, tmpdir } from 'node:os';
-import { join } from 'node:path';
 import type { Command } from 'commander';
-import { type Credential, MayflyClient, ProblemError } from '../client/index.ts';
-import { askDevIssuer, brokerUrl } from './dev-state.ts';
-import { CliError, explain } from './fail.ts';
+import { MayflyClient, ProblemError, type RevocationBody } from '../client/index.ts';
+import { brokerUrl } from './dev-state.ts';
+import { explain } from './fail.ts';
 import { note } from './output.ts';
-import { addSignOptions, type SignOptions, signTaskRequest, wholeSeconds } from './task.ts';
+import { leaveAs, type Outcome, startChild } from './run/child.ts';
+import { handOver } from './run/handover.ts';
+import { gatherProofs, type ProofOptions } from './run/proofs.ts';
+import { Renewal } from './run/renewal.ts';
+import { Interrupted, Signals } from './run/signals.ts';
+import { addSignOptions, wholeSeconds } from './task.ts';
 
-interface RunOptions extends Omit<SignOptions, 'entitlement' | 'purpose'> {
-  readonly purpose?: string;
-  readonly grant: string;
+interface RunOptions extends ProofOptions {
   readonly grantTtl?: string;
-  readonly taskRequest?: string;
   readonly env?: boolean;
 }
 
-/** Renewed when this much of its life is over. */
-const RENEW_AFTER = 0.6;
 const WAIT_SECONDS = 30;
+/** Between contained and clean there is only the removal of the role. */
+const CLEAN_SECONDS = 5;
+const END_TRIES = 3;
+const END_PAUSE_MILLIS = 1_000;
 
 export function addRunCommand(program: Command): void {
   addSignOptions(program.command('run').description('Run a command with a credential that ends when the command does.'))
@@ -32,183 +32,84 @@ export function addRunCommand(program: Command): void {
     .argument('<command...>', 'what to run')
     .passThroughOptions()
     .action(async (command: string[], options: RunOptions) => {
-      await runWithCredential(command, options);
+      const signals = new Signals();
+      const outcome = await runWithCredential(command, options, signals)
+        .catch((error: unknown): Outcome => {
+          if (!(error instanceof Interrupted)) throw error;
+          return { signal: error.signal };
+        })
+        .finally(() => signals.close());
+      leaveAs(outcome);
     });
 }
 
-async function runWithCredential(command: readonly string[], options: RunOptions): Promise<void> {
+async function runWithCredential(command: readonly string[], options: RunOptions, signals: Signals): Promise<Outcome> {
   const ttl = options.grantTtl === undefined ? undefined : wholeSeconds(options.grantTtl, '--grant-ttl');
-  const { request, token } = await proofs(options);
+  const { request, token } = await gatherProofs(options);
   const client = new MayflyClient({ url: brokerUrl(), token });
+  signals.check();
   const { task } = await client.openTask(request);
-  let outcome: Outcome = { code: 1 };
-  let folder: string | undefined;
+  let started = false;
   try {
+    signals.check();
     const { grant, credential } = await client.issue(task.id, {
       entitlement: options.grant,
       ...(ttl === undefined ? {} : { ttl_seconds: ttl }),
     });
-    folder = mkdtempSync(join(tmpdir(), 'mayfly-run-'));
-    const child = start(command, environmentFor(credential, folder, options.env === true));
-    const renewal = keepAlive(client, grant.id, grant.deadline);
-    outcome = await child;
-    renewal.stop();
-  } finally {
-    if (folder !== undefined) rmSync(folder, { recursive: true, force: true });
-    await end(client, task.id, outcome);
-  }
-  leave(outcome);
-}
-
-/** The signed request and the agent's own token. Only dev mode signs for itself: an agent never holds an issuer's key. */
-async function proofs(options: RunOptions): Promise<{ request: string; token: () => string | Promise<string> }> {
-  const tokenFile = process.env['MAYFLY_TOKEN_FILE'];
-  const token = tokenFile === undefined ? devToken(options.workload) : () => readFileSync(tokenFile, 'utf8');
-  if (options.taskRequest !== undefined) {
-    if (tokenFile === undefined)
-      throw new CliError('--task-request needs the workload’s own token: set MAYFLY_TOKEN_FILE.', 2);
-    return { request: await readRequest(options.taskRequest), token };
-  }
-  if (options.purpose === undefined) throw new CliError('Give --task-request FILE|URL, or in dev mode --purpose.', 2);
-  return {
-    request: await signTaskRequest({ ...options, purpose: options.purpose, entitlement: [options.grant] }),
-    token,
-  };
-}
-
-function devToken(workload: string): () => Promise<string> {
-  return () => askDevIssuer({ kind: 'workload', subject: workload, audience: brokerUrl() });
-}
-
-async function readRequest(from: string): Promise<string> {
-  if (!/^https?:\/\//.test(from)) return readFileSync(from, 'utf8').trim();
-  const response = await fetch(from, { redirect: 'error' });
-  if (!response.ok) throw new CliError(`The task request at ${from} could not be read: HTTP ${response.status}.`);
-  return (await response.text()).trim();
-}
-
-/** Our own settings and tokens are not the child's business; the credential is. */
-function environmentFor(credential: Credential, folder: string, inEnvironment: boolean): NodeJS.ProcessEnv {
-  const clean = Object.fromEntries(
-    Object.entries(process.env).filter(([name]) => !name.startsWith('MAYFLY_') && !/^PG[A-Z]+$/.test(name)),
-  );
-  const text = (name: string) => {
-    const value = credential[name];
-    return typeof value === 'string' || typeof value === 'number' ? String(value) : '';
-  };
-  if (text('username') === '' || text('database') === '')
-    throw new CliError('`mayfly run` hands over Postgres credentials; this one is of another kind.');
-  const passwordFile = join(folder, 'pgpass');
-  const escaped = [text('host'), text('port'), text('database'), text('username'), text('password')].map((part) =>
-    part.replace(/[\\:]/g, '\\$&'),
-  );
-  writeFileSync(passwordFile, `${escaped.join(':')}\n`, { mode: 0o600 });
-  const environment: NodeJS.ProcessEnv = {
-    ...clean,
-    PGHOST: text('host'),
-    PGPORT: text('port'),
-    PGDATABASE: text('database'),
-    PGUSER: text('username'),
-    PGSSLMODE: text('sslmode'),
-    PGPASSFILE: passwordFile,
-  };
-  if (text('ca_pem') !== '') {
-    environment['PGSSLROOTCERT'] = join(folder, 'ca.pem');
-    writeFileSync(join(folder, 'ca.pem'), text('ca_pem'), { mode: 0o600 });
-  }
-  return inEnvironment ? { ...environment, PGPASSWORD: text('password'), DATABASE_URL: text('url') } : environment;
-}
-
-type Outcome = { readonly code: number } | { readonly signal: NodeJS.Signals };
-
-const FORWARDED = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const;
-
-/** Only the three standard streams are passed on. */
-function start(command: readonly string[], env: NodeJS.ProcessEnv): Promise<Outcome> {
-  const [file = '', ...args] = command;
-  return new Promise((resolve, reject) => {
-    const child: ChildProcess = spawn(file, args, { env, stdio: 'inherit' });
-    const forward = (signal: NodeJS.Signals) => {
-      // A terminal's Ctrl-C reaches the child by itself, since it is in the same group.
-      if (!(signal === 'SIGINT' && process.stdin.isTTY)) child.kill(signal);
-    };
-    for (const signal of FORWARDED) process.on(signal, forward);
-    const settle = () => {
-      for (const signal of FORWARDED) process.off(signal, forward);
-    };
-    child.on('error', (error) => {
-      settle();
-      const missing = 'code' in error && error.code === 'ENOENT';
-      reject(
-        new CliError(
-          missing ? `${file}: no such command.` : `${file} could not be started: ${error.message}`,
-          missing ? 127 : 126,
-        ),
-      );
-    });
-    child.on('exit', (code, signal) => {
-      settle();
-      resolve(signal === null ? { code: code ?? 1 } : { signal });
-    });
-  });
-}
-
-/** Renews while the child lives and policy allows. When it may not go on, the child keeps what it has until its deadline. */
-function keepAlive(client: MayflyClient, grantId: string, deadline: string): { stop(): void } {
-  let timer: NodeJS.Timeout | undefined;
-  let stopped = false;
-  const life = Math.max(1, Math.round((Date.parse(deadline) - Date.now()) / 1000));
-  const plan = (until: string) => {
-    timer = setTimeout(renew, Math.max(1_000, (Date.parse(until) - Date.now()) * RENEW_AFTER));
-  };
-  const renew = () => {
-    client.renew(grantId, life).then(
-      ({ grant }) => {
-        // At the end of the task a renewal brings nothing more: then the deadline stands.
-        if (!stopped && grant.deadline > deadline) plan(grant.deadline);
-        deadline = grant.deadline;
-      },
-      (error: unknown) => {
-        if (stopped) return;
-        const final = error instanceof ProblemError && error.status < 500;
-        note(
-          `mayfly: the credential could not be renewed${final ? ` and ends at ${deadline}` : '; trying again'}. ${explain(error)}`,
-        );
-        if (!final && Date.parse(deadline) > Date.now()) timer = setTimeout(renew, 2_000);
-      },
-    );
-  };
-  plan(deadline);
-  return {
-    stop: () => {
-      stopped = true;
-      clearTimeout(timer);
-    },
-  };
-}
-
-/** The task is completed whatever became of the child; an agent that never started cancels it. */
-async function end(client: MayflyClient, taskId: string, outcome: Outcome): Promise<void> {
-  const good = 'code' in outcome && outcome.code === 0;
-  try {
-    const { revocations } = await (good
-      ? client.complete(taskId, { wait: WAIT_SECONDS })
-      : client.cancel(taskId, { wait: WAIT_SECONDS }));
-    for (const { target, state } of revocations) {
-      if (state !== 'contained' && state !== 'clean')
-        note(`mayfly: the credential on ${target ?? 'its target'} is still being taken back (${state}).`);
+    const renewal = new Renewal(client, grant);
+    try {
+      signals.check();
+      const handover = handOver(credential, options.env === true);
+      try {
+        const child = await startChild(command, handover.env);
+        started = true;
+        signals.passTo(child);
+        return await child.ended;
+      } finally {
+        handover.remove();
+      }
+    } finally {
+      renewal.stop();
     }
-  } catch (error) {
-    note(`mayfly: the task could not be ended; its credentials end at their deadlines. ${explain(error)}`);
+  } finally {
+    signals.childEnded();
+    await endTask(client, task.id, started);
   }
 }
 
-/** Exits as the child did: with its status, or by its signal. */
-function leave(outcome: Outcome): void {
-  if ('code' in outcome) {
-    process.exitCode = outcome.code;
-    return;
+/** The task is completed whatever became of the command; one that was never started cancels it. Never throws: the command's status counts. */
+async function endTask(client: MayflyClient, taskId: string, started: boolean): Promise<void> {
+  for (let tries = 1; ; tries++) {
+    try {
+      const { revocations } = await (started
+        ? client.complete(taskId, { wait: WAIT_SECONDS })
+        : client.cancel(taskId, { wait: WAIT_SECONDS }));
+      await seeOff(client, revocations);
+      return;
+    } catch (error) {
+      // Its own deadline, or an operator, was faster.
+      if (error instanceof ProblemError && error.code === 'task_ended') return;
+      const passing = !(error instanceof ProblemError) || error.status >= 500 || error.status === 401;
+      if (!passing || tries === END_TRIES) {
+        note(`mayfly: the task could not be ended; its credential ends at its deadline. ${explain(error)}`);
+        return;
+      }
+      await new Promise((resolve) => setTimeout(resolve, END_PAUSE_MILLIS));
+    }
   }
-  process.exitCode = 128 + (constants.signals[outcome.signal] ?? 0);
-  process.kill(process.pid, outcome.signal);
+}
+
+/** What was contained is without effect; a moment more, and nothing of it is left either. */
+async function seeOff(client: MayflyClient, revocations: readonly RevocationBody[]): Promise<void> {
+  const until = performance.now() + CLEAN_SECONDS * 1000;
+  for (const { target, state, grant_id: grantId } of revocations) {
+    if (state !== 'contained' && state !== 'clean') {
+      note(`mayfly: the credential on ${target ?? 'its target'} is still being taken back (${state}).`);
+    } else if (state === 'contained' && grantId !== undefined) {
+      while (performance.now() < until) {
+        const { revocation } = await client.grant(grantId, { wait: CLEAN_SECONDS });
+        if (revocation.state === 'clean') break;
+      }
+    }
+  }
 }

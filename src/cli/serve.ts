@@ -1,9 +1,9 @@
 import type { Command } from 'commander';
-import { ConfigError, readConfig } from '../config.ts';
 import { createLogger } from '../http/log.ts';
 import { startBroker } from '../wiring.ts';
 import { startDev } from './dev.ts';
 import { migrationsFolder } from './package-root.ts';
+import { readConfigNeeding } from './settings.ts';
 import { untilSignal } from './signals.ts';
 
 export function addServeCommand(program: Command): void {
@@ -13,13 +13,11 @@ export function addServeCommand(program: Command): void {
     .option('--catalog <dir>', 'dev mode: apply this catalog at start and on change, on an embedded store')
     .action(async (options: { catalog?: string }) => {
       if (options.catalog !== undefined) return await startDev({ catalog: options.catalog });
-      const config = readConfig(process.env);
-      if (config.database_url === undefined)
-        throw new ConfigError(['MAYFLY_DATABASE_URL: missing; `mayfly dev` needs none']);
+      const config = readConfigNeeding(process.env, { database_url: '`mayfly dev` needs none' });
       const log = createLogger(config.log_level);
       const stopped = untilSignal();
       const broker = await startBroker({
-        config: { ...config, database_url: config.database_url },
+        config,
         dev: false,
         migrationsFolder: migrationsFolder(),
         env: process.env,

@@ -5,6 +5,7 @@ import { loadProviders } from '../catalog/provider-registry.ts';
 import { createSecretResolver } from '../catalog/secrets.ts';
 import { TargetSessions } from '../catalog/target-sessions.ts';
 import type { Catalog, TargetDefinition } from '../catalog/types.ts';
+import { isLoopback } from '../config.ts';
 import { Secret } from '../domain/secret.ts';
 import type { CheckStep, PreparedEntitlement, Provider } from '../provider.ts';
 import { findActiveRevisionNumber, findRevision } from '../store/catalog-revisions.ts';
@@ -61,15 +62,19 @@ export function addTargetCommands(program: Command): void {
     });
 }
 
-/** Dev mode: makes the embedded demo database ready for the catalog that is about to be applied. */
+/**
+ * Dev mode: makes the embedded demo database ready for the catalog that is about to be applied.
+ * @returns how many targets of the catalog it is.
+ */
 export async function prepareDemoTarget(
   files: Readonly<Record<string, string>>,
   installation: string,
   demo: { readonly port: number; readonly adminUrl: (database: string) => string; readonly secretsDir: string },
-): Promise<void> {
+): Promise<number> {
   const providers = await loadProviders(['postgres']);
   const catalog = loadCatalog(files, { providers, allowDev: true });
   const secret = createSecretResolver({ secretsDir: demo.secretsDir, env: process.env });
+  let prepared = 0;
   for (const definition of catalog.targets.values()) {
     const provider = providers.get(definition.provider);
     if (provider?.preparation === undefined || !isDemo(definition, demo.port)) continue;
@@ -82,7 +87,9 @@ export async function prepareDemoTarget(
       installation,
       password,
     );
+    prepared++;
   }
+  return prepared;
 }
 
 interface TargetContext {
@@ -154,6 +161,8 @@ function isDemo(definition: TargetDefinition, port: number): boolean {
   return (
     typeof connection === 'object' &&
     connection !== null &&
+    'host' in connection &&
+    isLoopback(String(connection.host)) &&
     'port' in connection &&
     connection.port === port &&
     'database' in connection &&

@@ -53,9 +53,10 @@ export async function signTaskRequest(options: SignOptions): Promise<string> {
   });
 }
 
-export function wholeSeconds(text: string, option: string): number {
-  if (!/^\d{1,5}$/.test(text) || Number(text) < 1 || Number(text) > 86_400)
-    throw new CliError(`${option} takes whole seconds from 1 to 86400, not ${JSON.stringify(text)}.`, 2);
+/** @throws CliError unless it is a whole number of seconds from 1 to `most`. */
+export function wholeSeconds(text: string, option: string, most = 86_400): number {
+  if (!/^\d{1,5}$/.test(text) || Number(text) < 1 || Number(text) > most)
+    throw new CliError(`${option} takes whole seconds from 1 to ${most}, not ${JSON.stringify(text)}.`, 2);
   return Number(text);
 }
 

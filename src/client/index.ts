@@ -35,6 +35,7 @@ export interface GrantBody {
   readonly target: string;
   readonly state: string;
   readonly deadline: string;
+  readonly created_at: string;
   readonly ended_by?: string;
   readonly revocation: RevocationBody;
 }
@@ -56,6 +57,13 @@ export interface EventBody {
 }
 
 export type Credential = Readonly<Record<string, unknown>>;
+
+/** What was cut from the life that was asked for, and by which bound. */
+export interface Cut {
+  readonly by: string;
+  readonly asked_seconds: number;
+  readonly granted_seconds: number;
+}
 
 export interface Ended {
   readonly task: TaskBody;
@@ -96,11 +104,11 @@ export class MayflyClient {
   issue(
     taskId: string,
     ask: { entitlement: string; ttl_seconds?: number; justification?: string },
-  ): Promise<{ grant: GrantBody; credential: Credential }> {
+  ): Promise<{ grant: GrantBody; credential: Credential; cut?: Cut }> {
     return this.#call('POST', `/v1/tasks/${taskId}/grants`, ask);
   }
 
-  renew(grantId: string, ttlSeconds: number): Promise<{ grant: GrantBody; credential?: Credential }> {
+  renew(grantId: string, ttlSeconds: number): Promise<{ grant: GrantBody; credential?: Credential; cut?: Cut }> {
     return this.#call('POST', `/v1/grants/${grantId}/renew`, { ttl_seconds: ttlSeconds });
   }
 

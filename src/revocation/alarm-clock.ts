@@ -13,8 +13,11 @@ export interface AlarmClockOptions {
   readonly log: (event: Readonly<Record<string, unknown>>, message: string) => void;
 }
 
-/** Deadlines further away wait in the store, not in the queue. Seconds. */
-export const HORIZON_SECONDS = 600;
+/**
+ * Deadlines further away wait in the store, not in the queue; the sweeper sets their alarms when they come near. Seconds. Most
+ * grants end before their deadline, so that most alarms are never set: at 600 s each mint cost a job of its own.
+ */
+export const HORIZON_SECONDS = 60;
 /** Obligations due within this many milliseconds share one alarm. */
 export const BUCKET_MILLIS = 10;
 /** New alarms are collected for this long and sent together: one by one would cost the issuing path a write each. */

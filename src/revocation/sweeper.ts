@@ -5,7 +5,7 @@ import type { RevocationDeps } from './deps.ts';
 import { engineEvent } from './evidence.ts';
 
 const MOST_A_SWEEP = 500;
-const FEED_SECONDS = 60;
+const FEED_SECONDS = 20;
 
 export interface SweeperOptions {
   readonly db: Database;

@@ -6,6 +6,8 @@ const CHANNEL = 'mayfly_changes';
 const CATALOG = 'catalog';
 /** A notification holds at most 8000 bytes. */
 const IDS_A_NOTIFICATION = 180;
+/** Changes of so many milliseconds travel together: waiters here are woken at once, those of other replicas a little later. */
+const GATHER_MILLIS = 5;
 
 export interface ChangesOptions {
   readonly url: Secret<string>;
@@ -24,6 +26,7 @@ export class Changes {
   readonly #waiters = new Map<TaskId, Set<() => void>>();
   readonly #pending = new Set<TaskId>();
   #client: pg.Client | undefined;
+  #gather: NodeJS.Timeout | undefined;
   #flushing = false;
   #closed = false;
   #reconnect: NodeJS.Timeout | undefined;
@@ -63,7 +66,7 @@ export class Changes {
       this.#wake(id);
       this.#pending.add(id);
     }
-    void this.#flush();
+    this.#gather ??= setTimeout(() => void this.#flush(), GATHER_MILLIS);
   }
 
   async publishCatalog(): Promise<void> {
@@ -95,11 +98,13 @@ export class Changes {
   async close(): Promise<void> {
     this.#closed = true;
     clearTimeout(this.#reconnect);
+    clearTimeout(this.#gather);
     this.#wakeAll();
     await this.#client?.end().catch(() => {});
   }
 
   async #flush(): Promise<void> {
+    this.#gather = undefined;
     if (this.#flushing) return;
     this.#flushing = true;
     try {

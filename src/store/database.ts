@@ -1,10 +1,9 @@
 import pg from 'pg';
 import type { AuditEvent } from '../domain/audit-event.ts';
 import { MayflyError } from '../domain/errors.ts';
-import type { EventId, TaskId } from '../domain/ids.ts';
-import { uuidv7 } from '../domain/ids.ts';
+import type { TaskId } from '../domain/ids.ts';
 import type { Secret } from '../domain/secret.ts';
-import { leafHash } from '../audit/leaf.ts';
+import { auditRows } from './audit-rows.ts';
 import { acquireLocks, type Locks } from './locks.ts';
 
 type Row = Record<string, unknown>;
@@ -142,34 +141,10 @@ class OpenTransaction implements Transaction {
 }
 
 function insertEvents(events: readonly AuditEvent[], now: Date): { name: string; text: string; values: unknown[] } {
-  // Sorted, since all events of a transaction have its time: their order is then that of their ids.
-  const ids = events.map(() => uuidv7(now.getTime()) as EventId).sort();
-  const rows = events.map((event, index) => {
-    const row = {
-      id: ids[index],
-      ts: now.toISOString(),
-      type: event.type,
-      agent: event.agent,
-      subject: event.subject,
-      resource: event.resource,
-      action: event.action,
-      decision: event.decision,
-      correlation_id: event.correlationId,
-      posture: event.posture,
-      cause: event.cause,
-      task_id: event.taskId,
-      grant_id: event.grantId,
-      decision_id: event.decisionId,
-      txn: event.txn,
-      policy_digest: event.policyDigest,
-      payload: event.payload,
-    };
-    return { ...row, leaf_hash: `\\x${leafHash(row).toString('hex')}` };
-  });
   return {
     name: 'insert_audit_events',
     text: 'INSERT INTO mayfly.audit_events SELECT * FROM jsonb_populate_recordset(NULL::mayfly.audit_events, $1)',
-    values: [JSON.stringify(rows)],
+    values: [JSON.stringify(auditRows(events, now))],
   };
 }
 
@@ -180,7 +155,7 @@ function isResult(value: unknown): value is { rows: Row[] } {
 /** SQLSTATE classes that mean "not now": connection, resources, operator intervention, lock not available. */
 const UNAVAILABLE = /^(08|53|57|58|55P03|40|25006)/;
 
-function storeError(error: unknown): unknown {
+export function storeError(error: unknown): unknown {
   if (!(error instanceof Error) || error instanceof MayflyError) return error;
   const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
   // Errors of node:net carry codes like ECONNREFUSED; pg's own time-outs carry none and say so in words.

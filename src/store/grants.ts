@@ -4,7 +4,6 @@ import type { ErrorClass, Evidence, Revocation, RevocationState } from '../domai
 import type { EndedBy, ParamValue, Workload } from '../domain/task.ts';
 import type { Queryable, Transaction } from './database.ts';
 import { page, type Page, type PageRequest } from './page.ts';
-import { decisionValues, type NewDecision } from './tasks.ts';
 
 type Row = {
   id: GrantId;
@@ -44,73 +43,6 @@ const SELECT = `SELECT g.id, g.task_id, g.root_id, g.entitlement, g.target, g.pa
 export interface GrantWithRevocation {
   readonly grant: Grant;
   readonly revocation: Revocation;
-}
-
-export interface Intent {
-  readonly grant: Pick<
-    Grant,
-    'id' | 'taskId' | 'rootId' | 'entitlement' | 'target' | 'params' | 'handle' | 'guarantee' | 'deadline'
-  >;
-  readonly sink: boolean;
-  readonly mintBy: Date;
-  readonly revocationId: RevocationId;
-  /** When the obligation falls due if the mint never reports. */
-  readonly dueAt: Date;
-  readonly decision: NewDecision;
-}
-
-/** Intent before mint: decision, grant and obligation in one statement. */
-export async function insertIntent(tx: Transaction, intent: Intent): Promise<void> {
-  const { grant } = intent;
-  await tx.query({
-    name: 'insert_intent',
-    text: `WITH decided AS (
-        INSERT INTO mayfly.decisions (id, task_id, action, resource, permitted, policies, errors, max_ttl_seconds, revision, inputs, decided_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)),
-      granted AS (
-        INSERT INTO mayfly.grants (id, task_id, root_id, entitlement, target, params, sink, state, handle, guarantee, deadline, mint_by,
-          decision_id, decided_revision, created_at)
-        VALUES ($12, $2, $13, $14, $15, $16, $17, 'minting', $18, $19, $20, $21, $1, $9, $11))
-      INSERT INTO mayfly.revocations (id, grant_id, target, state, due_at, try_at) VALUES ($22, $12, $15, 'scheduled', $23, $23)`,
-    values: [
-      ...decisionValues(intent.decision, tx.now),
-      grant.id,
-      grant.rootId,
-      grant.entitlement,
-      grant.target,
-      JSON.stringify(grant.params),
-      intent.sink,
-      grant.handle,
-      JSON.stringify(grant.guarantee),
-      grant.deadline,
-      intent.mintBy,
-      intent.revocationId,
-      intent.dueAt,
-    ],
-  });
-}
-
-/**
- * `minting → active`, only while the task is alive; the obligation moves to the grant's deadline. False when the grant was ended
- * meanwhile: then only the facts are kept, for whoever ends it.
- */
-export async function activateGrant(tx: Transaction, id: GrantId, facts: Facts): Promise<boolean> {
-  const rows = await tx.query({
-    name: 'activate_grant',
-    text: `WITH activated AS (
-        UPDATE mayfly.grants g SET state = 'active', facts = $2, activated_at = $3 FROM mayfly.tasks t
-        WHERE g.id = $1 AND g.state = 'minting' AND t.id = g.task_id AND t.state = 'active' AND t.not_after > $3 AND g.deadline > $3
-        RETURNING g.id, g.deadline)
-      UPDATE mayfly.revocations r SET due_at = a.deadline, try_at = a.deadline FROM activated a
-      WHERE r.grant_id = a.id AND r.state = 'scheduled' RETURNING r.id`,
-    values: [id, JSON.stringify(facts), tx.now],
-  });
-  if (rows.length === 1) return true;
-  await tx.query({
-    text: 'UPDATE mayfly.grants SET facts = $2 WHERE id = $1 AND facts IS NULL',
-    values: [id, JSON.stringify(facts)],
-  });
-  return false;
 }
 
 /** Moves an active grant's end, and the obligation with it. False when it is no longer active. */
@@ -210,55 +142,6 @@ export async function listGrants(db: Queryable, request: PageRequest): Promise<P
     values: [request.after, request.limit + 1],
   });
   return page(rows.map(toGrant), request.limit);
-}
-
-/** What an Idempotency-Key of a task stood for before. */
-export interface UsedKey {
-  readonly grantId: GrantId;
-  readonly state: GrantState;
-  readonly sameBody: boolean;
-}
-
-/**
- * Lets the key stand for a new grant, inserted later in the same transaction. Of two first requests at once the second
- * waits here, then sees the first one's grant. Answers what the key stood for before, if anything.
- */
-export async function claimIdempotencyKey(
-  tx: Transaction,
-  taskId: TaskId,
-  key: string,
-  bodyDigest: Buffer,
-  grantId: GrantId,
-): Promise<UsedKey | undefined> {
-  const fresh = await tx.query({
-    name: 'insert_idempotency_key',
-    text: `INSERT INTO mayfly.idempotency_keys (task_id, key, body_digest, grant_id) VALUES ($1, $2, $3, $4)
-      ON CONFLICT DO NOTHING RETURNING key`,
-    values: [taskId, key, bodyDigest, grantId],
-  });
-  if (fresh.length === 1) return undefined;
-  const rows = await tx.query<{ grant_id: GrantId; state: GrantState; same_body: boolean }>({
-    name: 'find_idempotency_key',
-    text: `SELECT k.grant_id, g.state, k.body_digest = $3 AS same_body FROM mayfly.idempotency_keys k
-      JOIN mayfly.grants g ON g.id = k.grant_id WHERE k.task_id = $1 AND k.key = $2 FOR UPDATE OF k`,
-    values: [taskId, key, bodyDigest],
-  });
-  const row = rows[0];
-  return row && { grantId: row.grant_id, state: row.state, sameBody: row.same_body };
-}
-
-/** Lets a used key stand for the grant that replaces the first one. */
-export async function moveIdempotencyKey(
-  tx: Transaction,
-  taskId: TaskId,
-  key: string,
-  grantId: GrantId,
-): Promise<void> {
-  await tx.query({
-    name: 'move_idempotency_key',
-    text: 'UPDATE mayfly.idempotency_keys SET grant_id = $3 WHERE task_id = $1 AND key = $2',
-    values: [taskId, key, grantId],
-  });
 }
 
 function toGrant(row: Row): GrantWithRevocation {

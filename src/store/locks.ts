@@ -28,13 +28,22 @@ export function birthLocks(root?: TaskId): Locks {
   };
 }
 
+/** The same for the functions of the store that take them themselves: kill, catalog, root, key of the root. */
+export function birthLockKeys(root: TaskId): number[] {
+  return [KILL, CATALOG, ROOT, rootKey(root)];
+}
+
+/** Two roots with one key wait for each other, which is harmless. */
+function rootKey(root: TaskId): number {
+  return createHash('sha256').update(root).digest().readInt32BE(0);
+}
+
 /** SQL that takes the locks in their order; integers only, so that it can travel with BEGIN. */
 export function acquireLocks(locks: Locks): string {
   const calls = [
     locks.kill && call(locks.kill, KILL, 0),
     locks.catalog && call(locks.catalog, CATALOG, 0),
-    // Two roots with one hash wait for each other, which is harmless.
-    locks.root && call(locks.root.mode, ROOT, createHash('sha256').update(locks.root.id).digest().readInt32BE(0)),
+    locks.root && call(locks.root.mode, ROOT, rootKey(locks.root.id)),
   ].filter((text) => text !== undefined);
   return calls.map((text) => `SELECT ${text};`).join(' ');
 }

@@ -1,5 +1,5 @@
-import type { DecisionId, GrantId, TaskId } from '../domain/ids.ts';
-import type { Ceiling, EndedBy, Task, TaskState, Workload } from '../domain/task.ts';
+import type { DecisionId, TaskId } from '../domain/ids.ts';
+import type { Ceiling, EndedBy, Task, TaskState as State, Workload } from '../domain/task.ts';
 import type { Queryable, Transaction } from './database.ts';
 import { page, type Page, type PageRequest } from './page.ts';
 
@@ -13,7 +13,7 @@ type Row = {
   external_id: string;
   jti: string;
   txn: string | null;
-  state: TaskState;
+  state: State;
   purpose: string;
   phase: string | null;
   subject: string;
@@ -67,12 +67,21 @@ export interface EarlierTask {
   readonly sameRequest: boolean;
 }
 
-/** What a birth checks, read after the locks. */
-export interface TaskForGrant {
+/** What a decision about a task is made from, as it was at `now`. */
+export interface TaskState {
   readonly task: Task;
-  readonly activeRevision: number | null;
-  readonly liveGrants: number;
-  readonly sensitiveSinks: number;
+  /** The store's clock. */
+  readonly now: Date;
+  /** Compared by the store when the decision is written down: see `mayfly.seen`. */
+  readonly seen: Seen;
+}
+
+export interface Seen {
+  readonly state: string;
+  readonly phase: string | null;
+  readonly revision: number | null;
+  readonly live_grants: number;
+  readonly sensitive_sinks: number;
 }
 
 /** Inserts the task, unless its request or its external id was used before; then answers false. */
@@ -146,24 +155,19 @@ export async function findOwnedRoot(db: Queryable, id: TaskId, owner: Workload |
   return rows[0]?.root_id;
 }
 
-export async function findTaskForGrant(tx: Transaction, id: TaskId): Promise<TaskForGrant | undefined> {
-  const rows = await tx.query<Row & { active_revision: string | null; live_grants: number; sensitive_sinks: number }>({
-    name: 'find_task_for_grant',
-    text: `SELECT ${COLUMNS}, (SELECT revision FROM mayfly.catalog_active) AS active_revision, live_grants, sensitive_sinks
-      FROM mayfly.tasks t, LATERAL (
-        SELECT count(*)::int AS live_grants, (count(*) FILTER (WHERE g.sink))::int AS sensitive_sinks FROM mayfly.grants g
-        WHERE g.root_id = t.root_id AND g.state IN ('minting', 'active', 'revoking')) counted
-      WHERE id = $1`,
-    values: [id],
+/** The states of these tasks, in their order; null where there is no such task. */
+export async function readTaskStates(db: Queryable, ids: readonly TaskId[]): Promise<(TaskState | null)[]> {
+  const rows = await db.query<Row & { seen: Seen; now: Date }>({
+    name: 'read_task_states',
+    text: `SELECT ${COLUMNS}, mayfly.seen(t) AS seen, clock_timestamp() AS now FROM mayfly.tasks t WHERE id = ANY($1)`,
+    values: [ids],
   });
-  const row = rows[0];
-  if (row === undefined) return undefined;
-  const activeRevision = row.active_revision === null ? null : Number(row.active_revision);
-  return { task: toTask(row), activeRevision, liveGrants: row.live_grants, sensitiveSinks: row.sensitive_sinks };
+  const states = new Map(rows.map((row) => [row.id, { task: toTask(row), seen: row.seen, now: row.now }]));
+  return ids.map((id) => states.get(id) ?? null);
 }
 
 /** Ends what is still alive of the subtree below and with `id`. The root's exclusive lock must be held. */
-export async function endSubtree(tx: Transaction, id: TaskId, state: TaskState, endedBy: EndedBy): Promise<Task[]> {
+export async function endSubtree(tx: Transaction, id: TaskId, state: State, endedBy: EndedBy): Promise<Task[]> {
   const rows = await tx.query<Row>({
     text: `WITH RECURSIVE subtree AS (
         SELECT id, 0 AS below FROM mayfly.tasks WHERE id = $1
@@ -209,7 +213,6 @@ export async function listChildren(db: Queryable, id: TaskId): Promise<TaskId[]>
 export interface NewDecision {
   readonly id: DecisionId;
   readonly taskId: TaskId;
-  readonly grantId: GrantId | null;
   readonly action: string;
   readonly resource: string;
   readonly permitted: boolean;

@@ -376,6 +376,24 @@ test('an end and a birth never miss each other: no grant is active after the end
   }
 });
 
+test('forty asks at once for one task all get their own credential, though each changes what the others were decided on', async () => {
+  const client = house.client();
+  const { task } = await client.openTask(await house.sign());
+  const issued = await Promise.all(
+    Array.from({ length: 40 }, () => client.issue(task.id, { entitlement: 'ledger-db/read-invoices' })),
+  );
+  expect(new Set(issued.map(({ credential }) => credential['username'])).size).toBe(40);
+  const [row] = await house.onStore<{ decisions: number; seen: number }>(
+    `SELECT count(*)::int AS decisions, count(DISTINCT inputs->'context'->'tree'->>'live_grants')::int AS seen
+     FROM mayfly.decisions WHERE task_id = $1`,
+    [task.id.slice(5)],
+  );
+  // Each was decided on a number of its own: none of them overlooked another.
+  expect(row).toEqual({ decisions: 40, seen: 40 });
+  const { revocations } = await client.complete(task.id, { wait: 30 });
+  expect(revocations).toHaveLength(40);
+});
+
 test('the timeline tells the whole story in order, with nothing null', async () => {
   const client = house.client();
   const { task } = await client.openTask(await house.sign());

@@ -7,7 +7,7 @@ import { grantMachine } from '../../src/domain/grant.ts';
 import type { Machine } from '../../src/domain/machine.ts';
 import { revocationMachine } from '../../src/domain/revocation.ts';
 import { taskMachine } from '../../src/domain/task.ts';
-import { compareSchema, migrate } from '../../src/store/migrate.ts';
+import { compareSchema, migrate, readMigrations } from '../../src/store/migrate.ts';
 import { type PostgresServer, startPostgres } from '../support/postgres-servers.ts';
 import { createStore, migrationsFolder, type TestStore } from '../support/store.ts';
 
@@ -43,7 +43,7 @@ describe('migrations', () => {
       dev: false,
     };
     const reports = await Promise.all([migrate(options), migrate(options), migrate(options)]);
-    expect(reports.flatMap((report) => report.applied)).toEqual(['0001_the-house']);
+    expect(reports.flatMap((report) => report.applied)).toEqual([...readMigrations(migrationsFolder).keys()]);
     expect(await migrate(options)).toEqual({ applied: [] });
   });
 
@@ -59,16 +59,16 @@ describe('migrations', () => {
         sequencer: fresh.sequencer,
         dev: false,
       };
-      writeFileSync(join(folder, '0002_more.sql'), '-- Up Migration\nCREATE TABLE mayfly.more ();\n');
+      writeFileSync(join(folder, '9999_more.sql'), '-- Up Migration\nCREATE TABLE mayfly.more ();\n');
       await migrate(options);
-      writeFileSync(join(folder, '0002_more.sql'), '-- Up Migration\nCREATE TABLE mayfly.other ();\n');
-      await expect(migrate(options)).rejects.toThrow('0002_more was changed after it was applied');
-      rmSync(join(folder, '0002_more.sql'));
+      writeFileSync(join(folder, '9999_more.sql'), '-- Up Migration\nCREATE TABLE mayfly.other ();\n');
+      await expect(migrate(options)).rejects.toThrow('9999_more was changed after it was applied');
+      rmSync(join(folder, '9999_more.sql'));
       await expect(migrate(options)).rejects.toThrow('newer than this release');
       const compared = await as(fresh.ownerUrl, (client) =>
         compareSchema(async (text) => (await client.query<{ name: string }>(text)).rows, folder),
       );
-      expect(compared).toEqual({ missing: [], newer: ['0002_more'] });
+      expect(compared).toEqual({ missing: [], newer: ['9999_more'] });
     } finally {
       rmSync(folder, { recursive: true });
     }

@@ -1,13 +1,17 @@
-import { once } from 'node:events';
-import { createServer } from 'node:net';
+import { randomInt } from 'node:crypto';
+import { freePort as take } from '../../src/cli/dev/free-port.ts';
+import { DevError } from '../../src/cli/dev/dev-error.ts';
 
-/** A port of the loopback address that nobody listens on now. */
+/**
+ * A port of the loopback address that nobody listens on now. It lies below those that systems give to outgoing connections: the
+ * suites make these by the hundred, and one could have taken it before its owner listens.
+ */
 export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  if (address === null || typeof address === 'string') throw new Error('no port');
-  return address.port;
+  for (;;) {
+    try {
+      return await take(randomInt(10_000, 32_768), 'A test');
+    } catch (error) {
+      if (!(error instanceof DevError && error.code === 'port_taken')) throw error;
+    }
+  }
 }

@@ -43,6 +43,8 @@ export interface House {
   readonly files: Readonly<Record<string, string>>;
   /** The password of the broker's own login on the target. */
   readonly targetPassword: string;
+  /** For MAYFLY_DIR: the issuer's keys and secret, and where everything is, as dev mode leaves them. */
+  readonly devDir: string;
   broker: RunningBroker;
   /** The first replica again, on its own port, after it was killed. */
   restart(): Promise<RunningBroker>;
@@ -86,7 +88,8 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
     const targetDatabase = await makeTarget(targetServer);
 
     const issuerPort = await freePort();
-    const issuer = await createDevIssuer({ dir: join(folder, 'dev'), port: issuerPort });
+    const devDir = join(folder, 'dev');
+    const issuer = await createDevIssuer({ dir: devDir, port: issuerPort });
     await issuer.start();
     closing.push(() => issuer.stop());
 
@@ -104,6 +107,8 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
 
     const port = await freePort();
     const url = `http://127.0.0.1:${port}`;
+    const state = { url, issuer_url: `http://127.0.0.1:${issuerPort}`, postgres_port: server.port };
+    writeFileSync(join(devDir, 'dev.json'), JSON.stringify(state));
     const brokers: RunningBroker[] = [];
     closing.push(() => Promise.all(brokers.map((broker) => broker.stop())));
     const start = async (listen: number, env: Readonly<Record<string, string>> = {}) => {
@@ -145,6 +150,7 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
       targetDatabase,
       files,
       targetPassword,
+      devDir,
       broker,
       restart: () => start(port),
       startReplica: async (env) => start(await freePort(), env),

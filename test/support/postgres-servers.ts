@@ -11,11 +11,11 @@ import {
   readFileSync,
   writeFileSync,
 } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
 import { makeCertificate } from './certificates.ts';
+import { freePort } from './free-port.ts';
 import { findBinaries, type PostgresVersion, type RunAs, runAs } from './postgres-binaries.ts';
 
 export { availableVersions, type PostgresVersion } from './postgres-binaries.ts';
@@ -249,17 +249,4 @@ async function ready(server: ChildProcess, client: () => pg.Client, log: () => s
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  if (address === null || typeof address === 'string') {
-    throw new Error('no port');
-  }
-  return address.port;
 }

@@ -5,6 +5,7 @@ import { randomIds } from '../../domain/ids.ts';
 import { Secret } from '../../domain/secret.ts';
 import type { Caller, OperatorCaller } from '../../identity/types.ts';
 import { createMetrics } from '../../metrics.ts';
+import { coalescedIssuing } from '../../store/issuing.ts';
 import { Database } from '../../store/database.ts';
 import { createApp } from '../app.ts';
 import { type HttpDeps, type UseCases, useCases } from '../deps.ts';
@@ -68,7 +69,8 @@ export async function startTestApp(options: TestAppOptions = {}): Promise<TestAp
   const deps: HttpDeps = {
     broker: {
       db,
-      changes: { wait: options.wait ?? (async () => {}) },
+      issuing: coalescedIssuing(db),
+      changes: { publish: () => {}, wait: options.wait ?? (async () => {}) },
       catalog: { ready: true, current: () => emptyRevision, refresh: async () => {} },
       identity: {
         verifyTaskRequest: () => Promise.reject(new MayflyError('request_malformed')),

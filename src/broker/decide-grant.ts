@@ -1,0 +1,143 @@
+import type { ActiveRevision } from '../catalog/active.ts';
+import type { EntitlementDefinition, TargetDefinition } from '../catalog/types.ts';
+import { type Life, shortestLife } from '../domain/deadline.ts';
+import { MayflyError } from '../domain/errors.ts';
+import type { Grant, Guarantee } from '../domain/grant.ts';
+import type { Revocation } from '../domain/revocation.ts';
+import type { PolicyDecision } from '../policy/types.ts';
+import type { Intent } from '../store/intents.ts';
+import type { NewDecision, TaskState } from '../store/tasks.ts';
+import type { BrokerDeps, CallContext, TargetAccess } from './deps.ts';
+import { grantEvent, taskEvent } from './evidence.ts';
+import type { GrantRequest } from './issue-grant.ts';
+import { lifeBounds } from './life.ts';
+import { checkParams } from './params.ts';
+
+/** A mint that never reports falls due this soon after the last moment at which it could have had an effect. */
+const UNREPORTED_MILLIS = 2_000;
+
+/** Everything that a decision to issue needs beside the task's own state. */
+export interface Ask {
+  readonly active: ActiveRevision;
+  readonly entitlement: EntitlementDefinition;
+  readonly target: TargetDefinition;
+  readonly access: TargetAccess;
+  readonly guarantee: Guarantee;
+  readonly request: GrantRequest;
+  readonly bodyDigest: Buffer;
+}
+
+export type Decided =
+  | { readonly permitted: true; readonly intent: Intent; readonly life: Life }
+  | {
+      readonly permitted: false;
+      readonly decision: NewDecision;
+      readonly policy: PolicyDecision;
+      readonly event: ReturnType<typeof taskEvent>;
+    };
+
+/** Policy decides on the task as it is; a permit becomes the intent that is to be committed. Writes nothing. */
+export function decideGrant(
+  deps: Pick<BrokerDeps, 'ids' | 'mintSeconds'>,
+  ask: Ask,
+  state: TaskState,
+  context: CallContext,
+): Decided {
+  const { active, entitlement, target, guarantee, request } = ask;
+  const { task, now } = state;
+  const params = checkParams(entitlement, task.ceiling.params);
+  const bounds = lifeBounds(request.ttlSeconds, task, entitlement, guarantee, now);
+  const policy = active.policy.decide({
+    action: 'issue',
+    now,
+    task: { ...task, params: task.ceiling.params },
+    entitlement,
+    target,
+    ttlSeconds: Math.floor(shortestLife(bounds).seconds),
+    guarantee: guarantee.revocation,
+    tree: { liveGrants: state.seen.live_grants, sensitiveSinks: state.seen.sensitive_sinks },
+  });
+  const digest = active.catalog.digest;
+  const decision: NewDecision = {
+    id: deps.ids.next('dec'),
+    taskId: task.id,
+    action: 'issue',
+    resource: entitlement.name,
+    permitted: policy.permitted,
+    policies: policy.policies,
+    errors: policy.errors,
+    maxTtlSeconds: policy.maxTtlSeconds,
+    revision: active.number,
+    inputs: policy.inputs,
+  };
+  const made = (grantId: Grant['id'] | null) =>
+    taskEvent('decision.made', task, digest, context, {
+      resource: entitlement.name,
+      action: 'issue',
+      decision: policy.permitted ? 'permit' : 'deny',
+      decisionId: decision.id,
+      grantId,
+      payload: {
+        policies: policy.policies,
+        errors: policy.errors.length,
+        revision: active.number,
+        justification: request.justification,
+      },
+    });
+  if (!policy.permitted) return { permitted: false, decision, policy, event: made(null) };
+
+  const life = shortestLife(
+    policy.maxTtlSeconds === null ? bounds : [...bounds, { by: 'policy', seconds: policy.maxTtlSeconds }],
+  );
+  if (life.seconds < Math.max(1, guarantee.min_ttl_seconds)) throw new MayflyError('ttl_below_minimum');
+  const id = deps.ids.next('grt');
+  const mintBy = new Date(now.getTime() + deps.mintSeconds * 1000);
+  const dueAt = new Date(mintBy.getTime() + UNREPORTED_MILLIS);
+  const grant: Grant = {
+    id,
+    taskId: task.id,
+    rootId: task.rootId,
+    entitlement: entitlement.name,
+    target: target.name,
+    params,
+    state: 'minting',
+    handle: ask.access.session.reserve(id),
+    facts: null,
+    guarantee,
+    deadline: new Date(now.getTime() + Math.floor(life.seconds * 1000)),
+    decisionId: decision.id,
+    decidedRevision: active.number,
+    createdAt: now,
+    endedAt: null,
+    endedBy: null,
+  };
+  const revocation: Revocation = {
+    id: deps.ids.next('rev'),
+    grantId: id,
+    target: target.name,
+    state: 'scheduled',
+    dueAt,
+    tryAt: dueAt,
+    attempts: 0,
+    lastError: null,
+    overdueAt: null,
+    evidence: null,
+    containedAt: null,
+    cleanAt: null,
+  };
+  const intended = grantEvent('grant.intended', task, grant, digest, context, {
+    action: 'issue',
+    decision: 'permit',
+    payload: { deadline: grant.deadline.toISOString(), guarantee: guarantee.revocation },
+  });
+  const intent: Intent = {
+    grant,
+    revocation,
+    sink: entitlement.sink && ['confidential', 'restricted'].includes(entitlement.sensitivity),
+    mintBy,
+    decision,
+    idempotency: request.idempotencyKey === null ? null : { key: request.idempotencyKey, bodyDigest: ask.bodyDigest },
+    events: [made(id), intended],
+  };
+  return { permitted: true, intent, life };
+}
