@@ -1,8 +1,7 @@
 import { MayflyError } from '../domain/errors.ts';
 import type { GrantId } from '../domain/ids.ts';
 import type { Caller } from '../identity/types.ts';
-import { endGrants, findGrants, findOwnedGrant, type GrantWithRevocation } from '../store/grants.ts';
-import { findTask } from '../store/tasks.ts';
+import { endOneGrant, findGrants, findOwnedGrant, type GrantWithRevocation } from '../store/grants.ts';
 import { ownerScope } from './callers.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
 import { digestInForce, grantEvent } from './evidence.ts';
@@ -31,27 +30,22 @@ export async function takeBackUndelivered(
 
 async function endGrant(
   deps: BrokerDeps,
-  found: GrantWithRevocation,
+  { grant }: GrantWithRevocation,
   endedBy: 'released' | 'operator',
   by: string,
   context: CallContext,
 ): Promise<GrantWithRevocation> {
-  const digest = digestInForce(deps.catalog);
-  const now = await deps.db.transaction({}, async (tx) => {
-    const [ended] = await endGrants(tx, { grantIds: [found.grant.id] }, endedBy);
-    if (ended === undefined) return undefined;
-    const task = await findTask(tx, ended.grant.taskId);
-    if (task === undefined) throw new MayflyError('internal');
-    tx.record(
-      grantEvent('grant.ended', task, ended.grant, digest, context, {
-        cause: endedBy,
-        payload: { by, revocation_id: `rev_${ended.revocation.id}` },
-      }),
-    );
-    tx.changed(ended.grant.taskId);
-    return ended;
+  const state = await deps.issuing.readTask(grant.taskId);
+  if (state === null) throw new MayflyError('internal');
+  const event = grantEvent('grant.ended', state.task, grant, digestInForce(deps.catalog), context, {
+    cause: endedBy,
+    payload: { by },
   });
-  if (now !== undefined) deps.alarms.now(now.grant.target);
-  const [after] = await findGrants(deps.db, [found.grant.id]);
-  return after ?? found;
+  if (await endOneGrant(deps.db, grant.id, endedBy, event, state.now)) {
+    deps.alarms.now(grant.target);
+    deps.db.announce([grant.taskId]);
+  }
+  const [after] = await findGrants(deps.db, [grant.id]);
+  if (after === undefined) throw new MayflyError('internal');
+  return after;
 }

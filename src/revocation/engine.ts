@@ -36,7 +36,7 @@ export class RevocationEngine {
 
   /** Something is due now: this process begins at once, and the alarm reaches another if this one dies. */
   now(target: string): void {
-    this.wake(target);
+    this.wake(target, false);
     this.#options.clock.in(target, 0);
   }
 
@@ -44,11 +44,12 @@ export class RevocationEngine {
     this.#options.clock.in(target, millis);
   }
 
-  wake(target: string): void {
+  /** @param falls Its time may have come by itself. */
+  wake(target: string, falls = true): void {
     if (this.#stopped) return;
     const worker = this.#workers.get(target) ?? new TargetWorker(this.#options.deps, target);
     this.#workers.set(target, worker);
-    worker.wake();
+    worker.wake(falls);
   }
 
   /** Seconds since the last whole sweep; infinite before the first. */

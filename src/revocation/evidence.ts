@@ -1,14 +1,23 @@
 import type { AuditEvent, AuditEventType } from '../domain/audit-event.ts';
-import type { GrantId } from '../domain/ids.ts';
+import type { GrantId, RevocationId } from '../domain/ids.ts';
+import type { EndedBy } from '../domain/task.ts';
 import type { EventSubject } from '../store/event-subject.ts';
+import type { RevocationDeps } from './deps.ts';
+
+interface About extends EventSubject {
+  readonly grantId: GrantId;
+  readonly id?: RevocationId;
+  readonly handle?: string;
+  readonly claimNumber?: bigint;
+  readonly endedBy?: EndedBy;
+}
 
 /** An event that the engine causes: nobody called, so the worker and its claim are the correlation. */
 export function engineEvent(
   type: AuditEventType,
-  about: EventSubject & { readonly grantId: GrantId },
-  correlationId: string,
-  policyDigest: string,
-  cause: string,
+  deps: Pick<RevocationDeps, 'policyDigest' | 'worker'>,
+  target: string,
+  about: About,
   payload: AuditEvent['payload'],
 ): AuditEvent {
   return {
@@ -18,14 +27,19 @@ export function engineEvent(
     resource: about.entitlement,
     action: type.slice(type.indexOf('.') + 1),
     decision: 'none',
-    correlationId,
+    correlationId: about.claimNumber === undefined ? deps.worker : `${deps.worker}#${about.claimNumber}`,
     posture: 'unknown',
-    cause,
+    cause: about.endedBy ?? 'none',
     taskId: about.taskId,
     grantId: about.grantId,
     decisionId: null,
     txn: about.txn,
-    policyDigest,
-    payload,
+    policyDigest: deps.policyDigest(),
+    payload: {
+      target,
+      ...(about.handle === undefined ? {} : { handle: about.handle }),
+      ...(about.id === undefined ? {} : { revocation_id: `rev_${about.id}` }),
+      ...payload,
+    },
   };
 }

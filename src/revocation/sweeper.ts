@@ -71,11 +71,7 @@ export class Sweeper {
     const { db, deps } = this.#options;
     await db.transaction({}, async (tx) => {
       for (const lost of await releaseLostClaims(tx, MOST_A_SWEEP)) {
-        tx.record(
-          engineEvent('revocation.claim_lost', lost, deps.worker, deps.policyDigest(), 'none', {
-            claimed_by: lost.claimedBy,
-          }),
-        );
+        tx.record(engineEvent('revocation.claim_lost', deps, lost.target, lost, { claimed_by: lost.claimedBy }));
       }
     });
   }
@@ -92,12 +88,7 @@ export class Sweeper {
     const { db, deps, overdueSeconds } = this.#options;
     await db.transaction({}, async (tx) => {
       for (const late of await markOverdue(tx, overdueSeconds, MOST_A_SWEEP)) {
-        tx.record(
-          engineEvent('revocation.overdue', late, deps.worker, deps.policyDigest(), 'none', {
-            target: late.target,
-            due_at: late.dueAt.toISOString(),
-          }),
-        );
+        tx.record(engineEvent('revocation.overdue', deps, late.target, late, { due_at: late.dueAt.toISOString() }));
         tx.changed(late.taskId);
         deps.observer.overdue(late.target);
         deps.log({ target: late.target, grant_id: late.grantId, due_at: late.dueAt }, 'a revocation is overdue');

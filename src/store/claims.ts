@@ -1,8 +1,10 @@
+import type { AuditEvent } from '../domain/audit-event.ts';
 import type { Facts } from '../domain/grant.ts';
 import type { GrantId, RevocationId } from '../domain/ids.ts';
 import type { ErrorClass, Evidence } from '../domain/revocation.ts';
 import type { EndedBy } from '../domain/task.ts';
-import type { Queryable, Transaction } from './database.ts';
+import { auditRows } from './audit-rows.ts';
+import type { Queryable } from './database.ts';
 import { EVENT_COLUMNS, type EventRow, type EventSubject, subjectOf } from './event-subject.ts';
 
 /** One obligation in the hands of a worker. Only the holder of `claim` may write its outcome. */
@@ -16,31 +18,39 @@ export interface Claimed extends EventSubject {
   readonly endedBy: EndedBy;
   readonly dueAt: Date;
   readonly attempts: number;
-  readonly lastError: ErrorClass | null;
   /** Contained already, by an earlier claim: only cleaning is left. */
   readonly contained: boolean;
+  readonly claimNumber: bigint;
 }
 
 export interface Claim {
   readonly target: string;
   /** Fencing number, from a sequence: a later claim has a larger one. */
   readonly number: bigint;
+  /** The store's clock when it was claimed, and `performance.now()` then. */
+  readonly at: Date;
+  readonly atHere: number;
   readonly items: readonly Claimed[];
+}
+
+/** What the store's clock shows now, carried on by ours from the moment of the claim: for the times of events. */
+export function claimClock(claim: Claim): Date {
+  return new Date(claim.at.getTime() + performance.now() - claim.atHere);
 }
 
 /**
  * Claims what is due on a target, most overdue first, and what is contained but not yet clean. The claim holds until
- * `leaseSeconds` from now unless extended.
+ * `leaseSeconds` from now unless extended. One statement: its own transaction.
  */
 export async function claimDue(
-  tx: Transaction,
+  db: Queryable,
   target: string,
   worker: string,
   leaseSeconds: number,
   limit: number,
 ): Promise<Claim | undefined> {
-  const until = new Date(tx.now.getTime() + leaseSeconds * 1000);
-  const rows = await tx.query<
+  const atHere = performance.now();
+  const rows = await db.query<
     EventRow & {
       id: RevocationId;
       grant_id: GrantId;
@@ -51,29 +61,30 @@ export async function claimDue(
       ended_by: EndedBy;
       due_at: Date;
       attempts: number;
-      last_error: ErrorClass | null;
       contained: boolean;
       claim_number: string;
+      now: Date;
     }
   >({
     name: 'claim_due',
-    text: `WITH number AS MATERIALIZED (SELECT nextval('mayfly.claim_numbers') AS n),
+    text: `WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now),
+      number AS MATERIALIZED (SELECT nextval('mayfly.claim_numbers') AS n),
       to_fence AS (
-        SELECT id FROM mayfly.revocations WHERE target = $1 AND state = 'due' AND try_at <= $2
-        ORDER BY try_at LIMIT $5 FOR UPDATE SKIP LOCKED),
+        SELECT id FROM mayfly.revocations WHERE target = $1 AND state = 'due' AND try_at <= (SELECT now FROM clock)
+        ORDER BY try_at LIMIT $4 FOR UPDATE SKIP LOCKED),
       to_clean AS (
-        SELECT id FROM mayfly.revocations WHERE target = $1 AND state = 'contained' AND try_at <= $2
-        ORDER BY try_at LIMIT $5 FOR UPDATE SKIP LOCKED),
+        SELECT id FROM mayfly.revocations WHERE target = $1 AND state = 'contained' AND try_at <= (SELECT now FROM clock)
+        ORDER BY try_at LIMIT $4 FOR UPDATE SKIP LOCKED),
       chosen AS (SELECT id FROM to_fence UNION ALL SELECT id FROM to_clean),
       claimed AS (
         UPDATE mayfly.revocations r SET state = CASE r.state WHEN 'due' THEN 'running' ELSE r.state END,
-          attempts = r.attempts + 1, claim_number = n, claimed_by = $3, claimed_until = $4,
-          try_at = CASE r.state WHEN 'contained' THEN $4 ELSE r.try_at END
-        FROM chosen c, number WHERE r.id = c.id RETURNING r.*)
+          attempts = r.attempts + 1, claim_number = n, claimed_by = $2, claimed_until = now + make_interval(secs => $3),
+          try_at = CASE r.state WHEN 'contained' THEN now + make_interval(secs => $3) ELSE r.try_at END
+        FROM chosen c, number, clock WHERE r.id = c.id RETURNING r.*, now)
       SELECT c.id, c.grant_id, g.handle, g.facts, g.deadline, g.decided_revision, g.ended_by, g.entitlement, c.due_at, c.attempts,
-        c.last_error, c.state = 'contained' AS contained, c.claim_number, ${EVENT_COLUMNS}
+        c.state = 'contained' AS contained, c.claim_number, c.now, ${EVENT_COLUMNS}
       FROM claimed c JOIN mayfly.grants g ON g.id = c.grant_id JOIN mayfly.tasks t ON t.id = g.task_id`,
-    values: [target, tx.now, worker, until, limit],
+    values: [target, worker, leaseSeconds, limit],
   });
   const first = rows[0];
   if (first === undefined) return undefined;
@@ -88,93 +99,114 @@ export async function claimDue(
     endedBy: row.ended_by,
     dueAt: row.due_at,
     attempts: row.attempts,
-    lastError: row.last_error,
     contained: row.contained,
+    claimNumber: BigInt(row.claim_number),
   }));
-  return { target, number: BigInt(first.claim_number), items };
+  return { target, number: BigInt(first.claim_number), at: first.now, atHere, items };
 }
 
-/** Heartbeat: how many of the claim's items are still ours. Fewer than claimed means that it was lost. */
-export async function extendClaim(db: Queryable, claim: Claim, leaseSeconds: number): Promise<number> {
+/** Heartbeat: how many of the items are still ours. Fewer than given means that some were lost. */
+export async function extendClaims(
+  db: Queryable,
+  items: readonly Pick<Claimed, 'id' | 'claimNumber'>[],
+  leaseSeconds: number,
+): Promise<number> {
   const rows = await db.query<{ held: number }>({
-    name: 'extend_claim',
+    name: 'extend_claims',
     text: `WITH held AS (
-        UPDATE mayfly.revocations SET claimed_until = clock_timestamp() + make_interval(secs => $3),
-          try_at = CASE state WHEN 'contained' THEN clock_timestamp() + make_interval(secs => $3) ELSE try_at END
-        WHERE id = ANY($1) AND claim_number = $2 AND state IN ('running', 'contained') RETURNING id)
+        UPDATE mayfly.revocations r SET claimed_until = clock_timestamp() + make_interval(secs => $2),
+          try_at = CASE state WHEN 'contained' THEN clock_timestamp() + make_interval(secs => $2) ELSE try_at END
+        FROM jsonb_to_recordset($1) AS d(id uuid, claim bigint)
+        WHERE r.id = d.id AND r.claim_number = d.claim AND r.state IN ('running', 'contained') RETURNING r.id)
       SELECT count(*)::int AS held FROM held`,
-    values: [claim.items.map((item) => item.id), claim.number, leaseSeconds],
+    values: [JSON.stringify(items.map(({ id, claimNumber }) => ({ id, claim: String(claimNumber) }))), leaseSeconds],
   });
   return rows[0]?.held ?? 0;
 }
 
-export interface Progress {
-  readonly id: RevocationId;
-  readonly evidence: Evidence;
+/** One item's outcome, with the event that tells of it. Written only while the item's claim is ours. */
+export interface Outcome {
+  readonly item: Pick<Claimed, 'id' | 'claimNumber'>;
+  readonly event: AuditEvent;
+  readonly now: Date;
 }
 
 /** `running → contained`, and the grants are `revoked`. Answers the ids that were still ours. */
 export async function markContained(
-  tx: Transaction,
-  claim: Claim,
-  done: readonly Progress[],
+  db: Queryable,
+  done: readonly (Outcome & { evidence: Evidence })[],
   leaseSeconds: number,
 ): Promise<ReadonlySet<RevocationId>> {
-  const until = new Date(tx.now.getTime() + leaseSeconds * 1000);
-  const rows = await tx.query<{ id: RevocationId }>({
+  const rows = await db.query<{ id: RevocationId }>({
     name: 'mark_contained',
     text: `WITH contained AS (
-        UPDATE mayfly.revocations r SET state = 'contained', contained_at = $3, evidence = d.evidence, last_error = NULL, last_error_at = NULL,
-          try_at = $4, claimed_until = $4
-        FROM jsonb_to_recordset($1) AS d(id uuid, evidence jsonb) WHERE r.id = d.id AND r.claim_number = $2 AND r.state = 'running'
-        RETURNING r.id, r.grant_id),
-      revoked AS (UPDATE mayfly.grants g SET state = 'revoked' FROM contained c WHERE g.id = c.grant_id)
+        UPDATE mayfly.revocations r SET state = 'contained', contained_at = clock_timestamp(), evidence = d.evidence, last_error = NULL,
+          last_error_at = NULL, try_at = clock_timestamp() + make_interval(secs => $2), claimed_until = clock_timestamp() + make_interval(secs => $2)
+        FROM jsonb_to_recordset($1) AS d(id uuid, claim bigint, evidence jsonb, event jsonb)
+        WHERE r.id = d.id AND r.claim_number = d.claim AND r.state = 'running' RETURNING r.id, r.grant_id, d.event),
+      revoked AS (UPDATE mayfly.grants g SET state = 'revoked' FROM contained c WHERE g.id = c.grant_id),
+      told AS (${tellOf('contained')})
       SELECT id FROM contained`,
-    values: [JSON.stringify(done), claim.number, tx.now, until],
+    values: [outcomeRows(done), leaseSeconds],
   });
   return new Set(rows.map((row) => row.id));
 }
 
 /** `contained → clean`. */
 export async function markClean(
-  tx: Transaction,
-  claim: Claim,
-  done: readonly Progress[],
+  db: Queryable,
+  done: readonly (Outcome & { evidence: Evidence })[],
 ): Promise<ReadonlySet<RevocationId>> {
-  const rows = await tx.query<{ id: RevocationId }>({
+  const rows = await db.query<{ id: RevocationId }>({
     name: 'mark_clean',
-    text: `UPDATE mayfly.revocations r SET state = 'clean', clean_at = $3, evidence = coalesce(r.evidence, '{}') || d.evidence, claimed_by = NULL,
-        claimed_until = NULL, last_error = NULL, last_error_at = NULL
-      FROM jsonb_to_recordset($1) AS d(id uuid, evidence jsonb)
-      WHERE r.id = d.id AND r.claim_number = $2 AND r.state = 'contained' RETURNING r.id`,
-    values: [JSON.stringify(done), claim.number, tx.now],
+    text: `WITH cleaned AS (
+        UPDATE mayfly.revocations r SET state = 'clean', clean_at = clock_timestamp(), evidence = coalesce(r.evidence, '{}') || d.evidence,
+          claimed_by = NULL, claimed_until = NULL, last_error = NULL, last_error_at = NULL
+        FROM jsonb_to_recordset($1) AS d(id uuid, claim bigint, evidence jsonb, event jsonb)
+        WHERE r.id = d.id AND r.claim_number = d.claim AND r.state = 'contained' RETURNING r.id, d.event),
+      told AS (${tellOf('cleaned')})
+      SELECT id FROM cleaned`,
+    values: [outcomeRows(done)],
   });
   return new Set(rows.map((row) => row.id));
-}
-
-export interface Failure {
-  readonly id: RevocationId;
-  readonly errorClass: ErrorClass;
-  readonly delaySeconds: number;
 }
 
 /** `running → due` with the next try; what is contained stays contained and is cleaned later. Never gives up. */
 export async function markFailed(
-  tx: Transaction,
-  claim: Claim,
-  failures: readonly Failure[],
+  db: Queryable,
+  failed: readonly (Outcome & { errorClass: ErrorClass; delaySeconds: number })[],
 ): Promise<ReadonlySet<RevocationId>> {
-  const rows = await tx.query<{ id: RevocationId }>({
+  const rows = await db.query<{ id: RevocationId }>({
     name: 'mark_failed',
-    text: `UPDATE mayfly.revocations r SET state = CASE r.state WHEN 'running' THEN 'due' ELSE r.state END,
-        try_at = $3::timestamptz + make_interval(secs => d.delay), last_error = d.class, last_error_at = $3, claimed_by = NULL, claimed_until = NULL
-      FROM jsonb_to_recordset($1) AS d(id uuid, class text, delay float8)
-      WHERE r.id = d.id AND r.claim_number = $2 AND r.state IN ('running', 'contained') RETURNING r.id`,
-    values: [
-      JSON.stringify(failures.map((f) => ({ id: f.id, class: f.errorClass, delay: f.delaySeconds }))),
-      claim.number,
-      tx.now,
-    ],
+    text: `WITH failed AS (
+        UPDATE mayfly.revocations r SET state = CASE r.state WHEN 'running' THEN 'due' ELSE r.state END,
+          try_at = clock_timestamp() + make_interval(secs => d.delay), last_error = d.class, last_error_at = clock_timestamp(),
+          claimed_by = NULL, claimed_until = NULL
+        FROM jsonb_to_recordset($1) AS d(id uuid, claim bigint, class text, delay float8, event jsonb)
+        WHERE r.id = d.id AND r.claim_number = d.claim AND r.state IN ('running', 'contained') RETURNING r.id, d.event),
+      told AS (${tellOf('failed')})
+      SELECT id FROM failed`,
+    values: [outcomeRows(failed)],
   });
   return new Set(rows.map((row) => row.id));
+}
+
+/** The events of the rows that were changed, and of no others, in the same statement. */
+function tellOf(changed: string): string {
+  return `INSERT INTO mayfly.audit_events SELECT e.* FROM ${changed} c, jsonb_populate_record(NULL::mayfly.audit_events, c.event) e`;
+}
+
+function outcomeRows(
+  outcomes: readonly (Outcome & { evidence?: Evidence; errorClass?: ErrorClass; delaySeconds?: number })[],
+): string {
+  return JSON.stringify(
+    outcomes.map(({ item, event, now, evidence, errorClass, delaySeconds }) => ({
+      id: item.id,
+      claim: String(item.claimNumber),
+      evidence,
+      class: errorClass,
+      delay: delaySeconds,
+      event: auditRows([event], now)[0],
+    })),
+  );
 }

@@ -93,6 +93,12 @@ export class Database implements Queryable {
     }
   }
 
+  /** Wakes whoever waits for these tasks: what a transaction does by itself, for a statement that is one. */
+  announce(taskIds: Iterable<TaskId>): void {
+    const ids = new Set(taskIds);
+    if (ids.size > 0) this.#onChanged(ids);
+  }
+
   async close(): Promise<void> {
     await this.#pool.end();
   }

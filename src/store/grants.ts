@@ -1,7 +1,9 @@
+import type { AuditEvent } from '../domain/audit-event.ts';
 import type { Facts, Grant, GrantState, Guarantee } from '../domain/grant.ts';
 import type { DecisionId, GrantId, RevocationId, TaskId } from '../domain/ids.ts';
 import type { ErrorClass, Evidence, Revocation, RevocationState } from '../domain/revocation.ts';
 import type { EndedBy, ParamValue, Workload } from '../domain/task.ts';
+import { auditRows } from './audit-rows.ts';
 import type { Queryable, Transaction } from './database.ts';
 import { page, type Page, type PageRequest } from './page.ts';
 
@@ -89,6 +91,32 @@ export async function endGrants(
         tx,
         ended.map((row) => row.id),
       );
+}
+
+/**
+ * Ends one grant, with its event, in one statement. False when it was ended before: then nothing is written.
+ * @param now The store's clock, for the event.
+ */
+export async function endOneGrant(
+  db: Queryable,
+  id: GrantId,
+  endedBy: EndedBy,
+  event: AuditEvent,
+  now: Date,
+): Promise<boolean> {
+  const rows = await db.query({
+    name: 'end_one_grant',
+    text: `WITH ended AS (
+        UPDATE mayfly.grants SET state = 'revoking', ended_at = clock_timestamp(), ended_by = $2
+        WHERE id = $1 AND state IN ('minting', 'active') RETURNING id, ended_at),
+      due AS (
+        UPDATE mayfly.revocations r SET state = 'due', due_at = least(r.due_at, e.ended_at), try_at = e.ended_at FROM ended e
+        WHERE r.grant_id = e.id AND r.state = 'scheduled'),
+      told AS (INSERT INTO mayfly.audit_events SELECT t.* FROM ended, jsonb_populate_record(NULL::mayfly.audit_events, $3) t)
+      SELECT id FROM ended`,
+    values: [id, endedBy, JSON.stringify(auditRows([event], now)[0])],
+  });
+  return rows.length === 1;
 }
 
 export async function findGrants(db: Queryable, ids: readonly GrantId[]): Promise<GrantWithRevocation[]> {

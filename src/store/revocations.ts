@@ -37,20 +37,25 @@ export async function fallDue(tx: Transaction, target: string | null, limit: num
 export async function releaseLostClaims(
   tx: Transaction,
   limit: number,
-): Promise<(EventSubject & { grantId: GrantId; claimedBy: string })[]> {
-  const rows = await tx.query<EventRow & { grant_id: GrantId; claimed_by: string }>({
+): Promise<(EventSubject & { grantId: GrantId; target: string; claimedBy: string })[]> {
+  const rows = await tx.query<EventRow & { grant_id: GrantId; target: string; claimed_by: string }>({
     name: 'release_lost_claims',
     text: `WITH lost AS (
         SELECT id, claimed_by FROM mayfly.revocations WHERE state = 'running' AND claimed_until <= $1
         ORDER BY claimed_until LIMIT $2 FOR UPDATE SKIP LOCKED),
       released AS (
         UPDATE mayfly.revocations r SET state = 'due', try_at = $1, claimed_by = NULL, claimed_until = NULL FROM lost
-        WHERE r.id = lost.id RETURNING r.grant_id, lost.claimed_by)
-      SELECT r.grant_id, r.claimed_by, g.entitlement, ${EVENT_COLUMNS} FROM released r JOIN mayfly.grants g ON g.id = r.grant_id
+        WHERE r.id = lost.id RETURNING r.grant_id, r.target, lost.claimed_by)
+      SELECT r.grant_id, r.target, r.claimed_by, g.entitlement, ${EVENT_COLUMNS} FROM released r JOIN mayfly.grants g ON g.id = r.grant_id
       JOIN mayfly.tasks t ON t.id = g.task_id`,
     values: [tx.now, limit],
   });
-  return rows.map((row) => ({ grantId: row.grant_id, claimedBy: row.claimed_by, ...subjectOf(row) }));
+  return rows.map((row) => ({
+    grantId: row.grant_id,
+    target: row.target,
+    claimedBy: row.claimed_by,
+    ...subjectOf(row),
+  }));
 }
 
 /** Marks what is not contained `seconds` after it was due. Each obligation once. */

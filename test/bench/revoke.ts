@@ -46,15 +46,15 @@ try {
 
 /** The times are the store's: from the moment that the obligation was due to the moment that it was seen to be clean. */
 async function revokeOurs(token: string, concurrency: number, count: number): Promise<Measured> {
-  const opened = await call('POST', `${house.url}/v1/tasks`, token, { request: await house.sign() });
-  const task = (opened.body['task'] as { id: string }).id;
   const grants: string[] = [];
   await measure(count, 8, async () => {
-    const { status, body } = await call('POST', `${house.url}/v1/tasks/${task}/grants`, token, {
-      entitlement: 'ledger-db/read-invoices',
+    const opened = await call('POST', `${house.url}/v1/tasks`, token, {
+      request: await house.sign(),
+      issue: ['ledger-db/read-invoices'],
     });
-    if (status !== 201) throw new Error(`${status} ${JSON.stringify(body)}`);
-    grants.push((body['grant'] as { id: string }).id);
+    const [issued] = opened.body['issued'] as { grant?: { id: string } }[];
+    if (issued?.grant === undefined) throw new Error(`${opened.status} ${JSON.stringify(opened.body)}`);
+    grants.push(issued.grant.id);
   });
   await measure(count, concurrency, async (index) => {
     const { status } = await call('DELETE', `${house.url}/v1/grants/${grants[index]}?wait=60`, token);
@@ -114,11 +114,12 @@ function revokeFloor(clients: readonly pg.Client[], roles: readonly FloorRole[])
       await run('kill', 'SELECT mayfly.kill($1, $2::oid[], $3::int[])', [id, [role.oid], []]);
     }
     await run('look', 'SELECT * FROM mayfly.look($1::text[], $2::oid[])', [[role.handle], [role.oid]]);
-    await run('drop', 'SELECT outcome FROM mayfly.drop($1, $2::text[], $3::oid[], $4)', [
+    await run('drop', 'SELECT outcome FROM mayfly.drop($1, $2::text[], $3::oid[], $4, $5)', [
       id,
       [role.handle],
       [role.oid],
       20,
+      false,
     ]);
     const { rows: seen } = await run('look', 'SELECT * FROM mayfly.look($1::text[], $2::oid[])', [
       [role.handle],

@@ -14,7 +14,12 @@ export async function startBenchHouse(): Promise<BenchHouse> {
     version: 18,
     settings: { fsync: 'on', full_page_writes: 'on', shared_buffers: '256MB', max_connections: 300 },
   });
-  const house = await startHouse({ server, inProcess: false, maxLive: 50_000, files: { 'policies/test.cedar': POLICY } });
+  const house = await startHouse({
+    server,
+    inProcess: false,
+    maxLive: 50_000,
+    files: { 'policies/test.cedar': POLICY },
+  });
   const login = `${house.targetDatabase}_broker`;
   return {
     ...house,

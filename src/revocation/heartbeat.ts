@@ -1,0 +1,34 @@
+import { ProviderError } from '../provider.ts';
+import { type Claimed, extendClaims } from '../store/claims.ts';
+import type { RevocationDeps } from './deps.ts';
+
+/** A claim lives this long without a heartbeat; so long does a killed worker hold up what it held. */
+export const LEASE_SECONDS = 5;
+const BEAT_MILLIS = 1_500;
+
+/** Keeps claims while a target is slow, and aborts the work when all of them are lost to other workers. */
+export class Heartbeat {
+  readonly #lost = new AbortController();
+  readonly #timer: NodeJS.Timeout;
+
+  constructor(deps: Pick<RevocationDeps, 'db' | 'log'>, items: () => readonly Claimed[]) {
+    this.#timer = setInterval(() => {
+      const held = items();
+      if (held.length === 0) return;
+      extendClaims(deps.db, held, LEASE_SECONDS)
+        .then((ours) => {
+          if (ours === 0) this.#lost.abort(new ProviderError('retryable', 'The claim was lost.'));
+        })
+        // Without the store nothing can be recorded, but fencing goes on: it is idempotent.
+        .catch((error: unknown) => deps.log({ error }, 'a claim could not be extended'));
+    }, BEAT_MILLIS);
+  }
+
+  get signal(): AbortSignal {
+    return this.#lost.signal;
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+  }
+}
