@@ -50,7 +50,8 @@ export async function reap(target: Target, refs: readonly Ref[], signal: AbortSi
   if (dropped.length > 0) {
     try {
       const oids = dropped.map(({ oid }) => oid);
-      const { alive } = await sweep(killer(target, signal), oids, signal);
+      // The fence is long past: whoever raced it was met by its three sweeps.
+      const { alive } = await sweep(killer(target, signal), oids, signal, {}, 1);
       const outlive = new ProviderError('retryable', 'dropping: sessions outlive the role');
       dropped.filter(({ oid }) => alive.has(oid)).forEach((job) => fail(job, outlive));
     } catch (error) {

@@ -48,6 +48,7 @@ export function killer(target: Target, signal: AbortSignal): Kill {
  * do not show their user yet: a client can sleep there (`post_auth_delay`) and wake up inside, after all was clean.
  * Those that begin later have met the fence.
  * @param before What an earlier sweep saw, to be counted once.
+ * @param empty How many sweeps must find nothing: three behind a fence, one where a fence is long past.
  * @throws What `kill` throws.
  */
 export async function sweep(
@@ -55,6 +56,7 @@ export async function sweep(
   oids: readonly number[],
   signal: AbortSignal,
   before: KillAnswer['seen'] = {},
+  empty = emptySweeps,
 ): Promise<Swept> {
   const began = performance.now();
   const ended = new Map(oids.map((oid) => [oid, new Set(before[String(oid)])]));
@@ -73,7 +75,7 @@ export async function sweep(
         empties.forEach((_, oid) => empties.set(oid, 0));
       }
     }
-    if (sweeps <= emptySweeps) {
+    if (sweeps <= empty) {
       asleep.filter((pid) => !suspects.has(pid)).forEach((pid) => suspects.set(pid, now));
     }
     for (const [oid, count] of empties) {
@@ -81,8 +83,8 @@ export async function sweep(
       pids.forEach((pid) => ended.get(oid)?.add(pid));
       empties.set(oid, pids.length === 0 ? count + 1 : 0);
     }
-    const alive = new Set([...empties].filter(([, count]) => count < emptySweeps).map(([oid]) => oid));
-    const over = sweeps >= emptySweeps && alive.size === 0 && suspects.size === 0;
+    const alive = new Set([...empties].filter(([, count]) => count < empty).map(([oid]) => oid));
+    const over = sweeps >= empty && alive.size === 0 && suspects.size === 0;
     if (over || performance.now() - began > longest) {
       const counts = new Map([...ended].map(([oid, pids]) => [oid, pids.size]));
       return { ended: counts, alive, asleep: suspects.size, sweeps };

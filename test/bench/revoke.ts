@@ -121,6 +121,7 @@ function revokeFloor(clients: readonly pg.Client[], roles: readonly FloorRole[])
       20,
       false,
     ]);
+    await run('kill', 'SELECT mayfly.kill($1, $2::oid[], $3::int[])', [id, [role.oid], []]);
     const { rows: seen } = await run('look', 'SELECT * FROM mayfly.look($1::text[], $2::oid[])', [
       [role.handle],
       [role.oid],

@@ -37,7 +37,8 @@ function run(args: readonly string[], options: CliOptions = {}): Promise<Ended> 
 
 /** A command that runs this module code. `pg` takes host, user and password as libpq does. */
 function node(code: string): string[] {
-  return ['--', process.execPath, '--input-type=module', '-e', `import pg from 'pg';\n${code}`];
+  // Its `pg` says of its way to read password files that it will go.
+  return ['--', process.execPath, '--no-deprecation', '--input-type=module', '-e', `import pg from 'pg';\n${code}`];
 }
 
 interface Left {
