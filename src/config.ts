@@ -196,6 +196,9 @@ function faultsTogether(config: Settings): string[] {
   if (config.public_url?.startsWith('http:') && !isLoopback(new URL(config.public_url).hostname)) {
     faults.push('MAYFLY_PUBLIC_URL: must be https unless it is loopback');
   }
+  if (config.trusted_proxies?.some((block) => block.endsWith('/0'))) {
+    faults.push('MAYFLY_TRUSTED_PROXIES: a block of all addresses trusts everybody');
+  }
   if (config.overdue_seconds <= config.sweep_seconds)
     faults.push('MAYFLY_OVERDUE_SECONDS: must be longer than MAYFLY_SWEEP_SECONDS');
   if (config.port === 0 && config.public_url === undefined)

@@ -29,7 +29,7 @@ export function ownerScope(caller: Caller, role: OperatorRole): Workload | null 
 }
 
 /** @throws MayflyError `operator_only` unless the caller is an operator with that role. `admin` may do everything. */
-export function requireRole(caller: Caller, role: OperatorRole): void {
+function requireRole(caller: Caller, role: OperatorRole): void {
   const may =
     caller.kind === 'operator' &&
     (caller.roles.has(role) || caller.roles.has('admin') || (role === 'viewer' && caller.roles.size > 0));

@@ -118,10 +118,3 @@ export interface Catalog {
   readonly purposes: ReadonlyMap<string, Purpose>;
   readonly policySet: PolicySet;
 }
-
-/** A catalog that is or was in force. */
-export interface Revision {
-  /** Counts up from 1. */
-  readonly number: number;
-  readonly catalog: Catalog;
-}

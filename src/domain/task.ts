@@ -1,4 +1,4 @@
-import type { GrantId, TaskId } from './ids.ts';
+import type { TaskId } from './ids.ts';
 import type { Machine } from './machine.ts';
 
 export type TaskState = 'offered' | 'active' | 'suspended' | 'completed' | 'cancelled' | 'expired' | 'revoked';
@@ -75,9 +75,4 @@ export interface Task {
   readonly notAfter: Date;
   readonly endedAt: Date | null;
   readonly endedBy: EndedBy | null;
-}
-
-export interface TaskWithGrants {
-  readonly task: Task;
-  readonly grantIds: readonly GrantId[];
 }

@@ -83,5 +83,5 @@ async function takeBody({ take }: BodyRule, request: IncomingMessage): Promise<u
   // Refused by its own code, never ignored: the caller would believe that its credential came sealed.
   if (typeof body === 'object' && body !== null && Object.hasOwn(body, 'delivery'))
     throw new MayflyError('delivery_unsupported');
-  return body ?? {};
+  return body === undefined ? {} : body;
 }

@@ -169,10 +169,3 @@ export function storeError(error: unknown): unknown {
     /^E[A-Z]+$/.test(code) || (code === '' && /timeout|terminated|closed|ended|not queryable/i.test(error.message));
   return network || UNAVAILABLE.test(code) ? new MayflyError('store_unavailable', undefined, { cause: error }) : error;
 }
-
-/** SQLSTATE of a failed statement and the constraint it broke, if any. */
-export function violatedConstraint(error: unknown): string | undefined {
-  return error instanceof Error && 'constraint' in error && typeof error.constraint === 'string'
-    ? error.constraint
-    : undefined;
-}

@@ -5,7 +5,6 @@ import type { ErrorClass, Evidence, Revocation, RevocationState } from '../domai
 import type { EndedBy, ParamValue, Workload } from '../domain/task.ts';
 import { auditRows } from './audit-rows.ts';
 import type { Queryable, Transaction } from './database.ts';
-import { page, type Page, type PageRequest } from './page.ts';
 
 type Row = {
   id: GrantId;
@@ -162,14 +161,6 @@ export async function listGrantsOfTree(db: Queryable, taskId: TaskId): Promise<G
     values: [taskId],
   });
   return rows.map(toGrant);
-}
-
-export async function listGrants(db: Queryable, request: PageRequest): Promise<Page<GrantWithRevocation>> {
-  const rows = await db.query<Row>({
-    text: `${SELECT} WHERE ($1::uuid IS NULL OR g.id < $1) ORDER BY g.id DESC LIMIT $2`,
-    values: [request.after, request.limit + 1],
-  });
-  return page(rows.map(toGrant), request.limit);
 }
 
 function toGrant(row: Row): GrantWithRevocation {

@@ -1,7 +1,6 @@
 import type { DecisionId, TaskId } from '../domain/ids.ts';
 import type { Ceiling, EndedBy, Task, TaskState as State, Workload } from '../domain/task.ts';
 import type { Queryable, Transaction } from './database.ts';
-import { page, type Page, type PageRequest } from './page.ts';
 
 type Row = {
   id: TaskId;
@@ -193,14 +192,6 @@ export async function findExpiredTasks(db: Queryable, limit: number): Promise<{ 
   return rows.map((row) => ({ id: row.id, rootId: row.root_id }));
 }
 
-export async function listTasks(db: Queryable, request: PageRequest): Promise<Page<Task>> {
-  const rows = await db.query<Row>({
-    text: `SELECT ${COLUMNS} FROM mayfly.tasks t WHERE ($1::uuid IS NULL OR id < $1) ORDER BY id DESC LIMIT $2`,
-    values: [request.after ?? null, request.limit + 1],
-  });
-  return page(rows.map(toTask), request.limit);
-}
-
 export async function listChildren(db: Queryable, id: TaskId): Promise<TaskId[]> {
   const rows = await db.query<{ id: TaskId }>({
     name: 'list_children',
@@ -233,7 +224,7 @@ export async function insertDecision(tx: Transaction, decision: NewDecision): Pr
   });
 }
 
-export function decisionValues(decision: NewDecision, now: Date): unknown[] {
+function decisionValues(decision: NewDecision, now: Date): unknown[] {
   return [
     decision.id,
     decision.taskId,

@@ -77,7 +77,8 @@ async function expectRefusal(
   expect({ status: reply.status, code: reply.body['code'] }).toEqual({ status, code });
   const { title, next } = problemKind(code);
   expect(next.length).toBeGreaterThan(10);
-  const { detail, errors, ...rest } = reply.body;
+  const { detail, errors, ended_by: endedBy, ...rest } = reply.body;
+  expect(endedBy).toBe(code === 'task_ended' ? 'completed' : undefined);
   expect(rest).toEqual({
     type: `/problems/${code}`,
     title,
@@ -89,7 +90,8 @@ async function expectRefusal(
   expect(detail ?? '').toBeTypeOf('string');
   expect(reply.headers).toMatchObject({ 'content-type': 'application/problem+json', 'cache-control': 'no-store' });
   if (status === 401) expect(reply.headers['www-authenticate']).toMatch(/^Bearer realm="mayfly"/);
-  if (places !== undefined) expect((errors as { path: string }[]).map(({ path }) => path)).toEqual(places);
+  if (places !== undefined)
+    expect([...new Set((errors as { path: string }[]).map(({ path }) => path))]).toEqual(places);
   const page = await ask(house.url, 'GET', `/problems/${code}`);
   expect(page.body).toMatchObject({ code, next });
 }
@@ -263,10 +265,10 @@ describe('hosts that are not ours', () => {
     ['ours as a beginning', named('127.0.0.1.evil.example'), 400, 'host_refused'],
     ['another address', named('10.0.0.1'), 400, 'host_refused'],
     ['ours with a tail', named('127.0.0.1:1x'), 400, 'host_refused'],
-    ['an empty one', named(''), 400, 'host_refused'],
   ]);
 
   test.each([
+    ['an empty one', 'GET /v1/tasks HTTP/1.1\r\nHost: \r\nConnection: close\r\n\r\n', 'host_refused'],
     ['none', 'GET /v1/tasks HTTP/1.1\r\nConnection: close\r\n\r\n', 'host_refused'],
     [
       'a whole address',
@@ -379,7 +381,7 @@ describe('lives that can not be', () => {
       [`${life}, renewing`, renew(`{"ttl_seconds":${life}}`), 422, 'impossible_value', ['$.ttl_seconds']],
     ]),
   );
-  refuses([['none, renewing', renew({}), 422, 'impossible_value', ['$.ttl_seconds']]]);
+  refuses([['none, renewing', renew({}), 400, 'invalid_request', ['$.ttl_seconds']]]);
 });
 
 describe('idempotency keys', () => {
@@ -709,7 +711,7 @@ describe('workload tokens', () => {
   refuses([
     ['none', () => ask(house.url, 'GET', `/v1/tasks/${task.id}`), 401, 'workload_token_missing'],
     ['another scheme', authorized('Basic eDp5'), 401, 'workload_token_missing'],
-    ['an empty one', authorized('Bearer '), 401, 'workload_token_missing'],
+    ['an empty one', authorized('Bearer '), 401, 'workload_token_malformed'],
     ['two in one', () => authorized(`Bearer ${token} ${token}`)(), 401, 'workload_token_malformed'],
     ['two in a list', () => authorized(`Bearer ${token}, Bearer ${token}`)(), 401, 'workload_token_malformed'],
     [
@@ -779,8 +781,7 @@ describe('params', () => {
     const id = (opened.body['task'] as TaskBody).id;
     const reply = await ask(house.url, 'POST', `/v1/tasks/${id}/grants`, { token, body: { entitlement: NAMED } });
     const done = await house.client().complete(id, { wait: 30 });
-    console.log(reply.text);
-    expect(done.revocations).toHaveLength(reply.status === 201 ? 1 : 0);
+    expect(done.revocations).toHaveLength(reply.status === 422 ? 0 : 1);
     return reply;
   }
 
@@ -797,9 +798,10 @@ describe('params', () => {
     await expectRefusal(await askWith(params), 422, 'params_invalid', paths);
   });
 
-  test('that fit are bound by the signed request', async () => {
-    const reply = await askWith({ tenant: 'acme', rows: 10, another: 'not ours' });
-    expect(reply).toMatchObject({ status: 201, body: { grant: { params: { tenant: 'acme', rows: 10 } } } });
+  test('that fit, on a target that can not bind them, are no credential without them', async () => {
+    await expectRefusal(await askWith({ tenant: 'acme', rows: 10, another: 'not ours' }), 503, 'target_refused');
+    const [made] = await house.onStore('SELECT params, ended_by FROM mayfly.grants WHERE entitlement = $1', [NAMED]);
+    expect(made).toEqual({ params: { tenant: 'acme', rows: 10 }, ended_by: 'mint_failed' });
   });
 
   test('can not be sent by the agent', async () => {

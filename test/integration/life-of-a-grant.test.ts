@@ -217,7 +217,7 @@ describe('who asks', () => {
     const answers = await Promise.all(
       Array.from({ length: 32 }, (_, index) => open(index % 2 === 0 ? house.url : replica.url)),
     );
-    const statuses = answers.map((answer) => answer.status).sort();
+    const statuses = answers.map((answer) => answer.status).sort((a, b) => a - b);
     expect(statuses).toEqual([...Array.from({ length: 31 }, () => 200), 201]);
     const bodies = (await Promise.all(answers.map((answer) => answer.json()))) as { task: { id: string } }[];
     expect(new Set(bodies.map(({ task }) => task.id)).size).toBe(1);

@@ -1,0 +1,116 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { addressMatcher, ConfigError, printableConfig, readConfig, settingRows } from './config.ts';
+
+function faultsOf(env: Record<string, string>): readonly string[] {
+  try {
+    readConfig(env);
+    return [];
+  } catch (error) {
+    if (error instanceof ConfigError) return error.faults;
+    throw error;
+  }
+}
+
+const TLS = { MAYFLY_TLS_CERT_FILE: 'cert.pem', MAYFLY_TLS_KEY_FILE: 'key.pem' };
+
+describe('settings', () => {
+  test('have defaults for a laptop, and need none', () => {
+    expect(readConfig({})).toMatchObject({
+      host: '127.0.0.1',
+      port: 7420,
+      public_url: 'http://127.0.0.1:7420',
+      providers: ['postgres'],
+    });
+  });
+
+  test('unknown names, bad values and missing files are listed all at once, by name', () => {
+    const faults = faultsOf({
+      MAYFLY_PROT: '1',
+      MAYFLY_PORT: '70000',
+      MAYFLY_LOG_LEVEL: 'loud',
+      MAYFLY_DATABASE_URL_FILE: '/nowhere',
+      MAYFLY_PORT_FILE: 'x',
+      OTHER: 'x',
+    });
+    for (const name of [
+      'MAYFLY_PROT',
+      'MAYFLY_PORT',
+      'MAYFLY_LOG_LEVEL',
+      'MAYFLY_DATABASE_URL_FILE',
+      'MAYFLY_PORT_FILE',
+    ]) {
+      expect(
+        faults.some((fault) => fault.startsWith(`${name}:`)),
+        name,
+      ).toBe(true);
+    }
+  });
+
+  test('a secret comes from a value or from a file, not from both, and is never printed', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'mayfly-config-'));
+    try {
+      const file = join(folder, 'url');
+      writeFileSync(file, 'postgres://me:hunter2@db.example:5432/mayfly\n');
+      const config = readConfig({ MAYFLY_DATABASE_URL_FILE: file });
+      expect(config.database_url?.reveal()).toBe('postgres://me:hunter2@db.example:5432/mayfly');
+      expect(JSON.stringify([printableConfig(config), config])).not.toContain('hunter2');
+      expect(printableConfig(config)['MAYFLY_DATABASE_URL']).toBe('[secret]');
+      expect(faultsOf({ MAYFLY_DATABASE_URL_FILE: file, MAYFLY_DATABASE_URL: 'postgres://a@b/c' }).join()).toContain(
+        'given twice',
+      );
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+
+  test.each([
+    [
+      'a listener that is not loopback without TLS or a proxy',
+      { MAYFLY_HOST: '0.0.0.0', MAYFLY_PUBLIC_URL: 'https://b.example' },
+      'MAYFLY_HOST',
+    ],
+    ['half of a TLS pair', { MAYFLY_TLS_CERT_FILE: 'cert.pem' }, 'MAYFLY_TLS_CERT_FILE'],
+    [
+      'a public URL that is not https',
+      { MAYFLY_HOST: '0.0.0.0', ...TLS, MAYFLY_PUBLIC_URL: 'http://b.example' },
+      'MAYFLY_PUBLIC_URL',
+    ],
+    ['no public URL beyond loopback', { MAYFLY_HOST: '0.0.0.0', ...TLS }, 'MAYFLY_PUBLIC_URL'],
+    [
+      'an objective shorter than the sweep',
+      { MAYFLY_SWEEP_SECONDS: '30', MAYFLY_OVERDUE_SECONDS: '30' },
+      'MAYFLY_OVERDUE_SECONDS',
+    ],
+    [
+      'everybody as a proxy',
+      { MAYFLY_HOST: '0.0.0.0', MAYFLY_PUBLIC_URL: 'https://b.example', MAYFLY_TRUSTED_PROXIES: '0.0.0.0/0' },
+      'MAYFLY_TRUSTED_PROXIES',
+    ],
+  ])('refuse %s', (_, env, name) => {
+    expect(faultsOf(env).join()).toContain(name);
+  });
+
+  test('accept a listener behind TLS or behind a named proxy', () => {
+    expect(faultsOf({ MAYFLY_HOST: '0.0.0.0', ...TLS, MAYFLY_PUBLIC_URL: 'https://b.example' })).toEqual([]);
+    expect(
+      faultsOf({
+        MAYFLY_HOST: '0.0.0.0',
+        MAYFLY_TRUSTED_PROXIES: '10.0.0.0/8',
+        MAYFLY_PUBLIC_URL: 'https://b.example',
+      }),
+    ).toEqual([]);
+  });
+
+  test('every one says what it sets', () => {
+    for (const { variable, says } of settingRows()) expect(says.length, variable).toBeGreaterThan(10);
+  });
+});
+
+test('addresses are matched by block, also when IPv4 comes in IPv6 clothes', () => {
+  const matches = addressMatcher(['10.1.0.0/16', '::1']);
+  expect(['10.1.2.3', '::ffff:10.1.2.3', '::1'].every(matches)).toBe(true);
+  expect(['10.2.0.1', '::ffff:10.2.0.1', '', 'nonsense', '::2'].some(matches)).toBe(false);
+});
