@@ -160,11 +160,18 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     draining: () => draining,
   });
 
-  await changes.start();
-  await catalog.refresh();
-  engine.start();
-  const poll = setInterval(() => void catalog.refresh(), CATALOG_POLL_MILLIS);
-  const server = await startServer({ app, config, log });
+  let poll: NodeJS.Timeout | undefined;
+  let server: Awaited<ReturnType<typeof startServer>>;
+  try {
+    await changes.start();
+    await catalog.refresh();
+    engine.start();
+    poll = setInterval(() => void catalog.refresh(), CATALOG_POLL_MILLIS);
+    server = await startServer({ app, config, log });
+  } catch (error) {
+    await release();
+    throw error;
+  }
 
   return {
     url: server.url,
@@ -182,8 +189,13 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
 
   async function stop(): Promise<void> {
     draining = true;
-    clearInterval(poll);
     await server.close(config.shutdown_seconds);
+    await release();
+  }
+
+  /** Lets go of everything but the listener: after a stop, and when the start failed half way. */
+  async function release(): Promise<void> {
+    clearInterval(poll);
     await engine.stop();
     identity.close();
     await changes.close();

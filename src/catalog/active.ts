@@ -18,6 +18,9 @@ export interface ActiveCatalogOptions {
   readonly onError: (error: unknown) => void;
 }
 
+/** Earlier revisions kept in memory; any other is read again when it is asked for. */
+const OLDER_KEPT = 8;
+
 /** Follows the active revision. A revision that can not be loaded leaves the one before in place and cries. */
 export class ActiveCatalog {
   readonly #options: ActiveCatalogOptions;
@@ -64,7 +67,7 @@ export class ActiveCatalog {
     const active = this.#active?.catalog.targets.get(name);
     if (active !== undefined) return active;
     const older = this.#older.get(revision) ?? (await this.#load(revision));
-    this.#older.set(revision, older);
+    this.#remember(revision, older);
     const definition = older.targets.get(name);
     if (definition === undefined) throw new Error(`Revision ${revision} has no target ${name}.`);
     return definition;
@@ -82,9 +85,15 @@ export class ActiveCatalog {
     const policy = this.#options.createPolicy(catalog);
     const before = this.#active;
     this.#active = { number, catalog, policy };
-    if (before !== undefined) this.#older.set(before.number, before.catalog);
+    if (before !== undefined) this.#remember(before.number, before.catalog);
     before?.policy.close();
     this.#options.onChange(this.#active);
+  }
+
+  #remember(number: number, catalog: Catalog): void {
+    this.#older.set(number, catalog);
+    const [oldest] = this.#older.keys();
+    if (this.#older.size > OLDER_KEPT && oldest !== undefined) this.#older.delete(oldest);
   }
 
   async #load(number: number): Promise<Catalog> {
