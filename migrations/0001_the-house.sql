@@ -184,6 +184,9 @@ CREATE TABLE mayfly.revocations (
 CREATE INDEX revocations_scheduled ON mayfly.revocations (due_at) WHERE state = 'scheduled';
 CREATE INDEX revocations_due ON mayfly.revocations (target, try_at) WHERE state = 'due';
 CREATE INDEX revocations_running ON mayfly.revocations (claimed_until) WHERE state = 'running';
+-- Not contained yet and not cried about: what the objective is measured on.
+CREATE INDEX revocations_not_overdue ON mayfly.revocations (due_at) WHERE state IN ('due', 'running') AND overdue_at IS NULL;
+CREATE INDEX revocations_in_hand ON mayfly.revocations (target) WHERE state IN ('due', 'running', 'contained');
 CREATE INDEX revocations_to_clean ON mayfly.revocations (target, try_at) WHERE state = 'contained';
 CREATE TRIGGER revocation_born BEFORE INSERT ON mayfly.revocations FOR EACH ROW EXECUTE FUNCTION mayfly.guard_state('revocation');
 CREATE TRIGGER revocation_state BEFORE UPDATE ON mayfly.revocations FOR EACH ROW

@@ -101,7 +101,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
 
   const revocationDeps: RevocationDeps = {
     db,
-    targetAt: (name, revision) => catalog.targetAt(name, revision),
+    targetAt: (name, revision, asGranted) => catalog.targetAt(name, revision, asGranted),
     session: (target) => sessions.get(target),
     policyDigest: () => digestInForce(catalog),
     observer: metrics,
@@ -144,7 +144,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
   let stopped: Promise<void> | undefined;
   const readiness = async () => [
     { part: 'store', ...(await answers(async () => sayMissing(await schema()))) },
-    { part: 'catalog', ok: catalog.ready, says: catalog.ready ? '' : 'no catalog is active yet' },
+    { part: 'catalog', ...(await answers(async () => sayRevision(await findActiveRevisionNumber(db), catalog))) },
     { part: 'policy', ok: cedarWorks(), says: 'the policy engine has failed; restart this replica' },
     { part: 'sweeper', ok: engine.sweepAge < 3 * config.sweep_seconds + 10, says: 'the last sweep is too long ago' },
     { part: 'shutdown', ok: !draining, says: 'the broker is shutting down' },
@@ -196,7 +196,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
   /** Lets go of everything but the listener: after a stop, and when the start failed half way. */
   async function release(): Promise<void> {
     clearInterval(poll);
-    await engine.stop();
+    await within(config.shutdown_seconds * 1000, engine.stop());
     identity.close();
     await changes.close();
     await sessions.close();
@@ -236,6 +236,21 @@ function accessFor(catalog: ActiveCatalog, sessions: TargetSessions) {
     if (target === undefined) throw new MayflyError('not_in_task');
     return { session: sessions.get(target), config: entitlement.provider };
   };
+}
+
+function sayRevision(active: number | null, catalog: ActiveCatalog): string {
+  if (active === null || !catalog.ready) return 'no catalog is active yet';
+  return catalog.current().number === active ? '' : 'the active catalog is not loaded here';
+}
+
+/** What still works on a sick target is left to its lease: another replica takes it over. */
+async function within(millis: number, work: Promise<unknown>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const patience = new Promise((resolve) => {
+    timer = setTimeout(resolve, millis);
+  });
+  await Promise.race([work, patience]);
+  clearTimeout(timer);
 }
 
 function sayMissing(compared: { missing: string[]; newer: string[] }): string {

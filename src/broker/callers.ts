@@ -6,12 +6,13 @@ import type { BrokerDeps } from './deps.ts';
 
 /** Believes the caller or throws 401. */
 export async function authenticate(deps: BrokerDeps, authorization: string | undefined): Promise<Caller> {
-  const { catalog } = deps.catalog.current();
-  return await deps.identity.authenticate(authorization, {
+  const { catalog, number } = deps.catalog.current();
+  const caller = await deps.identity.authenticate(authorization, {
     trust: catalog.trust,
     audience: deps.audience,
     now: new Date(),
   });
+  return caller.kind === 'workload' ? { ...caller, revision: number } : caller;
 }
 
 /** The workload itself: what only an agent may do. */

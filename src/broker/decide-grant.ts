@@ -1,9 +1,9 @@
 import type { ActiveRevision } from '../catalog/active.ts';
 import type { EntitlementDefinition, TargetDefinition } from '../catalog/types.ts';
 import { type Life, shortestLife } from '../domain/deadline.ts';
-import { MayflyError } from '../domain/errors.ts';
 import type { Grant, Guarantee } from '../domain/grant.ts';
 import type { Revocation } from '../domain/revocation.ts';
+import type { Task } from '../domain/task.ts';
 import type { PolicyDecision } from '../policy/types.ts';
 import type { Intent } from '../store/intents.ts';
 import type { NewDecision, TaskState } from '../store/tasks.ts';
@@ -32,6 +32,8 @@ export type Decided =
   | {
       readonly permitted: false;
       readonly decision: NewDecision;
+      readonly task: Task;
+      readonly code: 'denied_by_policy' | 'ttl_below_minimum';
       readonly policy: PolicyDecision;
       readonly event: ReturnType<typeof taskEvent>;
     };
@@ -70,11 +72,11 @@ export function decideGrant(
     revision: active.number,
     inputs: policy.inputs,
   };
-  const made = (grantId: Grant['id'] | null) =>
+  const made = (grantId: Grant['id'] | null, refusal: string | null) =>
     taskEvent('decision.made', task, digest, context, {
       resource: entitlement.name,
       action: 'issue',
-      decision: policy.permitted ? 'permit' : 'deny',
+      decision: refusal === null ? 'permit' : 'deny',
       decisionId: decision.id,
       grantId,
       payload: {
@@ -82,14 +84,23 @@ export function decideGrant(
         errors: policy.errors.length,
         revision: active.number,
         justification: request.justification,
+        ...(refusal === null ? {} : { refusal }),
       },
     });
-  if (!policy.permitted) return { permitted: false, decision, policy, event: made(null) };
+  const refused = (code: 'denied_by_policy' | 'ttl_below_minimum'): Decided => ({
+    permitted: false,
+    code,
+    task,
+    decision,
+    policy,
+    event: made(null, code),
+  });
+  if (!policy.permitted) return refused('denied_by_policy');
 
   const life = shortestLife(
     policy.maxTtlSeconds === null ? bounds : [...bounds, { by: 'policy', seconds: policy.maxTtlSeconds }],
   );
-  if (life.seconds < Math.max(1, guarantee.min_ttl_seconds)) throw new MayflyError('ttl_below_minimum');
+  if (life.seconds < Math.max(1, guarantee.min_ttl_seconds)) return refused('ttl_below_minimum');
   const id = deps.ids.next('grt');
   const mintBy = new Date(now.getTime() + deps.mintSeconds * 1000);
   const dueAt = new Date(mintBy.getTime() + UNREPORTED_MILLIS);
@@ -137,7 +148,7 @@ export function decideGrant(
     mintBy,
     decision,
     idempotency: request.idempotencyKey === null ? null : { key: request.idempotencyKey, bodyDigest: ask.bodyDigest },
-    events: [made(id), intended],
+    events: [made(id, null), intended],
   };
   return { permitted: true, intent, life };
 }

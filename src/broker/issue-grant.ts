@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { MayflyError } from '../domain/errors.ts';
-import type { TaskId } from '../domain/ids.ts';
-import { workloadId } from '../domain/task.ts';
+import type { GrantId, TaskId } from '../domain/ids.ts';
+import { type Task, workloadId } from '../domain/task.ts';
 import type { WorkloadCaller } from '../identity/types.ts';
 import type { Transaction } from '../store/database.ts';
 import { endGrants, findGrants, type GrantWithRevocation } from '../store/grants.ts';
@@ -13,7 +13,7 @@ import type { BrokerDeps, CallContext } from './deps.ts';
 import { grantEvent } from './evidence.ts';
 import { type Cut, checkAlive, cutOf } from './life.ts';
 import { type Delivered, mintGrant } from './mint-grant.ts';
-import { requireRevision, withActiveRevision } from './revision.ts';
+import { requireRevision, revisionOf } from './revision.ts';
 
 export interface GrantRequest {
   readonly entitlement: string;
@@ -54,7 +54,7 @@ export async function issueGrant(
   context: CallContext,
 ): Promise<Issued> {
   const settled = await settle(deps, caller, taskId, request, context);
-  if ('permitted' in settled) return await deny(deps, settled);
+  if ('permitted' in settled) return await deny(deps, taskId, request, settled, context);
   const { decided, state, replaced, ask } = settled;
   deps.observer.decided('issue', true, false);
   for (const { grant } of replaced) deps.alarms.now(grant.target);
@@ -82,27 +82,27 @@ async function settle(
   request: GrantRequest,
   context: CallContext,
 ): Promise<Settled | Denied> {
-  const body = JSON.stringify([request.entitlement, request.ttlSeconds, request.justification]);
-  const bodyDigest = createHash('sha256').update(body).digest();
+  const bodyDigest = digestOf(request);
+  // Made once: while the tree is held alone nothing remote is asked.
+  let ask: Ask | undefined;
   const attempt = async (stage: Stage): Promise<Settled | Denied | TaskId> => {
-    return await withActiveRevision(deps, async (active) => {
-      const readAt = performance.now();
-      const state = await stage.store.readTask(taskId);
-      if (state === null || workloadId(state.task.workload) !== workloadId(caller.workload)) {
-        throw new MayflyError('not_found');
-      }
-      checkAlive(state.task, state.now);
-      if (!state.task.ceiling.entitlements.includes(request.entitlement)) throw new MayflyError('not_in_task');
-      requireRevision(active, state.seen.revision);
-      const ask = await describe(deps, active, request, bodyDigest);
-      const decided = decideGrant(deps, ask, state, context);
-      if (!decided.permitted) return decided;
-      const outcome = await stage.store.intend(decided.intent, state);
-      const replaced = outcome === 'key_used' ? await replace(stage, decided.intent, state, context) : [];
-      return outcome === 'changed' || replaced === undefined
-        ? state.task.rootId
-        : { state, readAt, ask, decided, replaced };
-    });
+    const active = revisionOf(deps, caller);
+    const readAt = performance.now();
+    const state = await stage.store.readTask(taskId);
+    if (state === null || workloadId(state.task.workload) !== workloadId(caller.workload)) {
+      throw new MayflyError('not_found');
+    }
+    checkAlive(state.task, state.now);
+    if (!state.task.ceiling.entitlements.includes(request.entitlement)) throw new MayflyError('not_in_task');
+    requireRevision(active, state.seen.revision);
+    ask = ask?.active === active ? ask : await describe(deps, active, request, bodyDigest);
+    const decided = decideGrant(deps, ask, state, context);
+    if (!decided.permitted) return decided;
+    const outcome = await stage.store.intend(decided.intent, state);
+    const replaced = outcome === 'key_used' ? await replace(stage, decided.intent, state, context) : [];
+    return outcome === 'changed' || outcome === 'busy' || replaced === undefined
+      ? state.task.rootId
+      : { state, readAt, ask, decided, replaced };
   };
 
   const onPool: Stage = { store: deps.issuing, transaction: (run) => deps.db.transaction({}, run) };
@@ -135,16 +135,52 @@ async function describe(
   return { active, entitlement, target, access, guarantee, request, bodyDigest };
 }
 
-/** A denial is written down before it is answered. */
-async function deny(deps: BrokerDeps, decided: Denied): Promise<never> {
-  await deps.db.transaction({}, async (tx) => {
-    await insertDecision(tx, decided.decision);
-    tx.record(decided.event);
+/**
+ * A denial is written down before it is answered. A repeated Idempotency-Key says that nobody holds the first secret: that grant
+ * ends, whatever is decided about a new one.
+ */
+async function deny(
+  deps: BrokerDeps,
+  taskId: TaskId,
+  request: GrantRequest,
+  denied: Denied,
+  context: CallContext,
+): Promise<never> {
+  const ended = await deps.db.transaction({}, async (tx) => {
+    await insertDecision(tx, denied.decision);
+    tx.record(denied.event);
+    if (request.idempotencyKey === null) return [];
+    const used = await findUsedKey(tx, taskId, request.idempotencyKey, digestOf(request));
+    if (used?.sameBody !== true) return [];
+    return await endForReplay(tx, used.grantId, denied.task, denied.event.policyDigest, context, null);
   });
-  deps.observer.decided('issue', false, decided.policy.errors.length > 0);
-  throw new MayflyError('denied_by_policy', undefined, {
-    members: { decision_id: `dec_${decided.decision.id}`, reasons: decided.policy.reasons },
+  for (const { grant } of ended) deps.alarms.now(grant.target);
+  deps.observer.decided('issue', false, denied.policy.errors.length > 0);
+  throw new MayflyError(denied.code, undefined, {
+    members: { decision_id: `dec_${denied.decision.id}`, reasons: denied.policy.reasons },
   });
+}
+
+async function endForReplay(
+  tx: Transaction,
+  grantId: GrantId,
+  task: Task,
+  digest: string,
+  context: CallContext,
+  replacedBy: GrantId | null,
+): Promise<readonly GrantWithRevocation[]> {
+  const ended = await endGrants(tx, { grantIds: [grantId] }, 'released');
+  for (const { grant } of ended) {
+    const payload = { by: 'idempotency_key', replaced_by: replacedBy };
+    tx.record(grantEvent('grant.ended', task, grant, digest, context, { cause: 'released', payload }));
+    tx.changed(task.id);
+  }
+  return ended;
+}
+
+function digestOf(request: GrantRequest): Buffer {
+  const body = JSON.stringify([request.entitlement, request.ttlSeconds, request.justification]);
+  return createHash('sha256').update(body).digest();
 }
 
 /**
@@ -167,16 +203,8 @@ async function replace(
       throw new MayflyError('key_in_flight', undefined, { retryAfterSeconds: 1 });
     if (!used.sameBody) throw new MayflyError('idempotency_key_reused');
     await moveUsedKey(tx, grant.taskId, idempotency.key, grant.id);
-    const ended = await endGrants(tx, { grantIds: [used.grantId] }, 'released');
-    for (const { grant: first } of ended) {
-      tx.record(
-        grantEvent('grant.ended', state.task, first, intent.events[0]?.policyDigest ?? 'none', context, {
-          cause: 'released',
-          payload: { replaced_by: grant.id },
-        }),
-      );
-    }
-    tx.changed(grant.taskId);
+    const digest = intent.events[0]?.policyDigest ?? 'none';
+    const ended = await endForReplay(tx, used.grantId, state.task, digest, context, grant.id);
     // Ended before, by whatever: then there is nothing to end, but the answer is a repeated one all the same.
     return ended.length > 0 ? ended : await findGrants(tx, [used.grantId]);
   });

@@ -31,18 +31,21 @@ export async function mintGrant(
   const digest = digestInForce(deps.catalog);
   const started = performance.now();
   const seconds = () => (performance.now() - started) / 1000;
+  // Providers work by this machine's clock; what was decided is on the store's.
+  const aheadMillis = Date.now() - storeClock().getTime();
+  const here = (time: Date) => new Date(time.getTime() + aheadMillis);
   let minted: Minted;
   try {
     minted = await access.session.mint(
-      { grantId: grant.id, handle: grant.handle, facts: null, deadline: grant.deadline },
+      { grantId: grant.id, handle: grant.handle, facts: null, deadline: here(grant.deadline) },
       {
         grantId: grant.id,
         entitlement: grant.entitlement,
         config: access.config,
         params: grant.params,
-        deadline: grant.deadline,
-        notAfter: task.notAfter,
-        mintBy,
+        deadline: here(grant.deadline),
+        notAfter: here(task.notAfter),
+        mintBy: here(mintBy),
       },
       AbortSignal.timeout(deps.mintSeconds * 1000),
     );
@@ -58,15 +61,23 @@ export async function mintGrant(
     throw new MayflyError('target_unavailable', 'The caller was gone before the credential was made.');
   }
   const now = storeClock();
+  const expiresAt = new Date(minted.expiresAt.getTime() - aheadMillis);
   const event = grantEvent('grant.activated', task, grant, digest, context, {
     action: 'issue',
     decision: 'permit',
-    payload: { native_expiry: minted.expiresAt.toISOString(), facts: minted.facts },
+    payload: { native_expiry: expiresAt.toISOString(), facts: minted.facts },
   });
-  if ((await deps.issuing.activate({ grant, facts: minted.facts, event, now })) === 'ended') {
-    // Its task or its time ended while the target worked; the end already made the obligation due.
+  const outcome = await deps.issuing
+    .activate({ grant, facts: minted.facts, event, now })
+    .catch(async (error: unknown) => {
+      // It may be active all the same, with nobody who holds its secret.
+      await giveUp(deps, task, grant, digest, context, 'not_recorded');
+      throw error;
+    });
+  if (outcome === 'ended') {
+    // Its task or its time ended while the target worked. Whether somebody ended the grant or not: it is not delivered.
     deps.observer.minted(grant.target, seconds(), 'too_late');
-    deps.alarms.now(grant.target);
+    await giveUp(deps, task, grant, digest, context, 'too_late');
     throw new MayflyError(
       'task_ended',
       'The task or the grant ended while the credential was made; it was not delivered.',
@@ -81,9 +92,13 @@ export async function mintGrant(
       revocation: { ...revocation, dueAt: grant.deadline, tryAt: grant.deadline },
     },
     credential: minted.secret,
-    expiresAt: minted.expiresAt,
+    expiresAt,
   };
 }
+
+/** While the store is away, a grant that may be active with nobody holding its secret is ended when it comes back. */
+const GIVE_UP_TRIES = 30;
+const GIVE_UP_MILLIS = 1_000;
 
 /** Ends a grant whose mint failed or came to nothing: it may have had an effect in the target all the same. */
 async function giveUp(
@@ -93,20 +108,25 @@ async function giveUp(
   digest: string,
   context: CallContext,
   why: string,
+  tries = GIVE_UP_TRIES,
 ): Promise<void> {
-  await deps.db
-    .transaction({}, async (tx) => {
+  try {
+    await deps.db.transaction({}, async (tx) => {
       const ended = await endGrants(tx, { grantIds: [grant.id] }, 'mint_failed');
-      if (ended.length > 0)
-        tx.record(
-          grantEvent('grant.mint_failed', task, grant, digest, context, { cause: 'mint_failed', payload: { why } }),
-        );
+      const event = grantEvent('grant.mint_failed', task, grant, digest, context, {
+        cause: 'mint_failed',
+        payload: { why },
+      });
+      if (ended.length > 0) tx.record(event);
       tx.changed(task.id);
-    })
-    .catch((error: unknown) => {
-      // The store is gone: the intent stands there, and its obligation falls due by itself.
-      deps.log({ grant_id: grant.id, error }, 'a failed mint could not be recorded');
     });
+  } catch (error) {
+    deps.log({ grant_id: grant.id, error }, 'a failed mint could not be recorded');
+    if (tries > 1) {
+      // Not waited for: the caller gets its answer. An intent that never became active falls due by itself.
+      setTimeout(() => void giveUp(deps, task, grant, digest, context, why, tries - 1), GIVE_UP_MILLIS).unref();
+    }
+  }
   deps.alarms.now(grant.target);
 }
 

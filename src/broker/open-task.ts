@@ -1,11 +1,12 @@
 import { MayflyError } from '../domain/errors.ts';
 import { type Task, workloadId } from '../domain/task.ts';
 import type { TaskStatement, WorkloadCaller } from '../identity/types.ts';
+import { findActiveRevisionNumber } from '../store/catalog-revisions.ts';
 import { birthLocks } from '../store/locks.ts';
 import { findEarlierTask, insertTask, type NewTask } from '../store/tasks.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
 import { taskEvent } from './evidence.ts';
-import { withActiveRevision } from './revision.ts';
+import { requireRevision, revisionOf } from './revision.ts';
 
 export interface OpenedTask {
   readonly task: Task;
@@ -25,77 +26,76 @@ export async function openTask(
   request: string,
   context: CallContext,
 ): Promise<OpenedTask> {
+  const active = revisionOf(deps, caller);
   const statement = await deps.identity.verifyTaskRequest(request, {
-    trust: deps.catalog.current().catalog.trust,
+    trust: active.catalog.trust,
     audience: deps.audience,
     now: new Date(),
   });
   checkActor(statement, caller);
-  return await withActiveRevision(deps, async (active, sameRevision) =>
-    deps.db.transaction(birthLocks(), async (tx) => {
-      await sameRevision(tx);
-      const purpose = active.catalog.purposes.get(statement.purpose);
-      if (purpose === undefined || (statement.phase !== null && !purpose.phases.includes(statement.phase))) {
-        throw new MayflyError('issuer_may_not_state', 'The catalog does not know that purpose, or that phase of it.');
-      }
-      const life = Math.min(statement.issuer.maxTaskSeconds, purpose.maxLifeSeconds);
-      const latest = new Date(tx.now.getTime() + life * 1000);
-      const id = deps.ids.next('task');
-      const task: NewTask = {
-        id,
-        rootId: id,
-        parentId: null,
-        depth: 0,
-        maxDepth: statement.maxDepth,
-        issuer: statement.issuer.issuer,
-        externalId: statement.externalId,
-        jti: statement.jti,
-        txn: statement.txn,
-        state: 'active',
-        purpose: statement.purpose,
-        phase: statement.phase ?? purpose.phases[0] ?? null,
-        subject: statement.subject,
-        workload: caller.workload,
-        ceiling: statement.ceiling,
-        intentHash: statement.intentHash,
-        createdAt: tx.now,
-        notAfter: statement.notAfter < latest ? statement.notAfter : latest,
-        requestDigest: statement.payloadDigest,
-        openedRevision: active.number,
-      };
-      if (task.notAfter <= tx.now)
-        throw new MayflyError('request_expired', 'The task itself is over: `task.not_after` has passed.');
-      const by = statement.issuer.maxTaskSeconds <= purpose.maxLifeSeconds ? 'issuer' : 'purpose';
-      const cut = statement.notAfter > latest ? ({ by, askedNotAfter: statement.notAfter } as const) : null;
+  return await deps.db.transaction(birthLocks(), async (tx) => {
+    requireRevision(active, await findActiveRevisionNumber(tx));
+    const purpose = active.catalog.purposes.get(statement.purpose);
+    if (purpose === undefined || (statement.phase !== null && !purpose.phases.includes(statement.phase))) {
+      throw new MayflyError('issuer_may_not_state', 'The catalog does not know that purpose, or that phase of it.');
+    }
+    const life = Math.min(statement.issuer.maxTaskSeconds, purpose.maxLifeSeconds);
+    const latest = new Date(tx.now.getTime() + life * 1000);
+    const id = deps.ids.next('task');
+    const task: NewTask = {
+      id,
+      rootId: id,
+      parentId: null,
+      depth: 0,
+      maxDepth: statement.maxDepth,
+      issuer: statement.issuer.issuer,
+      externalId: statement.externalId,
+      jti: statement.jti,
+      txn: statement.txn,
+      state: 'active',
+      purpose: statement.purpose,
+      phase: statement.phase ?? purpose.phases[0] ?? null,
+      subject: statement.subject,
+      workload: caller.workload,
+      ceiling: statement.ceiling,
+      intentHash: statement.intentHash,
+      createdAt: tx.now,
+      notAfter: statement.notAfter < latest ? statement.notAfter : latest,
+      requestDigest: statement.payloadDigest,
+      openedRevision: active.number,
+    };
+    if (task.notAfter <= tx.now)
+      throw new MayflyError('request_expired', 'The task itself is over: `task.not_after` has passed.');
+    const by = statement.issuer.maxTaskSeconds <= purpose.maxLifeSeconds ? 'issuer' : 'purpose';
+    const cut = statement.notAfter > latest ? ({ by, askedNotAfter: statement.notAfter } as const) : null;
 
-      if (await insertTask(tx, task)) {
-        const opened: Task = { ...task, endedAt: null, endedBy: null };
-        tx.record(
-          taskEvent('task.opened', opened, active.catalog.digest, context, {
-            resource: task.ceiling.entitlements.join(' '),
-            payload: {
-              purpose: task.purpose,
-              phase: task.phase,
-              issuer: task.issuer,
-              external_id: task.externalId,
-              jti: task.jti,
-              not_after: task.notAfter.toISOString(),
-              entitlements: task.ceiling.entitlements,
-              params: task.ceiling.params,
-            },
-          }),
-        );
-        return { task: opened, replayed: false, cut };
-      }
-      const earlier = await findEarlierTask(tx, task.issuer, task.jti, task.externalId, task.requestDigest);
-      if (earlier === undefined || !earlier.sameRequest) {
-        throw new MayflyError(earlier?.task.jti === task.jti ? 'task_request_used' : 'external_id_used');
-      }
-      if (workloadId(earlier.task.workload) !== workloadId(caller.workload)) throw new MayflyError('task_request_used');
-      tx.record(taskEvent('task.replayed', earlier.task, active.catalog.digest, context));
-      return { task: earlier.task, replayed: true, cut: null };
-    }),
-  );
+    if (await insertTask(tx, task)) {
+      const opened: Task = { ...task, endedAt: null, endedBy: null };
+      tx.record(
+        taskEvent('task.opened', opened, active.catalog.digest, context, {
+          resource: task.ceiling.entitlements.join(' '),
+          payload: {
+            purpose: task.purpose,
+            phase: task.phase,
+            issuer: task.issuer,
+            external_id: task.externalId,
+            jti: task.jti,
+            not_after: task.notAfter.toISOString(),
+            entitlements: task.ceiling.entitlements,
+            params: task.ceiling.params,
+          },
+        }),
+      );
+      return { task: opened, replayed: false, cut };
+    }
+    const earlier = await findEarlierTask(tx, task.issuer, task.jti, task.externalId, task.requestDigest);
+    if (earlier === undefined || !earlier.sameRequest) {
+      throw new MayflyError(earlier?.task.jti === task.jti ? 'task_request_used' : 'external_id_used');
+    }
+    if (workloadId(earlier.task.workload) !== workloadId(caller.workload)) throw new MayflyError('task_request_used');
+    tx.record(taskEvent('task.replayed', earlier.task, active.catalog.digest, context));
+    return { task: earlier.task, replayed: true, cut: null };
+  });
 }
 
 function checkActor(statement: TaskStatement, caller: WorkloadCaller): void {

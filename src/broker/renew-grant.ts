@@ -1,9 +1,9 @@
 import { shortestLife } from '../domain/deadline.ts';
 import { MayflyError } from '../domain/errors.ts';
-import type { GrantId } from '../domain/ids.ts';
+import type { DecisionId, GrantId } from '../domain/ids.ts';
 import type { Task } from '../domain/task.ts';
 import type { WorkloadCaller } from '../identity/types.ts';
-import { ProviderError, type Secret } from '../provider.ts';
+import { ProviderError, type Ref, type Renewed, type Secret, type Session } from '../provider.ts';
 import { extendGrant, findGrants, findOwnedGrant, type GrantWithRevocation } from '../store/grants.ts';
 import { birthLocks } from '../store/locks.ts';
 import { issuingWithin } from '../store/issuing.ts';
@@ -11,7 +11,7 @@ import { insertDecision } from '../store/tasks.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
 import { grantEvent, taskEvent } from './evidence.ts';
 import { type Cut, checkAlive, cutOf, lifeBounds } from './life.ts';
-import { requireRevision, withActiveRevision } from './revision.ts';
+import { requireRevision, revisionOf } from './revision.ts';
 
 export interface RenewedGrant {
   readonly grant: GrantWithRevocation;
@@ -37,57 +37,56 @@ export async function renewGrant(
   const { grant } = found;
   if (grant.state !== 'active') throw new MayflyError('grant_ended', `The grant is ${grant.state}.`);
 
-  const settled = await withActiveRevision(deps, async (active) => {
-    const entitlement = active.catalog.entitlements.get(grant.entitlement);
-    const target = active.catalog.targets.get(grant.target);
-    if (entitlement === undefined || target === undefined) throw new MayflyError('not_in_task');
-    const access = deps.access(entitlement);
-    return await deps.db.transaction(birthLocks(grant.rootId), async (tx) => {
-      const state = await issuingWithin(tx).readTask(grant.taskId);
-      if (state === null) throw new MayflyError('not_found');
-      requireRevision(active, state.seen.revision);
-      const { task } = state;
-      checkAlive(task, tx.now);
-      const bounds = lifeBounds(ttlSeconds, task, entitlement, grant.guarantee, tx.now);
-      const decision = active.policy.decide({
-        action: 'renew',
-        now: tx.now,
-        task: { ...task, params: task.ceiling.params },
-        entitlement,
-        target,
-        ttlSeconds: Math.floor(shortestLife(bounds).seconds),
-        guarantee: grant.guarantee.revocation,
-        tree: { liveGrants: state.seen.live_grants, sensitiveSinks: state.seen.sensitive_sinks },
-      });
-      const decisionId = deps.ids.next('dec');
-      await insertDecision(tx, {
-        id: decisionId,
-        taskId: task.id,
-        action: 'renew',
-        resource: entitlement.name,
-        permitted: decision.permitted,
-        policies: decision.policies,
-        errors: decision.errors,
-        maxTtlSeconds: decision.maxTtlSeconds,
-        revision: active.number,
-        inputs: decision.inputs,
-      });
-      tx.record(
-        taskEvent('decision.made', task, active.catalog.digest, context, {
-          resource: entitlement.name,
-          action: 'renew',
-          decision: decision.permitted ? 'permit' : 'deny',
-          decisionId,
-          grantId: grant.id,
-          payload: { policies: decision.policies, errors: decision.errors.length, revision: active.number },
-        }),
-      );
-      const life = shortestLife(
-        decision.maxTtlSeconds === null ? bounds : [...bounds, { by: 'policy', seconds: decision.maxTtlSeconds }],
-      );
-      const until = new Date(Math.max(tx.now.getTime() + Math.floor(life.seconds * 1000), grant.deadline.getTime()));
-      return { active, access, task, decision, decisionId, life, until };
+  const active = revisionOf(deps, caller);
+  const entitlement = active.catalog.entitlements.get(grant.entitlement);
+  const target = active.catalog.targets.get(grant.target);
+  if (entitlement === undefined || target === undefined) throw new MayflyError('not_in_task');
+  const access = deps.access(entitlement);
+  const settled = await deps.db.transaction(birthLocks(grant.rootId), async (tx) => {
+    const state = await issuingWithin(tx).readTask(grant.taskId);
+    if (state === null) throw new MayflyError('not_found');
+    requireRevision(active, state.seen.revision);
+    const { task } = state;
+    checkAlive(task, tx.now);
+    const bounds = lifeBounds(ttlSeconds, task, entitlement, grant.guarantee, tx.now);
+    const decision = active.policy.decide({
+      action: 'renew',
+      now: tx.now,
+      task: { ...task, params: task.ceiling.params },
+      entitlement,
+      target,
+      ttlSeconds: Math.floor(shortestLife(bounds).seconds),
+      guarantee: grant.guarantee.revocation,
+      tree: { liveGrants: state.seen.live_grants, sensitiveSinks: state.seen.sensitive_sinks },
     });
+    const decisionId = deps.ids.next('dec');
+    await insertDecision(tx, {
+      id: decisionId,
+      taskId: task.id,
+      action: 'renew',
+      resource: entitlement.name,
+      permitted: decision.permitted,
+      policies: decision.policies,
+      errors: decision.errors,
+      maxTtlSeconds: decision.maxTtlSeconds,
+      revision: active.number,
+      inputs: decision.inputs,
+    });
+    tx.record(
+      taskEvent('decision.made', task, active.catalog.digest, context, {
+        resource: entitlement.name,
+        action: 'renew',
+        decision: decision.permitted ? 'permit' : 'deny',
+        decisionId,
+        grantId: grant.id,
+        payload: { policies: decision.policies, errors: decision.errors.length, revision: active.number },
+      }),
+    );
+    const life = shortestLife(
+      decision.maxTtlSeconds === null ? bounds : [...bounds, { by: 'policy', seconds: decision.maxTtlSeconds }],
+    );
+    const until = new Date(Math.max(tx.now.getTime() + Math.floor(life.seconds * 1000), grant.deadline.getTime()));
+    return { task, decision, decisionId, life, until, aheadMillis: Date.now() - tx.now.getTime() };
   });
 
   deps.observer.decided('renew', settled.decision.permitted, settled.decision.errors.length > 0);
@@ -96,38 +95,54 @@ export async function renewGrant(
       members: { decision_id: `dec_${settled.decisionId}`, reasons: settled.decision.reasons },
     });
   }
-  const { access, task, until, decisionId, active } = settled;
-  if (access.session.renew === undefined)
-    throw new MayflyError('grant_ended', 'This target can not renew; ask for a new grant.');
-  const renewed = await access.session
-    .renew(
-      { grantId: grant.id, handle: grant.handle, facts: grant.facts, deadline: grant.deadline },
-      until,
-      AbortSignal.timeout(deps.mintSeconds * 1000),
-    )
-    .catch((error: unknown) => {
-      const gone = error instanceof ProviderError && error.errorClass === 'gone';
-      throw new MayflyError(gone ? 'grant_ended' : 'target_unavailable', undefined, { cause: error });
-    });
-  const millis = await deps.db.transaction(birthLocks(grant.rootId), async (tx) => {
-    if (!(await extendGrant(tx, grant.id, until, renewed.facts, decisionId, active.number))) return undefined;
-    tx.record(renewalEvent(task, found, active.catalog.digest, context, until));
+  const { task, until, decisionId, aheadMillis } = settled;
+  const ref = { grantId: grant.id, handle: grant.handle, facts: grant.facts, deadline: grant.deadline };
+  const { session } = access;
+  /** The target is told on our clock, as providers are; what was decided is on the store's. */
+  const extend = async (to: Date): Promise<Renewed> =>
+    await renewal(session, ref, new Date(to.getTime() + aheadMillis), AbortSignal.timeout(deps.mintSeconds * 1000));
+  const renewed = await extend(until);
+  const stored = await deps.db.transaction(birthLocks(grant.rootId), async (tx) => {
+    const deadline = await extendGrant(tx, grant.id, until, renewed.facts, decisionId, active.number);
+    if (deadline === undefined) return undefined;
+    tx.record(renewalEvent(task, found, decisionId, active.catalog.digest, context, deadline));
     tx.changed(task.id);
-    return until.getTime() - tx.now.getTime();
+    return { deadline, millis: deadline.getTime() - tx.now.getTime() };
   });
-  if (millis === undefined) throw new MayflyError('grant_ended', 'The grant or its task ended meanwhile.');
+  if (stored === undefined) throw new MayflyError('grant_ended', 'The grant or its task ended meanwhile.');
+  // Another renewal went further meanwhile, and ours told the target less.
+  if (stored.deadline > until) await extend(stored.deadline);
+  const { millis } = stored;
   deps.alarms.in(grant.target, millis);
   const [after] = await findGrants(deps.db, [grant.id]);
   return {
     grant: after ?? found,
     credential: renewed.secret ?? null,
-    expiresAt: renewed.expiresAt,
+    expiresAt: new Date(renewed.expiresAt.getTime() - aheadMillis),
     cut: cutOf({ ttlSeconds }, settled.life),
   };
 }
 
-function renewalEvent(task: Task, found: GrantWithRevocation, digest: string, context: CallContext, until: Date) {
-  return grantEvent('grant.renewed', task, found.grant, digest, context, {
+async function renewal(session: Session, ref: Ref, until: Date, signal: AbortSignal): Promise<Renewed> {
+  if (session.renew === undefined)
+    throw new MayflyError('grant_ended', 'This target can not renew; ask for a new grant.');
+  try {
+    return await session.renew(ref, until, signal);
+  } catch (error) {
+    const gone = error instanceof ProviderError && error.errorClass === 'gone';
+    throw new MayflyError(gone ? 'grant_ended' : 'target_unavailable', undefined, { cause: error });
+  }
+}
+
+function renewalEvent(
+  task: Task,
+  found: GrantWithRevocation,
+  decisionId: DecisionId,
+  digest: string,
+  context: CallContext,
+  until: Date,
+) {
+  return grantEvent('grant.renewed', task, { ...found.grant, decisionId }, digest, context, {
     action: 'renew',
     decision: 'permit',
     payload: { deadline: until.toISOString(), deadline_before: found.grant.deadline.toISOString() },

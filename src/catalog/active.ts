@@ -62,13 +62,17 @@ export class ActiveCatalog {
     return this.#refreshing;
   }
 
-  /** What a target was when a grant was last decided: the active definition, or the one of that revision if it was dropped since. */
-  async targetAt(name: string, revision: number): Promise<TargetDefinition> {
+  /**
+   * A target's definition for ending a grant: the active one, or the one of the revision that last decided the grant, if the
+   * target was dropped since or `asGranted` asks for it.
+   */
+  async targetAt(name: string, revision: number, asGranted: boolean): Promise<TargetDefinition> {
     const active = this.#active?.catalog.targets.get(name);
-    if (active !== undefined) return active;
+    if (active !== undefined && (!asGranted || revision === this.#active?.number)) return active;
     const older = this.#older.get(revision) ?? (await this.#load(revision));
     this.#remember(revision, older);
     const definition = older.targets.get(name);
+    if (definition === undefined && active !== undefined) return active;
     if (definition === undefined) throw new Error(`Revision ${revision} has no target ${name}.`);
     return definition;
   }

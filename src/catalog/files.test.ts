@@ -54,6 +54,12 @@ test('files that do not belong there are refused, all by name', async () => {
   ]);
 });
 
+test('what an editor keeps beside an open file is not looked at', async () => {
+  for (const name of ['.trust.yaml.swp', 'trust.yaml~', '.#trust.yaml', '#trust.yaml#']) await put(name, '');
+  await put('trust.yaml', '');
+  expect(Object.keys(await readCatalogFiles(folder))).toEqual(['trust.yaml']);
+});
+
 test('what Git keeps beside a catalog is not looked at', async () => {
   await put('.git/config', '');
   await put('.gitignore', '');

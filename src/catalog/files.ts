@@ -6,8 +6,11 @@ import { catalogLimits, fileKind } from './layout.ts';
 /** Folders of the catalog are at most this deep: `policies/tests`, or a few for key sets. */
 const MAX_DEPTH = 5;
 
-/** Names beside a catalog that are no part of it: Git's, and the bookkeeping of a mounted Kubernetes ConfigMap. */
-const besides = /^(\.git|\.gitignore|\.gitattributes|\.gitkeep|\.\..*)$/;
+/**
+ * Names beside a catalog that are no part of it: Git's, the bookkeeping of a mounted Kubernetes ConfigMap, and what editors leave
+ * beside a file that is open.
+ */
+const besides = /^(\.git|\.gitignore|\.gitattributes|\.gitkeep|\.\..*|\..*\.sw[a-z]|\.?#.*|.*~)$/;
 
 /**
  * Reads a catalog folder into `path → text`, the form in which a catalog is checked, stored and sent. Paths have

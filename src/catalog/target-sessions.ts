@@ -9,10 +9,14 @@ export interface TargetSessionsOptions {
   readonly log: (event: Readonly<Record<string, unknown>>, message: string) => void;
 }
 
-/** One provider session per target, made when first needed and made anew when the target's connection changes. */
+/** Connections of one target that are kept: the active one, and those that older grants were made on. */
+const KEPT = 4;
+
+/** A provider session per target and connection, made when first needed. A changed connection leaves the one before to its work. */
 export class TargetSessions {
   readonly #options: TargetSessionsOptions;
-  readonly #open = new Map<string, { readonly connection: string; readonly session: Session }>();
+  /** Target → connection → session, the latest used last. */
+  readonly #open = new Map<string, Map<string, Session>>();
 
   constructor(options: TargetSessionsOptions) {
     this.#options = options;
@@ -20,24 +24,31 @@ export class TargetSessions {
 
   get(target: TargetDefinition): Session {
     const connection = JSON.stringify([target.provider, target.connection]);
-    const open = this.#open.get(target.name);
-    if (open?.connection === connection) return open.session;
+    const sessions = this.#open.get(target.name) ?? new Map<string, Session>();
+    const session = sessions.get(connection) ?? this.#connect(target);
+    sessions.delete(connection);
+    this.#open.set(target.name, sessions.set(connection, session));
+    const [oldest] = sessions;
+    if (sessions.size > KEPT && oldest !== undefined) {
+      sessions.delete(oldest[0]);
+      void oldest[1].close();
+    }
+    return session;
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([...this.#open.values()].flatMap((sessions) => [...sessions.values()].map((one) => one.close())));
+    this.#open.clear();
+  }
+
+  #connect(target: TargetDefinition): Session {
     const provider = this.#options.providers.get(target.provider);
     if (provider === undefined) throw new ProviderError('misconfigured', `No provider ${target.provider} is loaded.`);
-    const session = provider.connect(target.connection, {
+    return provider.connect(target.connection, {
       target: target.name,
       installation: this.#options.installation,
       secret: (reference) => this.#options.secret(target.name, reference),
       log: (event, message) => this.#options.log({ target: target.name, ...event }, message),
     });
-    this.#open.set(target.name, { connection, session });
-    // Calls in flight on the old session end with it and are tried again on the new one.
-    void open?.session.close();
-    return session;
-  }
-
-  async close(): Promise<void> {
-    await Promise.all([...this.#open.values()].map(({ session }) => session.close()));
-    this.#open.clear();
   }
 }

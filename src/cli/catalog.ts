@@ -48,9 +48,13 @@ export function addCatalogCommands(program: Command): void {
       }
       if (checked.catalog === null) throw new MayflyError('catalog_invalid', undefined, { errors: checked.faults });
       const { targets, entitlements, policySet, trust } = checked.catalog;
-      say(
-        `Valid: ${targets.size} targets, ${entitlements.size} entitlements, ${policySet.policies.length} policies, ${checked.policyTests.length} policy tests passed.`,
-      );
+      const counts = [
+        counted(targets.size, 'target'),
+        counted(entitlements.size, 'entitlement'),
+        counted(policySet.policies.length, 'policy', 'policies'),
+        `${counted(checked.policyTests.length, 'policy test')} passed`,
+      ];
+      say(`Valid: ${counts.join(', ')}.`);
       say(checked.catalog.digest);
       if ([...trust.taskIssuers, ...trust.workloadSources, ...trust.operators].some((source) => source.dev)) {
         say('It trusts dev issuers: only `mayfly dev` accepts it.');
@@ -79,6 +83,10 @@ export function addCatalogCommands(program: Command): void {
         say(applied === null ? 'Exactly this catalog is active already.' : `Revision ${applied.number} is active.`);
       });
     });
+}
+
+function counted(count: number, one: string, many = `${one}s`): string {
+  return `${count} ${count === 1 ? one : many}`;
 }
 
 /** In a container there is often no account of that uid. */

@@ -3,7 +3,7 @@ import pg from 'pg';
 import { type Credential, type EventBody, MayflyClient } from '../client/index.ts';
 import { readDevLock } from './dev/lock.ts';
 import { askDevIssuer, brokerUrl, devFolder, readDevState } from './dev-state.ts';
-import { openDev } from './dev.ts';
+import { addDevOptions, type DevOptions, openDev } from './dev.ts';
 import { CliError } from './fail.ts';
 import { note, say, styled, table } from './output.ts';
 import { untilSignal } from './signals.ts';
@@ -12,14 +12,13 @@ import { signTaskRequest } from './task.ts';
 const ENTITLEMENT = 'ledger-db/read-invoices';
 
 export function addDemoCommand(program: Command): void {
-  program
-    .command('demo')
+  addDevOptions(program.command('demo'))
     .description('Play one agent’s whole story on real systems. Starts a dev broker for itself if none runs here.')
-    .action(async () => {
+    .action(async (options: DevOptions) => {
       if (await isRunning()) return await playStory();
       note('No dev broker runs in this folder: starting one for the length of the demo.');
       const stopped = untilSignal();
-      const dev = await openDev({ quiet: true });
+      const dev = await openDev({ ...options, quiet: true });
       try {
         await Promise.race([playStory(), stopped.then(leave)]);
       } finally {

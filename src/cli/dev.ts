@@ -8,6 +8,7 @@ import { type Broker, startBroker } from '../wiring.ts';
 import { openPrivateFolder } from './dev/dev-folder.ts';
 import { startEmbeddedPostgres } from './dev/embedded-postgres.ts';
 import { followCatalog } from './dev/follow-catalog.ts';
+import { freePort } from './dev/free-port.ts';
 import { createDevIssuer } from './dev/issuer.ts';
 import { prepareLedger } from './dev/ledger.ts';
 import { acquireDevLock } from './dev/lock.ts';
@@ -40,15 +41,19 @@ export interface DevBroker {
   stop(): Promise<void>;
 }
 
+/** Options of whatever starts a dev broker. */
+export function addDevOptions(command: Command): Command {
+  return command
+    .option('--catalog <dir>', 'the catalog to apply at start and on change (default: the example)')
+    .option('--postgres-port <port>', 'port of the embedded Postgres', String(DEFAULT_POSTGRES_PORT))
+    .option('--issuer-port <port>', 'port of the dev issuer', String(DEFAULT_ISSUER_PORT));
+}
+
 export function addDevCommands(program: Command): void {
-  const dev = program
-    .command('dev')
+  const dev = addDevOptions(program.command('dev'))
     .description(
       'Run a broker on this machine with all it needs: an embedded Postgres, a demo target, an issuer for development.',
     )
-    .option('--catalog <dir>', 'the catalog to apply at start and on change (default: the example)')
-    .option('--postgres-port <port>', 'port of the embedded Postgres', String(DEFAULT_POSTGRES_PORT))
-    .option('--issuer-port <port>', 'port of the dev issuer', String(DEFAULT_ISSUER_PORT))
     .action(startDev);
   dev
     .command('token')
@@ -100,6 +105,9 @@ export async function openDev(options: DevOptions): Promise<DevBroker> {
     const dir = await openPrivateFolder(devFolder());
     const lock = await acquireDevLock(dir);
     opened.push(() => lock.release());
+    // Asked before anything is made, so that a taken port is told at once.
+    await freePort(config.port, 'The broker');
+    await freePort(issuerPort, 'The dev issuer');
     const postgres = await startEmbeddedPostgres({ dir, port: postgresPort, log: note });
     opened.push(() => postgres.stop());
     tell(`PostgreSQL 18   127.0.0.1:${postgres.port}, data in ${postgres.dataDir}${postgres.fresh ? ' (new)' : ''}`);

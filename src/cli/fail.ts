@@ -24,5 +24,7 @@ export function explain(error: unknown): string {
   if (error instanceof ProblemError) return `The broker refused (${error.status} ${error.code}): ${error.message}`;
   if (error instanceof ConfigError || error instanceof CliError) return error.message;
   if (error instanceof AggregateError && error.errors.length > 0) return explain(error.errors[0]);
+  if (error instanceof Error && 'code' in error && error.code === 'EADDRINUSE')
+    return `${error.message}. Stop the program that has this port, or choose another one (MAYFLY_PORT).`;
   return error instanceof Error ? error.message : String(error);
 }

@@ -40,8 +40,16 @@ try {
     add(program);
   }
   await program.parseAsync();
+  leave(process.exitCode);
 } catch (error) {
-  const status = error instanceof CliError ? error.exitCode : 1;
-  // What failed half way may have left a connection open, which would keep this process alive.
-  process.stderr.write(`${explain(error)}\n`, () => process.exit(status));
+  process.stderr.write(`${explain(error)}\n`);
+  leave(error instanceof CliError ? error.exitCode : 1);
+}
+
+/**
+ * Ends the process once all is written. Left to itself it would go on as long as a connection stands open that something which
+ * failed half way has left, and for the five seconds of a timer that BullMQ leaves when it is closed.
+ */
+function leave(status: number | string | null | undefined): void {
+  process.stdout.write('', () => process.stderr.write('', () => process.exit(status)));
 }

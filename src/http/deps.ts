@@ -6,6 +6,7 @@ import { openTask } from '../broker/open-task.ts';
 import { readGrant, readTask, readTimeline, viewTask, waitContained, waitUntil } from '../broker/read.ts';
 import { releaseGrant, takeBackUndelivered } from '../broker/release-grant.ts';
 import { renewGrant } from '../broker/renew-grant.ts';
+import { underOneRevision } from '../broker/revision.ts';
 import type { Config } from '../config.ts';
 import type { Metrics } from '../metrics.ts';
 import type { Queryable } from '../store/database.ts';
@@ -26,6 +27,7 @@ export const useCases = {
   readTimeline,
   waitContained,
   waitUntil,
+  underOneRevision,
 };
 export type UseCases = typeof useCases;
 

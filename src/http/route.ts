@@ -70,8 +70,10 @@ export function route<B extends z.ZodType, Q extends z.ZodObject, H extends z.Zo
       const query = parseQuery(definition.query, request);
       const headers = parseHeaders(definition.headers, request);
       const body = parseBody(definition.body.schema, await takeBody(definition.body, request));
-      const caller = await useCases.authenticate(deps.broker, oneHeader(request, 'authorization'));
-      return await handle(new Call(exchange, caller, { body, query, headers }));
+      return await useCases.underOneRevision(deps.broker, async () => {
+        const caller = await useCases.authenticate(deps.broker, oneHeader(request, 'authorization'));
+        return await handle(new Call(exchange, caller, { body, query, headers }));
+      });
     },
   };
 }

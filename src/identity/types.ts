@@ -36,6 +36,8 @@ export interface TaskStatement {
 export interface WorkloadCaller {
   readonly kind: 'workload';
   readonly workload: Workload;
+  /** The catalog revision whose trust believed it. What is born for a caller is born under that revision or not at all. */
+  readonly revision?: number;
   /** The token's own end; long polls end with it. */
   readonly expiresAt: Date;
 }

@@ -112,7 +112,13 @@ export class AlarmClock {
   // Not addBulk: on Postgres that makes temporary tables, for which the runtime login has no right and the catalog no need.
   /** One listening connection per target and process, and one or two more while alarms are set. */
   #postgresBell(target: string): Bell {
-    const connection = { connectionString: this.#options.backend.url.reveal(), max: 1, connectionTimeoutMillis: 5_000 };
+    const connection = {
+      connectionString: this.#options.backend.url.reveal(),
+      max: 1,
+      connectionTimeoutMillis: 5_000,
+      keepAlive: true,
+      query_timeout: 20_000,
+    };
     const queue = new Queue(queueName(target), { connection }, createPostgresBackend);
     const worker = new Worker(
       queueName(target),

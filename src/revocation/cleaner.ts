@@ -1,13 +1,10 @@
-import type { RevocationId } from '../domain/ids.ts';
-import type { ErrorClass } from '../domain/revocation.ts';
-import type { Session } from '../provider.ts';
 import { type Claim, claimClock, type Claimed, markClean } from '../store/claims.ts';
 import type { RevocationDeps } from './deps.ts';
 import { openSession } from './end-batch.ts';
 import { engineEvent } from './evidence.ts';
-import { recordFailures } from './failures.ts';
+import { type Failures, failureOf, recordFailures } from './failures.ts';
 import { Heartbeat } from './heartbeat.ts';
-import { callSignal, classOf, look, toRef } from './looking.ts';
+import { callSignal, look, sift, toRef } from './looking.ts';
 
 const BATCH = 100;
 
@@ -19,7 +16,6 @@ export class Cleaner {
   readonly #deps: RevocationDeps;
   readonly #target: string;
   #waiting: Claimed[] = [];
-  #atWork: readonly Claimed[] = [];
   #running: Promise<void> | undefined;
   #clock: () => Date = () => new Date();
 
@@ -43,57 +39,38 @@ export class Cleaner {
   }
 
   async #run(): Promise<void> {
-    const heartbeat = new Heartbeat(this.#deps, () => [...this.#atWork, ...this.#waiting]);
     try {
-      while (this.#waiting.length > 0) {
-        this.#atWork = this.#waiting.splice(0, BATCH);
-        await this.#clean(this.#atWork, heartbeat.signal);
-      }
+      while (this.#waiting.length > 0) await this.#clean(this.#waiting.splice(0, BATCH));
     } catch (error) {
       // The store does not answer: what is contained stays so, and is claimed again for cleaning.
       this.#deps.log({ target: this.#target, error }, 'what was cleaned can not be recorded now');
       this.#waiting = [];
-    } finally {
-      this.#atWork = [];
-      heartbeat.stop();
     }
   }
 
-  async #clean(items: readonly Claimed[], signal: AbortSignal): Promise<void> {
-    const failures = new Map<RevocationId, ErrorClass>();
+  async #clean(items: readonly Claimed[]): Promise<void> {
+    const heartbeat = new Heartbeat(this.#deps, items);
+    const failures: Failures = new Map();
     try {
       const session = await openSession(this.#deps, this.#target, items);
-      const reaped = await reap(session, items, failures, signal);
-      const seen = await look(session, reaped, failures, signal, 'clean');
+      const reaped = sift(items, await session.reap(items.map(toRef), callSignal(heartbeat.signal)), failures);
+      const seen = await look(session, [...reaped.keys()], failures, heartbeat.signal, 'clean');
       const now = this.#clock();
-      const done = reaped.flatMap((item) => {
+      const done = [...reaped.keys()].flatMap((item) => {
         const evidence = seen.get(item.id);
         if (evidence === undefined) return [];
-        return [
-          { item, evidence, now, event: engineEvent('revocation.clean', this.#deps, this.#target, item, { evidence }) },
-        ];
+        const event = engineEvent('revocation.clean', this.#deps, this.#target, item, { evidence });
+        return [{ item, evidence, now, event }];
       });
+      heartbeat.stop();
       if (done.length > 0) await markClean(this.#deps.db, done);
       this.#deps.db.announce(done.map(({ item }) => item.taskId));
     } catch (error) {
       this.#deps.log({ target: this.#target, error }, 'cleaning failed; it is tried again');
-      for (const item of items) failures.set(item.id, classOf(error));
+      for (const item of items) failures.set(item.id, failureOf(error));
+    } finally {
+      heartbeat.stop();
     }
     await recordFailures(this.#deps, this.#target, items, failures, this.#clock);
   }
-}
-
-async function reap(
-  session: Session,
-  items: readonly Claimed[],
-  failures: Map<RevocationId, ErrorClass>,
-  signal: AbortSignal,
-): Promise<Claimed[]> {
-  const outcomes = await session.reap(items.map(toRef), callSignal(signal));
-  return items.filter((item, index) => {
-    const outcome = outcomes[index];
-    if (outcome?.ok === true && outcome.notBefore === undefined) return true;
-    failures.set(item.id, outcome?.ok === false ? outcome.error.errorClass : 'retryable');
-    return false;
-  });
 }

@@ -13,7 +13,7 @@ export interface RevocationObserver {
 export interface RevocationDeps {
   readonly db: Database;
   /** The definition of a target, active or as it was at that revision. */
-  readonly targetAt: (name: string, revision: number) => Promise<TargetDefinition>;
+  readonly targetAt: (name: string, revision: number, asGranted: boolean) => Promise<TargetDefinition>;
   readonly session: (target: TargetDefinition) => Session;
   /** Digest of the catalog in force, or `none`. */
   readonly policyDigest: () => string;

@@ -1,27 +1,61 @@
 import type { RevocationId } from '../domain/ids.ts';
 import { type ErrorClass, retryDelaySeconds } from '../domain/revocation.ts';
+import { ProviderError } from '../provider.ts';
 import { type Claimed, markFailed } from '../store/claims.ts';
 import type { RevocationDeps } from './deps.ts';
 import { engineEvent } from './evidence.ts';
 
-/** Gives back what failed, with its next try and the class of its error. */
+export interface FailedItem {
+  readonly errorClass: ErrorClass;
+  /** For operators. Providers keep secrets out of it. */
+  readonly says: string;
+}
+
+/** Items of a batch that did not go through, by id. */
+export type Failures = Map<RevocationId, FailedItem>;
+
+export function failureOf(error: unknown): FailedItem {
+  if (error instanceof ProviderError) return { errorClass: error.errorClass, says: error.message };
+  // Whatever else was thrown may say anything: only its name is kept.
+  return { errorClass: 'retryable', says: error instanceof Error ? error.name : 'failed' };
+}
+
+/**
+ * Gives back what failed, with its next try and the class of its error. The evidence tells of the first attempts and then of every
+ * doubling: a target that is gone for days must not fill the store.
+ */
 export async function recordFailures(
   deps: RevocationDeps,
   target: string,
   items: readonly Claimed[],
-  failures: ReadonlyMap<RevocationId, ErrorClass>,
+  failures: Failures,
   clock: () => Date,
 ): Promise<void> {
   const now = clock();
   const failed = items.flatMap((item) => {
-    const errorClass = failures.get(item.id);
-    if (errorClass === undefined) return [];
-    const payload = { outcome: 'failed', error_class: errorClass, attempts: item.attempts };
-    const event = engineEvent('revocation.attempted', deps, target, item, payload);
+    const failure = failures.get(item.id);
+    if (failure === undefined) return [];
+    const { errorClass, says } = failure;
+    deps.log(
+      { target, grant_id: item.grantId, error_class: errorClass, says, attempts: item.attempts },
+      'a revocation is not done yet',
+    );
+    const payload = {
+      outcome: 'failed',
+      error_class: errorClass,
+      says,
+      attempts: item.attempts,
+      contained: item.contained,
+    };
+    const event = isTold(item.attempts) ? engineEvent('revocation.attempted', deps, target, item, payload) : null;
     return [{ item, event, now, errorClass, delaySeconds: retryDelaySeconds(item.attempts, deps.random()) }];
   });
   if (failed.length === 0) return;
   const ours = await markFailed(deps.db, failed);
   for (const { item, errorClass } of failed) if (ours.has(item.id)) deps.observer.failed(target, errorClass);
   deps.db.announce(failed.map(({ item }) => item.taskId));
+}
+
+function isTold(attempts: number): boolean {
+  return attempts <= 4 || Number.isInteger(Math.log2(attempts));
 }

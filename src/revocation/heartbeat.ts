@@ -6,18 +6,18 @@ import type { RevocationDeps } from './deps.ts';
 export const LEASE_SECONDS = 5;
 const BEAT_MILLIS = 1_500;
 
-/** Keeps claims while a target is slow, and aborts the work when all of them are lost to other workers. */
+/** Keeps the claims of one batch while a target is slow, and aborts the batch when all of them are lost to other workers. */
 export class Heartbeat {
   readonly #lost = new AbortController();
   readonly #timer: NodeJS.Timeout;
+  #stopped = false;
 
-  constructor(deps: Pick<RevocationDeps, 'db' | 'log'>, items: () => readonly Claimed[]) {
+  constructor(deps: Pick<RevocationDeps, 'db' | 'log'>, items: readonly Claimed[]) {
     this.#timer = setInterval(() => {
-      const held = items();
-      if (held.length === 0) return;
-      extendClaims(deps.db, held, LEASE_SECONDS)
+      extendClaims(deps.db, items, LEASE_SECONDS)
         .then((ours) => {
-          if (ours === 0) this.#lost.abort(new ProviderError('retryable', 'The claim was lost.'));
+          // A beat that crosses the recording of the outcome finds nothing to extend, rightly.
+          if (ours === 0 && !this.#stopped) this.#lost.abort(new ProviderError('retryable', 'The claim was lost.'));
         })
         // Without the store nothing can be recorded, but fencing goes on: it is idempotent.
         .catch((error: unknown) => deps.log({ error }, 'a claim could not be extended'));
@@ -29,6 +29,7 @@ export class Heartbeat {
   }
 
   stop(): void {
+    this.#stopped = true;
     clearInterval(this.#timer);
   }
 }

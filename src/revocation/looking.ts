@@ -1,7 +1,8 @@
 import type { RevocationId } from '../domain/ids.ts';
-import type { ErrorClass, Evidence } from '../domain/revocation.ts';
-import { ProviderError, type Ref, type Session } from '../provider.ts';
+import type { Evidence } from '../domain/revocation.ts';
+import type { Outcome, Ref, Session } from '../provider.ts';
 import type { Claimed } from '../store/claims.ts';
+import { type Failures, failureOf } from './failures.ts';
 
 /** One call to a target. Fencing includes the sweeps of live sessions. */
 const CALL_SECONDS = 15;
@@ -10,7 +11,7 @@ const CALL_SECONDS = 15;
 export async function look(
   session: Session,
   items: readonly Claimed[],
-  failures: Map<RevocationId, ErrorClass>,
+  failures: Failures,
   signal: AbortSignal,
   wanted: 'contained' | 'clean',
 ): Promise<Map<RevocationId, Evidence>> {
@@ -20,9 +21,30 @@ export async function look(
   items.forEach((item, index) => {
     const verdict = verdicts[index];
     if (verdict?.ok === true && verdict[wanted]) seen.set(item.id, verdict.evidence);
-    else failures.set(item.id, verdict?.ok === false ? verdict.error.errorClass : 'retryable');
+    else if (verdict?.ok === false) failures.set(item.id, failureOf(verdict.error));
+    else failures.set(item.id, { errorClass: 'retryable', says: `the target does not look ${wanted} yet` });
   });
   return seen;
+}
+
+/** The items whose outcome is good, with its evidence; the others are failures. */
+export function sift(
+  items: readonly Claimed[],
+  outcomes: readonly (Outcome & { readonly notBefore?: Date })[],
+  failures: Failures,
+): Map<Claimed, Evidence> {
+  const good = new Map<Claimed, Evidence>();
+  items.forEach((item, index) => {
+    const outcome = outcomes[index];
+    if (outcome?.ok === true && outcome.notBefore === undefined) good.set(item, outcome.evidence);
+    else if (outcome?.ok === false) failures.set(item.id, failureOf(outcome.error));
+    else
+      failures.set(item.id, {
+        errorClass: 'retryable',
+        says: 'the provider did not say what became of it, or asks to wait',
+      });
+  });
+  return good;
 }
 
 export function toRef(item: Claimed): Ref {
@@ -31,8 +53,4 @@ export function toRef(item: Claimed): Ref {
 
 export function callSignal(signal: AbortSignal): AbortSignal {
   return AbortSignal.any([signal, AbortSignal.timeout(CALL_SECONDS * 1000)]);
-}
-
-export function classOf(error: unknown): ErrorClass {
-  return error instanceof ProviderError ? error.errorClass : 'retryable';
 }

@@ -8,6 +8,7 @@ const CATALOG = 'catalog';
 const IDS_A_NOTIFICATION = 180;
 /** Changes of so many milliseconds travel together: waiters here are woken at once, those of other replicas a little later. */
 const GATHER_MILLIS = 5;
+const RECONNECT_MILLIS = 500;
 
 export interface ChangesOptions {
   readonly url: Secret<string>;
@@ -39,6 +40,8 @@ export class Changes {
     const client = new pg.Client({
       connectionString: this.#options.url.reveal(),
       keepAlive: true,
+      keepAliveInitialDelayMillis: 10_000,
+      query_timeout: 20_000,
       connectionTimeoutMillis: 5_000,
     });
     client.on('notification', (message) => this.#received(message.payload ?? ''));
@@ -54,6 +57,7 @@ export class Changes {
       client.end().catch(() => {});
       throw error;
     }
+    if (this.#closed) return void client.end().catch(() => {});
     this.#client = client;
     // What was said while nobody listened is not said again.
     this.#options.onCatalog();
@@ -119,6 +123,8 @@ export class Changes {
       }
     } catch (error) {
       this.#options.onError(error);
+      // A time-out of ours leaves the connection waiting for its answer: it is of no more use.
+      if (this.#client !== undefined) this.#lost(this.#client);
     } finally {
       this.#flushing = false;
     }
@@ -138,14 +144,19 @@ export class Changes {
   }
 
   #lost(client: pg.Client): void {
-    if (this.#closed || (this.#client !== client && this.#client !== undefined)) return;
+    if (this.#closed || this.#client !== client) return;
     this.#client = undefined;
+    client.end().catch(() => {});
+    this.#reconnectLater();
+  }
+
+  #reconnectLater(): void {
     clearTimeout(this.#reconnect);
     this.#reconnect = setTimeout(() => {
       this.start().catch((error: unknown) => {
         this.#options.onError(error);
-        this.#lost(client);
+        if (!this.#closed) this.#reconnectLater();
       });
-    }, 500);
+    }, RECONNECT_MILLIS);
   }
 }

@@ -127,7 +127,8 @@ export async function extendClaims(
 /** One item's outcome, with the event that tells of it. Written only while the item's claim is ours. */
 export interface Outcome {
   readonly item: Pick<Claimed, 'id' | 'claimNumber'>;
-  readonly event: AuditEvent;
+  /** Null: nothing new to tell. */
+  readonly event: AuditEvent | null;
   readonly now: Date;
 }
 
@@ -193,7 +194,8 @@ export async function markFailed(
 
 /** The events of the rows that were changed, and of no others, in the same statement. */
 function tellOf(changed: string): string {
-  return `INSERT INTO mayfly.audit_events SELECT e.* FROM ${changed} c, jsonb_populate_record(NULL::mayfly.audit_events, c.event) e`;
+  return `INSERT INTO mayfly.audit_events SELECT e.* FROM ${changed} c, jsonb_populate_record(NULL::mayfly.audit_events, nullif(c.event, 'null')) e
+    WHERE c.event IS NOT NULL AND c.event <> 'null'`;
 }
 
 function outcomeRows(
@@ -206,7 +208,7 @@ function outcomeRows(
       evidence,
       class: errorClass,
       delay: delaySeconds,
-      event: auditRows([event], now)[0],
+      event: event && auditRows([event], now)[0],
     })),
   );
 }

@@ -48,9 +48,12 @@ export class Database implements Queryable {
       connectionTimeoutMillis: 5_000,
       idleTimeoutMillis: 30_000,
       keepAlive: true,
+      keepAliveInitialDelayMillis: 10_000,
+      // The server's own time-outs do not help when its answer is lost on the way: the connection is then given up.
+      query_timeout: 20_000,
       // A client of ours that hangs must not hold locks for ever.
       options:
-        '-c statement_timeout=15s -c lock_timeout=10s -c idle_in_transaction_session_timeout=15s -c search_path=mayfly',
+        '-c statement_timeout=15s -c lock_timeout=10s -c idle_in_transaction_session_timeout=15s -c search_path=mayfly -c default_transaction_isolation=read\\ committed -c synchronous_commit=on',
     });
     this.#pool.on('error', options.onError);
     this.#pool.on('connect', (client) => client.on('error', options.onError));
@@ -76,7 +79,7 @@ export class Database implements Queryable {
       throw storeError(error);
     });
     const tx = new OpenTransaction(client);
-    let broken: Error | undefined;
+    let broken: Error | boolean | undefined;
     try {
       await tx.begin(locks);
       const answer = await body(tx);
@@ -84,9 +87,13 @@ export class Database implements Queryable {
       if (tx.changedTasks.size > 0) this.#onChanged(tx.changedTasks);
       return answer;
     } catch (error) {
-      await client.query('ROLLBACK').catch((failure: Error) => {
-        broken = failure;
-      });
+      // After a time-out of ours the connection still waits for its answer: nothing more can be asked on it.
+      if (isTimeout(error)) broken = true;
+      else {
+        await client.query('ROLLBACK').catch((failure: Error) => {
+          broken = failure;
+        });
+      }
       throw storeError(error);
     } finally {
       client.release(broken);
@@ -156,6 +163,10 @@ function insertEvents(events: readonly AuditEvent[], now: Date): { name: string;
 
 function isResult(value: unknown): value is { rows: Row[] } {
   return typeof value === 'object' && value !== null && 'rows' in value && Array.isArray(value.rows);
+}
+
+function isTimeout(error: unknown): boolean {
+  return error instanceof Error && error.message === 'Query read timeout';
 }
 
 /** SQLSTATE classes that mean "not now": connection, resources, operator intervention, lock not available. */

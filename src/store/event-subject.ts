@@ -10,7 +10,7 @@ export interface EventSubject {
 }
 export type EventRow = { task_id: TaskId; agent: string; subject: string; txn: string | null; entitlement: string };
 export const EVENT_COLUMNS =
-  "t.id AS task_id, t.workload_source || ':' || t.workload_subject AS agent, t.subject, t.txn";
+  "t.id AS task_id, t.workload_source || ':' || t.workload_subject AS agent, CASE WHEN t.subject = t.workload_subject THEN 'self' ELSE t.subject END AS subject, t.txn";
 export function subjectOf(row: EventRow): EventSubject {
   return { taskId: row.task_id, agent: row.agent, subject: row.subject, txn: row.txn, entitlement: row.entitlement };
 }

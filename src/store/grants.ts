@@ -46,7 +46,7 @@ export interface GrantWithRevocation {
   readonly revocation: Revocation;
 }
 
-/** Moves an active grant's end, and the obligation with it. False when it is no longer active. */
+/** Moves an active grant's end later, and the obligation with it. Answers its end now; undefined when it is no longer active. */
 export async function extendGrant(
   tx: Transaction,
   id: GrantId,
@@ -54,18 +54,18 @@ export async function extendGrant(
   facts: Facts,
   decisionId: DecisionId,
   revision: number,
-): Promise<boolean> {
-  const rows = await tx.query({
+): Promise<Date | undefined> {
+  const rows = await tx.query<{ due_at: Date }>({
     name: 'extend_grant',
     text: `WITH extended AS (
-        UPDATE mayfly.grants g SET deadline = $2, facts = $3, decision_id = $4, decided_revision = $5 FROM mayfly.tasks t
+        UPDATE mayfly.grants g SET deadline = greatest(g.deadline, $2), facts = $3, decision_id = $4, decided_revision = $5 FROM mayfly.tasks t
         WHERE g.id = $1 AND g.state = 'active' AND g.deadline > $6 AND t.id = g.task_id AND t.state = 'active' AND t.not_after >= $2
-        RETURNING g.id)
-      UPDATE mayfly.revocations r SET due_at = $2, try_at = $2 FROM extended e
-      WHERE r.grant_id = e.id AND r.state = 'scheduled' RETURNING r.id`,
+        RETURNING g.id, g.deadline)
+      UPDATE mayfly.revocations r SET due_at = e.deadline, try_at = e.deadline FROM extended e
+      WHERE r.grant_id = e.id AND r.state = 'scheduled' RETURNING r.due_at`,
     values: [id, deadline, JSON.stringify(facts), decisionId, revision, tx.now],
   });
-  return rows.length === 1;
+  return rows[0]?.due_at;
 }
 
 /** Ends grants that are not ended yet: `revoking`, with their obligations due now. */

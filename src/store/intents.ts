@@ -17,20 +17,21 @@ export interface Intent {
   readonly events: readonly AuditEvent[];
 }
 
-export type IntentOutcome = 'done' | 'changed' | 'key_used';
+export type IntentOutcome = 'done' | 'changed' | 'key_used' | 'busy';
 
 /**
  * Intents before mints: decision, grant, obligation, key and evidence of each in one transaction, under the locks of a birth.
- * `changed`: what the decision was made on is no longer so. Only `done` has written anything. One that fails answers its SQLSTATE.
+ * `changed`: what the decision was made on is no longer so; `busy`: it may not wait, and the tree is held alone. Only `done` has written anything. One that fails answers its SQLSTATE.
  */
 export async function insertIntents(
   db: Queryable,
   intents: readonly { readonly intent: Intent; readonly state: TaskState }[],
+  wait: boolean,
 ): Promise<readonly string[]> {
   const rows = await db.query<{ outcome: string }>({
     name: 'intend_all',
-    text: 'SELECT outcome FROM mayfly.intend_all($1)',
-    values: [`[${intents.map(({ intent, state }) => intentItem(intent, state)).join(',')}]`],
+    text: 'SELECT outcome FROM mayfly.intend_all($1, $2)',
+    values: [`[${intents.map(({ intent, state }) => intentItem(intent, state)).join(',')}]`, wait],
   });
   return rows.map(({ outcome }) => outcome);
 }
@@ -110,7 +111,11 @@ export interface Activation {
  * `minting → active`, only while the task is alive; the obligation moves to the grant's deadline. `ended` when the grant was
  * ended meanwhile: then only the facts are kept, for whoever ends it.
  */
-export async function activateGrants(db: Queryable, activations: readonly Activation[]): Promise<readonly string[]> {
+export async function activateGrants(
+  db: Queryable,
+  activations: readonly Activation[],
+  wait: boolean,
+): Promise<readonly string[]> {
   const items = activations.map(({ grant, facts, event, now }) => ({
     locks: birthLockKeys(grant.rootId),
     grant: grant.id,
@@ -119,8 +124,8 @@ export async function activateGrants(db: Queryable, activations: readonly Activa
   }));
   const rows = await db.query<{ outcome: string }>({
     name: 'activate_all',
-    text: 'SELECT outcome FROM mayfly.activate_all($1)',
-    values: [JSON.stringify(items)],
+    text: 'SELECT outcome FROM mayfly.activate_all($1, $2)',
+    values: [JSON.stringify(items), wait],
   });
   return rows.map(({ outcome }) => outcome);
 }

@@ -18,6 +18,7 @@ type Mode = 'shared' | 'exclusive';
 const KILL = 0x4d460001;
 const CATALOG = 0x4d460002;
 const ROOT = 0x4d460003;
+const BIRTHS = 0x4d460004;
 
 /** What a birth holds. */
 export function birthLocks(root?: TaskId): Locks {
@@ -28,9 +29,9 @@ export function birthLocks(root?: TaskId): Locks {
   };
 }
 
-/** The same for the functions of the store that take them themselves: kill, catalog, root, key of the root. */
+/** The same for the functions of the store that take them themselves: kill, catalog, root, key of the root, and the births of a tree. */
 export function birthLockKeys(root: TaskId): number[] {
-  return [KILL, CATALOG, ROOT, rootKey(root)];
+  return [KILL, CATALOG, ROOT, rootKey(root), BIRTHS];
 }
 
 /** Two roots with one key wait for each other, which is harmless. */

@@ -17,15 +17,21 @@ export interface FellDue extends EventSubject {
 export async function fallDue(tx: Transaction, target: string | null, limit: number): Promise<FellDue[]> {
   const rows = await tx.query<EventRow & { grant_id: GrantId; target: string; ended_by: EndedBy }>({
     name: 'fall_due',
-    text: `WITH fallen AS (
-        UPDATE mayfly.revocations SET state = 'due', try_at = due_at WHERE id IN (
-          SELECT id FROM mayfly.revocations WHERE state = 'scheduled' AND due_at <= $1 AND ($2::text IS NULL OR target = $2)
-          ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED)
-        RETURNING grant_id, target),
+    text: `WITH ripe AS (
+        SELECT grant_id FROM mayfly.revocations WHERE state = 'scheduled' AND due_at <= $1 AND ($2::text IS NULL OR target = $2)
+        ORDER BY due_at LIMIT $3),
+      -- Grant before obligation, as every other end takes them.
+      held AS (
+        SELECT g.id FROM mayfly.grants g WHERE g.id IN (SELECT grant_id FROM ripe) AND g.state IN ('minting', 'active')
+        ORDER BY g.id FOR UPDATE SKIP LOCKED),
       ended AS (
         UPDATE mayfly.grants g SET state = 'revoking', ended_at = $1,
           ended_by = CASE g.state WHEN 'minting' THEN 'mint_failed' ELSE 'expired' END
-        FROM fallen f WHERE g.id = f.grant_id AND g.state IN ('minting', 'active') RETURNING g.id, g.task_id, g.ended_by, g.entitlement)
+        FROM held h, mayfly.revocations r WHERE g.id = h.id AND r.grant_id = g.id AND r.state = 'scheduled' AND r.due_at <= $1
+        RETURNING g.id, g.task_id, g.ended_by, g.entitlement),
+      fallen AS (
+        UPDATE mayfly.revocations r SET state = 'due', try_at = due_at FROM ended e
+        WHERE r.grant_id = e.id AND r.state = 'scheduled' RETURNING r.grant_id, r.target)
       SELECT e.id AS grant_id, f.target, e.ended_by, e.entitlement, ${EVENT_COLUMNS}
       FROM ended e JOIN fallen f ON f.grant_id = e.id JOIN mayfly.tasks t ON t.id = e.task_id`,
     values: [tx.now, target, limit],
@@ -82,9 +88,9 @@ export async function markOverdue(
 export async function findClaimableTargets(db: Queryable): Promise<string[]> {
   const rows = await db.query<{ target: string }>({
     name: 'find_claimable_targets',
-    text: `SELECT DISTINCT target FROM mayfly.revocations WHERE state = 'due' AND try_at <= clock_timestamp()
-      UNION SELECT DISTINCT target FROM mayfly.revocations WHERE state = 'contained' AND try_at <= clock_timestamp()
-      UNION SELECT DISTINCT target FROM mayfly.revocations WHERE state = 'scheduled' AND due_at <= clock_timestamp()`,
+    text: `SELECT DISTINCT target FROM mayfly.revocations WHERE state = 'due' AND try_at <= (SELECT clock_timestamp())
+      UNION SELECT DISTINCT target FROM mayfly.revocations WHERE state = 'contained' AND try_at <= (SELECT clock_timestamp())
+      UNION SELECT DISTINCT target FROM mayfly.revocations WHERE state = 'scheduled' AND due_at <= (SELECT clock_timestamp())`,
     values: [],
   });
   return rows.map((row) => row.target);
@@ -105,8 +111,8 @@ export async function findMoments(
 ): Promise<Moment[]> {
   const rows = await db.query<{ target: string; in_millis: number }>({
     text: `SELECT target, (ceil(extract(epoch FROM due_at - clock_timestamp()) * 1000 / $3) * $3)::float8 AS in_millis
-      FROM mayfly.revocations WHERE state = 'scheduled' AND due_at > clock_timestamp() + make_interval(secs => $1)
-        AND due_at <= clock_timestamp() + make_interval(secs => $2) GROUP BY 1, 2`,
+      FROM mayfly.revocations WHERE state = 'scheduled' AND due_at > (SELECT clock_timestamp() + make_interval(secs => $1))
+        AND due_at <= (SELECT clock_timestamp() + make_interval(secs => $2)) GROUP BY 1, 2`,
     values: [fromSeconds, toSeconds, bucketMillis],
   });
   return rows.map((row) => ({ target: row.target, inMillis: Math.max(0, row.in_millis) }));

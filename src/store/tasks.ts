@@ -185,7 +185,7 @@ export async function endSubtree(tx: Transaction, id: TaskId, state: State, ende
 export async function findExpiredTasks(db: Queryable, limit: number): Promise<{ id: TaskId; rootId: TaskId }[]> {
   const rows = await db.query<{ id: TaskId; root_id: TaskId }>({
     name: 'find_expired_tasks',
-    text: `SELECT id, root_id FROM mayfly.tasks WHERE state IN ('active', 'suspended') AND not_after <= clock_timestamp()
+    text: `SELECT id, root_id FROM mayfly.tasks WHERE state IN ('active', 'suspended') AND not_after <= (SELECT clock_timestamp())
       ORDER BY not_after LIMIT $1`,
     values: [limit],
   });

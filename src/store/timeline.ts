@@ -28,11 +28,12 @@ type Row = {
   payload: AuditEvent['payload'];
 };
 
-/** The evidence of one task in order of time. */
+/** The evidence of one task in order of time; the latest, where there is more than the limit. */
 export async function listTaskEvents(db: Queryable, taskId: TaskId, limit: number): Promise<StoredEvent[]> {
   const rows = await db.query<Row>({
     text: `SELECT id, ts, type, agent, subject, resource, action, decision, correlation_id, posture, cause, task_id, grant_id, decision_id, txn,
-        policy_digest, payload FROM mayfly.audit_events WHERE task_id = $1 ORDER BY ts, id LIMIT $2`,
+        policy_digest, payload FROM (SELECT * FROM mayfly.audit_events WHERE task_id = $1 ORDER BY ts DESC, id DESC LIMIT $2) latest
+      ORDER BY ts, id`,
     values: [taskId, limit],
   });
   return rows.map((row) => ({
