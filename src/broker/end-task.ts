@@ -37,13 +37,13 @@ export async function endTask(
 /** Ends tasks that have outlived their `not_after`. Answers how many. */
 export async function expireTasks(deps: Pick<BrokerDeps, 'db' | 'catalog' | 'alarms'>, limit: number): Promise<number> {
   const expired = await findExpiredTasks(deps.db, limit);
-  let failure: unknown;
+  let failure: Error | undefined;
   for (const { id, rootId } of expired) {
     try {
       await endTree(deps, id, rootId, 'expired', 'expired', { requestId: 'sweeper' }, { by: 'deadline' });
     } catch (error) {
       // One that can not be ended now must not keep the others alive.
-      failure = error;
+      failure = error instanceof Error ? error : new Error(String(error));
     }
   }
   if (failure !== undefined) throw failure;

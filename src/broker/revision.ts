@@ -7,7 +7,7 @@ import type { BrokerDeps } from './deps.ts';
  * Another revision became active than the one that this call began under. Nothing was done: begin again from the proofs, since
  * who was believed before may not be any more.
  */
-export class StaleRevision extends MayflyError {
+class StaleRevision extends MayflyError {
   constructor() {
     super('catalog_changed', 'The catalog changed while this was asked. Ask again.', { retryAfterSeconds: 1 });
   }

@@ -16,8 +16,8 @@ export function addDemoCommand(program: Command): void {
     .description('Play one agent’s whole story on real systems. Starts a dev broker for itself if none runs here.')
     .action(async (options: DevOptions) => {
       if (await isRunning()) return await playStory();
-      note('No dev broker runs in this folder: starting one for the length of the demo.');
       const stopped = untilSignal();
+      note('No dev broker runs in this folder: starting one for the length of the demo.');
       const dev = await openDev({ ...options, quiet: true });
       try {
         await Promise.race([playStory(), stopped.then(leave)]);

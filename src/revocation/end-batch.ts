@@ -87,9 +87,9 @@ async function contain(
   const now = claimClock(claim);
   const lateSeconds = (item: Claimed) => Math.max(0, (now.getTime() - item.dueAt.getTime()) / 1000);
   const done = [...fenced].flatMap(([item, ended]) => {
-    const look = seen.get(item.id);
-    if (look === undefined || item.contained) return [];
-    const evidence = { ...ended, ...look };
+    const shown = seen.get(item.id);
+    if (shown === undefined || item.contained) return [];
+    const evidence = { ...ended, ...shown };
     const payload = { evidence, late_seconds: lateSeconds(item), attempts: item.attempts };
     return [{ item, evidence, now, event: engineEvent('revocation.contained', deps, claim.target, item, payload) }];
   });

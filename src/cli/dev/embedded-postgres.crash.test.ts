@@ -5,9 +5,10 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import pg from 'pg';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { freePort } from '../../../test/support/free-port.ts';
 import { type DevBroker, endChild, processesOf, spawnBroker, until } from '../../../test/support/dev-broker.ts';
 import { discardEmbeddedPostgres, type EmbeddedPostgres, startEmbeddedPostgres } from './embedded-postgres.ts';
-import { freePort } from './free-port.ts';
+import { openPostgresHome } from './postgres-home.ts';
 import { listProcesses } from './process-table.ts';
 import { withClient } from './sql.ts';
 
@@ -38,7 +39,7 @@ function startBroker(port = 0): DevBroker {
 
 describe('after a crash', { timeout: 60_000 }, () => {
   test('the server of a killed broker is stopped, and its data is taken over on the same port', async () => {
-    const port = await freePort(0, 'The test');
+    const port = await freePort();
     const broker = startBroker(port);
     const { url, dataDir } = await broker.ready;
     const orphans = await processesOf(dataDir);
@@ -137,7 +138,8 @@ async function accountOf(path: string): Promise<{ uid?: number; gid?: number }> 
 /** The folder that an initdb of this test is filling now. */
 async function findDraft(): Promise<string | undefined> {
   const pattern = /initdb -D (\S+\/data\.new-[0-9a-f]+) /;
-  const home = asRoot ? '/var/lib/mayfly-dev/' : dir;
+  // Other suites may be making data of theirs at this moment.
+  const { folder } = await openPostgresHome(dir, () => undefined);
   const found = (await listProcesses()).map(({ command }) => pattern.exec(command)?.[1]);
-  return found.find((path) => path?.startsWith(home));
+  return found.find((path) => path?.startsWith(`${folder}/`));
 }

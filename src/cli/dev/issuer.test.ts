@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createRemoteJWKSet, decodeJwt, decodeProtectedHeader, jwtVerify } from 'jose';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { freePort } from './free-port.ts';
+import { freePort } from '../../../test/support/free-port.ts';
 import { createDevIssuer, type DevIssuer } from './issuer.ts';
 
 const AUDIENCE = 'http://127.0.0.1:7420';
@@ -26,7 +26,7 @@ let secret: string;
 
 beforeEach(async () => {
   dir = await mkdtemp(join(tmpdir(), 'mayfly-issuer-'));
-  port = await freePort(0, 'The test');
+  port = await freePort();
   issuer = await createDevIssuer({ dir, port });
   secret = (await readFile(issuer.secretFile, 'utf8')).trim();
   await issuer.start();
