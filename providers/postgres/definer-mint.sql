@@ -126,7 +126,8 @@ BEGIN
     RAISE EXCEPTION 'this grant may be renewed for % seconds at most',
       greatest(0, floor(extract(epoch FROM v_until - v_now))) USING ERRCODE = 'MF005';
   END IF;
-  v_until := least(p_until, v_until);
+  -- Never earlier than it is: of two renewals at once the shorter may come last.
+  v_until := greatest(least(p_until, v_until), v_row.valid_until);
   EXECUTE format('ALTER ROLE %I VALID UNTIL %L', v_role.role_name,
                  to_char(v_until AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'));
   UPDATE mayfly.handle h SET valid_until = v_until WHERE h.handle = p_handle;

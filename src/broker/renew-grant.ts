@@ -98,10 +98,9 @@ export async function renewGrant(
   const { task, until, decisionId, aheadMillis } = settled;
   const ref = { grantId: grant.id, handle: grant.handle, facts: grant.facts, deadline: grant.deadline };
   const { session } = access;
-  /** The target is told on our clock, as providers are; what was decided is on the store's. */
-  const extend = async (to: Date): Promise<Renewed> =>
-    await renewal(session, ref, new Date(to.getTime() + aheadMillis), AbortSignal.timeout(deps.mintSeconds * 1000));
-  const renewed = await extend(until);
+  // Providers work by this machine's clock; what was decided is on the store's. The target never goes back to an earlier end.
+  const signal = AbortSignal.timeout(deps.mintSeconds * 1000);
+  const renewed = await renewal(session, ref, new Date(until.getTime() + aheadMillis), signal);
   const stored = await deps.db.transaction(birthLocks(grant.rootId), async (tx) => {
     const deadline = await extendGrant(tx, grant.id, until, renewed.facts, decisionId, active.number);
     if (deadline === undefined) return undefined;
@@ -110,15 +109,14 @@ export async function renewGrant(
     return { deadline, millis: deadline.getTime() - tx.now.getTime() };
   });
   if (stored === undefined) throw new MayflyError('grant_ended', 'The grant or its task ended meanwhile.');
-  // Another renewal went further meanwhile, and ours told the target less.
-  if (stored.deadline > until) await extend(stored.deadline);
-  const { millis } = stored;
+  const { deadline, millis } = stored;
   deps.alarms.in(grant.target, millis);
   const [after] = await findGrants(deps.db, [grant.id]);
   return {
     grant: after ?? found,
     credential: renewed.secret ?? null,
-    expiresAt: new Date(renewed.expiresAt.getTime() - aheadMillis),
+    // The target may have been told of a renewal that the store does not know yet.
+    expiresAt: new Date(Math.min(renewed.expiresAt.getTime() - aheadMillis, deadline.getTime())),
     cut: cutOf({ ttlSeconds }, settled.life),
   };
 }

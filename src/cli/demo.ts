@@ -3,7 +3,7 @@ import pg from 'pg';
 import { type Credential, type EventBody, MayflyClient } from '../client/index.ts';
 import { readDevLock } from './dev/lock.ts';
 import { askDevIssuer, brokerUrl, devFolder, readDevState } from './dev-state.ts';
-import { addDevOptions, type DevOptions, openDev } from './dev.ts';
+import { addDevOptions, type DevOptions } from './dev.ts';
 import { CliError } from './fail.ts';
 import { note, say, styled, table } from './output.ts';
 import { untilSignal } from './signals.ts';
@@ -18,6 +18,7 @@ export function addDemoCommand(program: Command): void {
       if (await isRunning()) return await playStory();
       const stopped = untilSignal();
       note('No dev broker runs in this folder: starting one for the length of the demo.');
+      const { openDev } = await import('./dev-broker.ts');
       const dev = await openDev({ ...options, quiet: true });
       try {
         await Promise.race([playStory(), stopped.then(leave)]);

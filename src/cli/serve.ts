@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { createLogger } from '../http/log.ts';
 import { startBroker } from '../wiring.ts';
-import { startDev } from './dev.ts';
+import { startDev } from './dev-broker.ts';
 import { migrationsFolder } from './package-root.ts';
 import { readConfigNeeding } from './settings.ts';
 import { untilSignal } from './signals.ts';

@@ -73,7 +73,7 @@ describe('one verified task, one credential', () => {
       },
     ]);
     await ended;
-    await expect(login(credential)).rejects.toThrow();
+    await expect(login(credential)).rejects.toMatchObject({ code: '28P01' });
     const after = await untilClean(grant.id);
     expect(after).toMatchObject({ state: 'revoked', ended_by: 'completed' });
     expect(await rolesLeft(grant)).toEqual([]);

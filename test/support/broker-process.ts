@@ -19,15 +19,22 @@ export interface RunningBroker {
   signal(signal: NodeJS.Signals): Promise<void>;
 }
 
-/** Starts `broker-main.ts` in a process of its own. It ends with its parent. */
-export async function startBrokerProcess(settings: ProcessSettings): Promise<RunningBroker> {
+/**
+ * Starts `broker-main.ts` in a process of its own. It ends with its parent.
+ * @param logTo takes all that it writes to standard error, its log among it.
+ */
+export async function startBrokerProcess(
+  settings: ProcessSettings,
+  logTo: NodeJS.WritableStream = process.stderr,
+): Promise<RunningBroker> {
   const tsx = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href;
   const main = fileURLToPath(new URL('./broker-main.ts', import.meta.url));
   const { PATH = '', TMPDIR, HOME = '/' } = process.env;
   const child = spawn(process.execPath, ['--import', tsx, main], {
     env: { PATH, HOME, ...(TMPDIR === undefined ? {} : { TMPDIR }), NODE_ENV: 'test' },
-    stdio: ['pipe', 'pipe', 'inherit'],
+    stdio: ['pipe', 'pipe', 'pipe'],
   });
+  child.stderr.pipe(logTo, { end: false });
   const answers = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   const ask = async (order: object): Promise<Record<string, string>> => {
     child.stdin.write(`${JSON.stringify(order)}\n`);

@@ -38,7 +38,7 @@ export interface CliOptions {
 }
 
 /** The environment of a command: nothing of ours, of MAYFLY_* and of NODE_* but what a test gives. */
-export function cleanEnvironment(more: CliOptions['env'] = {}): NodeJS.ProcessEnv {
+function cleanEnvironment(more: CliOptions['env'] = {}): NodeJS.ProcessEnv {
   const kept = Object.entries(process.env).filter(([name]) => /^(PATH|HOME|TMPDIR|LANG|TZ)$/.test(name));
   return { ...Object.fromEntries(kept), ...more };
 }
@@ -97,9 +97,4 @@ export function startCli(args: readonly string[], options: CliOptions = {}): Cli
         void ended.then(() => reject(new Error(`It ended without saying ${String(what)}:\n${stdout}\n${stderr}`)));
       }),
   };
-}
-
-/** Runs `mayfly` to its end. */
-export function runCli(args: readonly string[], options: CliOptions = {}): Promise<Ended> {
-  return startCli(args, options).ended;
 }

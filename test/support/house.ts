@@ -22,6 +22,8 @@ export interface HouseOptions {
   readonly targetServer?: PostgresServer;
   /** Where the broker reaches the target, when something stands between. */
   readonly targetPort?: number;
+  /** Where the broker reaches the store, when something stands between. */
+  readonly storePort?: number;
   readonly env?: Readonly<Record<string, string>>;
   /** Files over those of the small catalog; undefined takes one away. */
   readonly files?: Readonly<Record<string, string | undefined>>;
@@ -111,6 +113,8 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
     writeFileSync(join(devDir, 'dev.json'), JSON.stringify(state));
     const brokers: RunningBroker[] = [];
     closing.push(() => Promise.all(brokers.map((broker) => broker.stop())));
+    const storeUrl = new URL(store.runtimeUrl.reveal());
+    storeUrl.port = String(options.storePort ?? server.port);
     const start = async (listen: number, env: Readonly<Record<string, string>> = {}) => {
       const settings: ProcessSettings = {
         env: {
@@ -122,10 +126,12 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
           ...options.env,
           ...env,
         },
-        databaseUrl: store.runtimeUrl.reveal(),
+        databaseUrl: storeUrl.href,
       };
       const broker =
-        options.inProcess === false ? await startBrokerProcess(settings) : await startHere(settings, options.logTo);
+        options.inProcess === false
+          ? await startBrokerProcess(settings, options.logTo)
+          : await startHere(settings, options.logTo);
       brokers.push(broker);
       return broker;
     };

@@ -6,6 +6,8 @@ export interface TcpProxy {
   readonly port: number;
   /** Connections taken so far. */
   readonly connections: number;
+  /** All that clients have sent so far, when it is kept. */
+  sent(): Buffer;
   /** From now on nothing passes in either direction, also on open connections: a target that hangs. New ones are taken and hang. */
   blackHole(): void;
   /** From now on the server's answers are kept back; what clients send still arrives. A statement takes effect and its answer is lost. */
@@ -22,11 +24,12 @@ export interface TcpProxy {
 }
 
 /** A TCP proxy on 127.0.0.1 that can misbehave as networks and servers do. */
-export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
+export async function startTcpProxy(targetPort: number, options: { keepSent?: boolean } = {}): Promise<TcpProxy> {
   let mode: 'pass' | 'black-hole' | 'swallow' = 'pass';
   let wait = 0;
   let towards = targetPort;
   let connections = 0;
+  const sent: Buffer[] = [];
   const sockets = new Set<Socket>();
 
   const server = createServer((client) => {
@@ -36,7 +39,8 @@ export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
     let lost = false;
     const pipe = (from: Socket, to: Socket, isAnswer: boolean): void => {
       sockets.add(from);
-      from.on('data', (piece) => {
+      from.on('data', (piece: Buffer) => {
+        if (options.keepSent === true && !isAnswer) sent.push(piece);
         lost ||= mode === 'black-hole' || (mode === 'swallow' && isAnswer);
         if (!lost || (mode === 'swallow' && !isAnswer)) {
           setTimeout(() => to.writable && to.write(piece), wait);
@@ -64,6 +68,7 @@ export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
     get connections() {
       return connections;
     },
+    sent: () => Buffer.concat(sent),
     blackHole() {
       mode = 'black-hole';
     },

@@ -72,7 +72,11 @@ async function initialize(home: PostgresHome, dataDir: string): Promise<void> {
     // The builtin provider needs no locale of this system, and sorts alike everywhere.
     ...['--encoding=UTF8', '--locale-provider=builtin', '--builtin-locale=C.UTF-8', '--locale=C'],
   ]);
-  if (code !== 0) throw failed(`could not make its data in ${dataDir}`, output);
+  if (code === 0) return;
+  const hint = /could not look up effective user ID/.test(output)
+    ? '\nPostgreSQL needs an account for the user that runs it: run dev mode as one that this system knows.'
+    : '';
+  throw failed(`could not make its data in ${dataDir}`, `${output.trim()}${hint}`);
 }
 
 async function passwordStatement(password: Secret<string>): Promise<string> {

@@ -2,7 +2,8 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { type DevOptions, openDev } from './dev.ts';
+import type { DevOptions } from './dev.ts';
+import { openDev } from './dev-broker.ts';
 
 let folder: string;
 
