@@ -211,8 +211,8 @@ describe('while the command lives', () => {
           return rows[0];
         };
         const { until } = await ask('SELECT rolvaliduntil AS until FROM pg_roles WHERE rolname = session_user');
-        // A login that ends well within the deadline proves nothing of it.
-        const later = "SELECT clock_timestamp() > $1::timestamptz + interval '1 second' AS past";
+        // So late that one renewal alone would not do.
+        const later = "SELECT clock_timestamp() > $1::timestamptz + interval '2 seconds' AS past";
         for (let past = false; !past; ) ({ past } = await ask(later, [until]));
         console.log(process.env.PGUSER);`),
     ]);
