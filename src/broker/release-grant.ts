@@ -30,7 +30,7 @@ export async function takeBackUndelivered(
 
 async function endGrant(
   deps: BrokerDeps,
-  { grant }: GrantWithRevocation,
+  { grant, revocation }: GrantWithRevocation,
   endedBy: 'released' | 'operator',
   by: string,
   context: CallContext,
@@ -44,6 +44,10 @@ async function endGrant(
   if (await endOneGrant(deps.db, grant.id, endedBy, event, state.now)) {
     deps.alarms.now(grant.target);
     deps.db.announce([grant.taskId]);
+    return {
+      grant: { ...grant, state: 'revoking', endedAt: state.now, endedBy },
+      revocation: { ...revocation, state: 'due', dueAt: state.now, tryAt: state.now },
+    };
   }
   const [after] = await findGrants(deps.db, [grant.id]);
   if (after === undefined) throw new MayflyError('internal');

@@ -109,9 +109,11 @@ describe.each(availableVersions())("a stolen broker's login on PostgreSQL %i", (
     expect(await sqlState(thief.query(`SELECT mayfly.renew($1, $2, 'infinity')`, [ledger.installation, handle]))).toBe(
       'MF005',
     );
-    await ledger.admin(`UPDATE mayfly.handle SET not_after = clock_timestamp() + interval '20 s' WHERE handle = $1`, [
-      handle,
-    ]);
+    await ledger.admin(
+      `UPDATE mayfly.handle SET valid_until = clock_timestamp() + interval '10 s', not_after = clock_timestamp() + interval '20 s'
+       WHERE handle = $1`,
+      [handle],
+    );
     const renewed = await thief.query(
       `SELECT expires_at <= clock_timestamp() + interval '20 s' AS bounded FROM mayfly.renew($1, $2, now() + interval '24 s')`,
       [ledger.installation, handle],

@@ -198,7 +198,8 @@ describe('how it ends', () => {
   });
 });
 
-describe('while the command lives', () => {
+// At once: they mostly wait for deadlines.
+describe.concurrent('while the command lives', () => {
   test('the credential is renewed: the command can log in after its first deadline', async () => {
     const { code, stdout, stderr } = await run([
       ...['--grant-ttl', '2'],
