@@ -34,6 +34,8 @@ interface Settled {
   readonly state: TaskState;
   /** `performance.now()` when the state was read. */
   readonly readAt: number;
+  /** How far our wall clock was ahead of the store's then. */
+  readonly aheadMillis: number;
   readonly ask: Ask;
   readonly decided: Extract<Decided, { permitted: true }>;
   readonly replaced: readonly GrantWithRevocation[];
@@ -58,9 +60,10 @@ export async function issueGrant(
   const { decided, state, replaced, ask } = settled;
   deps.observer.decided('issue', true, false);
   for (const { grant } of replaced) deps.alarms.now(grant.target);
-  const delivered = await mintGrant(deps, ask.access, state.task, decided.intent, context, () => {
+  const delivered = await mintGrant(deps, ask.access, state.task, decided.intent, context, {
+    aheadMillis: settled.aheadMillis,
     // The store's clock, carried on by ours: only the event's time, nothing is decided by it.
-    return new Date(state.now.getTime() + performance.now() - settled.readAt);
+    now: () => new Date(state.now.getTime() + performance.now() - settled.readAt),
   });
   return { ...delivered, cut: cutOf(request, decided.life), idempotencyReplayed: replaced.length > 0 };
 }
@@ -88,6 +91,7 @@ async function settle(
   const attempt = async (stage: Stage): Promise<Settled | Denied | TaskId> => {
     const active = revisionOf(deps, caller);
     const readAt = performance.now();
+    const readHere = Date.now();
     const state = await stage.store.readTask(taskId);
     if (state === null || workloadId(state.task.workload) !== workloadId(caller.workload)) {
       throw new MayflyError('not_found');
@@ -102,7 +106,7 @@ async function settle(
     const replaced = outcome === 'key_used' ? await replace(stage, decided.intent, state, context) : [];
     return outcome === 'changed' || outcome === 'busy' || replaced === undefined
       ? state.task.rootId
-      : { state, readAt, ask, decided, replaced };
+      : { state, readAt, aheadMillis: readHere - state.now.getTime(), ask, decided, replaced };
   };
 
   const onPool: Stage = { store: deps.issuing, transaction: (run) => deps.db.transaction({}, run) };

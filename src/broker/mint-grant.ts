@@ -14,10 +14,17 @@ export interface Delivered {
   readonly expiresAt: Date;
 }
 
+/** The store's clock as this process knows it. */
+export interface StoreClock {
+  /** Milliseconds that our wall clock is ahead of it, or less. */
+  readonly aheadMillis: number;
+  /** What it shows now, for the time of an event. */
+  now(): Date;
+}
+
 /**
  * From `minting` to `active`, or to `revoking` with the obligation due now. Whatever goes wrong between, the obligation that
  * was committed with the intent finds it.
- * @param storeClock What the store's clock shows now, for the time of an event.
  */
 export async function mintGrant(
   deps: BrokerDeps,
@@ -25,14 +32,15 @@ export async function mintGrant(
   task: Task,
   intent: Intent,
   context: CallContext,
-  storeClock: () => Date,
+  storeClock: StoreClock,
 ): Promise<Delivered> {
   const { grant, revocation, mintBy } = intent;
   const digest = digestInForce(deps.catalog);
   const started = performance.now();
   const seconds = () => (performance.now() - started) / 1000;
-  // Providers work by this machine's clock; what was decided is on the store's.
-  const aheadMillis = Date.now() - storeClock().getTime();
+  // Providers work by this machine's clock; what was decided is on the store's. Measured when the store was read, not now: a
+  // machine that was suspended meanwhile must find its times passed, not moved on with it.
+  const { aheadMillis } = storeClock;
   const here = (time: Date) => new Date(time.getTime() + aheadMillis);
   let minted: Minted;
   try {
@@ -60,7 +68,7 @@ export async function mintGrant(
     await giveUp(deps, task, grant, digest, context, 'caller_gone');
     throw new MayflyError('target_unavailable', 'The caller was gone before the credential was made.');
   }
-  const now = storeClock();
+  const now = storeClock.now();
   const expiresAt = new Date(minted.expiresAt.getTime() - aheadMillis);
   const event = grantEvent('grant.activated', task, grant, digest, context, {
     action: 'issue',
