@@ -30,6 +30,7 @@ import { Changes } from './store/changes.ts';
 import { Database } from './store/database.ts';
 import { findInstallation } from './store/installation.ts';
 import { coalescedIssuing } from './store/issuing.ts';
+import { coalescedOwnedGrants } from './store/owned-grants.ts';
 import { compareSchema } from './store/migrate.ts';
 import { checkRuntimeLogin } from './store/runtime-login.ts';
 
@@ -128,6 +129,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
   const broker: BrokerDeps = {
     db,
     issuing: coalescedIssuing(db),
+    ownedGrants: coalescedOwnedGrants(db),
     changes,
     catalog,
     identity,

@@ -6,6 +6,7 @@ import type { Session } from '../provider.ts';
 import type { Changes } from '../store/changes.ts';
 import type { Database } from '../store/database.ts';
 import type { Issuing } from '../store/issuing.ts';
+import type { OwnedGrants } from '../store/owned-grants.ts';
 
 /** Wakes whoever ends grants. Never throws, never blocks: what an alarm misses the sweeper finds. */
 export interface Alarms {
@@ -30,6 +31,7 @@ export interface TargetAccess {
 export interface BrokerDeps {
   readonly db: Database;
   readonly issuing: Issuing;
+  readonly ownedGrants: OwnedGrants;
   readonly changes: Pick<Changes, 'publish' | 'wait'>;
   readonly catalog: Pick<ActiveCatalog, 'current' | 'ready' | 'refresh'>;
   readonly identity: Identity;

@@ -7,10 +7,12 @@ type Details = Partial<
   Pick<AuditEvent, 'resource' | 'action' | 'decision' | 'cause' | 'grantId' | 'decisionId' | 'payload'>
 >;
 
+type About = Pick<Task, 'id' | 'subject' | 'workload' | 'txn'>;
+
 /** An event about a task, with the minimum fields taken from it. */
 export function taskEvent(
   type: AuditEventType,
-  task: Task,
+  task: About,
   policyDigest: string,
   context: Pick<CallContext, 'requestId'>,
   details: Details = {},
@@ -47,7 +49,7 @@ export function digestInForce(catalog: {
 /** An event about one grant of a task. */
 export function grantEvent(
   type: AuditEventType,
-  task: Task,
+  task: About,
   grant: Pick<Grant, 'id' | 'entitlement' | 'target' | 'handle' | 'decisionId'>,
   policyDigest: string,
   context: Pick<CallContext, 'requestId'>,

@@ -2,7 +2,7 @@ import { MayflyError } from '../domain/errors.ts';
 import type { GrantId, TaskId } from '../domain/ids.ts';
 import type { Task } from '../domain/task.ts';
 import type { Caller } from '../identity/types.ts';
-import { findOwnedGrant, type GrantWithRevocation, listGrantsOfTask, listGrantsOfTree } from '../store/grants.ts';
+import { type GrantWithRevocation, listGrantsOfTask, listGrantsOfTree } from '../store/grants.ts';
 import { findOwnedRoot, findTask, listChildren } from '../store/tasks.ts';
 import { listTaskEvents, type StoredEvent } from '../store/timeline.ts';
 import { ownerScope } from './callers.ts';
@@ -35,8 +35,8 @@ export async function viewTask(deps: Pick<BrokerDeps, 'db'>, id: TaskId): Promis
 }
 
 export async function readGrant(deps: BrokerDeps, caller: Caller, id: GrantId): Promise<GrantWithRevocation> {
-  const found = await findOwnedGrant(deps.db, id, ownerScope(caller, 'viewer'));
-  if (found === undefined) throw new MayflyError('not_found');
+  const found = await deps.ownedGrants.find(id, ownerScope(caller, 'viewer'));
+  if (found === null) throw new MayflyError('not_found');
   return found;
 }
 

@@ -1,7 +1,8 @@
 import { MayflyError } from '../domain/errors.ts';
 import type { GrantId } from '../domain/ids.ts';
 import type { Caller } from '../identity/types.ts';
-import { endOneGrant, findGrants, findOwnedGrant, type GrantWithRevocation } from '../store/grants.ts';
+import { findGrants, type GrantWithRevocation } from '../store/grants.ts';
+import type { OwnedGrant } from '../store/owned-grants.ts';
 import { ownerScope } from './callers.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
 import { digestInForce, grantEvent } from './evidence.ts';
@@ -13,8 +14,8 @@ export async function releaseGrant(
   id: GrantId,
   context: CallContext,
 ): Promise<GrantWithRevocation> {
-  const found = await findOwnedGrant(deps.db, id, ownerScope(caller, 'operator'));
-  if (found === undefined) throw new MayflyError('not_found');
+  const found = await deps.ownedGrants.find(id, ownerScope(caller, 'operator'));
+  if (found === null) throw new MayflyError('not_found');
   const by = caller.kind === 'operator' ? caller.operator : 'owner';
   return await endGrant(deps, found, caller.kind === 'operator' ? 'operator' : 'released', by, context);
 }
@@ -25,28 +26,28 @@ export async function takeBackUndelivered(
   delivered: GrantWithRevocation,
   context: CallContext,
 ): Promise<void> {
-  await endGrant(deps, delivered, 'released', 'undelivered', context);
+  const found = await deps.ownedGrants.find(delivered.grant.id, null);
+  if (found === null) throw new MayflyError('internal');
+  await endGrant(deps, found, 'released', 'undelivered', context);
 }
 
 async function endGrant(
   deps: BrokerDeps,
-  { grant, revocation }: GrantWithRevocation,
+  { grant, revocation, task, now }: OwnedGrant,
   endedBy: 'released' | 'operator',
   by: string,
   context: CallContext,
 ): Promise<GrantWithRevocation> {
-  const state = await deps.issuing.readTask(grant.taskId);
-  if (state === null) throw new MayflyError('internal');
-  const event = grantEvent('grant.ended', state.task, grant, digestInForce(deps.catalog), context, {
+  const event = grantEvent('grant.ended', task, grant, digestInForce(deps.catalog), context, {
     cause: endedBy,
     payload: { by },
   });
-  if (await endOneGrant(deps.db, grant.id, endedBy, event, state.now)) {
+  if (await deps.ownedGrants.end({ id: grant.id, endedBy, event, now })) {
     deps.alarms.now(grant.target);
     deps.db.announce([grant.taskId]);
     return {
-      grant: { ...grant, state: 'revoking', endedAt: state.now, endedBy },
-      revocation: { ...revocation, state: 'due', dueAt: state.now, tryAt: state.now },
+      grant: { ...grant, state: 'revoking', endedAt: now, endedBy },
+      revocation: { ...revocation, state: 'due', dueAt: now, tryAt: now },
     };
   }
   const [after] = await findGrants(deps.db, [grant.id]);

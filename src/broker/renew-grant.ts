@@ -4,7 +4,7 @@ import type { DecisionId, GrantId } from '../domain/ids.ts';
 import type { Task } from '../domain/task.ts';
 import type { WorkloadCaller } from '../identity/types.ts';
 import { ProviderError, type Ref, type Renewed, type Secret, type Session } from '../provider.ts';
-import { extendGrant, findGrants, findOwnedGrant, type GrantWithRevocation } from '../store/grants.ts';
+import { extendGrant, findGrants, type GrantWithRevocation } from '../store/grants.ts';
 import { birthLocks } from '../store/locks.ts';
 import { issuingWithin } from '../store/issuing.ts';
 import { insertDecision } from '../store/tasks.ts';
@@ -32,8 +32,8 @@ export async function renewGrant(
   ttlSeconds: number,
   context: CallContext,
 ): Promise<RenewedGrant> {
-  const found = await findOwnedGrant(deps.db, id, caller.workload);
-  if (found === undefined) throw new MayflyError('not_found');
+  const found = await deps.ownedGrants.find(id, caller.workload);
+  if (found === null) throw new MayflyError('not_found');
   const { grant } = found;
   if (grant.state !== 'active') throw new MayflyError('grant_ended', `The grant is ${grant.state}.`);
 

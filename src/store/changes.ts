@@ -44,7 +44,12 @@ export class Changes {
       query_timeout: 20_000,
       connectionTimeoutMillis: 5_000,
     });
-    client.on('notification', (message) => this.#received(message.payload ?? ''));
+    let own: number | undefined;
+    client.on('notification', ({ payload = '', processId }) => {
+      // Of our own changes the waiters here were told at once.
+      if (payload === CATALOG) this.#options.onCatalog();
+      else if (processId !== own) for (const id of payload.split(',')) this.#wake(id as TaskId);
+    });
     client.on('error', (error) => {
       this.#options.onError(error);
       this.#lost(client);
@@ -52,6 +57,7 @@ export class Changes {
     client.on('end', () => this.#lost(client));
     try {
       await client.connect();
+      own = (await client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')).rows[0]?.pid;
       await client.query(`LISTEN ${CHANNEL}`);
     } catch (error) {
       client.end().catch(() => {});
@@ -128,11 +134,6 @@ export class Changes {
     } finally {
       this.#flushing = false;
     }
-  }
-
-  #received(payload: string): void {
-    if (payload === CATALOG) this.#options.onCatalog();
-    else for (const id of payload.split(',')) this.#wake(id as TaskId);
   }
 
   #wake(id: TaskId): void {

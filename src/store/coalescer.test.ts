@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { Coalescer } from './coalescer.ts';
 
@@ -10,7 +11,7 @@ function gate() {
 }
 
 describe('a coalescer', () => {
-  test('sends a lone item at once, and gathers what is asked for meanwhile', async () => {
+  test('sends what is asked for in one turn together, and gathers behind a batch that is under way', async () => {
     const batches: number[][] = [];
     const first = gate();
     const coalescer = new Coalescer(async (items: readonly number[]) => {
@@ -18,11 +19,16 @@ describe('a coalescer', () => {
       if (batches.length === 1) await first.opened;
       return items.map((item) => item * 10);
     });
-    const answers = [1, 2, 3, 4].map((item) => coalescer.call(item));
-    expect(batches).toEqual([[1]]);
+    const early = [1, 2].map((item) => coalescer.call(item));
+    await setImmediate();
+    expect(batches).toEqual([[1, 2]]);
+    const late = [3, 4, 5].map((item) => coalescer.call(item));
     first.open();
-    expect(await Promise.all(answers)).toEqual([10, 20, 30, 40]);
-    expect(batches).toEqual([[1], [2, 3, 4]]);
+    expect(await Promise.all([...early, ...late])).toEqual([10, 20, 30, 40, 50]);
+    expect(batches).toEqual([
+      [1, 2],
+      [3, 4, 5],
+    ]);
   });
 
   test('does not wait for a batch that is stuck', async () => {
@@ -32,6 +38,7 @@ describe('a coalescer', () => {
       return items;
     });
     const slow = coalescer.call('stuck');
+    await setImmediate();
     expect(await coalescer.call('quick')).toBe('quick');
     stuck.open();
     expect(await slow).toBe('stuck');
@@ -47,6 +54,7 @@ describe('a coalescer', () => {
       return items;
     });
     const bad = coalescer.call('bad');
+    await setImmediate();
     const good = coalescer.call('good');
     first.open();
     await expect(bad).rejects.toThrow('down');

@@ -1,5 +1,5 @@
-/** A new batch starts behind one that is under way when that takes longer than this: one that waits for a lock holds nobody up. */
-const PATIENCE_MILLIS = 4;
+/** Behind a batch that takes longer than this a new one starts: one that waits for a lock holds nobody up. */
+const PATIENCE_MILLIS = 25;
 const MOST_BATCHES = 8;
 
 interface Waiting<I, O> {
@@ -9,15 +9,16 @@ interface Waiting<I, O> {
 }
 
 /**
- * Sends what is asked for at the same moment as one statement. Alone, an item goes at once; while a batch is under way others
- * gather behind it. On loopback a round trip costs about a millisecond of both processes' CPU, more than most statements do.
+ * Sends what is asked for at the same moment as one statement: in the same turn of the event loop, or while a batch is under way.
+ * On loopback a round trip costs about a millisecond of both processes' CPU, more than most statements do.
  */
 export class Coalescer<I, O> {
   readonly #run: (items: readonly I[]) => Promise<readonly O[]>;
   readonly #most: number;
   #waiting: Waiting<I, O>[] = [];
   #underWay = 0;
-  #patience: NodeJS.Timeout | undefined;
+  #soon: NodeJS.Immediate | undefined;
+  #timer: NodeJS.Timeout | undefined;
 
   /** @param run Answers one output per item, in their order. */
   constructor(run: (items: readonly I[]) => Promise<readonly O[]>, most = 32) {
@@ -28,14 +29,16 @@ export class Coalescer<I, O> {
   call(item: I): Promise<O> {
     return new Promise((resolve, reject) => {
       this.#waiting.push({ item, resolve, reject });
-      if (this.#underWay === 0) this.#start();
-      else this.#patience ??= setTimeout(() => this.#start(), PATIENCE_MILLIS);
+      if (this.#underWay === 0) this.#soon ??= setImmediate(() => this.#start());
+      else this.#timer ??= setTimeout(() => this.#start(), PATIENCE_MILLIS);
     });
   }
 
   #start(): void {
-    clearTimeout(this.#patience);
-    this.#patience = undefined;
+    clearImmediate(this.#soon);
+    this.#soon = undefined;
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
     if (this.#underWay >= MOST_BATCHES) return;
     const batch = this.#waiting.splice(0, this.#most);
     if (batch.length === 0) return;

@@ -1,12 +1,10 @@
-import type { AuditEvent } from '../domain/audit-event.ts';
 import type { Facts, Grant, GrantState, Guarantee } from '../domain/grant.ts';
 import type { DecisionId, GrantId, RevocationId, TaskId } from '../domain/ids.ts';
 import type { ErrorClass, Evidence, Revocation, RevocationState } from '../domain/revocation.ts';
-import type { EndedBy, ParamValue, Workload } from '../domain/task.ts';
-import { auditRows } from './audit-rows.ts';
+import type { EndedBy, ParamValue } from '../domain/task.ts';
 import type { Queryable, Transaction } from './database.ts';
 
-type Row = {
+export type GrantRow = {
   id: GrantId;
   task_id: TaskId;
   root_id: TaskId;
@@ -35,10 +33,11 @@ type Row = {
   clean_at: Date | null;
 };
 
-const SELECT = `SELECT g.id, g.task_id, g.root_id, g.entitlement, g.target, g.params, g.state, g.handle, g.facts, g.guarantee, g.deadline,
+/** Columns of `mayfly.grants g` and its `mayfly.revocations r`: for `toGrant`. */
+export const GRANT_COLUMNS = `g.id, g.task_id, g.root_id, g.entitlement, g.target, g.params, g.state, g.handle, g.facts, g.guarantee, g.deadline,
     g.decision_id, g.decided_revision, g.created_at, g.ended_at, g.ended_by,
-    r.id AS rev_id, r.state AS rev_state, r.due_at, r.try_at, r.attempts, r.last_error, r.overdue_at, r.evidence, r.contained_at, r.clean_at
-  FROM mayfly.grants g JOIN mayfly.revocations r ON r.grant_id = g.id`;
+    r.id AS rev_id, r.state AS rev_state, r.due_at, r.try_at, r.attempts, r.last_error, r.overdue_at, r.evidence, r.contained_at, r.clean_at`;
+const SELECT = `SELECT ${GRANT_COLUMNS} FROM mayfly.grants g JOIN mayfly.revocations r ON r.grant_id = g.id`;
 
 /** A grant and the obligation to end it: born together, read together. */
 export interface GrantWithRevocation {
@@ -92,34 +91,8 @@ export async function endGrants(
       );
 }
 
-/**
- * Ends one grant, with its event, in one statement. False when it was ended before: then nothing is written.
- * @param now The store's clock, for the event.
- */
-export async function endOneGrant(
-  db: Queryable,
-  id: GrantId,
-  endedBy: EndedBy,
-  event: AuditEvent,
-  now: Date,
-): Promise<boolean> {
-  const rows = await db.query({
-    name: 'end_one_grant',
-    text: `WITH ended AS (
-        UPDATE mayfly.grants SET state = 'revoking', ended_at = clock_timestamp(), ended_by = $2
-        WHERE id = $1 AND state IN ('minting', 'active') RETURNING id, ended_at),
-      due AS (
-        UPDATE mayfly.revocations r SET state = 'due', due_at = least(r.due_at, e.ended_at), try_at = e.ended_at FROM ended e
-        WHERE r.grant_id = e.id AND r.state = 'scheduled'),
-      told AS (INSERT INTO mayfly.audit_events SELECT t.* FROM ended, jsonb_populate_record(NULL::mayfly.audit_events, $3) t)
-      SELECT id FROM ended`,
-    values: [id, endedBy, JSON.stringify(auditRows([event], now)[0])],
-  });
-  return rows.length === 1;
-}
-
 export async function findGrants(db: Queryable, ids: readonly GrantId[]): Promise<GrantWithRevocation[]> {
-  const rows = await db.query<Row>({
+  const rows = await db.query<GrantRow>({
     name: 'find_grants',
     text: `${SELECT} WHERE g.id = ANY($1) ORDER BY g.id`,
     values: [ids],
@@ -127,23 +100,8 @@ export async function findGrants(db: Queryable, ids: readonly GrantId[]): Promis
   return rows.map(toGrant);
 }
 
-/** A grant, if it is this workload's (or anyone's, for an operator). Unknown and foreign are alike. */
-export async function findOwnedGrant(
-  db: Queryable,
-  id: GrantId,
-  owner: Workload | null,
-): Promise<GrantWithRevocation | undefined> {
-  const rows = await db.query<Row>({
-    name: 'find_owned_grant',
-    text: `${SELECT} JOIN mayfly.tasks t ON t.id = g.task_id
-      WHERE g.id = $1 AND ($2::text IS NULL OR (t.workload_source = $2 AND t.workload_subject = $3))`,
-    values: [id, owner?.source ?? null, owner?.subject ?? null],
-  });
-  return rows[0] && toGrant(rows[0]);
-}
-
 export async function listGrantsOfTask(db: Queryable, taskId: TaskId): Promise<GrantWithRevocation[]> {
-  const rows = await db.query<Row>({
+  const rows = await db.query<GrantRow>({
     name: 'list_grants_of_task',
     text: `${SELECT} WHERE g.task_id = $1 ORDER BY g.id`,
     values: [taskId],
@@ -153,7 +111,7 @@ export async function listGrantsOfTask(db: Queryable, taskId: TaskId): Promise<G
 
 /** Grants of the tree whose root this is. */
 export async function listGrantsOfTree(db: Queryable, taskId: TaskId): Promise<GrantWithRevocation[]> {
-  const rows = await db.query<Row>({
+  const rows = await db.query<GrantRow>({
     name: 'list_grants_of_tree',
     text: `WITH RECURSIVE subtree AS (
         SELECT id FROM mayfly.tasks WHERE id = $1 UNION ALL SELECT t.id FROM mayfly.tasks t JOIN subtree s ON t.parent_id = s.id)
@@ -163,7 +121,7 @@ export async function listGrantsOfTree(db: Queryable, taskId: TaskId): Promise<G
   return rows.map(toGrant);
 }
 
-function toGrant(row: Row): GrantWithRevocation {
+export function toGrant(row: GrantRow): GrantWithRevocation {
   return {
     grant: {
       id: row.id,

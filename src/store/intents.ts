@@ -31,9 +31,14 @@ export async function insertIntents(
   const rows = await db.query<{ outcome: string }>({
     name: 'intend_all',
     text: 'SELECT outcome FROM mayfly.intend_all($1, $2)',
-    values: [`[${intents.map(({ intent, state }) => intentItem(intent, state)).join(',')}]`, wait],
+    values: [intentItems(intents), wait],
   });
   return rows.map(({ outcome }) => outcome);
+}
+
+/** The argument of `mayfly.intend_all`. */
+export function intentItems(intents: readonly { readonly intent: Intent; readonly state: TaskState }[]): string {
+  return `[${intents.map(({ intent, state }) => intentItem(intent, state)).join(',')}]`;
 }
 
 /** @throws MayflyError `store_unavailable` for an outcome that is an SQLSTATE. */
@@ -116,18 +121,23 @@ export async function activateGrants(
   activations: readonly Activation[],
   wait: boolean,
 ): Promise<readonly string[]> {
+  const rows = await db.query<{ outcome: string }>({
+    name: 'activate_all',
+    text: 'SELECT outcome FROM mayfly.activate_all($1, $2)',
+    values: [activationItems(activations), wait],
+  });
+  return rows.map(({ outcome }) => outcome);
+}
+
+/** The argument of `mayfly.activate_all`. */
+export function activationItems(activations: readonly Activation[]): string {
   const items = activations.map(({ grant, facts, event, now }) => ({
     locks: birthLockKeys(grant.rootId),
     grant: grant.id,
     facts,
     events: auditRows([event], now),
   }));
-  const rows = await db.query<{ outcome: string }>({
-    name: 'activate_all',
-    text: 'SELECT outcome FROM mayfly.activate_all($1, $2)',
-    values: [JSON.stringify(items), wait],
-  });
-  return rows.map(({ outcome }) => outcome);
+  return JSON.stringify(items);
 }
 
 /** What an Idempotency-Key of a task stands for. */

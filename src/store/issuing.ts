@@ -4,14 +4,16 @@ import type { Queryable } from './database.ts';
 import {
   type Activation,
   activateGrants,
+  activationItems,
   insertIntents,
   type Intent,
   type IntentOutcome,
+  intentItems,
   readOutcome,
 } from './intents.ts';
-import { readTaskStates, type TaskState } from './tasks.ts';
+import { readTaskStates, STATE_COLUMNS, type StateRow, type TaskState, toState } from './tasks.ts';
 
-/** The three statements of the issuing path. */
+/** The three steps of the issuing path in the store. */
 export interface Issuing {
   readTask(id: TaskId): Promise<TaskState | null>;
   intend(intent: Intent, state: TaskState): Promise<IntentOutcome>;
@@ -21,24 +23,34 @@ export interface Issuing {
 const OUTCOMES = ['done', 'changed', 'key_used', 'busy'] as const;
 const ACTIVATED = ['done', 'ended', 'busy'] as const;
 
-/** On the pool: asks of the same moment share statement and commit, and none waits there for a tree that is held alone. */
+/** One step of one ask. */
+type Step =
+  | { readonly kind: 'read'; readonly id: TaskId }
+  | { readonly kind: 'intend'; readonly intent: Intent; readonly state: TaskState }
+  | { readonly kind: 'activate'; readonly activation: Activation };
+type Answer = TaskState | string | null;
+
+/** On the pool: steps of the same moment share statement and commit, and none waits there for a tree that is held alone. */
 export function coalescedIssuing(db: Queryable): Issuing {
   const alone = issuingWithin(db);
-  const reads = new Coalescer((ids: readonly TaskId[]) => readTaskStates(db, ids));
-  const intents = new Coalescer((items: readonly { intent: Intent; state: TaskState }[]) =>
-    insertIntents(db, items, false),
-  );
-  const activations = new Coalescer((items: readonly Activation[]) => activateGrants(db, items, false));
+  const steps = new Coalescer((batch: readonly Step[]) => takeSteps(db, batch));
+  const outcomeOf = async (step: Step): Promise<string> => {
+    const answer = await steps.call(step);
+    return typeof answer === 'string' ? answer : '';
+  };
   return {
-    readTask: (id) => reads.call(id),
+    readTask: async (id) => {
+      const answer = await steps.call({ kind: 'read', id });
+      return typeof answer === 'string' ? null : answer;
+    },
     intend: async (intent, state) => {
       // Two batches that took keys in crossing order would wait for each other.
       if (intent.idempotency !== null) return await alone.intend(intent, state);
-      const outcome = readOutcome(await intents.call({ intent, state }), OUTCOMES);
+      const outcome = readOutcome(await outcomeOf({ kind: 'intend', intent, state }), OUTCOMES);
       return outcome === 'busy' ? await alone.intend(intent, state) : outcome;
     },
     activate: async (activation) => {
-      const outcome = readOutcome(await activations.call(activation), ACTIVATED);
+      const outcome = readOutcome(await outcomeOf({ kind: 'activate', activation }), ACTIVATED);
       return outcome === 'busy' ? await alone.activate(activation) : outcome;
     },
   };
@@ -54,5 +66,41 @@ export function issuingWithin(db: Queryable): Issuing {
       const outcome = readOutcome((await activateGrants(db, [activation], true))[0] ?? '', ACTIVATED);
       return outcome === 'done' ? 'done' : 'ended';
     },
+  };
+}
+
+/** One statement for all of them. What it reads is as before what it writes: a decision on that is then found to have `changed`. */
+async function takeSteps(db: Queryable, batch: readonly Step[]): Promise<Answer[]> {
+  const reads = batch.flatMap((step) => (step.kind === 'read' ? [step.id] : []));
+  const intents = batch.flatMap((step) => (step.kind === 'intend' ? [step] : []));
+  const activations = batch.flatMap((step) => (step.kind === 'activate' ? [step.activation] : []));
+  const answers =
+    reads.length === batch.length
+      ? { read: await readTaskStates(db, reads), intend: [], activate: [] }
+      : await takeMixed(db, reads, intents, activations);
+  const next = { read: answers.read.values(), intend: answers.intend.values(), activate: answers.activate.values() };
+  return batch.map(({ kind }) => next[kind].next().value ?? null);
+}
+
+async function takeMixed(
+  db: Queryable,
+  reads: readonly TaskId[],
+  intents: readonly { readonly intent: Intent; readonly state: TaskState }[],
+  activations: readonly Activation[],
+): Promise<{ read: (TaskState | null)[]; intend: string[]; activate: string[] }> {
+  const rows = await db.query<StateRow & { step: Step['kind']; outcome: string | null }>({
+    name: 'take_steps',
+    text: `SELECT s.step, s.outcome, ${STATE_COLUMNS} FROM (
+        SELECT 'read' AS step, n, NULL AS outcome, id FROM unnest($1::uuid[]) WITH ORDINALITY AS read (id, n)
+        UNION ALL SELECT 'intend', n, outcome, NULL FROM mayfly.intend_all($2, false) WITH ORDINALITY AS intended (outcome, n)
+        UNION ALL SELECT 'activate', n, outcome, NULL FROM mayfly.activate_all($3, false) WITH ORDINALITY AS activated (outcome, n)
+      ) s LEFT JOIN mayfly.tasks t ON t.id = s.id ORDER BY s.n`,
+    values: [reads, intentItems(intents), activationItems(activations)],
+  });
+  const of = (step: Step['kind']) => rows.filter((row) => row.step === step);
+  return {
+    read: of('read').map((row) => (row.id === null ? null : toState(row))),
+    intend: of('intend').map(({ outcome }) => outcome ?? ''),
+    activate: of('activate').map(({ outcome }) => outcome ?? ''),
   };
 }

@@ -154,14 +154,23 @@ export async function findOwnedRoot(db: Queryable, id: TaskId, owner: Workload |
   return rows[0]?.root_id;
 }
 
+export type StateRow = Row & { seen: Seen; now: Date };
+
+/** What a decision to issue is made on, as columns of `mayfly.tasks t`: for `toState`. */
+export const STATE_COLUMNS = `${COLUMNS}, mayfly.seen(t) AS seen, clock_timestamp() AS now`;
+
+export function toState(row: StateRow): TaskState {
+  return { task: toTask(row), seen: row.seen, now: row.now };
+}
+
 /** The states of these tasks, in their order; null where there is no such task. */
 export async function readTaskStates(db: Queryable, ids: readonly TaskId[]): Promise<(TaskState | null)[]> {
-  const rows = await db.query<Row & { seen: Seen; now: Date }>({
+  const rows = await db.query<StateRow>({
     name: 'read_task_states',
-    text: `SELECT ${COLUMNS}, mayfly.seen(t) AS seen, clock_timestamp() AS now FROM mayfly.tasks t WHERE id = ANY($1)`,
+    text: `SELECT ${STATE_COLUMNS} FROM mayfly.tasks t WHERE id = ANY($1)`,
     values: [ids],
   });
-  const states = new Map(rows.map((row) => [row.id, { task: toTask(row), seen: row.seen, now: row.now }]));
+  const states = new Map(rows.map((row) => [row.id, toState(row)]));
   return ids.map((id) => states.get(id) ?? null);
 }
 

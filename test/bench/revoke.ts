@@ -7,12 +7,12 @@ import { call, closeConnections } from './lib/http.ts';
 import { joined, type Measured, measure, report, type Row } from './lib/report.ts';
 
 /**
- * From due to verified gone: as many callers as the case says release one grant after another, each waiting until its own is
- * contained; the round is over when the last one is clean. Beside it the floor: the provider's own functions called straight
- * through pg, one role at a time on each of as many connections.
+ * From due to verified gone. `revoke`: a task that holds as many grants as the case says ends, then the next one; `release`: as many
+ * callers end one grant after another. Each waits until its own are contained; the round is over when the last one is clean. Beside
+ * them the floor: the provider's own functions called straight through pg, one role at a time on each of as many connections.
  */
 const ROUNDS = 3;
-const COUNT = { 1: 25, 8: 120, 16: 240 } as const;
+const COUNT = { 1: 25, 8: 240, 16: 480 } as const;
 
 const house = await startBenchHouse();
 try {
@@ -21,20 +21,26 @@ try {
   for (const concurrency of [1, 8, 16] as const) {
     const clients = await house.floorClients(concurrency);
     const floors: Measured[] = [];
-    const ours: Measured[] = [];
+    const revoked: Measured[] = [];
+    const released: Measured[] = [];
     for (let round = 0; round < ROUNDS; round++) {
       floors.push(await revokeFloor(clients, await mintFloor(clients, COUNT[concurrency])));
-      ours.push(await revokeOurs(token, concurrency, COUNT[concurrency]));
+      revoked.push(await revokeOurs(token, concurrency, COUNT[concurrency]));
+      released.push(await releaseOurs(token, concurrency, COUNT[concurrency]));
     }
     const floor = joined(floors);
-    const broker = joined(ours);
-    rows.push({
-      case: `revoke c${concurrency}`,
-      unit: 'grants/s',
-      ...broker,
-      ratio: broker.value / floor.value,
-      of: `floor c${concurrency}`,
-    });
+    const of = `floor c${concurrency}`;
+    for (const [name, measured] of [
+      ['revoke', joined(revoked)],
+      ['release', joined(released)],
+    ] as const)
+      rows.push({
+        case: `${name} c${concurrency}`,
+        unit: 'grants/s',
+        ...measured,
+        ratio: measured.value / floor.value,
+        of,
+      });
     rows.push({ case: `floor c${concurrency}`, unit: 'roles/s', ...floor });
     await Promise.all(clients.map((client) => client.end()));
   }
@@ -44,22 +50,48 @@ try {
   await house.stop();
 }
 
-/** The times are the store's: from the moment that the obligation was due to the moment that it was seen to be clean. */
-async function revokeOurs(token: string, concurrency: number, count: number): Promise<Measured> {
-  const grants: string[] = [];
-  await measure(count, 8, async () => {
-    const opened = await call('POST', `${house.url}/v1/tasks`, token, {
-      request: await house.sign(),
-      issue: ['ledger-db/read-invoices'],
+async function revokeOurs(token: string, held: number, count: number): Promise<Measured> {
+  const tasks = await holdGrants(token, count / held, held);
+  for (const { task } of tasks) await expectDone('POST', `/v1/tasks/${task}/complete`, token);
+  return timesOf(tasks.flatMap(({ grants }) => grants));
+}
+
+async function releaseOurs(token: string, concurrency: number, count: number): Promise<Measured> {
+  const grants = (await holdGrants(token, count, 1)).flatMap((task) => task.grants);
+  await measure(count, concurrency, (index) => expectDone('DELETE', `/v1/grants/${grants[index]}`, token));
+  return timesOf(grants);
+}
+
+interface Held {
+  readonly task: string;
+  readonly grants: string[];
+}
+
+async function holdGrants(token: string, tasks: number, each: number): Promise<Held[]> {
+  const held: Held[] = [];
+  await measure(tasks, 8, async () => {
+    const opened = await call('POST', `${house.url}/v1/tasks`, token, { request: await house.sign() });
+    const task = (opened.body['task'] as { id: string }).id;
+    held.push({ task, grants: [] });
+  });
+  await measure(tasks * each, 8, async (index) => {
+    const to = held[index % tasks];
+    const issued = await call('POST', `${house.url}/v1/tasks/${to?.task}/grants`, token, {
+      entitlement: 'ledger-db/read-invoices',
     });
-    const [issued] = opened.body['issued'] as { grant?: { id: string } }[];
-    if (issued?.grant === undefined) throw new Error(`${opened.status} ${JSON.stringify(opened.body)}`);
-    grants.push(issued.grant.id);
+    if (issued.status !== 201) throw new Error(`${issued.status} ${JSON.stringify(issued.body)}`);
+    to?.grants.push((issued.body['grant'] as { id: string }).id);
   });
-  await measure(count, concurrency, async (index) => {
-    const { status } = await call('DELETE', `${house.url}/v1/grants/${grants[index]}?wait=60`, token);
-    if (status !== 200) throw new Error(`a release answered ${status}`);
-  });
+  return held;
+}
+
+async function expectDone(method: string, path: string, token: string): Promise<void> {
+  const { status } = await call(method, `${house.url}${path}?wait=60`, token, method === 'POST' ? {} : undefined);
+  if (status !== 200) throw new Error(`${path} answered ${status}`);
+}
+
+/** The times are the store's: from the moment that the obligation was due to the moment that it was seen to be clean. */
+async function timesOf(grants: readonly string[]): Promise<Measured> {
   const ids = grants.map((id) => id.slice('grt_'.length));
   for (;;) {
     const [state] = await house.onStore<{ left: number; seconds: number; millis: number[] }>(
@@ -67,7 +99,8 @@ async function revokeOurs(token: string, concurrency: number, count: number): Pr
         array_agg((extract(epoch FROM clean_at - due_at) * 1000)::float8) AS millis FROM mayfly.revocations WHERE grant_id = ANY($1)`,
       [ids],
     );
-    if (state !== undefined && state.left === 0) return { perSecond: count / state.seconds, millis: state.millis };
+    if (state !== undefined && state.left === 0)
+      return { perSecond: grants.length / state.seconds, millis: state.millis };
     await pause(20);
   }
 }

@@ -6,6 +6,7 @@ import { Secret } from '../../domain/secret.ts';
 import type { Caller, OperatorCaller } from '../../identity/types.ts';
 import { createMetrics } from '../../metrics.ts';
 import { coalescedIssuing } from '../../store/issuing.ts';
+import { coalescedOwnedGrants } from '../../store/owned-grants.ts';
 import { Database } from '../../store/database.ts';
 import { createApp } from '../app.ts';
 import { type HttpDeps, type UseCases, useCases } from '../deps.ts';
@@ -70,6 +71,7 @@ export async function startTestApp(options: TestAppOptions = {}): Promise<TestAp
     broker: {
       db,
       issuing: coalescedIssuing(db),
+      ownedGrants: coalescedOwnedGrants(db),
       changes: { publish: () => {}, wait: options.wait ?? (async () => {}) },
       catalog: { ready: true, current: () => emptyRevision, refresh: async () => {} },
       identity: {
