@@ -69,7 +69,7 @@ REVOKE ALL ON ALL TABLES IN SCHEMA mayfly FROM PUBLIC;
 
 CREATE OR REPLACE FUNCTION mayfly.version() RETURNS integer
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
-RETURN 1;
+RETURN 2;
 
 -- The comment on a role of ours: set in the transaction of its CREATE ROLE; a plain login cannot change it.
 CREATE OR REPLACE FUNCTION mayfly.mark(p_installation uuid, p_grant_id uuid) RETURNS text
