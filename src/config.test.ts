@@ -26,6 +26,22 @@ describe('settings', () => {
     });
   });
 
+  test.each([
+    ['http://127.0.0.1:7420', {}],
+    ['https://127.0.0.1:7420', TLS],
+    ['https://[::1]:8443', { ...TLS, MAYFLY_HOST: '::1', MAYFLY_PORT: '8443' }],
+    ['https://broker.example', { ...TLS, MAYFLY_PUBLIC_URL: 'https://broker.example' }],
+  ])('name the broker as its listener speaks, unless told otherwise: %s', (url, env) => {
+    expect(readConfig(env).public_url).toBe(url);
+  });
+
+  test('a list with several faulty parts is told of once', () => {
+    expect(faultsOf({ MAYFLY_TRUSTED_PROXIES: 'one,two,10.0.0.0/33', MAYFLY_PROVIDERS: 'A,B' })).toEqual([
+      'MAYFLY_TRUSTED_PROXIES: must be addresses or CIDR blocks, separated by commas',
+      'MAYFLY_PROVIDERS: must be provider types, separated by commas',
+    ]);
+  });
+
   test('unknown names, bad values and missing files are listed all at once, by name', () => {
     const faults = faultsOf({
       MAYFLY_PROT: '1',

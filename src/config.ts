@@ -164,22 +164,20 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
   }
   const parsed = settings.safeParse(given);
   if (!parsed.success) {
-    faults.push(...parsed.error.issues.map((issue) => `${variableOf(String(issue.path[0]))}: ${issue.message}`));
-    throw new ConfigError(faults);
+    const said = parsed.error.issues.map((issue) => `${variableOf(String(issue.path[0]))}: ${issue.message}`);
+    // Each part of a list that does not fit says the same of the one variable.
+    throw new ConfigError([...faults, ...new Set(said)]);
   }
   faults.push(...faultsTogether(parsed.data));
   if (faults.length > 0) throw new ConfigError(faults);
-  return {
-    ...parsed.data,
-    public_url: parsed.data.public_url ?? `http://${urlHost(parsed.data.host)}:${parsed.data.port}`,
-  };
+  return { ...parsed.data, public_url: parsed.data.public_url ?? listenerUrl(parsed.data) };
 }
 
 /** What is wrong about settings that are well each by itself. */
 function faultsTogether(config: Settings): string[] {
   const faults: string[] = [];
   const loopback = isLoopback(config.host);
-  const tls = config.tls_cert_file !== undefined && config.tls_key_file !== undefined;
+  const tls = hasTls(config);
   if ((config.tls_cert_file === undefined) !== (config.tls_key_file === undefined)) {
     faults.push('MAYFLY_TLS_CERT_FILE and MAYFLY_TLS_KEY_FILE: give both or neither');
   }
@@ -251,8 +249,14 @@ function parseCidr(text: string): { address: string; prefix: number; family: 'ip
   return { address, prefix, family: version === 4 ? 'ipv4' : 'ipv6' };
 }
 
-function urlHost(host: string): string {
-  return isIP(host) === 6 ? `[${host}]` : host;
+function hasTls({ tls_cert_file: certFile, tls_key_file: keyFile }: Settings): boolean {
+  return certFile !== undefined && keyFile !== undefined;
+}
+
+/** Where the listener is reached, on this machine. */
+function listenerUrl(config: Settings): string {
+  const host = isIP(config.host) === 6 ? `[${config.host}]` : config.host;
+  return `${hasTls(config) ? 'https' : 'http'}://${host}:${config.port}`;
 }
 
 function variableOf(key: string): string {

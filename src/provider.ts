@@ -21,6 +21,11 @@ export interface Provider<TargetConfig = unknown, EntitlementConfig = unknown> {
   /** Strict schema of an entitlement's `provider` section. */
   readonly entitlementSchema: z.ZodType<EntitlementConfig>;
   /**
+   * Whether `mint` binds the request's params into the credential itself. Without it a catalog whose entitlements declare
+   * params for this provider is refused; `mint` must refuse params all the same.
+   */
+  readonly bindsParams?: boolean;
+  /**
    * Opens what is needed to work on one target. Must not fail because the target is down: connections are made
    * when needed. `context.secret` resolves a reference each time it is called, so a rotated file is read again.
    */

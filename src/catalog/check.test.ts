@@ -1,6 +1,7 @@
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { slotUse } from '../policy/cedar.ts';
 import { checkCatalog } from './check.ts';
+import { loadCatalog, type ProviderSchemas } from './load.ts';
 import { sampleEdited, sampleFiles, sampleProviders, sampleWith } from './testing/sample.ts';
 
 const check = (files: Readonly<Record<string, string>>) =>
@@ -45,6 +46,36 @@ test('a policy about an entitlement that is not there is refused: a forbid so mi
   expect(lines(sampleEdited(policies, 'ledger/read', 'ledger/raed'))).toEqual([
     `${policies}:2: reads: there is no entitlement ledger/raed`,
   ]);
+});
+
+describe('params that the target’s provider can not bind', () => {
+  const providers: ProviderSchemas = new Map(
+    [...sampleProviders].map(([name, { type, targetSchema, entitlementSchema }]) => [
+      name,
+      { type, targetSchema, entitlementSchema },
+    ]),
+  );
+  const faultsOf = (files: Readonly<Record<string, string>>) =>
+    checkCatalog(files, { providers, allowDev: false }).faults;
+
+  test('are refused where they are declared: every ask would fail at the target', () => {
+    expect(faultsOf(sampleFiles)).toEqual([
+      {
+        path: 'entitlements/ledger.yaml:6 $[0].params',
+        message: 'the provider sample can not bind params: every ask for this would be refused',
+      },
+    ]);
+  });
+
+  test('are no fault where there are none', () => {
+    const line = '  params: { tenant: { type: string, pattern: "[a-z]{1,40}" } }\n';
+    expect(faultsOf(sampleEdited('entitlements/ledger.yaml', line, ''))).toEqual([]);
+    expect(faultsOf(sampleEdited('entitlements/ledger.yaml', line, '  params: {}\n'))).toEqual([]);
+  });
+
+  test('do not make an active revision unreadable: its grants are ended by it', () => {
+    expect(loadCatalog(sampleFiles, { providers, allowDev: false }).entitlements.has('ledger/read')).toBe(true);
+  });
 });
 
 test('a policy about a purpose that is not there is refused', () => {

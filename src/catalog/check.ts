@@ -17,11 +17,11 @@ export interface CheckedCatalog {
 
 /**
  * Everything that can be said of a catalog without a target or a store: {@link loadCatalog}, Cedar's strict
- * validation, names in policies, and the catalog's own policy tests. Resolves no secret.
+ * validation, names in policies, params that a provider can not bind, and the catalog's own policy tests. Resolves no secret.
  */
 export function checkCatalog(files: Readonly<Record<string, string>>, options: LoadOptions): CheckedCatalog {
   const assembled = assembleCatalog(files, options);
-  const faults = [...assembled.faults, ...policyFaults(assembled)];
+  const faults = [...assembled.faults, ...assembled.unbound, ...policyFaults(assembled)];
   if (faults.length > 0) return { catalog: null, faults: fieldErrors(faults), policyTests: [] };
   const { results, failures } = runTests(assembled);
   return {

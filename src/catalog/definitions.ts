@@ -8,7 +8,16 @@ import type { EntitlementDefinition, Purpose, TargetDefinition } from './types.t
 import { type Item, readItem, readList, schemaFaults, type YamlFile } from './yaml.ts';
 
 /** What the catalog needs to know of the loaded providers. */
-export type ProviderSchemas = ReadonlyMap<string, Pick<Provider, 'type' | 'targetSchema' | 'entitlementSchema'>>;
+export type ProviderSchemas = ReadonlyMap<
+  string,
+  Pick<Provider, 'type' | 'targetSchema' | 'entitlementSchema' | 'bindsParams'>
+>;
+
+export interface EntitlementsRead {
+  readonly entitlements: ReadonlyMap<string, EntitlementDefinition>;
+  /** Those whose params their provider can not bind. */
+  readonly unbound: readonly Fault[];
+}
 
 /** Reads `targets/*.yaml`. A target that does not fit is left out; its file name still counts as declared. */
 export function readTargets(
@@ -43,8 +52,9 @@ export function readEntitlements(
   declaredTargets: ReadonlySet<string>,
   providers: ProviderSchemas,
   faults: Fault[],
-): ReadonlyMap<string, EntitlementDefinition> {
+): EntitlementsRead {
   const entitlements = new Map<string, EntitlementDefinition>();
+  const unbound: Fault[] = [];
   const places = new Map<string, string>();
   for (const file of files) {
     for (const item of readList(file, [], entitlementSchema, faults)) {
@@ -63,11 +73,18 @@ export function readEntitlements(
       }
       checkSecrets(item, 'provider', value.target, declaredTargets, faults);
       const type = targets.get(value.target)?.provider;
-      const schema = type === undefined ? undefined : providers.get(type)?.entitlementSchema;
-      entitlements.set(value.name, definition(value, readSection(item, 'provider', schema, faults)));
+      const provider = type === undefined ? undefined : providers.get(type);
+      entitlements.set(
+        value.name,
+        definition(value, readSection(item, 'provider', provider?.entitlementSchema, faults)),
+      );
+      if (provider !== undefined && provider.bindsParams !== true && Object.keys(value.params).length > 0) {
+        const why = `the provider ${provider.type} can not bind params: every ask for this would be refused`;
+        unbound.push(item.fault(['params'], why));
+      }
     }
   }
-  return entitlements;
+  return { entitlements, unbound };
 }
 
 function definition(value: EntitlementWire, provider: unknown): EntitlementDefinition {

@@ -25,6 +25,11 @@ export interface Assembled {
   readonly tests: readonly Item<PolicyTest>[];
   readonly vocabulary: Vocabulary;
   readonly faults: readonly Fault[];
+  /**
+   * What no new revision may hold, though one that is active may: it was applied before the broker looked for that, and its
+   * grants must still be ended by it.
+   */
+  readonly unbound: readonly Fault[];
 }
 
 /**
@@ -48,7 +53,13 @@ export function assembleCatalog(given: Readonly<Record<string, string>>, options
   checkReserved(yamlOf('reserved'), faults);
   const declaredTargets = new Set(pathsOf(files, 'target').map(baseName));
   const targets = readTargets(yamlOf('target'), declaredTargets, options.providers, faults);
-  const entitlements = readEntitlements(yamlOf('entitlements'), targets, declaredTargets, options.providers, faults);
+  const { entitlements, unbound } = readEntitlements(
+    yamlOf('entitlements'),
+    targets,
+    declaredTargets,
+    options.providers,
+    faults,
+  );
 
   const purposesFile = required('purposes.yaml', files, given, faults);
   const purposes = purposesFile === undefined ? new Map() : readPurposes(purposesFile, faults);
@@ -73,7 +84,7 @@ export function assembleCatalog(given: Readonly<Record<string, string>>, options
     purposes,
     policySet: { schema: files[schemaFile] ?? '', policies },
   };
-  return { catalog, tests, vocabulary: vocabularyOf(catalog), faults };
+  return { catalog, tests, vocabulary: vocabularyOf(catalog), faults, unbound };
 }
 
 function fileFault(file: string, message: string): Fault {

@@ -1,7 +1,10 @@
+import { once } from 'node:events';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { freePort } from '../../test/support/free-port.ts';
 import type { DevOptions } from './dev.ts';
 import { openDev } from './dev-broker.ts';
 
@@ -36,6 +39,36 @@ describe('dev mode refuses, and makes nothing', () => {
     expect(String(error)).toMatch(says);
     expect(String(error)).not.toContain('do-not-print');
     expect(existsSync(join(folder, '.mayfly'))).toBe(false);
+  });
+
+  test.each<[who: string, setting: string, use: (port: string) => DevOptions]>([
+    [
+      'The broker',
+      'MAYFLY_PORT',
+      (port) => {
+        vi.stubEnv('MAYFLY_PORT', port);
+        return {};
+      },
+    ],
+    ['The dev issuer', '--issuer-port', (port) => ({ issuerPort: port })],
+  ])('%s on a port that is taken', async (who, setting, use) => {
+    const other = createServer().listen(0, '127.0.0.1');
+    await once(other, 'listening');
+    try {
+      const address = other.address();
+      const port = String(typeof address === 'object' && address !== null ? address.port : 0);
+      vi.stubEnv('MAYFLY_PORT', String(await freePort()));
+      const error: unknown = await openDev({ ...use(port), quiet: true }).catch((refused: unknown) => refused);
+      expect(error).toMatchObject({
+        code: 'port_taken',
+        message: expect.stringMatching(
+          `^${who} cannot listen on 127.0.0.1:${port}, .*another port with ${setting}\\.$`,
+        ),
+      });
+      expect(existsSync(join(folder, '.mayfly'))).toBe(false);
+    } finally {
+      other.close();
+    }
   });
 
   test('everything that is wrong, at once', async () => {

@@ -10,7 +10,7 @@ import { followCatalog } from './dev/follow-catalog.ts';
 import { freePort } from './dev/free-port.ts';
 import { createDevIssuer } from './dev/issuer.ts';
 import { prepareLedger } from './dev/ledger.ts';
-import { acquireDevLock } from './dev/lock.ts';
+import { acquireDevLock, readDevLock } from './dev/lock.ts';
 import { prepareStateDatabase } from './dev/state-database.ts';
 import { DEFAULT_ISSUER_PORT, DEFAULT_POSTGRES_PORT, type DevOptions } from './dev.ts';
 import { devFolder, writeDevState } from './dev-state.ts';
@@ -56,12 +56,14 @@ export async function openDev(options: DevOptions): Promise<DevBroker> {
       await close().catch((error: unknown) => note(`Something did not stop as it should. ${explain(error)}`));
   };
   try {
+    // Asked before anything is made, the folder too. Where its own broker runs, the lock tells that better.
+    if (!(await runsAlready())) {
+      await freePort(config.port, 'The broker', { host: config.host, setting: 'MAYFLY_PORT' });
+      await freePort(issuerPort, 'The dev issuer', { setting: '--issuer-port' });
+    }
     const dir = await openPrivateFolder(devFolder());
     const lock = await acquireDevLock(dir);
     opened.push(() => lock.release());
-    // Asked before anything is made, so that a taken port is told at once.
-    await freePort(config.port, 'The broker');
-    await freePort(issuerPort, 'The dev issuer');
     const postgres = await startEmbeddedPostgres({ dir, port: postgresPort, log: note });
     opened.push(() => postgres.stop());
     tell(`PostgreSQL 18   127.0.0.1:${postgres.port}, data in ${postgres.dataDir}${postgres.fresh ? ' (new)' : ''}`);
@@ -129,6 +131,11 @@ export async function openDev(options: DevOptions): Promise<DevBroker> {
     await stop();
     throw error;
   }
+}
+
+async function runsAlready(): Promise<boolean> {
+  // A folder that can not be read is refused when it is opened, with what to do about it.
+  return (await readDevLock(devFolder()).catch(() => undefined)) !== undefined;
 }
 
 function tellWhatNext(tell: (line?: string) => void): void {

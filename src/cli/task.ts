@@ -63,7 +63,12 @@ export function wholeSeconds(text: string, option: string, most = 86_400): numbe
 function paramOf(text: string): [string, string | number | boolean] {
   const at = text.indexOf('=');
   if (at < 1) throw new CliError(`--param takes name=value, not ${JSON.stringify(text)}.`, 2);
-  const value = text.slice(at + 1);
-  const typed = /^(true|false)$/.test(value) ? value === 'true' : /^-?\d{1,15}$/.test(value) ? Number(value) : value;
-  return [text.slice(0, at), typed];
+  return [text.slice(0, at), typed(text.slice(at + 1))];
+}
+
+/** A whole number only where a number is written so: `007` and `1e3` are names of something. */
+function typed(text: string): string | number | boolean {
+  if (text === 'true' || text === 'false') return text === 'true';
+  const number = Number(text);
+  return Number.isSafeInteger(number) && String(number) === text ? number : text;
 }

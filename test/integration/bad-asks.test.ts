@@ -1,22 +1,30 @@
-import { beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test, vi } from 'vitest';
+import { applyCatalog } from '../../src/broker/apply-catalog.ts';
+import { loadCatalog } from '../../src/catalog/load.ts';
+import { loadProviders } from '../../src/catalog/provider-registry.ts';
 import type { GrantBody, TaskBody } from '../../src/client/index.ts';
+import { Changes } from '../../src/store/changes.ts';
+import { Database } from '../../src/store/database.ts';
 import { ask, type AskOptions, type Reply } from '../support/ask.ts';
 import { forge } from '../support/forge.ts';
 import { call, expectRefusal, issue, READ, refused, refuses, type Send, useRefusals } from '../support/refusals.ts';
 
 const NAMED = 'ledger-db/of-tenant';
 
-useRefusals({
-  files: {
-    'entitlements/of-tenant.yaml': `
+const ofTenant = (params: string) => `
 - name: ${NAMED}
   target: ledger-db
   sensitivity: confidential
   actions: [read]
   max_ttl_seconds: 600
-  params: { tenant: { type: string, pattern: "[a-z]{1,8}" }, rows: { type: integer, min: 1, max: 10 } }
+  params: ${params}
   provider: { template: mayfly_t_of_tenant, privileges: [{ schema: billing, tables: [invoices], grant: [SELECT] }], connection_limit: 1 }
-`,
+`;
+const TENANT_AND_ROWS = '{ tenant: { type: string, pattern: "[a-z]{1,8}" }, rows: { type: integer, min: 1, max: 10 } }';
+
+useRefusals({
+  files: {
+    'entitlements/of-tenant.yaml': ofTenant('{}'),
     'policies/of-tenant.cedar': `
 @id("of-tenant")
 permit (principal is Mayfly::Task, action, resource == Mayfly::Entitlement::"${NAMED}");
@@ -27,8 +35,25 @@ permit (principal is Mayfly::Task, action, resource == Mayfly::Entitlement::"${N
 let ended: { readonly task: TaskBody; readonly grant: GrantBody };
 let foreign: { readonly task: TaskBody; readonly grant: GrantBody };
 
+/** Makes a catalog active that is refused today, as a release did that did not look whether a provider can bind params. */
+async function applyAsBefore(files: Readonly<Record<string, string>>): Promise<void> {
+  const { house } = refused();
+  const fail = (error: unknown) => {
+    throw error;
+  };
+  const db = new Database({ url: house.store.runtimeUrl, connections: 1, onError: fail });
+  const changes = new Changes({ url: house.store.runtimeUrl, onError: fail, onCatalog: () => {} });
+  await changes.start();
+  const catalog = loadCatalog(files, { providers: await loadProviders(['postgres']), allowDev: true });
+  await applyCatalog({ db, published: () => changes.publishCatalog() }, catalog, 'test', 'test');
+  await changes.close();
+  await db.close();
+  await vi.waitFor(async () => expect((await ask(house.url, 'GET', '/readyz')).status).toBe(200), { timeout: 10_000 });
+}
+
 beforeAll(async () => {
   const { house } = refused();
+  await applyAsBefore({ ...house.files, 'entitlements/of-tenant.yaml': ofTenant(TENANT_AND_ROWS) });
   const make = async (workload: string) => {
     const { task } = await house.client(workload).openTask(await house.sign({ workload }));
     return { task, grant: (await house.client(workload).issue(task.id, { entitlement: READ })).grant };

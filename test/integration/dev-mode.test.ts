@@ -118,7 +118,8 @@ describe('a running dev broker', () => {
     const { code, stdout, stderr } = await home.run(['dev', ...home.ports], { env: { MAYFLY_DIR: other } });
     expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
     expect(stderr).toContain(`The broker cannot listen on ${home.url.slice('http://'.length)}`);
-    expect(existsSync(join(other, 'postgres'))).toBe(false);
+    expect(stderr).toMatch(/choose another port with MAYFLY_PORT\.\n$/);
+    expect(existsSync(other)).toBe(false);
   });
 
   test('is there for the commands that need its store', async () => {

@@ -173,7 +173,8 @@ describe('how it ends', () => {
     const before = await tasks();
     const [missing, plain] = await Promise.all([run(['--', 'no-such-command-here', 'x']), run(['--', '/etc/passwd'])]);
     expect(missing).toMatchObject({ code: 127, stdout: '', stderr: 'no-such-command-here: no such command.\n' });
-    expect(plain).toMatchObject({ code: 126, stderr: expect.stringContaining('/etc/passwd could not be started') });
+    const why = '/etc/passwd could not be started: it is not executable.\n';
+    expect(plain).toMatchObject({ code: 126, stdout: '', stderr: why });
     const made = (await tasks()).filter((task) => !before.includes(task));
     expect(made.map((task) => task.split(' ')[1])).toEqual(['cancelled', 'cancelled']);
     const handles = await house.onStore<{ handle: string }>(

@@ -17,6 +17,7 @@ export const sampleProviders: ProviderSchemas = new Map([
         options: z.record(z.string(), z.unknown()).optional(),
       }),
       entitlementSchema: z.strictObject({ template: z.string(), secret: z.string().optional() }),
+      bindsParams: true,
     },
   ],
 ]);

@@ -20,12 +20,22 @@ export class DevError extends Error {
   }
 }
 
+export interface PortUse {
+  /** Default: 127.0.0.1. */
+  readonly host?: string;
+  /** What gives another port, e.g. `MAYFLY_PORT`. */
+  readonly setting?: string;
+}
+
 /** @param what who wanted the port, e.g. `The dev issuer`. */
-export function portTaken(what: string, port: number, cause?: unknown): DevError {
+export function portTaken(what: string, port: number, use: PortUse = {}, cause?: unknown): DevError {
+  const { host = '127.0.0.1', setting } = use;
+  const address = `${host.includes(':') ? `[${host}]` : host}:${port}`;
   return new DevError(
     'port_taken',
-    `${what} cannot listen on 127.0.0.1:${port}: another program has that port. ` +
-      `Find it with \`lsof -nP -iTCP:${port} -sTCP:LISTEN\` and stop it, or choose another port.`,
+    `${what} cannot listen on ${address}, since another program does: ` +
+      `stop that one (\`lsof -nP -iTCP:${port} -sTCP:LISTEN\` finds it), ` +
+      `or choose another port${setting === undefined ? '' : ` with ${setting}`}.`,
     cause,
   );
 }

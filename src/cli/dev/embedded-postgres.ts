@@ -11,6 +11,7 @@ import { openPostgresHome, type PostgresHome } from './postgres-home.ts';
 import { isReady, removeMisleadingPidFile, serverArguments, stopServer } from './postmaster.ts';
 
 const NAME = 'The embedded PostgreSQL';
+const PORT = { setting: '--postgres-port' };
 const LOG_LIMIT_BYTES = 5_000_000;
 /** Recovery after a crash counts into it. */
 const START_BOUND_MS = 60_000;
@@ -46,7 +47,7 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
   const home = await openPostgresHome(options.dir, log);
   if ((await stopServer(home)) > 0) log('Stopped a PostgreSQL that an earlier broker had left behind');
   // Asked before initdb, so that a taken port is told at once.
-  const port = await freePort(options.port, NAME);
+  const port = await freePort(options.port, NAME, PORT);
   const { password, fresh } = await prepareCluster(home);
   await removeMisleadingPidFile(home);
   const child = await launch(home, port);
@@ -104,7 +105,7 @@ async function launch(home: PostgresHome, port: number): Promise<ChildProcess> {
   } catch (error) {
     await stopServer(home);
     const said = (await readFile(logFile)).subarray(logged.from).toString('utf8').trim().slice(-2_000);
-    if (/could not bind IPv4 address/.test(said)) throw portTaken(NAME, port, error);
+    if (/could not bind IPv4 address/.test(said)) throw portTaken(NAME, port, PORT, error);
     const why = error instanceof Error ? error.message : String(error);
     throw new DevError('server_failed', `${NAME} did not start: ${why}. It said:\n${said}`, error);
   }

@@ -216,7 +216,11 @@ function send(response: ServerResponse, { status, body }: Reply): void {
 async function listen(server: Server, port: number): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error) => {
-      reject(systemCode(error) === 'EADDRINUSE' ? portTaken('The dev issuer', port, error) : error);
+      reject(
+        systemCode(error) === 'EADDRINUSE'
+          ? portTaken('The dev issuer', port, { setting: '--issuer-port' }, error)
+          : error,
+      );
     });
     server.listen({ port, host: '127.0.0.1' }, resolve);
   });

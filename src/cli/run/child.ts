@@ -23,11 +23,10 @@ export async function startChild(command: readonly string[], env: NodeJS.Process
     child = spawn(file, args, { env, stdio: 'inherit' });
     await new Promise((resolve, reject) => child.once('spawn', resolve).once('error', reject));
   } catch (error) {
-    const missing = error instanceof Error && 'code' in error && error.code === 'ENOENT';
-    const why = error instanceof Error ? error.message : String(error);
-    throw missing
-      ? new CliError(`${file}: no such command.`, 127)
-      : new CliError(`${file} could not be started: ${why}`, 126);
+    const code = error instanceof Error && 'code' in error ? error.code : undefined;
+    if (code === 'ENOENT') throw new CliError(`${file}: no such command.`, 127);
+    const why = code === 'EACCES' ? 'it is not executable.' : error instanceof Error ? error.message : String(error);
+    throw new CliError(`${file} could not be started: ${why}`, 126);
   }
   const ended = new Promise<Outcome>((resolve) => {
     child.once('exit', (code, signal) => resolve(signal === null ? { code: code ?? 1 } : { signal }));
