@@ -31,7 +31,7 @@ const brokerFunctions = [
   'mint(uuid, text, uuid, text, text, timestamptz, timestamptz, timestamptz, integer)',
   'renew(uuid, text, timestamptz)',
   'fence(uuid, text[], oid[], timestamptz[], integer, boolean)',
-  ...['seen(uuid, oid[], integer)', 'observe(uuid, text[], oid[], integer)'],
+  ...['seen(uuid, oid[], integer)', 'observe(uuid, text[], oid[], integer)', 'width(uuid, text)'],
   ...['inspect(uuid, text[], oid[])', 'functions_named(uuid, text[])'],
   ...['unlink(uuid, oid[], integer)', 'kill(uuid, oid[], integer[])', 'drop(uuid, text[], oid[], integer, boolean)'],
 ];
