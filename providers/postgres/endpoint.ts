@@ -64,9 +64,7 @@ export class AgentEndpoint {
   async left(steps: CheckStep[], signal: AbortSignal): Promise<void> {
     if (this.#session === undefined) return;
     const answered = await serves(this.#session, signal);
-    const again = await this.#open(AbortSignal.any([signal, AbortSignal.timeout(silence)]))
-      .then(async (session) => serves(session, signal).finally(() => session.close()))
-      .catch(() => false);
+    const again = await this.#servesAgain(signal);
     const faults = [
       ...(answered ? ['a session from before is still served'] : []),
       ...(again ? ['a new login is still served'] : []),
@@ -95,6 +93,18 @@ export class AgentEndpoint {
       );
     }
     return null;
+  }
+
+  async #servesAgain(signal: AbortSignal): Promise<boolean> {
+    let session: Connection;
+    try {
+      session = await this.#open(AbortSignal.any([signal, AbortSignal.timeout(silence)]));
+    } catch {
+      return false;
+    }
+    const served = await serves(session, signal);
+    await session.close();
+    return served;
   }
 
   #open(signal: AbortSignal): Promise<Connection> {

@@ -54,7 +54,11 @@ describe.runIf(pgbouncerAvailable()).each(availableVersions())('PgBouncer before
   }
   async function check(pooler: Pgbouncer, config = ledger.entitlement): Promise<readonly CheckStep[]> {
     const session = ledger.connect({ agent_endpoint: { host: '127.0.0.1', port: pooler.port } });
-    return session.check({ name: entitlementName, config }, soon()).finally(() => session.close());
+    try {
+      return await session.check({ name: entitlementName, config }, soon());
+    } finally {
+      await session.close();
+    }
   }
   function failed(steps: readonly CheckStep[]): readonly string[] {
     return steps.filter(({ ok }) => !ok).map(({ step, says }) => `${step}: ${says}`);
