@@ -123,9 +123,102 @@ export interface Found {
   readonly facts: Facts;
 }
 
+/** A live grant with what it was granted by, as the catalog says it now. */
+export interface Granted<EntitlementConfig = unknown> extends Ref {
+  readonly config: EntitlementConfig;
+}
+
+/**
+ * What can have become of a credential in the target without the broker. The list is closed: who reads an inspection
+ * decides by these codes, and a provider that finds something else must first find its place here.
+ */
+export type DriftCode =
+  /** Nothing of it is in the target, though nobody ended it here. */
+  | 'absent'
+  /** It is there, but the target's own record of what was granted is not (restored from a backup?). */
+  | 'unregistered'
+  /** The target has it as ended already. */
+  | 'ended'
+  /** It bears another name than its handle. */
+  | 'renamed'
+  /** The mark that makes it ours is gone or changed. */
+  | 'unmarked'
+  /** It can no longer log in. */
+  | 'login'
+  /** It has powers by itself that were not granted, or lacks one that was (superuser, may create roles). */
+  | 'attributes'
+  /** Its secret is another one, or none. */
+  | 'password'
+  /** The target's own end of it moved. */
+  | 'expiry'
+  /** It may hold more or fewer connections at once. */
+  | 'connection_limit'
+  /** It belongs to other groups, or to its own in another way, than was granted. */
+  | 'memberships'
+  /** Others act with its rights: they were made its members. */
+  | 'members'
+  /** Settings that it can have made by itself. No boundary is crossed, but a later session is not what was minted. */
+  | 'settings_own'
+  /** Settings that only an administrator can have made, or ours, taken away. */
+  | 'settings'
+  /** Rights given to itself and not to its group. */
+  | 'rights'
+  /** Rights on what will be made: by it for others, or by others for it. */
+  | 'default_privileges'
+  /** Row policies that name it. */
+  | 'policies'
+  /** Things that belong to it. */
+  | 'owned'
+  /** Its group itself has powers, memberships or possessions. */
+  | 'template'
+  /** Its group has rights that the entitlement does not declare. */
+  | 'template_wider'
+  /** Its group lacks rights that the entitlement declares. */
+  | 'template_narrower'
+  /** Everybody has rights that the entitlement does not declare, and so has it. */
+  | 'public';
+
+export interface Drift {
+  readonly what: DriftCode;
+  /** A sentence with names and counts. Never a secret, nor the value of a setting: an agent may have put one there. */
+  readonly says: string;
+}
+
+/** How one grant differs from what was granted. No drift: an empty list. */
+export type Inspection =
+  | { readonly ok: true; readonly drift: readonly Drift[] }
+  | { readonly ok: false; readonly error: ProviderError };
+
+/** One session that was open when the provider looked. Never a statement, nor a literal of one. */
+export interface Use {
+  /** What the client says it is: up to 63 characters of its own choice, '' for nothing. No proof of anything. */
+  readonly applicationName: string;
+  /** Where it came from as the target sees it (a proxy's address behind a proxy), or `local`. */
+  readonly clientAddress: string;
+  /** When the session began. By the broker's clock, as all times here. */
+  readonly since: Date;
+  /** In the target's words, e.g. `active`, `idle in transaction`. */
+  readonly state: string | null;
+  /** When its last statement began. Null before the first one. */
+  readonly lastQueryAt: Date | null;
+}
+
+/**
+ * A sample of the use of one grant: what came and went between two looks was not seen. `total` counts all sessions;
+ * `sessions` are the {@link observedSessions} that began first.
+ */
+export type Observation =
+  | { readonly ok: true; readonly total: number; readonly sessions: readonly Use[] }
+  | { readonly ok: false; readonly error: ProviderError };
+
+/** How many sessions of one grant are described at most, by `observe` and in the evidence of `fence`. */
+export const observedSessions = 20;
+
 export interface CheckStep {
   readonly step: string;
   readonly ok: boolean;
+  /** It is `ok`, and somebody should look at it: it makes an entitlement wider than it says and breaks no guarantee. */
+  readonly warns?: true;
   /** A sentence. Never a secret. */
   readonly says: string;
 }
@@ -145,12 +238,23 @@ export interface Session<EntitlementConfig = unknown> {
   mint(ref: Ref, request: MintRequest<EntitlementConfig>, signal: AbortSignal): Promise<Minted>;
   /** Moves the end to `until`. A new secret, if the target cannot extend, belongs to the same handle. */
   renew?(ref: Ref, until: Date, signal: AbortSignal): Promise<Renewed>;
-  /** Cuts access now. Fast, idempotent. Already gone is success, permission denied never is. One bad ref fails alone. */
+  /**
+   * Cuts access now. Fast, idempotent. Already gone is success, permission denied never is. One bad ref fails alone.
+   * Where it ends sessions, its evidence has what it saw of them: `sessions: [{address, application, since}]`, at most
+   * {@link observedSessions}.
+   */
   fence(refs: readonly Ref[], signal: AbortSignal, view?: FenceView): Promise<readonly Outcome[]>;
   /** Looks at the target, not at notes. Absent counts only in the incarnation that `facts` pins. */
   verify(refs: readonly Ref[], signal: AbortSignal): Promise<readonly Verdict[]>;
   /** Cleans up what fencing left. `notBefore` in the evidence-free outcome asks to be called again then. */
   reap(refs: readonly Ref[], signal: AbortSignal): Promise<readonly (Outcome & { readonly notBefore?: Date })[]>;
+  /**
+   * What each credential can really do now, compared with what was granted; same order and length as given. Changes
+   * nothing. A grant that was ended is for `verify`.
+   */
+  inspect?(grants: readonly Granted<EntitlementConfig>[], signal: AbortSignal): Promise<readonly Inspection[]>;
+  /** The sessions that use each credential at this moment; same order and length as the refs given. Changes nothing. */
+  observe?(refs: readonly Ref[], signal: AbortSignal): Promise<readonly Observation[]>;
   /** Everything in the target that verifiably bears our mark. */
   list?(signal: AbortSignal): Promise<readonly Found[]>;
   /** Canary: mint, use, be refused, revoke, verify; clock skew; rights too wide or too narrow. */

@@ -1,5 +1,6 @@
 import { type CheckStep, type Minted, type Ref } from '../../src/provider.ts';
 import { Connection } from './connection.ts';
+import { AgentEndpoint } from './endpoint.ts';
 import { fence } from './fence.ts';
 import { guarantee } from './guarantee.ts';
 import { handleOf } from './handle.ts';
@@ -25,6 +26,7 @@ export async function canary(
   let ref: Ref = { grantId, handle: handleOf(grantId), facts: null, deadline: new Date(Date.now() + life * 1000) };
   const steps: CheckStep[] = [];
   let session: Connection | undefined;
+  let endpoint: AgentEndpoint | undefined;
   try {
     const { max_ttl_seconds: longest } = await guarantee(target, config, signal);
     const deadline = new Date(Date.now() + Math.min(life, longest) * 1000);
@@ -35,6 +37,8 @@ export async function canary(
     await allowed(steps, session, config, signal);
     await refused(steps, session, config, serverVersion, signal);
     await nothingMore(steps, session, config, signal);
+    endpoint = new AgentEndpoint(target, minted);
+    await endpoint.enter(steps, signal);
   } catch (error) {
     if (!(error instanceof StepFailed)) {
       steps.push({ step: 'canary', ok: false, says: says(error) });
@@ -43,10 +47,11 @@ export async function canary(
   // The end has a patience of its own: it must happen also when the rest used up the caller's.
   const ending = AbortSignal.timeout(20_000);
   try {
-    await end(steps, target, ref, session, ending);
+    await end(steps, target, ref, session, ending, endpoint);
   } catch (error) {
     steps.push({ step: 'end', ok: false, says: says(error) });
   }
+  await endpoint?.close();
   await session?.close();
   return steps;
 }
@@ -78,6 +83,7 @@ async function end(
   ref: Ref,
   session: Connection | undefined,
   signal: AbortSignal,
+  endpoint: AgentEndpoint | undefined,
 ): Promise<void> {
   const [fenced] = await fence(target, [ref], signal);
   steps.push({
@@ -96,6 +102,7 @@ async function end(
       says: dead ? 'its open session is dead' : 'its session still works',
     });
   }
+  await endpoint?.left(steps, signal);
   const [reaped] = await reap(target, [ref], signal);
   const [verdict] = await verify(target, [ref], signal);
   const clean = verdict?.ok === true && verdict.clean;

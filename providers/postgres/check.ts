@@ -4,6 +4,7 @@ import { type CheckStep, ProviderError } from '../../src/provider.ts';
 import { canary } from './canary.ts';
 import type { PostgresEntitlement } from './schema.ts';
 import type { Target } from './target.ts';
+import { width } from './width.ts';
 
 const surveySchema = z.object({
   max_prepared_transactions: z.int(),
@@ -45,6 +46,7 @@ export async function check(
     return [{ step: 'connect', ok: false, says: error instanceof ProviderError ? error.message : 'failed' }];
   }
   if (entitlement !== null) {
+    steps.push(...(await width(target, entitlement.config, signal)));
     steps.push(...(await canary(target, entitlement.name, entitlement.config, randomUUID(), serverVersion, signal)));
   }
   return steps;
@@ -138,8 +140,9 @@ function rights(survey: Survey, template: string | undefined): CheckStep[] {
     {
       step: 'public_temp',
       ok: true,
+      ...(survey.public_temp ? { warns: true } : {}),
       says: survey.public_temp
-        ? 'warning: PUBLIC may make temporary tables (REVOKE TEMPORARY ON DATABASE … FROM PUBLIC)'
+        ? 'PUBLIC may make temporary tables (REVOKE TEMPORARY ON DATABASE … FROM PUBLIC)'
         : 'PUBLIC may make no temporary tables',
     },
   ];

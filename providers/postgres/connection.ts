@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { ProviderError } from '../../src/provider.ts';
 import { abortable } from './abort.ts';
 import type { TargetClock } from './clock.ts';
-import { classify, givenUp } from './errors.ts';
+import { classify, givenUp, poolerBetween } from './errors.ts';
 import type { PostgresTarget } from './schema.ts';
 import { tlsOptions } from './tls.ts';
 
@@ -43,19 +43,30 @@ export interface Bounds {
 export class Connection {
   readonly #client: pg.Client;
   readonly #socket: Socket;
+  readonly #plain: boolean;
   #alive = true;
 
-  private constructor(client: pg.Client, socket: Socket) {
+  private constructor(client: pg.Client, socket: Socket, plain: boolean) {
     this.#client = client;
     this.#socket = socket;
+    this.#plain = plain;
     const dead = (): void => {
       this.#alive = false;
     };
     client.on('error', dead).on('end', dead);
   }
 
-  /** @throws ProviderError Classified; never with what the driver said. */
-  static async open(target: PostgresTarget, login: Login, bounds: Bounds, signal: AbortSignal): Promise<Connection> {
+  /**
+   * @param bounds Null for a connection as any client makes it: without settings of its own and named statements, which
+   *   a pooler would refuse.
+   * @throws ProviderError Classified; never with what the driver said.
+   */
+  static async open(
+    target: PostgresTarget,
+    login: Login,
+    bounds: Bounds | null,
+    signal: AbortSignal,
+  ): Promise<Connection> {
     const doing = `connecting to ${login.host}:${login.port}`;
     const socket = new Socket();
     // Every member that has a PG* environment variable behind it is set: those of the broker are for its own store.
@@ -63,16 +74,20 @@ export class Connection {
       ...login,
       stream: () => socket,
       ssl: tlsOptions(target, login.host),
-      options: '-c default_transaction_isolation=read\\ committed -c default_transaction_read_only=off',
       application_name: 'mayfly',
-      statement_timeout: bounds.statement,
-      lock_timeout: bounds.lock,
-      idle_in_transaction_session_timeout: 10_000,
+      ...(bounds === null
+        ? {}
+        : {
+            options: '-c default_transaction_isolation=read\\ committed -c default_transaction_read_only=off',
+            statement_timeout: bounds.statement,
+            lock_timeout: bounds.lock,
+            idle_in_transaction_session_timeout: 10_000,
+          }),
       keepAlive: true,
       keepAliveInitialDelayMillis: 10_000,
       client_encoding: 'UTF8',
     });
-    const connection = new Connection(client, socket);
+    const connection = new Connection(client, socket, bounds === null);
     try {
       await abortable(
         client.connect(),
@@ -103,7 +118,8 @@ export class Connection {
     signal: AbortSignal,
   ): Promise<readonly Row[]> {
     try {
-      const work = this.#client.query<Row>({ name: statementName(text), text, values: [...values] });
+      const named = this.#plain ? {} : { name: statementName(text) };
+      const work = this.#client.query<Row>({ ...named, text, values: [...values] });
       const { rows } = await abortable(
         work,
         signal,
@@ -118,6 +134,16 @@ export class Connection {
       }
       throw classify(error, doing);
     }
+  }
+
+  /**
+   * Whether the server process that answers is the one that took the login. A pooler gives its clients a number of its
+   * own to cancel by, since their server may be another one each time.
+   * @param pid What `pg_backend_pid()` says here.
+   */
+  isDirect(pid: number): boolean {
+    const told: unknown = Reflect.get(this.#client, 'processID');
+    return told === pid;
   }
 
   /** At once, without a farewell. */
@@ -163,9 +189,15 @@ export async function readStatus(
   signal: AbortSignal,
 ): Promise<TargetStatus> {
   const sent = Date.now();
-  const rows = await connection.query('reading the target', 'SELECT mayfly.status() AS status', [], signal);
+  const [row] = await connection.query(
+    'reading the target',
+    'SELECT mayfly.status() AS status, pg_backend_pid() AS pid',
+    [],
+    signal,
+  );
   const received = Date.now();
-  const parsed = statusSchema.safeParse(rows[0]?.['status']);
+  if (!connection.isDirect(Number(row?.['pid']))) throw poolerBetween();
+  const parsed = statusSchema.safeParse(row?.['status']);
   if (!parsed.success) {
     throw new ProviderError('misconfigured', 'the target is prepared for another version (mayfly target prepare)');
   }

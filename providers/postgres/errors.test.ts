@@ -73,3 +73,19 @@ test('what was classified stays as it is, and what nobody foresaw is retryable',
   expect(classify(known, 'x')).toBe(known);
   expect(classify('?', 'x')).toMatchObject({ errorClass: 'retryable' });
 });
+
+test('a pooler is told by how it refuses what only the broker says', () => {
+  for (const error of [
+    answered('08P01', 'unsupported startup parameter: statement_timeout=5'),
+    answered('26000', 'prepared statement "mayfly_1" does not exist'),
+    answered('42P05'),
+  ]) {
+    expect(classify(error, 'connecting')).toMatchObject({
+      errorClass: 'misconfigured',
+      message: 'connecting: a pooler answers; the broker must connect to the server directly',
+    });
+  }
+  expect(classify(answered('08P01', 'SASL authentication failed'), 'connecting')).toMatchObject({
+    errorClass: 'denied',
+  });
+});

@@ -62,6 +62,14 @@ export function classify(error: unknown, doing: string): ProviderError {
     if (refusal !== undefined) {
       return new ProviderError(refusal, `${doing}: ${error.message} (${error.code})`);
     }
+    // It knows nothing of our settings, or another client of the pool has used the names of our statements.
+    if (error.message.startsWith('unsupported startup parameter') || /^(26000|42P05)$/.test(error.code)) {
+      return poolerBetween(doing);
+    }
+    // A pooler has no other code for a wrong password.
+    if (error.code === '08P01' && error.message.endsWith('authentication failed')) {
+      return classifyState('28P01', doing);
+    }
     // The session is over with these, whatever the statement was.
     return /^(57P0[1-5]|08)/.test(error.code)
       ? new ConnectionLost(`${doing}: the target ended the session (SQLSTATE ${error.code})`)
@@ -75,6 +83,17 @@ export function classify(error: unknown, doing: string): ProviderError {
     return new ProviderError('misconfigured', `${doing}: the target offers no TLS`);
   }
   return new ConnectionLost(`${doing}: the connection failed${code === undefined ? '' : ` (${code})`}`);
+}
+
+/**
+ * The broker's own connections must be direct: behind a pooler a fence and the lock that it waits for may meet in one
+ * session, timeouts are not kept, and what is asked of a session is answered by another.
+ */
+export function poolerBetween(doing = 'reading the target'): ProviderError {
+  return new ProviderError(
+    'misconfigured',
+    `${doing}: a pooler answers; the broker must connect to the server directly`,
+  );
 }
 
 /** The broker's own signal ended the call: nothing is known of its effect. */

@@ -2,7 +2,7 @@ import { type Outcome, ProviderError, type Ref } from '../../src/provider.ts';
 import { pause } from './abort.ts';
 import { classify, classifyState } from './errors.ts';
 import { oidOf, strayed } from './handle.ts';
-import { type Kill, killer, sweep } from './sweep.ts';
+import { type Kill, type KillAnswer, killer, sweep, type Swept } from './sweep.ts';
 import type { Target } from './target.ts';
 
 /** Refs per statement: more bring nothing (measured: 6 150 a second at 50, 5 280 at 200). */
@@ -134,30 +134,35 @@ class Fence {
    */
   async alone(job: Job): Promise<void> {
     const oid = oidOf(job.ref.facts) ?? (await this.#registered(job));
+    const met: KillAnswer[] = [];
     for (let tried = 1; tried <= aloneTries; tried += 1) {
       const waiting = new AbortController();
       const cutting = this.cut([job], aloneWait, true).finally(() => waiting.abort());
       const killing = oid === null ? undefined : this.#killWhile(waiting.signal, oid);
-      const [cut] = await Promise.all([cutting, killing]);
+      const [cut, blows] = await Promise.all([cutting, killing]);
+      met.push(...(blows ?? []));
       if (cut.locked.length === 0) {
-        await this.endSessions(cut.done);
+        await this.endSessions(cut.done, met);
         return;
       }
     }
     this.#fail(job, new ProviderError('retryable', 'fencing: another transaction holds the role'));
   }
 
-  async #killWhile(waiting: AbortSignal, oid: number): Promise<void> {
+  async #killWhile(waiting: AbortSignal, oid: number): Promise<readonly KillAnswer[]> {
+    const met: KillAnswer[] = [];
     while (!waiting.aborted) {
-      await this.#kill([oid], []);
+      met.push(await this.#kill([oid], []));
       await pause(20, waiting);
     }
+    return met;
   }
 
-  async endSessions(cuts: readonly Cut[]): Promise<void> {
+  /** @param before What earlier blows met. */
+  async endSessions(cuts: readonly Cut[], before: readonly KillAnswer[] = []): Promise<void> {
     const oids = cuts.flatMap(({ oid }) => (oid === null ? [] : [oid]));
     if (oids.length === 0) {
-      cuts.forEach((cut) => this.#done(cut, 0, 0, 0));
+      cuts.forEach((cut) => this.#done(cut, 0));
       return;
     }
     // The first blow does not wait for the memberships; the sweeps do, since only then is it known who had joined.
@@ -165,7 +170,7 @@ class Fence {
       this.#unlink(cuts.flatMap(({ oid, login }) => (oid === null || login === 'absent' ? [] : [oid]))),
       this.#kill(oids, []),
     ]);
-    const swept = await sweep(this.#kill, oids, this.#signal, first.seen);
+    const swept = await sweep(this.#kill, oids, this.#signal, [...before, first]);
     for (const cut of cuts) {
       const link = cut.oid === null ? undefined : links.get(cut.oid);
       if (cut.oid !== null && swept.alive.has(cut.oid)) {
@@ -175,7 +180,7 @@ class Fence {
       } else if (link instanceof ProviderError) {
         this.#fail(cut, link);
       } else {
-        this.#done(cut, link ?? 0, cut.oid === null ? 0 : (swept.ended.get(cut.oid) ?? 0), swept.sweeps);
+        this.#done(cut, link ?? 0, swept);
       }
     }
   }
@@ -220,10 +225,16 @@ class Fence {
     return row?.registered ?? null;
   }
 
-  #done(cut: Cut, removed: number, ended: number, sweeps: number): void {
+  #done(cut: Cut, removed: number, swept?: Swept): void {
     const login = cut.login === 'fenced' ? 'cut' : 'absent';
-    const evidence = { login, oid: cut.oid, memberships_removed: removed, sessions_ended: ended, sweeps };
-    this.#outcomes.set(cut.index, { ok: true, evidence });
+    const ended = (cut.oid === null ? undefined : swept?.ended.get(cut.oid)) ?? 0;
+    const met = (cut.oid === null ? undefined : swept?.met.get(cut.oid)) ?? [];
+    const sessions = met.map(({ address, application, since_ms: since }) => ({
+      ...{ address, application },
+      since: this.#target.clock.fromTarget(new Date(since)).toISOString(),
+    }));
+    const evidence = { login, oid: cut.oid, memberships_removed: removed, sessions_ended: ended, sessions };
+    this.#outcomes.set(cut.index, { ok: true, evidence: { ...evidence, sweeps: swept?.sweeps ?? 0 } });
   }
 
   #fail(job: Job, error: ProviderError): void {

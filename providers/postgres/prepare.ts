@@ -22,13 +22,17 @@ export interface PrepareOptions {
 
 /** All renewals of one role together; DESIGN §4 allows no grant beyond a day. */
 const maxTotalSeconds = 86_400;
-const parts = ['definer.sql', 'definer-mint.sql', 'definer-end.sql', 'definer-look.sql'];
+/** What looks at roles and rights and changes nothing. */
+const lookParts = ['definer-observe.sql', 'definer-inspect.sql', 'definer-width.sql'];
+const parts = ['definer.sql', 'definer-mint.sql', 'definer-end.sql', 'definer-look.sql', ...lookParts];
 /** What the broker's login may execute, and nothing else. */
 const brokerFunctions = [
   ...['version()', 'status()', 'allowance(text)', 'asleep_now()', 'survey()', 'list(uuid)', 'look(text[], oid[])'],
   'mint(uuid, text, uuid, text, text, timestamptz, timestamptz, timestamptz, integer)',
   'renew(uuid, text, timestamptz)',
   'fence(uuid, text[], oid[], timestamptz[], integer, boolean)',
+  ...['seen(uuid, oid[], integer)', 'observe(uuid, text[], oid[], integer)', 'width(uuid, text)'],
+  ...['inspect(uuid, text[], oid[])', 'functions_named(uuid, text[])'],
   ...['unlink(uuid, oid[], integer)', 'kill(uuid, oid[], integer[])', 'drop(uuid, text[], oid[], integer, boolean)'],
 ];
 

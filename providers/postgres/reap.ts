@@ -51,7 +51,7 @@ export async function reap(target: Target, refs: readonly Ref[], signal: AbortSi
     try {
       const oids = dropped.map(({ oid }) => oid);
       // The fence is long past: whoever raced it was met by its three sweeps.
-      const { alive } = await sweep(killer(target, signal), oids, signal, {}, 1);
+      const { alive } = await sweep(killer(target, signal), oids, signal, [], 1);
       const outlive = new ProviderError('retryable', 'dropping: sessions outlive the role');
       dropped.filter(({ oid }) => alive.has(oid)).forEach((job) => fail(job, outlive));
     } catch (error) {

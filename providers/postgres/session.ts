@@ -3,7 +3,9 @@ import { check } from './check.ts';
 import { fence } from './fence.ts';
 import { guarantee } from './guarantee.ts';
 import { handleOf } from './handle.ts';
+import { inspect } from './inspect.ts';
 import { mint, renew } from './mint.ts';
+import { observe } from './observe.ts';
 import { reap } from './reap.ts';
 import type { PostgresEntitlement, PostgresTarget } from './schema.ts';
 import { Target } from './target.ts';
@@ -20,6 +22,8 @@ export function connect(config: PostgresTarget, context: ConnectContext): Sessio
     fence: (refs, signal) => fence(target, refs, signal),
     verify: (refs, signal) => verify(target, refs, signal),
     reap: (refs, signal) => reap(target, refs, signal),
+    inspect: (grants, signal) => inspect(target, grants, signal),
+    observe: (refs, signal) => observe(target, refs, signal),
     list: (signal) => list(target, signal),
     check: (entitlement, signal) => check(target, entitlement, signal),
     close: () => target.close(),

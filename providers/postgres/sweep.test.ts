@@ -35,7 +35,7 @@ describe('sessions', () => {
 
   test('are counted once, however often they are told, also before', async () => {
     const { kill } = scripted([{ seen: { 7: [100, 101] } }, { seen: { 7: [101] } }, {}]);
-    const swept = await sweep(kill, [7, 8], never, { 7: [100], 8: [200] });
+    const swept = await sweep(kill, [7, 8], never, [{ seen: { 7: [100], 8: [200] } }]);
     expect([...swept.ended]).toEqual([
       [7, 2],
       [8, 1],

@@ -1,10 +1,21 @@
 import { performance } from 'node:perf_hooks';
+import { observedSessions } from '../../src/provider.ts';
 import { pause } from './abort.ts';
 import type { Target } from './target.ts';
+
+/** A session as it was met. The `pid` only tells one from another: it is no evidence. */
+export interface Met {
+  readonly pid: number;
+  readonly address: string;
+  readonly application: string;
+  readonly since_ms: number;
+}
 
 export interface KillAnswer {
   readonly seen: Readonly<Record<string, readonly number[]>>;
   readonly asleep: readonly number[];
+  /** Of the sessions seen, the first few of each OID. */
+  readonly met?: Readonly<Record<string, readonly Met[]>>;
 }
 
 /** One sweep is not enough: a login that races the fence may show up after it (measured: 26 of 60 rounds). */
@@ -19,6 +30,8 @@ const longest = 4000;
 export interface Swept {
   /** Backends of that OID told to end. */
   readonly ended: ReadonlyMap<number, number>;
+  /** Of those, the first few. */
+  readonly met: ReadonlyMap<number, readonly Met[]>;
   /** OIDs that still had sessions when time was up. */
   readonly alive: ReadonlySet<number>;
   /** Logins of unknown user that had begun before the sweep, were told to end and did not. */
@@ -33,13 +46,14 @@ export type Kill = (oids: readonly number[], suspects: readonly number[]) => Pro
 export function killer(target: Target, signal: AbortSignal): Kill {
   return (oids, suspects) =>
     target.revoking.useTwice(signal, async ({ connection }) => {
-      const [row] = await connection.query<{ answer: KillAnswer }>(
+      // Looked at first, and in one snapshot of the statistics.
+      const [row] = await connection.query<{ met: KillAnswer['met']; answer: KillAnswer }>(
         'ending sessions',
-        'SELECT mayfly.kill($1, $2::oid[], $3::integer[]) AS answer',
-        [target.context.installation, oids, suspects],
+        'SELECT mayfly.seen($1, $2::oid[], $4) AS met, mayfly.kill($1, $2::oid[], $3::integer[]) AS answer',
+        [target.context.installation, oids, suspects, observedSessions],
         signal,
       );
-      return row?.answer ?? { seen: {}, asleep: [] };
+      return { ...(row?.answer ?? { seen: {}, asleep: [] }), met: row?.met ?? {} };
     });
 }
 
@@ -47,7 +61,7 @@ export function killer(target: Target, signal: AbortSignal): Kill {
  * Terminates the sessions of fenced roles until none was seen in three sweeps. Also ends logins that began before and
  * do not show their user yet: a client can sleep there (`post_auth_delay`) and wake up inside, after all was clean.
  * Those that begin later have met the fence.
- * @param before What an earlier sweep saw, to be counted once.
+ * @param before What earlier blows met, to be counted once.
  * @param empty How many sweeps must find nothing: three behind a fence, one where a fence is long past.
  * @throws What `kill` throws.
  */
@@ -55,18 +69,29 @@ export async function sweep(
   kill: Kill,
   oids: readonly number[],
   signal: AbortSignal,
-  before: KillAnswer['seen'] = {},
+  before: readonly Partial<KillAnswer>[] = [],
   empty = emptySweeps,
 ): Promise<Swept> {
   const began = performance.now();
-  const ended = new Map(oids.map((oid) => [oid, new Set(before[String(oid)])]));
+  const ended = new Map(oids.map((oid) => [oid, new Set(before.flatMap(({ seen }) => seen?.[String(oid)] ?? []))]));
+  const met = new Map(oids.map((oid) => [oid, new Map<number, Met>()]));
+  const meet = (answer: Partial<KillAnswer>): void => {
+    for (const [oid, known] of met) {
+      for (const one of answer.met?.[String(oid)] ?? []) {
+        if (known.size < observedSessions || known.has(one.pid)) known.set(one.pid, one);
+      }
+    }
+  };
+  before.forEach(meet);
   const empties = new Map(oids.map((oid) => [oid, 0]));
   const suspects = new Map<number, number>();
   let sweeps = 0;
   for (;;) {
     const now = performance.now();
     const ripe = [...suspects].filter(([, since]) => now - since >= asleepFor).map(([pid]) => pid);
-    const { seen, asleep } = await kill(oids, ripe);
+    const answer = await kill(oids, ripe);
+    const { seen, asleep } = answer;
+    meet(answer);
     sweeps += 1;
     for (const pid of suspects.keys()) {
       if (!asleep.includes(pid)) {
@@ -87,7 +112,8 @@ export async function sweep(
     const over = sweeps >= empty && alive.size === 0 && suspects.size === 0;
     if (over || performance.now() - began > longest) {
       const counts = new Map([...ended].map(([oid, pids]) => [oid, pids.size]));
-      return { ended: counts, alive, asleep: suspects.size, sweeps };
+      const described = new Map([...met].map(([oid, known]) => [oid, [...known.values()]]));
+      return { ended: counts, met: described, alive, asleep: suspects.size, sweeps };
     }
     await pause(interval, signal);
   }

@@ -54,8 +54,10 @@ export function addTargetCommands(program: Command): void {
         }
         if (options.json === true) say(JSON.stringify(steps, null, 2));
         else
-          for (const { entitlement, step, ok, says } of steps)
-            say(`${ok ? styled('green', 'ok  ') : styled('red', 'FAIL')}  ${entitlement}  ${step}: ${says}`);
+          for (const { entitlement, step, ok, warns, says } of steps) {
+            const mark = !ok ? styled('red', 'FAIL') : warns ? styled('yellow', 'warn') : styled('green', 'ok  ');
+            say(`${mark}  ${entitlement}  ${step}: ${says}`);
+          }
         const failed = steps.filter(({ ok }) => !ok).length;
         if (failed > 0) throw new CliError(`${failed} of ${steps.length} steps failed.`);
       });
