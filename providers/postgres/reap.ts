@@ -104,6 +104,11 @@ function dropError(outcome: string, detail: string | null): ProviderError {
   switch (outcome) {
     case 'live':
       return new ProviderError('retryable', 'dropping: the role can log in; fence it first');
+    case 'busy':
+      return new ProviderError(
+        'retryable',
+        'releasing: the role of the pool is not empty yet (sessions, a login, or what a person gave it)',
+      );
     case 'owner':
       return new ProviderError('retryable', 'dropping: the role owns things and was not reached');
     case 'locked':
