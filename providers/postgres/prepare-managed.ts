@@ -193,6 +193,7 @@ function pool(template: string, size: number): string {
   v_name text;
   v_oid oid;
 BEGIN
+  DELETE FROM mayfly.pooled p WHERE p.handle IS NULL AND NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = p.role_oid);
   FOR v_number IN 1..${size} LOOP
     v_name := ${literal(prefix)} || v_number;
     v_oid := (SELECT oid FROM pg_roles WHERE rolname = v_name);
