@@ -135,6 +135,7 @@ BEGIN
   -- Logins under way may be of any of these roles. A quick one is over now, and shows its user.
   IF cardinality(v_asleep) > 0 THEN
     PERFORM pg_sleep(0.1);
+    PERFORM pg_stat_clear_snapshot();
     v_asleep := ARRAY(SELECT unnest(v_asleep) INTERSECT SELECT unnest(mayfly.asleep()));
   END IF;
   FOR r IN SELECT q.*, h.fenced_at, p.template FROM mayfly.roles_of(p_handles, p_oids) q
@@ -159,7 +160,7 @@ BEGIN
         END IF;
         SELECT string_agg(DISTINCT coalesce(d.datname, 'shared objects'), ', ') INTO v_elsewhere
         FROM pg_shdepend x LEFT JOIN pg_database d ON d.oid = x.dbid
-        WHERE x.refclassid = 'pg_authid'::regclass AND x.refobjid = r.role_oid;
+        WHERE x.refclassid = 'pg_authid'::regclass AND x.refobjid = r.role_oid AND x.dbid <> v_here;
         EXECUTE format('ALTER ROLE %I NOLOGIN PASSWORD NULL CONNECTION LIMIT 0', r.role_name);
         EXECUTE format('ALTER ROLE %I RESET ALL', r.role_name);
         FOR s IN SELECT d.datname FROM pg_db_role_setting x JOIN pg_database d ON d.oid = x.setdatabase
@@ -169,10 +170,13 @@ BEGIN
         IF v_elsewhere IS NOT NULL THEN
           v_outcome[r.ord] := 'elsewhere';
           v_detail[r.ord] := v_elsewhere;
+        ELSIF EXISTS (SELECT FROM pg_shdepend d WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = r.role_oid) THEN
+          -- Rights that a person gave the role itself: only who gave them may take them away.
+          v_outcome[r.ord] := 'dependents';
         ELSIF NOT mayfly.is_spotless(r.role_oid, r.template) THEN
           v_outcome[r.ord] := 'busy';
         ELSE
-          UPDATE mayfly.pooled p SET handle = NULL,
+          UPDATE mayfly.pooled p SET handle = NULL, released_at = clock_timestamp(),
             free_at = clock_timestamp() + current_setting('authentication_timeout')::interval + interval '1 second'
           WHERE p.role_oid = r.role_oid;
           UPDATE mayfly.handle h SET dropped_at = clock_timestamp() WHERE h.handle = p_handles[r.ord];
@@ -208,7 +212,7 @@ CREATE OR REPLACE FUNCTION mayfly.survey_pool() RETURNS jsonb
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   SELECT coalesce(jsonb_object_agg(q.template, to_jsonb(q) - 'template'), '{}') FROM (
     SELECT p.template, count(*) AS size, count(p.handle) AS lent,
-           count(*) FILTER (WHERE p.handle IS NULL AND p.free_at > clock_timestamp()) AS resting,
+           count(*) FILTER (WHERE p.handle IS NULL AND NOT mayfly.is_rested(p.released_at, p.free_at)) AS resting,
            count(*) FILTER (WHERE p.handle IS NULL AND NOT mayfly.is_spotless(p.role_oid, p.template)) AS stained
     FROM mayfly.pooled p GROUP BY p.template) AS q
 $$;

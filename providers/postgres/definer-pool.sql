@@ -11,6 +11,7 @@ CREATE TABLE IF NOT EXISTS mayfly.pooled (
   handle text UNIQUE,
   -- A login that began with the last tenant's password may still be held open by its client, and would be let in as
   -- soon as the role may log in again: so the role rests until the server has surely ended such a login.
+  released_at timestamptz NOT NULL DEFAULT '-infinity',
   free_at timestamptz NOT NULL DEFAULT '-infinity'
 );
 REVOKE ALL ON mayfly.pooled FROM PUBLIC;
@@ -47,6 +48,16 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
     AND 1 = (SELECT count(DISTINCT m.roleid) FROM pg_auth_members m WHERE m.member = p_role)
     AND EXISTS (SELECT FROM pg_auth_members m JOIN pg_authid t ON t.oid = m.roleid
                 WHERE m.member = p_role AND t.rolname = p_template)
+$$;
+
+-- Whether a role that was given back then may be lent. Since 18 logins show from their first moment on: if none is left that
+-- began before, there is nothing to wait for.
+CREATE OR REPLACE FUNCTION mayfly.is_rested(p_released_at timestamptz, p_free_at timestamptz) RETURNS boolean
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT p_free_at <= clock_timestamp() OR (current_setting('server_version_num')::integer >= 180000 AND NOT EXISTS (
+    SELECT FROM pg_stat_get_activity(NULL) s
+    WHERE s.usesysid IS NULL AND coalesce(s.backend_type, 'client backend') = 'client backend'
+      AND coalesce(s.backend_start <= p_released_at, true)))
 $$;
 
 CREATE OR REPLACE FUNCTION mayfly.mint_pooled(
@@ -104,12 +115,13 @@ BEGIN
 
   -- The longest rested first. Looked at again: the registry may be wrong (restored, or another hand in the target).
   FOREACH v_oid IN ARRAY ARRAY(
-    SELECT p.role_oid FROM mayfly.pooled p WHERE p.template = p_template AND p.handle IS NULL AND p.free_at <= v_now
+    SELECT p.role_oid FROM mayfly.pooled p WHERE p.template = p_template AND p.handle IS NULL
     ORDER BY p.free_at, p.role_oid)
   LOOP
-    SELECT p.* INTO v_free FROM mayfly.pooled p
-    WHERE p.role_oid = v_oid AND p.handle IS NULL AND p.free_at <= v_now FOR UPDATE SKIP LOCKED;
-    EXIT WHEN FOUND AND mayfly.is_spotless(v_free.role_oid, v_free.template);
+    SELECT p.* INTO v_free FROM mayfly.pooled p WHERE p.role_oid = v_oid AND p.handle IS NULL FOR UPDATE SKIP LOCKED;
+    PERFORM pg_stat_clear_snapshot();
+    EXIT WHEN v_free.role_oid IS NOT NULL AND mayfly.is_rested(v_free.released_at, v_free.free_at)
+      AND mayfly.is_spotless(v_free.role_oid, v_free.template);
     v_free := NULL;
   END LOOP;
   IF v_free.role_oid IS NULL THEN

@@ -114,7 +114,7 @@ function dropError(outcome: string, detail: string | null): ProviderError {
     case 'locked':
       return new ProviderError('retryable', 'dropping: something of the role is locked');
     case 'dependents':
-      return new ProviderError('retryable', 'dropping: objects of others depend on what the role owns');
+      return new ProviderError('retryable', 'dropping: objects of others depend on the role, or on what it owns');
     case 'elsewhere':
       return new ProviderError(
         'misconfigured',

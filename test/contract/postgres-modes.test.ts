@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { scramVerifier } from '../../providers/postgres/scram.ts';
+import { Secret } from '../../src/provider.ts';
 import { availableVersions, type PostgresServer, startPostgres } from '../support/postgres-servers.ts';
 import { entitlementName, type Ledger, makeLedger, soon, sqlState } from './postgres-fixture.ts';
 
@@ -227,11 +228,8 @@ describe.each(cases)('mode $mode on PostgreSQL $version', ({ version, mode }) =>
       const url = new URL(server.superuserUrl('ledger'));
       const login = { username: 'postgres', password: url.password, host: '127.0.0.1', port: server.port };
       const { minted } = await ledger.mint();
-      const secret = { ...minted.secret.reveal(), ...login };
-      const sleeper = ledger.login(
-        { ...minted, secret: { reveal: () => secret } as typeof minted.secret },
-        '-c post_auth_delay=20',
-      );
+      const secret = new Secret({ ...minted.secret.reveal(), ...login });
+      const sleeper = ledger.login({ ...minted, secret }, '-c post_auth_delay=20');
       sleeper.catch(() => {});
       await expect.poll(asleep).toHaveLength(1);
       expect(await ledger.session.fence([ref], soon())).toMatchObject([{ ok: true }]);
