@@ -31,7 +31,7 @@ export function part(file: string): string {
  * The same functions, for an owner that is no superuser: it may not read pg_authid, nor lock rows there, nor make the
  * schema that is made for it.
  */
-export function withoutSuperuser(sql: string): string {
+function withoutSuperuser(sql: string): string {
   return sql
     .replaceAll(/\b(FROM|JOIN) pg_authid\b/g, '$1 mayfly.authid')
     .replaceAll(/(\bFROM mayfly\.authid\b[^;]*?) FOR (?:NO KEY )?UPDATE(?: SKIP LOCKED)?/g, '$1')
