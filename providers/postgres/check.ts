@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
 import { type CheckStep, ProviderError } from '../../src/provider.ts';
 import { canary } from './canary.ts';
+import { managedSteps } from './check-managed.ts';
 import type { PostgresEntitlement } from './schema.ts';
 import type { Target } from './target.ts';
 import { width } from './width.ts';
@@ -85,6 +86,7 @@ async function look(
     },
     ...settings(survey),
     ...rights(survey, template),
+    ...(await managedSteps(target, template, signal)),
   ];
   return { steps, serverVersion: status.server_version };
 }

@@ -94,8 +94,10 @@ BEGIN
           EXECUTE format('ALTER ROLE %I NOLOGIN PASSWORD NULL CONNECTION LIMIT 0', r.role_name);
         END IF;
         v_outcome[r.ord] := 'fenced';
-      EXCEPTION WHEN lock_not_available THEN
+      EXCEPTION WHEN lock_not_available OR internal_error THEN
+        -- internal_error: "tuple concurrently updated", where the row could not be locked first (managed services).
         v_outcome[r.ord] := 'locked';
+        PERFORM mayfly.waited();
       WHEN OTHERS THEN
         v_outcome[r.ord] := mayfly.failure(r.role_oid, SQLSTATE);
       END;
@@ -134,10 +136,12 @@ BEGIN
     IF r.found IS NOT NULL THEN
       BEGIN
         UPDATE mayfly.handle h SET joined = ARRAY(
-          SELECT unnest(h.joined) UNION SELECT x.member FROM pg_auth_members x WHERE x.roleid = r.found)
-        WHERE h.role_oid = r.found AND EXISTS (SELECT FROM pg_auth_members x WHERE x.roleid = r.found);
+          SELECT unnest(h.joined) UNION SELECT x.member FROM pg_auth_members x WHERE x.roleid = r.found AND x.member <> mayfly.self())
+        WHERE h.role_oid = r.found
+          AND EXISTS (SELECT FROM pg_auth_members x WHERE x.roleid = r.found AND x.member <> mayfly.self());
         FOR m IN SELECT x.roleid::regrole AS parent, x.member::regrole AS child, x.grantor::regrole AS grantor
-                 FROM pg_auth_members x WHERE x.member = r.found OR x.roleid = r.found
+                 FROM pg_auth_members x
+                 WHERE x.member = r.found OR (x.roleid = r.found AND x.member <> mayfly.self())
         LOOP
           EXECUTE format('REVOKE %s FROM %s', m.parent, m.child)
             || CASE WHEN v_by_grantor THEN format(' GRANTED BY %s', m.grantor) ELSE '' END;
@@ -164,6 +168,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   v_asleep integer[];
   v_seen jsonb;
+  v_pid integer;
 BEGIN
   PERFORM mayfly.assert_owner(p_installation);
   WITH swept AS (
@@ -178,7 +183,14 @@ BEGIN
   )
   SELECT coalesce(jsonb_object_agg(c.role_oid, c.pids) FILTER (WHERE c.told > 0), '{}') INTO v_seen FROM counted c;
   v_asleep := mayfly.asleep();
-  PERFORM pg_terminate_backend(x.pid) FROM unnest(p_suspects) AS x (pid) WHERE x.pid = ANY (v_asleep);
+  FOR v_pid IN SELECT x.pid FROM unnest(p_suspects) AS x (pid) WHERE x.pid = ANY (v_asleep) LOOP
+    BEGIN
+      PERFORM pg_terminate_backend(v_pid);
+    EXCEPTION WHEN insufficient_privilege THEN
+      -- Only a superuser's, or one without a role: where we are no superuser, that is how it shows that it is none of ours.
+      v_asleep := array_remove(v_asleep, v_pid);
+    END;
+  END LOOP;
   RETURN jsonb_build_object('seen', v_seen, 'asleep', to_jsonb(v_asleep));
 END
 $$;
@@ -217,6 +229,7 @@ BEGIN
         WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = r.role_oid AND s.dbid <> v_here;
         IF EXISTS (SELECT FROM pg_shdepend s WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = r.role_oid
                    AND s.dbid IN (0, v_here)) THEN
+          PERFORM mayfly.join_to_drop(r.role_oid);
           EXECUTE format('DROP OWNED BY %I', r.role_name);
         END IF;
         IF v_elsewhere IS NULL THEN

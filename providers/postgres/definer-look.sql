@@ -35,7 +35,8 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
   LEFT JOIN (
     SELECT q.ord, array_agg(q.role_oid) FILTER (WHERE q.ours) AS oids, jsonb_agg(jsonb_build_object(
       'oid', q.role_oid::bigint, 'name', q.role_name, 'ours', q.ours, 'can_login', q.can_login, 'has_password', q.has_password,
-      'memberships', (SELECT count(*) FROM pg_auth_members m WHERE q.role_oid IN (m.member, m.roleid)))) AS roles
+      'memberships', (SELECT count(*) FROM pg_auth_members m
+                       WHERE m.member = q.role_oid OR (m.roleid = q.role_oid AND m.member <> mayfly.self())))) AS roles
     FROM mayfly.roles_of(p_handles, p_oids) q GROUP BY q.ord
   ) AS found ON found.ord = r.ord
   ORDER BY r.ord

@@ -5,6 +5,20 @@ import type { Target } from './target.ts';
 const atItsEnd =
   'At the deadline the server itself refuses new logins; sessions already open are ended by the broker, not by the server.';
 
+/** What there is less to promise where nobody is superuser. */
+const managed = {
+  definer: '',
+  createrole:
+    ' The functions belong to a role that is no superuser: it cannot see passwords, so that a password changed by the agent ' +
+    'itself goes unnoticed (it ends with the rest), and it could give itself the rights of its templates.',
+  pool:
+    ' The role is lent to one grant after another: audit by its name needs the time as well. It is emptied in between and rests ' +
+    'until logins under way are over. The functions belong to a role that is no superuser: it cannot see passwords, so that a ' +
+    'password changed by the agent itself goes unnoticed (it ends with the rest), and it could give itself the rights of its templates.',
+} as const;
+const nearlySuperuser =
+  ' Before PostgreSQL 16 the CREATEROLE of that role is nearly superuser: whoever could act as it could take over the server.';
+
 /** What is promised on this target as it is now: its version decides, and what the template is allowed. @throws ProviderError */
 export async function guarantee(
   target: Target,
@@ -12,6 +26,7 @@ export async function guarantee(
   signal: AbortSignal,
 ): Promise<Guarantee> {
   const { maxSeconds, serverVersion } = await target.allowance(entitlement.template, signal);
+  const { mode } = target.config;
   const common = {
     native_expiry: true,
     ends_sessions: true,
@@ -23,7 +38,7 @@ export async function guarantee(
     return {
       ...common,
       revocation: 'immediate',
-      says: `An early end refuses new logins at once and terminates every open session before it is called ended. ${atItsEnd}`,
+      says: `An early end refuses new logins at once and terminates every open session before it is called ended. ${atItsEnd}${managed[mode]}`,
     };
   }
   return {
@@ -32,6 +47,7 @@ export async function guarantee(
     propagation_seconds: 5,
     says:
       'An early end refuses new logins at once and terminates the open sessions within seconds. Before PostgreSQL 16 a session ' +
-      `can take on the template itself by SET ROLE, so that termination alone ends it, and this is not promised as immediate. ${atItsEnd}`,
+      `can take on the template itself by SET ROLE, so that termination alone ends it, and this is not promised as immediate. ${atItsEnd}` +
+      `${managed[mode]}${mode === 'definer' ? '' : nearlySuperuser}`,
   };
 }

@@ -8,7 +8,16 @@ import { certificateAuthority } from './tls.ts';
 interface MintRow {
   readonly role_oid: number;
   readonly expires_at: Date;
+  /** Mode `pool`: which role is lent, and for the how many-th time. Elsewhere the role is named like the handle. */
+  readonly role_name?: string;
+  readonly generation?: string;
 }
+
+const mintSql = {
+  definer: 'SELECT role_oid, expires_at FROM mayfly.mint($1, $2, $3, $4, $5, $6, $7, $8, $9)',
+  createrole: 'SELECT role_oid, expires_at FROM mayfly.mint($1, $2, $3, $4, $5, $6, $7, $8, $9)',
+  pool: 'SELECT role_oid, expires_at, role_name, generation FROM mayfly.mint_pooled($1, $2, $3, $4, $5, $6, $7, $8, $9)',
+} as const;
 
 /**
  * Makes the role, in one statement that is one transaction. The definer function refuses it after `mintBy`, after a
@@ -35,7 +44,7 @@ export async function mint(
     const until = target.clock.toTarget(request.deadline);
     const [row] = await connection.query<MintRow & Record<string, unknown>>(
       'minting',
-      'SELECT role_oid, expires_at FROM mayfly.mint($1, $2, $3, $4, $5, $6, $7, $8, $9)',
+      mintSql[target.config.mode],
       [
         ...[target.context.installation, ref.handle, ref.grantId, template, verifier],
         ...[until, target.clock.toTarget(request.notAfter), target.clock.toTarget(request.mintBy)],
@@ -49,14 +58,16 @@ export async function mint(
     return { row, systemIdentifier: status.system_identifier };
   });
   target.refreshInBackground();
+  const { role_name: lent, generation } = minted.row;
   return {
-    secret: new Secret(credential(target.config, ref.handle, password)),
+    secret: new Secret(credential(target.config, lent ?? ref.handle, password)),
     expiresAt: target.clock.fromTarget(minted.row.expires_at),
     facts: {
       oid: minted.row.role_oid,
       system_identifier: minted.systemIdentifier,
       template,
       database: target.config.database,
+      ...(lent === undefined ? {} : { role_name: lent, generation: Number(generation) }),
     },
   };
 }

@@ -1,7 +1,7 @@
-import { readFileSync } from 'node:fs';
 import pg from 'pg';
 import { ProviderError, type Secret } from '../../src/provider.ts';
-import { identifier, literal } from './quote.ts';
+import { block, identifier, literal } from './quote.ts';
+import { part, prepareManagedSql } from './prepare-managed.ts';
 import type { PostgresEntitlement, PostgresTarget, Privilege } from './schema.ts';
 import { scramVerifier } from './scram.ts';
 import { tlsOptions } from './tls.ts';
@@ -49,14 +49,22 @@ export function prepareSql(
   options: PrepareOptions = {},
 ): string {
   const templates = byTemplate(entitlements);
+  if (config.mode !== 'definer') {
+    const shared = {
+      ...{ functions: parts.map(part), brokerFunctions, rightDatabase: rightDatabase(config) },
+      ...{ installation: owner(installation, options.adopt === true), allowList: allowList(templates, false) },
+      rights: [...templates].map(([name, { privileges }]) => rights(config.database, name, privileges)),
+    };
+    return prepareManagedSql(config, entitlements, shared, options.brokerVerifier);
+  }
   const sections = [
     `-- Mayfly: prepares the database ${config.database} as a target. Run as a superuser, connected to it.`,
     "BEGIN;\nSET LOCAL search_path = pg_catalog, pg_temp;\nSET LOCAL lock_timeout = '10s';",
     rightDatabase(config),
-    ...parts.map((part) => readFileSync(new URL(part, import.meta.url), 'utf8')),
+    ...parts.map(part),
     owner(installation, options.adopt === true),
     broker(config, options.brokerVerifier),
-    allowList(templates),
+    allowList(templates, true),
     ...[...templates].map(([name, { privileges }]) => rights(config.database, name, privileges)),
     [
       '-- Worth doing besides, where nothing else needs them (mayfly target check says whether they matter):',
@@ -135,15 +143,6 @@ function byTemplate(entitlements: readonly PrepareEntitlement[]): ReadonlyMap<st
   return templates;
 }
 
-/** A DO block whose delimiter does not occur in it, whatever the names in it are. */
-function block(body: string): string {
-  let tag = '$mayfly$';
-  for (let count = 1; body.includes(tag); count += 1) {
-    tag = `$mayfly${count}$`;
-  }
-  return `DO ${tag}\n${body}\n${tag};`;
-}
-
 function rightDatabase(config: PostgresTarget): string {
   return block(`BEGIN
   IF current_database() <> ${literal(config.database)} THEN
@@ -199,14 +198,17 @@ END`),
   ].join('\n');
 }
 
-/** The allow-list becomes what is declared; every template, also one no longer declared, loses its rights here first. */
-function allowList(templates: ReadonlyMap<string, Template>): string {
+/**
+ * The allow-list becomes what is declared; every template, also one no longer declared, loses its rights here first.
+ * @param superuser Only a superuser may take attributes away; `check` says which a template has.
+ */
+function allowList(templates: ReadonlyMap<string, Template>, superuser: boolean): string {
   const names = `ARRAY[${[...templates.keys()].map((name) => literal(name)).join(', ')}]::text[]`;
   const create = [...templates.keys()].map(
     (name) => `  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = ${literal(name)}) THEN
     CREATE ROLE ${identifier(name)} NOLOGIN;
   END IF;
-  ALTER ROLE ${identifier(name)} NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS;`,
+  ALTER ROLE ${identifier(name)} NOLOGIN${superuser ? ' NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS' : ''};`,
   );
   const rows = [...templates].map(
     ([name, { maxSeconds, maxLive }]) =>

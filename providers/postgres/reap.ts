@@ -104,12 +104,17 @@ function dropError(outcome: string, detail: string | null): ProviderError {
   switch (outcome) {
     case 'live':
       return new ProviderError('retryable', 'dropping: the role can log in; fence it first');
+    case 'busy':
+      return new ProviderError(
+        'retryable',
+        'releasing: the role of the pool is not empty yet (sessions, a login, or what a person gave it)',
+      );
     case 'owner':
       return new ProviderError('retryable', 'dropping: the role owns things and was not reached');
     case 'locked':
       return new ProviderError('retryable', 'dropping: something of the role is locked');
     case 'dependents':
-      return new ProviderError('retryable', 'dropping: objects of others depend on what the role owns');
+      return new ProviderError('retryable', 'dropping: objects of others depend on the role, or on what it owns');
     case 'elsewhere':
       return new ProviderError(
         'misconfigured',

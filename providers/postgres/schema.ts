@@ -20,7 +20,8 @@ function isLoopback(address: string): boolean {
 /** A target's `connection`. */
 export const targetSchema = z
   .strictObject({
-    mode: z.literal('definer').default('definer'),
+    /** `createrole` and `pool` are for managed services, where nobody is superuser. */
+    mode: z.enum(['definer', 'createrole', 'pool']).default('definer'),
     host,
     port: port.default(5432),
     database: name,
@@ -36,6 +37,10 @@ export const targetSchema = z
     scram_iterations: z.int().min(1).max(99_999).default(4096),
     /** The broker's own connections: three of them are for revoking alone, one for cleaning up. */
     max_connections: z.int().min(5).max(100).default(12),
+    /** `createrole`, `pool`: the role that owns the functions and all that is minted (default `mayfly_owner`). */
+    owner: name.optional(),
+    /** `createrole`: minted roles that the target bears at once (default 500): what each costs grows with them. */
+    max_roles: z.int().min(1).max(10_000).optional(),
   })
   .refine((target) => target.ca_file === undefined || target.ca_pem === undefined, {
     path: ['ca_file'],
@@ -100,6 +105,8 @@ export const entitlementSchema = z.strictObject({
   connection_limit: z.int().min(1).max(100).default(4),
   /** Roles of this template that may live at once, enforced by the target. */
   max_live: z.int().min(1).max(100_000).default(500),
+  /** Mode `pool`: roles made for the template (default 20): grants that live at once, and those that rest. */
+  pool_size: z.int().min(1).max(500).optional(),
 });
 
 export type PostgresEntitlement = z.infer<typeof entitlementSchema>;

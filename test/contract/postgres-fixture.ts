@@ -38,11 +38,39 @@ export function soon(milliseconds = 30_000): AbortSignal {
   return AbortSignal.timeout(milliseconds);
 }
 
+/** As on a managed service: nobody is superuser, and `dba` is who prepares the target. */
+export interface Managed {
+  readonly mode: 'createrole' | 'pool';
+  readonly maxRoles?: number;
+  readonly poolSize?: number;
+}
+
+async function makeAdministrator(server: PostgresServer, superuser: pg.Client, database: string): Promise<string> {
+  await superuser.query(`DO $$ BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'dba') THEN
+      CREATE ROLE dba LOGIN CREATEROLE CREATEDB PASSWORD '${server.password}';
+      GRANT pg_signal_backend, pg_monitor TO dba WITH ADMIN OPTION;
+    END IF; END $$`);
+  await superuser.query(`ALTER DATABASE ${database} OWNER TO dba`);
+  await superuser.query(`ALTER SCHEMA billing OWNER TO dba`);
+  await superuser.query(`ALTER TABLE billing.invoices OWNER TO dba`);
+  return server
+    .superuserUrl(database)
+    .replace('postgres:', 'x:')
+    .replace('//postgres:', '//dba:')
+    .replace('x:', 'postgres:');
+}
+
 /** A database `name` with invoices that an entitlement may read and salaries that it may not, prepared as a target. */
 export async function makeLedger(
   server: PostgresServer,
   name: string,
-  changes: { readonly maxTtlSeconds?: number; readonly maxLive?: number; readonly maxConnections?: number } = {},
+  changes: {
+    readonly maxTtlSeconds?: number;
+    readonly maxLive?: number;
+    readonly maxConnections?: number;
+    readonly managed?: Managed;
+  } = {},
 ): Promise<Ledger> {
   const url = await server.createDatabase(name);
   const installation = randomUUID();
@@ -85,15 +113,18 @@ export async function makeLedger(
     password: 'env:BROKER_PASSWORD',
     sslmode: 'disable',
     ...(changes.maxConnections === undefined ? {} : { max_connections: changes.maxConnections }),
+    ...(changes.managed === undefined ? {} : { mode: changes.managed.mode, owner: `owner_${name}` }),
+    ...(changes.managed?.maxRoles === undefined ? {} : { max_roles: changes.managed.maxRoles }),
   });
   const entitlement = provider.entitlementSchema.parse({
     template: `mayfly_t_${name}`,
     privileges: [{ schema: 'billing', tables: ['invoices'], grant: ['SELECT'] }],
     connection_limit: 5,
     ...(changes.maxLive === undefined ? {} : { max_live: changes.maxLive }),
+    ...(changes.managed?.poolSize === undefined ? {} : { pool_size: changes.managed.poolSize }),
   });
   await prepare(
-    url,
+    changes.managed === undefined ? url : await makeAdministrator(server, administrator, name),
     config,
     [{ name: entitlementName, maxTtlSeconds: changes.maxTtlSeconds ?? 900, config: entitlement }],
     installation,
