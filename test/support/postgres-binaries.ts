@@ -56,7 +56,8 @@ function wantedVersions(): readonly PostgresVersion[] {
 export function parseVersions(list: string): readonly PostgresVersion[] {
   return list.split(',').map((word) => {
     const known = postgresVersions.find((version) => String(version) === word.trim());
-    if (known === undefined) throw new Error(`not one of the PostgreSQL versions ${postgresVersions.join(', ')}: ${word}`);
+    if (known === undefined)
+      throw new Error(`not one of the PostgreSQL versions ${postgresVersions.join(', ')}: ${word}`);
     return known;
   });
 }
