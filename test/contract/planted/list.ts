@@ -186,8 +186,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     edits: [
       { file: sql(''), from: 'WHERE i.id = p_installation) THEN', to: 'WHERE i.id <> p_installation OR true) THEN' },
     ],
-    suites: [suite('attacks')],
-    cases: 'a second installation on the same target is a stranger',
+    suites: [suite('stolen')],
+    cases: 'cannot mint with another installation',
   },
   {
     name: 'a mint after mint_by',
