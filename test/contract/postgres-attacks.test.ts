@@ -142,7 +142,7 @@ describe.each(availableVersions())('what would outlive an ending on PostgreSQL %
 
     test('is seen, ended, and does not wake up inside', async () => {
       const { ref, minted } = await ledger.mint();
-      const role = version === 15 ? ' -c role=mayfly_t_ledger' : '';
+      const role = version < 16 ? ' -c role=mayfly_t_ledger' : '';
       const sleeper = ledger.login(minted, `-c post_auth_delay=20${role}`).then(
         (client) => sqlState(client.query('SELECT * FROM billing.invoices LIMIT 1')),
         () => 'refused',
@@ -249,7 +249,9 @@ describe.each(availableVersions())('what would outlive an ending on PostgreSQL %
     const agent = await ledger.login(borrower.minted);
     // Before 15 the agent could do this by itself; since then only an administrator can.
     const lending = `GRANT ${lender.ref.handle} TO ${borrower.ref.handle}`;
-    expect(await sqlState((await ledger.login(lender.minted)).query(lending))).toMatch(/^(42501|0LP01)$/);
+    expect(await sqlState((await ledger.login(lender.minted)).query(lending))).toMatch(
+      version < 15 ? 'none' : /^(42501|0LP01)$/,
+    );
     await ledger.admin(lending);
     expect(await ledger.session.fence([lender.ref], soon())).toMatchObject([
       { ok: true, evidence: { memberships_removed: 2 } },

@@ -114,7 +114,7 @@ describe.each(availableVersions())('making PostgreSQL %i ready, and checking tha
     const brokerVerifier = await scramVerifier('known', 4096);
     const admin = new pg.Client({ connectionString: byHand });
     await admin.connect();
-    await admin.query('CREATE TABLE public.things (id int)');
+    await admin.query('REVOKE CREATE ON SCHEMA public FROM PUBLIC; CREATE TABLE public.things (id int)');
     const entitlements = [
       {
         name: 'by-hand/read',

@@ -1,10 +1,11 @@
 import { spawnSync } from 'node:child_process';
 import { cpSync, existsSync, mkdtempSync, readFileSync, renameSync, rmSync, symlinkSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { tmpdir } from 'node:os';
+import { homedir, tmpdir } from 'node:os';
 import { basename, delimiter, dirname, join } from 'node:path';
 
-export type PostgresVersion = 15 | 18;
+export const postgresVersions = [14, 15, 16, 17, 18] as const;
+export type PostgresVersion = (typeof postgresVersions)[number];
 
 /** The operating system user that the servers run as: postgres refuses root. */
 export interface RunAs {
@@ -29,20 +30,49 @@ export function runAs(): RunAs | undefined {
 
 /** The folder with `initdb`, `pg_ctl` and `postgres` of that major version, or null. */
 export function findBinaries(version: PostgresVersion): string | null {
-  return version === 18 ? findEmbedded() : findInstalled(version);
+  const fromEnv = process.env[`MAYFLY_TEST_PG${version}_BIN`];
+  if (fromEnv !== undefined) {
+    return isVersion(join(fromEnv, 'postgres'), version) ? fromEnv : null;
+  }
+  return version === 18 ? findEmbedded() : (findInstalled(version) ?? findCached(version));
+}
+
+/** Where `fetch-postgres.ts` puts the versions that neither npm's install nor the system brings: outside the repository. */
+export function serverCache(version: PostgresVersion): string {
+  const cache = process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache');
+  return join(cache, 'mayfly-test-servers', `postgres-${version}`);
 }
 
 /**
- * The versions that can be started here. A missing one is said aloud on a laptop and fails when `CI=true`, so that
- * a suite never goes green by not running.
+ * The versions of `MAYFLY_TEST_PG_VERSIONS` (`14,16`; set by `npm run test:contract`), or the oldest and the newest that
+ * behave differently.
  */
-export function availableVersions(wanted: readonly PostgresVersion[] = [15, 18]): readonly PostgresVersion[] {
+function wantedVersions(): readonly PostgresVersion[] {
+  const listed = process.env['MAYFLY_TEST_PG_VERSIONS'];
+  return listed === undefined ? [15, 18] : parseVersions(listed);
+}
+
+/** @throws Error for what is not a version that we know. */
+export function parseVersions(list: string): readonly PostgresVersion[] {
+  return list.split(',').map((word) => {
+    const known = postgresVersions.find((version) => String(version) === word.trim());
+    if (known === undefined)
+      throw new Error(`not one of the PostgreSQL versions ${postgresVersions.join(', ')}: ${word}`);
+    return known;
+  });
+}
+
+/**
+ * The versions that can be started here. A missing one is said aloud on a laptop and fails when `CI=true` or when it was
+ * asked for by name, so that a suite never goes green by not running.
+ */
+export function availableVersions(wanted: readonly PostgresVersion[] = wantedVersions()): readonly PostgresVersion[] {
   return wanted.filter((version) => {
     if (findBinaries(version) !== null) {
       return true;
     }
-    const says = `PostgreSQL ${version} was not found (MAYFLY_TEST_PG${version}_BIN, PATH, usual folders)`;
-    if (process.env['CI'] === 'true') {
+    const says = `PostgreSQL ${version} was not found (MAYFLY_TEST_PG${version}_BIN, PATH, usual folders, npm run test:servers)`;
+    if (process.env['CI'] === 'true' || process.env['MAYFLY_TEST_PG_VERSIONS'] !== undefined) {
       throw new Error(says);
     }
     console.warn(`\n*** SKIPPED: ${says}: its tests do not run ***\n`);
@@ -51,12 +81,7 @@ export function availableVersions(wanted: readonly PostgresVersion[] = [15, 18])
 }
 
 function findInstalled(version: PostgresVersion): string | null {
-  const fromEnv = process.env[`MAYFLY_TEST_PG${version}_BIN`];
-  const folders = [
-    ...(fromEnv === undefined ? [] : [fromEnv]),
-    ...(process.env['PATH'] ?? '').split(delimiter),
-    `/usr/lib/postgresql/${version}/bin`,
-  ];
+  const folders = [...(process.env['PATH'] ?? '').split(delimiter), `/usr/lib/postgresql/${version}/bin`];
   return folders.find((folder) => isVersion(join(folder, 'postgres'), version)) ?? null;
 }
 
@@ -68,11 +93,12 @@ function isVersion(postgres: string, version: number): boolean {
   return new RegExp(`\\b${version}[.\\d]`).test(said);
 }
 
+function findCached(version: PostgresVersion): string | null {
+  const root = serverCache(version);
+  return existsSync(join(root, 'package.json')) ? fromPackage(root, version) : null;
+}
+
 function findEmbedded(): string | null {
-  const fromEnv = process.env['MAYFLY_TEST_PG18_BIN'];
-  if (fromEnv !== undefined) {
-    return isVersion(join(fromEnv, 'postgres'), 18) ? fromEnv : null;
-  }
   const platform = process.platform === 'win32' ? 'windows' : process.platform;
   let entry: string;
   try {
@@ -80,9 +106,14 @@ function findEmbedded(): string | null {
   } catch {
     return null;
   }
-  const root = dirname(dirname(entry));
+  return fromPackage(dirname(dirname(entry)), 18);
+}
+
+function fromPackage(root: string, version: PostgresVersion): string | null {
   hydrateLinks(root);
-  return join(reachable(join(root, 'native')), 'bin');
+  const { version: release }: { version: string } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+  const bin = join(reachable(join(root, 'native'), release), 'bin');
+  return isVersion(join(bin, 'postgres'), version) ? bin : null;
 }
 
 /** The package cannot carry symbolic links; its postinstall, which may not have run, makes them. */
@@ -107,12 +138,12 @@ function hydrateLinks(root: string): void {
 }
 
 /** A checkout under /root cannot be entered by the user the servers run as: then a copy elsewhere is used. */
-function reachable(native: string): string {
+function reachable(native: string, release: string): string {
   const user = runAs();
   if (user === undefined || spawnSync(join(native, 'bin', 'postgres'), ['--version'], user).status === 0) {
     return native;
   }
-  const copy = join(tmpdir(), `mayfly-test-postgres-18-${user.uid}`);
+  const copy = join(tmpdir(), `mayfly-test-postgres-${release}-${user.uid}`);
   if (!existsSync(copy)) {
     const half = mkdtempSync(`${copy}-`);
     cpSync(native, join(half, 'native'), { recursive: true, verbatimSymlinks: true });

@@ -3,9 +3,10 @@ import { existsSync } from 'node:fs';
 import { connect } from 'node:net';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { postgresVersions } from './postgres-binaries.ts';
 import { availableVersions, type PostgresServer, startPostgres } from './postgres-servers.ts';
 
-describe.each(availableVersions())('a test server of PostgreSQL %i', (version) => {
+describe.each(availableVersions(postgresVersions))('a test server of PostgreSQL %i', (version) => {
   let server: PostgresServer;
   beforeAll(async () => {
     server = await startPostgres({ version, settings: { work_mem: '5MB' } });
