@@ -34,6 +34,8 @@ export interface Login {
 export interface Bounds {
   readonly statement: number;
   readonly lock: number;
+  /** Further settings of the session, as `-c name=value`. */
+  readonly settings?: string;
 }
 
 /**
@@ -63,7 +65,7 @@ export class Connection {
       ...login,
       stream: () => socket,
       ssl: tlsOptions(target, login.host),
-      options: '-c default_transaction_isolation=read\\ committed -c default_transaction_read_only=off',
+      options: `-c default_transaction_isolation=read\\ committed -c default_transaction_read_only=off ${bounds.settings ?? ''}`,
       application_name: 'mayfly',
       statement_timeout: bounds.statement,
       lock_timeout: bounds.lock,

@@ -1,7 +1,8 @@
-import { type Outcome, ProviderError, type Ref } from '../../src/provider.ts';
+import { type Evidence, type Outcome, ProviderError, type Ref } from '../../src/provider.ts';
 import { pause } from './abort.ts';
 import { classify, classifyState } from './errors.ts';
 import { oidOf, strayed } from './handle.ts';
+import { StandbyFence } from './standby-fence.ts';
 import { type Kill, killer, sweep } from './sweep.ts';
 import type { Target } from './target.ts';
 
@@ -59,12 +60,14 @@ class Fence {
   readonly #target: Target;
   readonly #signal: AbortSignal;
   readonly #kill: Kill;
+  readonly #standbys: StandbyFence;
   readonly #outcomes = new Map<number, Outcome>();
 
   constructor(target: Target, signal: AbortSignal) {
     this.#target = target;
     this.#signal = signal;
     this.#kill = killer(target, signal);
+    this.#standbys = new StandbyFence(target, signal);
   }
 
   outcome(index: number): Outcome {
@@ -165,17 +168,24 @@ class Fence {
       this.#unlink(cuts.flatMap(({ oid, login }) => (oid === null || login === 'absent' ? [] : [oid]))),
       this.#kill(oids, []),
     ]);
-    const swept = await sweep(this.#kill, oids, this.#signal, first.seen);
+    const [swept, afar] = await Promise.all([
+      sweep(this.#kill, oids, this.#signal, first.seen),
+      this.#standbys.end(oids),
+    ]);
     for (const cut of cuts) {
       const link = cut.oid === null ? undefined : links.get(cut.oid);
+      const standing = cut.oid === null ? undefined : afar.errors.get(cut.oid);
       if (cut.oid !== null && swept.alive.has(cut.oid)) {
         this.#fail(cut, new ProviderError('retryable', 'fencing: sessions are told to end and still live'));
       } else if (swept.asleep > 0) {
         this.#fail(cut, new ProviderError('retryable', 'fencing: a login that began before sleeps on'));
       } else if (link instanceof ProviderError) {
         this.#fail(cut, link);
+      } else if (standing !== undefined) {
+        this.#fail(cut, standing);
       } else {
-        this.#done(cut, link ?? 0, cut.oid === null ? 0 : (swept.ended.get(cut.oid) ?? 0), swept.sweeps);
+        const ended = cut.oid === null ? 0 : (swept.ended.get(cut.oid) ?? 0);
+        this.#done(cut, link ?? 0, ended, swept.sweeps, afar.evidence);
       }
     }
   }
@@ -220,10 +230,11 @@ class Fence {
     return row?.registered ?? null;
   }
 
-  #done(cut: Cut, removed: number, ended: number, sweeps: number): void {
+  #done(cut: Cut, removed: number, ended: number, sweeps: number, afar: readonly Evidence[] = []): void {
     const login = cut.login === 'fenced' ? 'cut' : 'absent';
     const evidence = { login, oid: cut.oid, memberships_removed: removed, sessions_ended: ended, sweeps };
-    this.#outcomes.set(cut.index, { ok: true, evidence });
+    const everywhere = afar.length === 0 ? evidence : { ...evidence, standbys: afar };
+    this.#outcomes.set(cut.index, { ok: true, evidence: everywhere });
   }
 
   #fail(job: Job, error: ProviderError): void {

@@ -22,7 +22,7 @@ export interface PrepareOptions {
 
 /** All renewals of one role together; DESIGN §4 allows no grant beyond a day. */
 const maxTotalSeconds = 86_400;
-const parts = ['definer.sql', 'definer-mint.sql', 'definer-end.sql', 'definer-look.sql'];
+const parts = ['definer.sql', 'definer-mint.sql', 'definer-end.sql', 'definer-look.sql', 'definer-standby.sql'];
 /** What the broker's login may execute, and nothing else. */
 const brokerFunctions = [
   ...['version()', 'status()', 'allowance(text)', 'asleep_now()', 'survey()', 'list(uuid)', 'look(text[], oid[])'],
@@ -30,6 +30,7 @@ const brokerFunctions = [
   'renew(uuid, text, timestamptz)',
   'fence(uuid, text[], oid[], timestamptz[], integer, boolean)',
   ...['unlink(uuid, oid[], integer)', 'kill(uuid, oid[], integer[])', 'drop(uuid, text[], oid[], integer, boolean)'],
+  ...['wal()', 'replicas()', 'standby(pg_lsn)', 'unblock(uuid)'],
 ];
 
 /**

@@ -6,8 +6,8 @@ import { handleOf } from './handle.ts';
 import { mint, renew } from './mint.ts';
 import { reap } from './reap.ts';
 import type { PostgresEntitlement, PostgresTarget } from './schema.ts';
+import { verifyEverywhere } from './standby-verify.ts';
 import { Target } from './target.ts';
-import { verify } from './verify.ts';
 
 /** Work on one PostgreSQL target in `definer` mode. Opening it touches no network. */
 export function connect(config: PostgresTarget, context: ConnectContext): Session<PostgresEntitlement> {
@@ -18,7 +18,7 @@ export function connect(config: PostgresTarget, context: ConnectContext): Sessio
     mint: (ref, request, signal) => mint(target, ref, request, signal),
     renew: (ref, until, signal) => renew(target, ref, until, signal),
     fence: (refs, signal) => fence(target, refs, signal),
-    verify: (refs, signal) => verify(target, refs, signal),
+    verify: (refs, signal) => verifyEverywhere(target, refs, signal),
     reap: (refs, signal) => reap(target, refs, signal),
     list: (signal) => list(target, signal),
     check: (entitlement, signal) => check(target, entitlement, signal),

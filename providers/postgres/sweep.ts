@@ -1,5 +1,6 @@
 import { performance } from 'node:perf_hooks';
 import { pause } from './abort.ts';
+import type { ConnectionPool } from './pool.ts';
 import type { Target } from './target.ts';
 
 export interface KillAnswer {
@@ -30,9 +31,9 @@ export interface Swept {
 export type Kill = (oids: readonly number[], suspects: readonly number[]) => Promise<KillAnswer>;
 
 /** @throws ProviderError from each call, when the target cannot be asked or the signal fires. */
-export function killer(target: Target, signal: AbortSignal): Kill {
+export function killer(target: Target, signal: AbortSignal, pool: ConnectionPool = target.revoking): Kill {
   return (oids, suspects) =>
-    target.revoking.useTwice(signal, async ({ connection }) => {
+    pool.useTwice(signal, async ({ connection }) => {
       const [row] = await connection.query<{ answer: KillAnswer }>(
         'ending sessions',
         'SELECT mayfly.kill($1, $2::oid[], $3::integer[]) AS answer',
