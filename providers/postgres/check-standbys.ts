@@ -1,6 +1,13 @@
 import type { CheckStep } from '../../src/provider.ts';
 import { says } from './probe.ts';
-import { assertStandby, type PrimaryPosition, primaryPosition, type Standby, type StandbyState } from './standby.ts';
+import {
+  assertStandby,
+  isPrimary,
+  type PrimaryPosition,
+  primaryPosition,
+  type Standby,
+  type StandbyState,
+} from './standby.ts';
 import { nameOf, readReplicas, type Replica, unlisted } from './standby-match.ts';
 import type { Target } from './target.ts';
 
@@ -50,7 +57,11 @@ export async function checkStandbys(target: Target, signal: AbortSignal): Promis
 async function reach(standby: Standby, primary: PrimaryPosition, signal: AbortSignal): Promise<Reached> {
   try {
     const state = await standby.state(primary, signal);
-    assertStandby(state);
+    assertStandby(state, primary);
+    if (isPrimary(state, primary)) {
+      const step = { step: 'standby', ok: true, says: `${standby.label}: it is the primary now` };
+      return { step, state: null, replicas: [] };
+    }
     const replicas = await standby.pool.useTwice(signal, ({ connection }) => readReplicas(connection, signal));
     const faults = [
       ...(state.paused ? ['replay is paused there, and so would be every end'] : []),

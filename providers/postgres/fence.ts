@@ -41,7 +41,10 @@ export async function fence(target: Target, refs: readonly Ref[], signal: AbortS
   for (let from = 0; from < jobs.length; from += batchSize) {
     const batch = jobs.slice(from, from + batchSize);
     await run.guard(batch, async () => {
-      const cut = await run.cut(batch, batchWait, false);
+      const cut = await run.cut(batch, batchWait, false).catch(async (error: unknown) => {
+        await run.strike(batch);
+        throw error;
+      });
       done.push(...cut.done);
       locked.push(...cut.locked);
     });
@@ -155,6 +158,11 @@ class Fence {
       await this.#kill([oid], []);
       await pause(20, waiting);
     }
+  }
+
+  /** The primary could not be asked. */
+  async strike(jobs: readonly Job[]): Promise<void> {
+    await this.#standbys.strike(jobs.map(({ ref }) => ref));
   }
 
   async endSessions(cuts: readonly Cut[]): Promise<void> {

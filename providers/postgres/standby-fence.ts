@@ -1,8 +1,9 @@
 import { performance } from 'node:perf_hooks';
-import { type Evidence, ProviderError } from '../../src/provider.ts';
+import { type Evidence, ProviderError, type Ref } from '../../src/provider.ts';
 import { pause } from './abort.ts';
 import { classify } from './errors.ts';
-import { assertStandby, lagging, type PrimaryPosition, primaryPosition, type Standby } from './standby.ts';
+import { oidOf } from './handle.ts';
+import { assertStandby, isPrimary, lagging, type PrimaryPosition, primaryPosition, type Standby } from './standby.ts';
 import { type Kill, killer, sweep } from './sweep.ts';
 import type { Target } from './target.ts';
 
@@ -80,6 +81,27 @@ export class StandbyFence {
     return { errors, evidence };
   }
 
+  /**
+   * While the primary cannot be asked, ends at least the sessions that are on the standbys: new ones may follow, so that
+   * this is no end, and what fails here is not told. Never rejects.
+   */
+  async strike(refs: readonly Ref[]): Promise<void> {
+    const systemIdentifier = refs.map(({ facts }) => facts?.['system_identifier']).find((known) => known !== undefined);
+    const oids = refs.flatMap(({ facts }) =>
+      facts?.['system_identifier'] === systemIdentifier ? (oidOf(facts) ?? []) : [],
+    );
+    if (typeof systemIdentifier !== 'string' || oids.length === 0) {
+      return;
+    }
+    const bounded = AbortSignal.any([this.#signal, AbortSignal.timeout(answerPatience)]);
+    await Promise.allSettled(
+      this.#target.standbys.map(async (standby) => {
+        await standby.state({ systemIdentifier, lsn: '0/0', started: null }, bounded);
+        await killer(this.#target, bounded, standby.pool)(oids, []);
+      }),
+    );
+  }
+
   async #endOn(
     standby: Standby,
     oids: readonly number[],
@@ -121,11 +143,11 @@ export class StandbyFence {
       const state = await standby.state(primary, waiting);
       note(seen, await kill(oids, []));
       try {
-        assertStandby(state);
+        assertStandby(state, primary);
       } catch (error) {
         return { seen, promoted: classify(error, 'fencing') };
       }
-      if (state.reached) {
+      if (state.reached || isPrimary(state, primary)) {
         return { seen, promoted: null };
       }
       if (state.replayed !== replayed) {

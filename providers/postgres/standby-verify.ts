@@ -2,7 +2,7 @@ import { performance } from 'node:perf_hooks';
 import { type Evidence, ProviderError, type Ref, type Verdict } from '../../src/provider.ts';
 import { pause } from './abort.ts';
 import { classify } from './errors.ts';
-import { assertStandby, lagging, type PrimaryPosition, primaryPosition, type Standby } from './standby.ts';
+import { assertStandby, isPrimary, lagging, type PrimaryPosition, primaryPosition, type Standby } from './standby.ts';
 import type { Target } from './target.ts';
 import { verify, verifyOn } from './verify.ts';
 
@@ -49,8 +49,8 @@ async function lookAt(
     const began = performance.now();
     for (;;) {
       const state = await standby.state(primary, bounded);
-      assertStandby(state);
-      if (state.reached) {
+      assertStandby(state, primary);
+      if (state.reached || isPrimary(state, primary)) {
         break;
       }
       if (performance.now() - began > patience) {

@@ -26,17 +26,20 @@ export type StandbyState = Readonly<z.infer<typeof stateSchema>>;
 export interface PrimaryPosition {
   readonly systemIdentifier: string;
   readonly lsn: string;
+  /** When its server was started, which tells it from every other. Null when that is not known. */
+  readonly started: string | null;
 }
 
 /** Where the primary's WAL ends now, with all that committed before. @throws ProviderError */
 export async function primaryPosition(revoking: ConnectionPool, signal: AbortSignal): Promise<PrimaryPosition> {
   return revoking.useTwice(signal, async ({ connection, status }) => {
     const doing = 'reading the position of the primary';
-    const [row] = await connection.query<{ lsn: string }>(doing, 'SELECT mayfly.wal()::text AS lsn', [], signal);
+    const text = `SELECT mayfly.wal()::text AS lsn, mayfly.standby('0/0') ->> 'started' AS started`;
+    const [row] = await connection.query<{ lsn: string; started: string }>(doing, text, [], signal);
     if (row === undefined) {
       throw new ProviderError('retryable', `${doing}: no answer`);
     }
-    return { systemIdentifier: status.system_identifier, lsn: row.lsn };
+    return { systemIdentifier: status.system_identifier, ...row };
   });
 }
 
@@ -82,9 +85,14 @@ export class Standby {
   }
 }
 
-/** @throws ProviderError `misconfigured` when that server is a standby no more. */
-export function assertStandby(state: StandbyState): void {
-  if (!state.in_recovery) {
+/** Whether it is the primary itself, as after a failover between nodes that are all listed: that is swept as what it is. */
+export function isPrimary(state: StandbyState, primary: PrimaryPosition): boolean {
+  return !state.in_recovery && state.started === primary.started;
+}
+
+/** @throws ProviderError `misconfigured` when that server is a standby no more, and not the primary of the target either. */
+export function assertStandby(state: StandbyState, primary: PrimaryPosition): void {
+  if (!state.in_recovery && !isPrimary(state, primary)) {
     const says = 'it was promoted: it follows the primary no more, and what is ended there can still log in here';
     throw new ProviderError('misconfigured', says);
   }

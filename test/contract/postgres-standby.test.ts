@@ -25,6 +25,7 @@ describe.each(availableVersions())('a hot standby of PostgreSQL %i', (version) =
   });
 
   const contained = [{ ok: true, contained: true }];
+  const patient = { timeout: 10_000 };
 
   test('has its open sessions and cursors ended, and lets nobody in again', async () => {
     const live = await ledger.mint();
@@ -89,7 +90,7 @@ describe.each(availableVersions())('a hot standby of PostgreSQL %i', (version) =
       (client) => sqlState(client.query('SELECT * FROM billing.invoices LIMIT 1')),
       () => 'refused',
     );
-    await expect.poll(() => replica.admin('SELECT unnest(mayfly.asleep()) AS pid')).toHaveLength(1);
+    await expect.poll(() => replica.admin('SELECT unnest(mayfly.asleep()) AS pid'), patient).toHaveLength(1);
     expect(await ledger.session.fence([live.ref], soon())).toMatchObject([{ ok: true }]);
     expect(await session.verify([live.ref], soon())).toMatchObject([
       { contained: false, evidence: { logins_asleep: 0, standbys: [{ logins_asleep: 1 }] } },
@@ -115,7 +116,7 @@ describe.each(availableVersions())('a hot standby of PostgreSQL %i', (version) =
           );
         }
       });
-      await expect.poll(() => entered, { interval: 5 }).toBeGreaterThan(2);
+      await expect.poll(() => entered, { interval: 5, timeout: 10_000 }).toBeGreaterThan(2);
       expect(await session.fence([live.ref], soon())).toMatchObject([{ ok: true }]);
       stop.abort();
       await Promise.all(racers);
@@ -125,9 +126,11 @@ describe.each(availableVersions())('a hot standby of PostgreSQL %i', (version) =
   });
 
   describe('whose replay an agent holds up', () => {
-    afterEach(async () => {
-      await expect.poll(() => stalledBy()).toBe(null);
-    });
+    afterEach(() => moving());
+
+    async function moving(): Promise<void> {
+      await expect.poll(stalledBy, patient).toBe(null);
+    }
 
     /** What its replay waits for. */
     async function stalledBy(): Promise<unknown> {
@@ -144,7 +147,7 @@ describe.each(availableVersions())('a hot standby of PostgreSQL %i', (version) =
       await ledger.admin('BEGIN');
       await ledger.admin('LOCK TABLE billing.invoices');
       await ledger.admin('COMMIT');
-      await expect.poll(stalledBy).toBe('lock');
+      await expect.poll(stalledBy, patient).toBe('lock');
     }
 
     async function holdBySnapshot(agent: pg.Client): Promise<void> {
@@ -154,7 +157,7 @@ describe.each(availableVersions())('a hot standby of PostgreSQL %i', (version) =
       await ledger.admin('INSERT INTO billing.scratch VALUES (1)');
       await ledger.admin('DELETE FROM billing.scratch');
       await ledger.admin('VACUUM billing.scratch');
-      await expect.poll(stalledBy).toMatch(/RecoveryConflictSnapshot/);
+      await expect.poll(stalledBy, patient).toMatch(/RecoveryConflictSnapshot/);
     }
 
     test('with the very session that is to end, is unblocked, and a login that never saw the end is refused', async () => {
@@ -194,7 +197,7 @@ describe.each(availableVersions())('a hot standby of PostgreSQL %i', (version) =
       await ledger.admin('SELECT pg_reload_conf()');
       const outcome = async () => session.fence([live.ref], soon(12_000));
       await expect
-        .poll(() => ledger.admin('SHOW synchronous_commit'))
+        .poll(() => ledger.admin('SHOW synchronous_commit'), patient)
         .toEqual([{ synchronous_commit: 'remote_apply' }]);
       try {
         expect(await outcome()).toMatchObject([{ ok: true }]);
