@@ -2,7 +2,9 @@ import type { CheckStep } from '../../src/provider.ts';
 import { says } from './probe.ts';
 import {
   assertStandby,
+  hasReached,
   isPrimary,
+  lagging,
   type PrimaryPosition,
   primaryPosition,
   type Standby,
@@ -63,7 +65,9 @@ async function reach(standby: Standby, primary: PrimaryPosition, signal: AbortSi
       return { step, state: null, replicas: [] };
     }
     const replicas = await standby.pool.useTwice(signal, ({ connection }) => readReplicas(connection, signal));
+    const strayed = !hasReached(state, primary) && state.reached;
     const faults = [
+      ...(strayed ? [lagging(state, primary).message] : []),
       ...(state.paused ? ['replay is paused there, and so would be every end'] : []),
       ...(state.applies_late ? ['it applies changes late (recovery_min_apply_delay), and so every end'] : []),
     ];

@@ -1,10 +1,12 @@
 -- Part: hot standbys. What is defined on the primary is there on each standby too, by replication, and nothing may write
 -- there: these functions, `kill` and `look` do not.
 
--- Where a transaction that has committed by now ends in the WAL, if it did not commit asynchronously.
-CREATE OR REPLACE FUNCTION mayfly.wal() RETURNS pg_lsn
-LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-RETURN pg_current_wal_lsn();
+-- Where the primary is: all that has committed by now, unless asynchronously, lies before this end of its flushed WAL.
+CREATE OR REPLACE FUNCTION mayfly.wal() RETURNS TABLE (lsn text, timeline text, started text)
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  SELECT w.lsn::text, left(pg_walfile_name(w.lsn), 8), pg_postmaster_start_time()::text
+  FROM (SELECT pg_current_wal_flush_lsn() AS lsn) AS w
+$$;
 
 -- Who receives WAL from this server and could serve sessions: not base backups, not logical subscribers.
 CREATE OR REPLACE FUNCTION mayfly.replicas() RETURNS TABLE (name text, address text)
@@ -25,6 +27,8 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
     'replayed', r.replayed::text,
     'reached', coalesce(r.replayed >= p_lsn, false),
     'behind_bytes', greatest(p_lsn - r.replayed, 0),
+    -- As in the name of a WAL file; null while it does not stream. Positions on two timelines do not compare.
+    'timeline', (SELECT lpad(upper(to_hex(w.received_tli)), 8, '0') FROM pg_stat_get_wal_receiver() w WHERE w.received_tli > 0),
     'paused', CASE WHEN r.recovering THEN pg_get_wal_replay_pause_state() <> 'not paused' ELSE false END,
     'applies_late', current_setting('recovery_min_apply_delay') <> '0',
     'waits_for_queries', current_setting('max_standby_streaming_delay') = '-1',

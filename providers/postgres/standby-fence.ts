@@ -3,7 +3,7 @@ import { type Evidence, ProviderError, type Ref } from '../../src/provider.ts';
 import { pause } from './abort.ts';
 import { classify } from './errors.ts';
 import { oidOf } from './handle.ts';
-import { assertStandby, isPrimary, lagging, type PrimaryPosition, primaryPosition, type Standby } from './standby.ts';
+import { assertStandby, hasReached, lagging, type PrimaryPosition, primaryPosition, type Standby } from './standby.ts';
 import { type Kill, killer, sweep } from './sweep.ts';
 import type { Target } from './target.ts';
 
@@ -96,7 +96,7 @@ export class StandbyFence {
     const bounded = AbortSignal.any([this.#signal, AbortSignal.timeout(answerPatience)]);
     await Promise.allSettled(
       this.#target.standbys.map(async (standby) => {
-        await standby.state({ systemIdentifier, lsn: '0/0', started: null }, bounded);
+        await standby.state({ systemIdentifier, lsn: '0/0', timeline: null, started: null }, bounded);
         await killer(this.#target, bounded, standby.pool)(oids, []);
       }),
     );
@@ -147,7 +147,7 @@ export class StandbyFence {
       } catch (error) {
         return { seen, promoted: classify(error, 'fencing') };
       }
-      if (state.reached || isPrimary(state, primary)) {
+      if (hasReached(state, primary)) {
         return { seen, promoted: null };
       }
       if (state.replayed !== replayed) {
@@ -157,7 +157,7 @@ export class StandbyFence {
         heldBy = await this.#unblock(standby, waiting);
       }
       if (performance.now() > deadline || waiting.aborted) {
-        throw lagging(state, heldBy);
+        throw lagging(state, primary, heldBy);
       }
       await pause(interval, waiting);
     }

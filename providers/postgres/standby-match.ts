@@ -1,6 +1,11 @@
 import { lookup } from 'node:dns/promises';
+import { abortable } from './abort.ts';
 import type { Connection } from './connection.ts';
+import { givenUp } from './errors.ts';
 import type { ListedStandby } from './schema.ts';
+
+/** Milliseconds for one name: a grant waits to be told what is promised. */
+const patience = 2000;
 
 /** Somebody who receives WAL, as the sender sees them (`pg_stat_replication`). */
 export interface Replica {
@@ -51,7 +56,14 @@ export function nameOf({ name, address }: Replica): string {
 
 async function resolve(host: string): Promise<readonly string[]> {
   try {
-    return (await lookup(host, { all: true })).map(({ address }) => address);
+    const asking = lookup(host, { all: true });
+    const found = await abortable(
+      asking,
+      AbortSignal.timeout(patience),
+      () => {},
+      () => givenUp('resolving a host'),
+    );
+    return found.map(({ address }) => address);
   } catch {
     // Then it accounts for nobody.
     return [];

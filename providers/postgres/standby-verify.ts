@@ -2,7 +2,7 @@ import { performance } from 'node:perf_hooks';
 import { type Evidence, ProviderError, type Ref, type Verdict } from '../../src/provider.ts';
 import { pause } from './abort.ts';
 import { classify } from './errors.ts';
-import { assertStandby, isPrimary, lagging, type PrimaryPosition, primaryPosition, type Standby } from './standby.ts';
+import { assertStandby, hasReached, lagging, type PrimaryPosition, primaryPosition, type Standby } from './standby.ts';
 import type { Target } from './target.ts';
 import { verify, verifyOn } from './verify.ts';
 
@@ -50,11 +50,11 @@ async function lookAt(
     for (;;) {
       const state = await standby.state(primary, bounded);
       assertStandby(state, primary);
-      if (state.reached || isPrimary(state, primary)) {
+      if (hasReached(state, primary)) {
         break;
       }
       if (performance.now() - began > patience) {
-        throw lagging(state);
+        throw lagging(state, primary);
       }
       await pause(interval, bounded);
     }

@@ -14,6 +14,7 @@ const stateSchema = z.object({
   replayed: z.string().nullable(),
   reached: z.boolean(),
   behind_bytes: z.number().nullable(),
+  timeline: z.string().nullable(),
   paused: z.boolean(),
   applies_late: z.boolean(),
   waits_for_queries: z.boolean(),
@@ -26,6 +27,8 @@ export type StandbyState = Readonly<z.infer<typeof stateSchema>>;
 export interface PrimaryPosition {
   readonly systemIdentifier: string;
   readonly lsn: string;
+  /** As in the name of a WAL file. Null when that is not known. */
+  readonly timeline: string | null;
   /** When its server was started, which tells it from every other. Null when that is not known. */
   readonly started: string | null;
 }
@@ -34,8 +37,8 @@ export interface PrimaryPosition {
 export async function primaryPosition(revoking: ConnectionPool, signal: AbortSignal): Promise<PrimaryPosition> {
   return revoking.useTwice(signal, async ({ connection, status }) => {
     const doing = 'reading the position of the primary';
-    const text = `SELECT mayfly.wal()::text AS lsn, mayfly.standby('0/0') ->> 'started' AS started`;
-    const [row] = await connection.query<{ lsn: string; started: string }>(doing, text, [], signal);
+    const text = 'SELECT lsn, timeline, started FROM mayfly.wal()';
+    const [row] = await connection.query<{ lsn: string; timeline: string; started: string }>(doing, text, [], signal);
     if (row === undefined) {
       throw new ProviderError('retryable', `${doing}: no answer`);
     }
@@ -98,14 +101,25 @@ export function assertStandby(state: StandbyState, primary: PrimaryPosition): vo
   }
 }
 
+/** Whether it has all that the primary had. A position on another timeline is one in another history. */
+export function hasReached(state: StandbyState, primary: PrimaryPosition): boolean {
+  return isPrimary(state, primary) || (state.reached && !strays(state, primary));
+}
+
+function strays({ timeline }: StandbyState, primary: PrimaryPosition): boolean {
+  return timeline !== null && timeline !== primary.timeline;
+}
+
 /** Why it is not where it should be, for a person. */
-export function lagging(state: StandbyState, heldBy: readonly string[] = []): ProviderError {
-  const why = state.paused
-    ? 'replay is paused there'
-    : heldBy.length > 0
-      ? `replay is held up by a session of ${heldBy.join(', ')}`
-      : state.applies_late
-        ? 'it applies changes late on purpose (recovery_min_apply_delay)'
-        : `it is ${state.behind_bytes ?? 'an unknown number of'} bytes behind`;
+export function lagging(state: StandbyState, primary: PrimaryPosition, heldBy: readonly string[] = []): ProviderError {
+  const why = strays(state, primary)
+    ? `it follows timeline ${state.timeline}, and the primary is on ${primary.timeline}: another primary?`
+    : state.paused
+      ? 'replay is paused there'
+      : heldBy.length > 0
+        ? `replay is held up by a session of ${heldBy.join(', ')}`
+        : state.applies_late
+          ? 'it applies changes late on purpose (recovery_min_apply_delay)'
+          : `it is ${state.behind_bytes ?? 'an unknown number of'} bytes behind`;
   return new ProviderError('retryable', `it has not replayed the end yet: ${why}`);
 }

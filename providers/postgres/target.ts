@@ -87,7 +87,7 @@ export class Target {
   async allowance(template: string, signal: AbortSignal): Promise<Allowance> {
     const known = this.#allowances.get(template);
     if (known !== undefined && performance.now() - known.readAt < allowanceAge) return known;
-    const allowance = await this.issuing.useTwice(signal, async ({ connection, status }) => {
+    const { replicas, ...seen } = await this.issuing.useTwice(signal, async ({ connection, status }) => {
       const [row] = await connection.query<{ max_seconds: number }>(
         'reading the allow-list',
         'SELECT max_seconds FROM mayfly.allowance($1)',
@@ -98,11 +98,11 @@ export class Target {
         const says = `the template ${template} is not on the allow-list of the target (mayfly target prepare)`;
         throw new ProviderError('misconfigured', says);
       }
-      const replicas = await readReplicas(connection, signal);
-      const strangers = await unlisted(this.config.standbys ?? [], replicas);
-      const { server_version: serverVersion } = status;
-      return { maxSeconds: row.max_seconds, serverVersion, unlisted: strangers, readAt: performance.now() };
+      const streaming = await readReplicas(connection, signal);
+      return { maxSeconds: row.max_seconds, serverVersion: status.server_version, replicas: streaming };
     });
+    const strangers = await unlisted(this.config.standbys ?? [], replicas);
+    const allowance = { ...seen, unlisted: strangers, readAt: performance.now() };
     this.#allowances.set(template, allowance);
     return allowance;
   }

@@ -126,6 +126,28 @@ describe.each(availableVersions())('standbys of PostgreSQL %i that are not as th
     }
   });
 
+  test('one that follows another primary proves nothing by how far it is', async () => {
+    const heir = await makeReplica(ledger, 'heir');
+    try {
+      const live = await ledger.mint();
+      const agent = await replica.login(live);
+      await (await heir.login(live)).end();
+      await heir.admin('SELECT pg_promote()');
+      // The old primary runs on, and the replica with it, further than the heir will be.
+      await ledger.admin('CREATE TABLE billing.more AS SELECT generate_series(1, 20000)');
+      const session = ledger.connect({ port: heir.server.port, standbys: [replica.listed] });
+      const stray = failing('replica-1', 'retryable', 'timeline 00000001, and the primary is on 00000002');
+      expect(await session.fence([live.ref], soon())).toMatchObject([stray]);
+      expect(await sqlState(agent.query('SELECT 1'))).not.toBe('none');
+      expect(await session.verify([live.ref], soon())).toMatchObject([stray]);
+      expect(failed(await session.check(null, soon()))).toEqual([expect.stringMatching(/^standby: .*timeline/)]);
+      expect(await sqlState(replica.tryLogin(live))).toBe('none');
+      await session.close();
+    } finally {
+      await heir.close();
+    }
+  });
+
   test('one that is the primary itself, where all nodes are listed and take turns, is swept as what it is', async () => {
     const proxy = await startTcpProxy(server.port);
     const session = knowing(ledger, [{ name: 'node-1', host: '127.0.0.1', port: proxy.port }, replica.listed]);
