@@ -8,8 +8,8 @@ import { mint } from './mint.ts';
 import { allowed, nothingMore, refused, says } from './probe.ts';
 import { reap } from './reap.ts';
 import type { PostgresEntitlement } from './schema.ts';
+import { verifyEverywhere } from './standby-verify.ts';
 import type { Target } from './target.ts';
-import { verify } from './verify.ts';
 
 /** Seconds that a canary may live at most, if this process dies in the middle. */
 const life = 60;
@@ -104,7 +104,7 @@ async function end(
   }
   await endpoint?.left(steps, signal);
   const [reaped] = await reap(target, [ref], signal);
-  const [verdict] = await verify(target, [ref], signal);
+  const [verdict] = await verifyEverywhere(target, [ref], signal);
   const clean = verdict?.ok === true && verdict.clean;
   steps.push({
     step: 'verify',

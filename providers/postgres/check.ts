@@ -3,13 +3,13 @@ import { z } from 'zod';
 import { type CheckStep, ProviderError } from '../../src/provider.ts';
 import { canary } from './canary.ts';
 import { managedSteps } from './check-managed.ts';
+import { checkStandbys } from './check-standbys.ts';
 import type { PostgresEntitlement } from './schema.ts';
 import type { Target } from './target.ts';
 import { width } from './width.ts';
 
 const surveySchema = z.object({
   max_prepared_transactions: z.int(),
-  standbys: z.array(z.string()),
   public_creates_in: z.array(z.string()),
   public_temp: z.boolean(),
   public_functions_in_mayfly: z.int(),
@@ -87,6 +87,7 @@ async function look(
     ...settings(survey),
     ...rights(survey, template),
     ...(await managedSteps(target, template, signal)),
+    ...(await checkStandbys(target, signal)),
   ];
   return { steps, serverVersion: status.server_version };
 }
@@ -100,14 +101,6 @@ function settings(survey: Survey): CheckStep[] {
         survey.max_prepared_transactions === 0
           ? 'max_prepared_transactions is 0'
           : 'max_prepared_transactions is not 0: an agent could leave a lock on its own role with no session to end',
-    },
-    {
-      step: 'standbys',
-      ok: survey.standbys.length === 0,
-      says:
-        survey.standbys.length === 0
-          ? 'no standby is connected'
-          : `standbys that are not listed, whose sessions would live on: ${survey.standbys.join(', ')}`,
     },
   ];
 }

@@ -34,6 +34,8 @@ export interface Login {
 export interface Bounds {
   readonly statement: number;
   readonly lock: number;
+  /** Further settings of the session, as `-c name=value`. */
+  readonly settings?: string;
 }
 
 /**
@@ -78,7 +80,7 @@ export class Connection {
       ...(bounds === null
         ? {}
         : {
-            options: '-c default_transaction_isolation=read\\ committed -c default_transaction_read_only=off',
+            options: `-c default_transaction_isolation=read\\ committed -c default_transaction_read_only=off ${bounds.settings ?? ''}`,
             statement_timeout: bounds.statement,
             lock_timeout: bounds.lock,
             idle_in_transaction_session_timeout: 10_000,

@@ -64,8 +64,6 @@ CREATE OR REPLACE FUNCTION mayfly.survey() RETURNS jsonb
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   SELECT jsonb_build_object(
     'max_prepared_transactions', current_setting('max_prepared_transactions')::integer,
-    'standbys', (SELECT coalesce(jsonb_agg(coalesce(nullif(r.application_name, ''), '?') || '@' || coalesce(host(r.client_addr), 'local')), '[]')
-                 FROM pg_stat_replication r),
     'public_creates_in', (SELECT coalesce(jsonb_agg(n.nspname ORDER BY n.nspname), '[]') FROM pg_namespace n
                           WHERE EXISTS (SELECT FROM aclexplode(n.nspacl) x WHERE x.grantee = 0 AND x.privilege_type = 'CREATE')),
     'public_temp', (SELECT EXISTS (SELECT FROM aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) x

@@ -1,7 +1,8 @@
-import { type Outcome, ProviderError, type Ref } from '../../src/provider.ts';
+import { type Evidence, type Outcome, ProviderError, type Ref } from '../../src/provider.ts';
 import { pause } from './abort.ts';
 import { classify, classifyState } from './errors.ts';
 import { oidOf, strayed } from './handle.ts';
+import { StandbyFence } from './standby-fence.ts';
 import { type Kill, type KillAnswer, killer, sweep, type Swept } from './sweep.ts';
 import type { Target } from './target.ts';
 
@@ -40,7 +41,10 @@ export async function fence(target: Target, refs: readonly Ref[], signal: AbortS
   for (let from = 0; from < jobs.length; from += batchSize) {
     const batch = jobs.slice(from, from + batchSize);
     await run.guard(batch, async () => {
-      const cut = await run.cut(batch, batchWait, false);
+      const cut = await run.cut(batch, batchWait, false).catch(async (error: unknown) => {
+        await run.strike(batch);
+        throw error;
+      });
       done.push(...cut.done);
       locked.push(...cut.locked);
     });
@@ -59,12 +63,14 @@ class Fence {
   readonly #target: Target;
   readonly #signal: AbortSignal;
   readonly #kill: Kill;
+  readonly #standbys: StandbyFence;
   readonly #outcomes = new Map<number, Outcome>();
 
   constructor(target: Target, signal: AbortSignal) {
     this.#target = target;
     this.#signal = signal;
     this.#kill = killer(target, signal);
+    this.#standbys = new StandbyFence(target, signal);
   }
 
   outcome(index: number): Outcome {
@@ -158,6 +164,11 @@ class Fence {
     return met;
   }
 
+  /** The primary could not be asked. */
+  async strike(jobs: readonly Job[]): Promise<void> {
+    await this.#standbys.strike(jobs.map(({ ref }) => ref));
+  }
+
   /** @param before What earlier blows met. */
   async endSessions(cuts: readonly Cut[], before: readonly KillAnswer[] = []): Promise<void> {
     const oids = cuts.flatMap(({ oid }) => (oid === null ? [] : [oid]));
@@ -170,17 +181,23 @@ class Fence {
       this.#unlink(cuts.flatMap(({ oid, login }) => (oid === null || login === 'absent' ? [] : [oid]))),
       this.#kill(oids, []),
     ]);
-    const swept = await sweep(this.#kill, oids, this.#signal, [...before, first]);
+    const [swept, afar] = await Promise.all([
+      sweep(this.#kill, oids, this.#signal, [...before, first]),
+      this.#standbys.end(oids),
+    ]);
     for (const cut of cuts) {
       const link = cut.oid === null ? undefined : links.get(cut.oid);
+      const standing = cut.oid === null ? undefined : afar.errors.get(cut.oid);
       if (cut.oid !== null && swept.alive.has(cut.oid)) {
         this.#fail(cut, new ProviderError('retryable', 'fencing: sessions are told to end and still live'));
       } else if (swept.asleep > 0) {
         this.#fail(cut, new ProviderError('retryable', 'fencing: a login that began before sleeps on'));
       } else if (link instanceof ProviderError) {
         this.#fail(cut, link);
+      } else if (standing !== undefined) {
+        this.#fail(cut, standing);
       } else {
-        this.#done(cut, link ?? 0, swept);
+        this.#done(cut, link ?? 0, swept, afar.evidence);
       }
     }
   }
@@ -225,7 +242,7 @@ class Fence {
     return row?.registered ?? null;
   }
 
-  #done(cut: Cut, removed: number, swept?: Swept): void {
+  #done(cut: Cut, removed: number, swept?: Swept, afar: readonly Evidence[] = []): void {
     const login = cut.login === 'fenced' ? 'cut' : 'absent';
     const ended = (cut.oid === null ? undefined : swept?.ended.get(cut.oid)) ?? 0;
     const met = (cut.oid === null ? undefined : swept?.met.get(cut.oid)) ?? [];
@@ -233,8 +250,12 @@ class Fence {
       ...{ address, application },
       since: this.#target.clock.fromTarget(new Date(since)).toISOString(),
     }));
-    const evidence = { login, oid: cut.oid, memberships_removed: removed, sessions_ended: ended, sessions };
-    this.#outcomes.set(cut.index, { ok: true, evidence: { ...evidence, sweeps: swept?.sweeps ?? 0 } });
+    const evidence = {
+      ...{ login, oid: cut.oid, memberships_removed: removed, sessions_ended: ended, sessions },
+      sweeps: swept?.sweeps ?? 0,
+      ...(afar.length === 0 ? {} : { standbys: afar }),
+    };
+    this.#outcomes.set(cut.index, { ok: true, evidence });
   }
 
   #fail(job: Job, error: ProviderError): void {

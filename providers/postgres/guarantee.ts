@@ -1,5 +1,6 @@
 import type { Guarantee } from '../../src/provider.ts';
 import type { PostgresEntitlement } from './schema.ts';
+import { nameOf } from './standby-match.ts';
 import type { Target } from './target.ts';
 
 const atItsEnd =
@@ -25,7 +26,7 @@ export async function guarantee(
   entitlement: PostgresEntitlement,
   signal: AbortSignal,
 ): Promise<Guarantee> {
-  const { maxSeconds, serverVersion } = await target.allowance(entitlement.template, signal);
+  const { maxSeconds, serverVersion, unlisted } = await target.allowance(entitlement.template, signal);
   const { mode } = target.config;
   const common = {
     native_expiry: true,
@@ -34,11 +35,24 @@ export async function guarantee(
     min_ttl_seconds: 1,
     max_ttl_seconds: maxSeconds,
   };
+  if (unlisted.length > 0) {
+    return {
+      ...common,
+      revocation: 'propagating',
+      propagation_seconds: 5,
+      ends_sessions: false,
+      says:
+        `Standbys stream from this target that its definition does not list (${unlisted.map(nameOf).join(', ')}): an early end ` +
+        'refuses new logins there once they have replayed it, but a session that is open on one of them is not ended at all. ' +
+        `On the primary new logins are refused at once and open sessions are terminated. ${atItsEnd}`,
+    };
+  }
+  const there = target.standbys.length === 0 ? '' : ' on the primary and on each listed standby';
   if (serverVersion >= 160_000) {
     return {
       ...common,
       revocation: 'immediate',
-      says: `An early end refuses new logins at once and terminates every open session before it is called ended. ${atItsEnd}${managed[mode]}`,
+      says: `An early end refuses new logins at once and terminates every open session${there} before it is called ended. ${atItsEnd}${managed[mode]}`,
     };
   }
   return {
@@ -46,8 +60,8 @@ export async function guarantee(
     revocation: 'propagating',
     propagation_seconds: 5,
     says:
-      'An early end refuses new logins at once and terminates the open sessions within seconds. Before PostgreSQL 16 a session ' +
-      `can take on the template itself by SET ROLE, so that termination alone ends it, and this is not promised as immediate. ${atItsEnd}` +
+      'An early end refuses new logins at once and terminates the open sessions ' +
+      `within seconds${there}. Before PostgreSQL 16 a session can take on the template itself by SET ROLE, so that termination alone ends it, and this is not promised as immediate. ${atItsEnd}` +
       `${managed[mode]}${mode === 'definer' ? '' : nearlySuperuser}`,
   };
 }

@@ -23,7 +23,7 @@ export interface PrepareOptions {
 /** All renewals of one role together; DESIGN §4 allows no grant beyond a day. */
 const maxTotalSeconds = 86_400;
 /** What looks at roles and rights and changes nothing. */
-const lookParts = ['definer-observe.sql', 'definer-inspect.sql', 'definer-width.sql'];
+const lookParts = ['definer-observe.sql', 'definer-inspect.sql', 'definer-width.sql', 'definer-standby.sql'];
 const parts = ['definer.sql', 'definer-mint.sql', 'definer-end.sql', 'definer-look.sql', ...lookParts];
 /** What the broker's login may execute, and nothing else. */
 const brokerFunctions = [
@@ -34,6 +34,7 @@ const brokerFunctions = [
   ...['seen(uuid, oid[], integer)', 'observe(uuid, text[], oid[], integer)', 'width(uuid, text)'],
   ...['inspect(uuid, text[], oid[])', 'functions_named(uuid, text[])'],
   ...['unlink(uuid, oid[], integer)', 'kill(uuid, oid[], integer[])', 'drop(uuid, text[], oid[], integer, boolean)'],
+  ...['wal()', 'replicas()', 'standby(pg_lsn)', 'unblock(uuid)'],
 ];
 
 /**

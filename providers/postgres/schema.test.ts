@@ -36,6 +36,20 @@ describe('a target', () => {
     ['a CA told twice', { ca_file: '/ca.pem', ca_pem: '-----BEGIN CERTIFICATE-----' }],
     ['a CA that is none', { ca_pem: 'trust me' }],
     ['no room for revoking', { max_connections: 4 }],
+    ['a standby that is the primary', { standbys: [{ host: 'db.example' }] }],
+    ['a standby told twice', { standbys: [{ host: 'db2.example' }, { host: 'db2.example', port: 5432 }] }],
+    [
+      'two standbys of one name',
+      {
+        standbys: [
+          { name: 'a', host: 'db2.example' },
+          { name: 'a', host: 'db3.example' },
+        ],
+      },
+    ],
+    ['a standby with a login of its own', { standbys: [{ host: 'db2.example', user: 'other' }] }],
+    ['a standby name with a line break', { standbys: [{ name: 'a\nb', host: 'db2.example' }] }],
+    ['a standby elsewhere without TLS', { host: 'localhost', sslmode: 'disable', standbys: [{ host: 'db2.example' }] }],
     ['a database name with NUL', { database: 'a\0b' }],
   ])('is refused with %s', (_what, changes) => {
     expect(targetSchema.safeParse({ ...target, ...changes }).success).toBe(false);

@@ -12,6 +12,19 @@ const name = z
 
 const endpoint = z.strictObject({ host, port });
 
+/** Database, login, TLS and secret are those of the primary. `name` is the `application_name` that it streams with. */
+const standby = z.strictObject({
+  name: z
+    .string()
+    .regex(
+      /^[!-~]([ -~]{0,61}[!-~])?$/,
+      'must be the application_name of the standby: 1 to 63 printable ASCII characters',
+    )
+    .optional(),
+  host,
+  port: port.default(5432),
+});
+
 /** The address of this very machine: the only one where a connection without TLS is allowed. */
 function isLoopback(address: string): boolean {
   return address === 'localhost' || address === '::1' || (isIPv4(address) && address.startsWith('127.'));
@@ -41,6 +54,8 @@ export const targetSchema = z
     owner: name.optional(),
     /** `createrole`: minted roles that the target bears at once (default 500): what each costs grows with them. */
     max_roles: z.int().min(1).max(10_000).optional(),
+    /** Its hot standbys, each of them: they serve sessions that nothing on the primary ends. */
+    standbys: z.array(standby).max(16).optional(),
   })
   .refine((target) => target.ca_file === undefined || target.ca_pem === undefined, {
     path: ['ca_file'],
@@ -49,11 +64,24 @@ export const targetSchema = z
   .refine(
     (target) =>
       target.sslmode !== 'disable' ||
-      (isLoopback(target.host) && isLoopback(target.agent_endpoint?.host ?? target.host)),
+      [
+        target.host,
+        target.agent_endpoint?.host ?? target.host,
+        ...(target.standbys ?? []).map((each) => each.host),
+      ].every(isLoopback),
     { path: ['sslmode'], message: 'disable is only for a host on the loopback interface' },
+  )
+  .refine(
+    ({ host: primary, port: at, standbys = [] }) => {
+      const places = [`${primary}:${at}`, ...standbys.map((each) => `${each.host}:${each.port}`)];
+      const names = standbys.flatMap((each) => each.name ?? []);
+      return new Set(places).size === places.length && new Set(names).size === names.length;
+    },
+    { path: ['standbys'], message: 'each must have an address and a name of its own, other than those of the primary' },
   );
 
 export type PostgresTarget = z.infer<typeof targetSchema>;
+export type ListedStandby = z.infer<typeof standby>;
 
 const privilegeKinds = {
   tables: ['SELECT', 'INSERT', 'UPDATE', 'DELETE'],

@@ -8,8 +8,8 @@ import { mint, renew } from './mint.ts';
 import { observe } from './observe.ts';
 import { reap } from './reap.ts';
 import type { PostgresEntitlement, PostgresTarget } from './schema.ts';
+import { verifyEverywhere } from './standby-verify.ts';
 import { Target } from './target.ts';
-import { verify } from './verify.ts';
 
 /** Work on one PostgreSQL target in `definer` mode. Opening it touches no network. */
 export function connect(config: PostgresTarget, context: ConnectContext): Session<PostgresEntitlement> {
@@ -20,7 +20,7 @@ export function connect(config: PostgresTarget, context: ConnectContext): Sessio
     mint: (ref, request, signal) => mint(target, ref, request, signal),
     renew: (ref, until, signal) => renew(target, ref, until, signal),
     fence: (refs, signal) => fence(target, refs, signal),
-    verify: (refs, signal) => verify(target, refs, signal),
+    verify: (refs, signal) => verifyEverywhere(target, refs, signal),
     reap: (refs, signal) => reap(target, refs, signal),
     inspect: (grants, signal) => inspect(target, grants, signal),
     observe: (refs, signal) => observe(target, refs, signal),

@@ -1,6 +1,7 @@
 import { performance } from 'node:perf_hooks';
 import { observedSessions } from '../../src/provider.ts';
 import { pause } from './abort.ts';
+import type { ConnectionPool } from './pool.ts';
 import type { Target } from './target.ts';
 
 /** A session as it was met. The `pid` only tells one from another: it is no evidence. */
@@ -43,9 +44,9 @@ export interface Swept {
 export type Kill = (oids: readonly number[], suspects: readonly number[]) => Promise<KillAnswer>;
 
 /** @throws ProviderError from each call, when the target cannot be asked or the signal fires. */
-export function killer(target: Target, signal: AbortSignal): Kill {
+export function killer(target: Target, signal: AbortSignal, pool: ConnectionPool = target.revoking): Kill {
   return (oids, suspects) =>
-    target.revoking.useTwice(signal, async ({ connection }) => {
+    pool.useTwice(signal, async ({ connection }) => {
       // Looked at first, and in one snapshot of the statistics.
       const [row] = await connection.query<{ met: KillAnswer['met']; answer: KillAnswer }>(
         'ending sessions',

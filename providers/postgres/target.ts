@@ -1,8 +1,17 @@
 import { type ConnectContext, ProviderError } from '../../src/provider.ts';
 import { TargetClock } from './clock.ts';
-import { assertOurs, type BrokerConnection, type Bounds, Connection, readStatus } from './connection.ts';
+import {
+  assertOurs,
+  type BrokerConnection,
+  type Bounds,
+  Connection,
+  readStatus,
+  type TargetStatus,
+} from './connection.ts';
 import { ConnectionPool } from './pool.ts';
-import type { PostgresTarget } from './schema.ts';
+import type { ListedStandby, PostgresTarget } from './schema.ts';
+import { Standby } from './standby.ts';
+import { readReplicas, type Replica, unlisted } from './standby-match.ts';
 
 /** Of the broker's connections, how many are for ending alone: a standing one, and two for refs that need their own. */
 const revokingConnections = 3;
@@ -10,16 +19,25 @@ const revokingConnections = 3;
 const cleaningConnections = 1;
 const issuingBounds: Bounds = { statement: 10_000, lock: 6_000 };
 const revokingBounds: Bounds = { statement: 20_000, lock: 5_000 };
+/**
+ * A commit that waits for a synchronous standby is not seen by others meanwhile, and a query there can hold up replay
+ * (remote_apply): a fence would wait for the very session that it is to end. Each listed standby is waited for afterwards.
+ */
+const waitForNoStandby = '-c synchronous_commit=local';
 /** Milliseconds after which the target's clock is asked again, in the background. */
 const clockAge = 30_000;
 
 /** Milliseconds for which the allow-list is remembered. It only promises by it: `mint` in the target decides. */
 const allowanceAge = 10_000;
 
+type Endpoint = Pick<PostgresTarget, 'host' | 'port'>;
+
 interface Allowance {
   readonly maxSeconds: number;
   /** As `server_version_num`: 180004. */
   readonly serverVersion: number;
+  /** Standbys that stream from it and that the catalog does not name. */
+  readonly unlisted: readonly Replica[];
   readonly readAt: number;
 }
 
@@ -32,6 +50,7 @@ export class Target {
   readonly issuing: ConnectionPool;
   readonly revoking: ConnectionPool;
   readonly cleaning: ConnectionPool;
+  readonly standbys: readonly Standby[];
   readonly #closing = new AbortController();
   readonly #allowances = new Map<string, Allowance>();
   #background: Promise<void> | undefined;
@@ -42,7 +61,10 @@ export class Target {
     this.issuing = new ConnectionPool(config.max_connections - revokingConnections - cleaningConnections, (signal) =>
       this.#open(issuingBounds, signal),
     );
-    this.revoking = new ConnectionPool(revokingConnections, (signal) => this.#open(revokingBounds, signal));
+    const listed = config.standbys ?? [];
+    const fencing = listed.length === 0 ? revokingBounds : { ...revokingBounds, settings: waitForNoStandby };
+    this.revoking = new ConnectionPool(revokingConnections, (signal) => this.#open(fencing, signal));
+    this.standbys = listed.map((each) => new Standby(each, (signal) => this.#openStandby(each, signal)));
     this.cleaning = new ConnectionPool(cleaningConnections, (signal) => this.#open(revokingBounds, signal));
   }
 
@@ -65,7 +87,7 @@ export class Target {
   async allowance(template: string, signal: AbortSignal): Promise<Allowance> {
     const known = this.#allowances.get(template);
     if (known !== undefined && performance.now() - known.readAt < allowanceAge) return known;
-    const allowance = await this.issuing.useTwice(signal, async ({ connection, status }) => {
+    const { replicas, ...seen } = await this.issuing.useTwice(signal, async ({ connection, status }) => {
       const [row] = await connection.query<{ max_seconds: number }>(
         'reading the allow-list',
         'SELECT max_seconds FROM mayfly.allowance($1)',
@@ -76,8 +98,11 @@ export class Target {
         const says = `the template ${template} is not on the allow-list of the target (mayfly target prepare)`;
         throw new ProviderError('misconfigured', says);
       }
-      return { maxSeconds: row.max_seconds, serverVersion: status.server_version, readAt: performance.now() };
+      const streaming = await readReplicas(connection, signal);
+      return { maxSeconds: row.max_seconds, serverVersion: status.server_version, replicas: streaming };
     });
+    const strangers = await unlisted(this.config.standbys ?? [], replicas);
+    const allowance = { ...seen, unlisted: strangers, readAt: performance.now() };
     this.#allowances.set(template, allowance);
     return allowance;
   }
@@ -85,7 +110,8 @@ export class Target {
   async close(): Promise<void> {
     this.#closing.abort();
     await this.#background;
-    await Promise.all([this.issuing.close(), this.revoking.close(), this.cleaning.close()]);
+    const pools = [this.issuing, this.revoking, this.cleaning, ...this.standbys.map(({ pool }) => pool)];
+    await Promise.all(pools.map((pool) => pool.close()));
   }
 
   async #refresh(): Promise<void> {
@@ -97,32 +123,54 @@ export class Target {
           await readStatus(connection, this.clock, signal);
         });
       }
+      // One that is down says so when it is needed.
+      await Promise.allSettled(this.standbys.map(({ pool }) => pool.warm(signal)));
     }
   }
 
+  #open(bounds: Bounds, signal: AbortSignal): Promise<BrokerConnection> {
+    return this.#openAt(this.config, bounds, signal, async (connection) => {
+      const status = await readStatus(connection, this.clock, signal);
+      assertOurs(status, this.context.installation);
+      return status;
+    });
+  }
+
+  /** A standby's clock is not that of the target; whether it is one in recovery is asked each time, not here. */
+  #openStandby(at: ListedStandby, signal: AbortSignal): Promise<BrokerConnection> {
+    return this.#openAt(at, revokingBounds, signal, async (connection) => {
+      const status = await readStatus(connection, new TargetClock(), signal);
+      assertOurs({ ...status, in_recovery: false }, this.context.installation);
+      return status;
+    });
+  }
+
   /** The password is resolved for every login; when it is refused, once more: its file may just have been rotated. */
-  async #open(bounds: Bounds, signal: AbortSignal): Promise<BrokerConnection> {
+  async #openAt(
+    at: Endpoint,
+    bounds: Bounds,
+    signal: AbortSignal,
+    greet: (connection: Connection) => Promise<TargetStatus>,
+  ): Promise<BrokerConnection> {
     let connection: Connection;
     try {
-      connection = await this.#login(bounds, signal);
+      connection = await this.#login(at, bounds, signal);
     } catch (error) {
       if (!(error instanceof ProviderError) || error.errorClass !== 'denied') {
         throw error;
       }
-      connection = await this.#login(bounds, signal);
+      connection = await this.#login(at, bounds, signal);
     }
     try {
-      const status = await readStatus(connection, this.clock, signal);
-      assertOurs(status, this.context.installation);
-      return { connection, status };
+      return { connection, status: await greet(connection) };
     } catch (error) {
       connection.destroy();
       throw error;
     }
   }
 
-  #login(bounds: Bounds, signal: AbortSignal): Promise<Connection> {
-    const { host, port, database, user } = this.config;
+  #login({ host, port }: Endpoint, bounds: Bounds, signal: AbortSignal): Promise<Connection> {
+    const { database, user } = this.config;
     const password = this.context.secret(this.config.password).reveal();
     return Connection.open(this.config, { host, port, database, user, password }, bounds, signal);
   }

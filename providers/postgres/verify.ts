@@ -27,22 +27,29 @@ const asleepFor = 150;
  * a wrong password and an absent role give the same refusal.
  */
 export async function verify(target: Target, refs: readonly Ref[], signal: AbortSignal): Promise<readonly Verdict[]> {
-  return target.revoking.useTwice(signal, async (used) => {
-    const asleep = await stillAsleep(used, signal);
-    const rows = await used.connection.query<LookRow & Record<string, unknown>>(
-      'verifying',
-      'SELECT registered, fenced_at, roles, backends FROM mayfly.look($1::text[], $2::oid[]) ORDER BY ord',
-      [refs.map(({ handle }) => handle), refs.map(({ facts }) => oidOf(facts))],
-      signal,
-    );
-    return refs.map((ref, index): Verdict => {
-      const error = strayed(ref, used.status);
-      const row = rows[index];
-      if (error !== null || row === undefined) {
-        return { ok: false, error: error ?? new ProviderError('retryable', 'verifying: no answer') };
-      }
-      return judge(ref, row, asleep, used.status.system_identifier);
-    });
+  return target.revoking.useTwice(signal, (used) => verifyOn(used, refs, signal));
+}
+
+/** The same on one server: the primary, or a standby that has replayed what the primary showed. @throws ProviderError */
+export async function verifyOn(
+  used: BrokerConnection,
+  refs: readonly Ref[],
+  signal: AbortSignal,
+): Promise<readonly Verdict[]> {
+  const asleep = await stillAsleep(used, signal);
+  const rows = await used.connection.query<LookRow & Record<string, unknown>>(
+    'verifying',
+    'SELECT registered, fenced_at, roles, backends FROM mayfly.look($1::text[], $2::oid[]) ORDER BY ord',
+    [refs.map(({ handle }) => handle), refs.map(({ facts }) => oidOf(facts))],
+    signal,
+  );
+  return refs.map((ref, index): Verdict => {
+    const error = strayed(ref, used.status);
+    const row = rows[index];
+    if (error !== null || row === undefined) {
+      return { ok: false, error: error ?? new ProviderError('retryable', 'verifying: no answer') };
+    }
+    return judge(ref, row, asleep, used.status.system_identifier);
   });
 }
 

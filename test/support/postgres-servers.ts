@@ -12,7 +12,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import pg from 'pg';
 import { makeCertificate } from './certificates.ts';
 import { freePort } from './free-port.ts';
@@ -30,6 +30,8 @@ export interface PostgresOptions {
   readonly tls?: { readonly names: readonly string[] };
   /** Lines put before the usual ones of `pg_hba.conf`. */
   readonly hba?: readonly string[];
+  /** Instead of a new cluster: fills that folder with the data of another, whose superuser has that password. */
+  readonly copy?: { readonly password: string; fill(data: string): Promise<void> };
 }
 
 export interface PostgresServer {
@@ -50,6 +52,8 @@ export interface PostgresServer {
   log(): string;
   /** Stops and starts on the same port and data; `immediate` is a crash. New settings go over the old ones. */
   restart(mode?: 'fast' | 'immediate', settings?: PostgresSettings): Promise<void>;
+  /** Goes down and keeps its data, until `restart`. */
+  halt(): Promise<void>;
   /** Ends the server and removes its data. Safe to call twice. */
   stop(): Promise<void>;
 }
@@ -88,20 +92,17 @@ export async function startPostgres(options: PostgresOptions): Promise<PostgresS
   const logFile = join(folder, 'server.log');
   const watchdog = startWatchdog(bin, data, folder, user);
 
-  const password = randomBytes(18).toString('hex');
+  const password = options.copy?.password ?? randomBytes(18).toString('hex');
   const passwordFile = join(folder, 'password');
   writeFileSync(passwordFile, password);
   own(passwordFile, 0o600);
   writeFileSync(logFile, '');
   own(logFile, 0o600);
-  const made = spawnSync(
-    join(bin, 'initdb'),
-    ['-D', data, '-U', 'postgres', `--pwfile=${passwordFile}`, '-A', 'scram-sha-256', '-E', 'UTF8', '--locale=C', '-N'],
-    { ...user, encoding: 'utf8', cwd: folder },
-  );
-  if (made.status !== 0) {
+  try {
+    await (options.copy?.fill(data) ?? initialise(bin, data, passwordFile, user));
+  } catch (error) {
     watchdog.stdin?.end();
-    throw new Error(`initdb failed: ${made.stderr}`);
+    throw error;
   }
 
   let settings: PostgresSettings = { ...fastSettings, ...options.settings };
@@ -201,6 +202,7 @@ export async function startPostgres(options: PostgresOptions): Promise<PostgresS
       await end(mode === 'fast' ? 'SIGINT' : 'SIGQUIT');
       await start();
     },
+    halt: () => end('SIGINT'),
     stop() {
       stopped ??= (async () => {
         await end('SIGQUIT');
@@ -212,6 +214,17 @@ export async function startPostgres(options: PostgresOptions): Promise<PostgresS
       return stopped;
     },
   };
+}
+
+async function initialise(bin: string, data: string, passwordFile: string, user: RunAs | undefined): Promise<void> {
+  const made = spawnSync(
+    join(bin, 'initdb'),
+    ['-D', data, '-U', 'postgres', `--pwfile=${passwordFile}`, '-A', 'scram-sha-256', '-E', 'UTF8', '--locale=C', '-N'],
+    { ...user, encoding: 'utf8', cwd: dirname(data) },
+  );
+  if (made.status !== 0) {
+    throw new Error(`initdb failed: ${made.stderr}`);
+  }
 }
 
 /** Waits for end-of-file on its input, which comes when this process ends for any reason, then ends and removes all. */
