@@ -113,12 +113,17 @@ export async function extendClaims(
 ): Promise<number> {
   const rows = await db.query<{ held: number }>({
     name: 'extend_claims',
-    text: `WITH held AS (
+    // A row whose outcome is being recorded is left as it is: a beat that waits for it, with others in hand, closes a circle.
+    text: `WITH d AS (SELECT * FROM jsonb_to_recordset($1) AS d(id uuid, claim bigint)),
+      free AS (
+        SELECT r.id FROM mayfly.revocations r JOIN d ON r.id = d.id AND r.claim_number = d.claim
+        WHERE r.state IN ('running', 'contained') FOR NO KEY UPDATE OF r SKIP LOCKED),
+      extended AS (
         UPDATE mayfly.revocations r SET claimed_until = clock_timestamp() + make_interval(secs => $2),
           try_at = CASE state WHEN 'contained' THEN clock_timestamp() + make_interval(secs => $2) ELSE try_at END
-        FROM jsonb_to_recordset($1) AS d(id uuid, claim bigint)
-        WHERE r.id = d.id AND r.claim_number = d.claim AND r.state IN ('running', 'contained') RETURNING r.id)
-      SELECT count(*)::int AS held FROM held`,
+        FROM free f WHERE r.id = f.id)
+      SELECT count(*)::int AS held FROM mayfly.revocations r JOIN d ON r.id = d.id AND r.claim_number = d.claim
+      WHERE r.state IN ('running', 'contained')`,
     values: [JSON.stringify(items.map(({ id, claimNumber }) => ({ id, claim: String(claimNumber) }))), leaseSeconds],
   });
   return rows[0]?.held ?? 0;
@@ -145,7 +150,9 @@ export async function markContained(
           last_error_at = NULL, try_at = clock_timestamp() + make_interval(secs => $2), claimed_until = clock_timestamp() + make_interval(secs => $2)
         FROM jsonb_to_recordset($1) AS d(id uuid, claim bigint, evidence jsonb, event jsonb)
         WHERE r.id = d.id AND r.claim_number = d.claim AND r.state = 'running' RETURNING r.id, r.grant_id, d.event),
-      revoked AS (UPDATE mayfly.grants g SET state = 'revoked' FROM contained c WHERE g.id = c.grant_id),
+      -- In the order of their ids: an end that came too late holds those that it waited for.
+      held AS (SELECT g.id FROM mayfly.grants g JOIN contained c ON c.grant_id = g.id ORDER BY g.id FOR NO KEY UPDATE OF g),
+      revoked AS (UPDATE mayfly.grants g SET state = 'revoked' FROM held h WHERE g.id = h.id),
       told AS (${tellOf('contained')})
       SELECT id FROM contained`,
     values: [outcomeRows(done), leaseSeconds],

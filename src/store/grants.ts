@@ -76,9 +76,12 @@ export async function endGrants(
   const byTask = 'taskIds' in which;
   const ended = await tx.query<{ id: GrantId }>({
     name: byTask ? 'end_grants_of_tasks' : 'end_grants',
-    text: `WITH ended AS (
-        UPDATE mayfly.grants SET state = 'revoking', ended_at = $2, ended_by = $3
-        WHERE ${byTask ? 'task_id' : 'id'} = ANY($1) AND state IN ('minting', 'active') RETURNING id)
+    // In the order of their ids, as all that end or contain several take them.
+    text: `WITH held AS (
+        SELECT id FROM mayfly.grants WHERE ${byTask ? 'task_id' : 'id'} = ANY($1) AND state IN ('minting', 'active')
+        ORDER BY id FOR NO KEY UPDATE),
+      ended AS (
+        UPDATE mayfly.grants g SET state = 'revoking', ended_at = $2, ended_by = $3 FROM held h WHERE g.id = h.id RETURNING g.id)
       UPDATE mayfly.revocations r SET state = 'due', due_at = least(r.due_at, $2), try_at = $2 FROM ended e
       WHERE r.grant_id = e.id AND r.state = 'scheduled' RETURNING e.id`,
     values: [byTask ? which.taskIds : which.grantIds, tx.now, endedBy],

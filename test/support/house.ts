@@ -230,7 +230,8 @@ async function startHere(
   };
 }
 
-async function makeTarget(server: PostgresServer): Promise<string> {
+/** A database with something to read, for a target. */
+export async function makeTarget(server: PostgresServer): Promise<string> {
   const name = `ledger_${process.pid}_${++made}`;
   const client = new pg.Client({ connectionString: await server.createDatabase(name) });
   await client.connect();
@@ -244,7 +245,8 @@ async function makeTarget(server: PostgresServer): Promise<string> {
   return name;
 }
 
-async function prepareTarget(
+/** What a person with more rights than the broker does once for a target. */
+export async function prepareTarget(
   server: PostgresServer,
   files: Readonly<Record<string, string>>,
   installation: string,
