@@ -82,9 +82,12 @@ BEGIN
   END;
 
   SELECT a.oid INTO STRICT v_oid FROM pg_authid a WHERE a.rolname = p_handle;
-  -- A digest, to notice another password by: the verifier itself is in pg_authid alone.
+  -- For `inspect`. A digest, to notice another password by: the verifier itself is in pg_authid alone. And whatever is
+  -- set on the role by now is set by us.
   UPDATE mayfly.handle h SET role_oid = v_oid, connection_limit = p_connection_limit,
-    verifier_digest = sha256(convert_to(p_verifier, 'UTF8')) WHERE h.handle = p_handle;
+    verifier_digest = sha256(convert_to(p_verifier, 'UTF8')),
+    settings = coalesce((SELECT s.setconfig FROM pg_db_role_setting s WHERE s.setrole = v_oid AND s.setdatabase = 0), '{}')
+  WHERE h.handle = p_handle;
   IF clock_timestamp() > p_mint_by THEN
     RAISE EXCEPTION 'too late: the time to mint by has passed' USING ERRCODE = 'MF002';
   END IF;

@@ -25,7 +25,8 @@ export async function observe(
   signal: AbortSignal,
 ): Promise<readonly Observation[]> {
   const when = (ms: number): Date => target.clock.fromTarget(new Date(ms));
-  return target.revoking.useTwice(signal, async ({ connection, status }) => {
+  // A look must not take a connection from those that end sessions.
+  return target.issuing.useTwice(signal, async ({ connection, status }) => {
     const [row] = await connection.query(
       'observing',
       'SELECT mayfly.observe($1, $2::text[], $3::oid[], $4) AS observed',

@@ -50,6 +50,7 @@ export class Declared {
   has(right: Right): boolean {
     return (
       this.#rights.has(key(right)) ||
+      isOurs(right) ||
       // Who has a right on the whole table has it on each column.
       (right.kind === 'column' && this.#rights.has(key({ ...right, kind: 'relation' })))
     );
@@ -83,6 +84,14 @@ function key({ kind, schema, name, column, oid, right }: Right): string {
     other: [oid],
   };
   return JSON.stringify([kind, ...parts[kind]]);
+}
+
+/** What the template of an entitlement with params needs of our own schema: it opens no other function there. */
+function isOurs({ kind, schema, name, right }: Right): boolean {
+  return (
+    schema === 'mayfly' &&
+    ((kind === 'schema' && right === 'USAGE') || (kind === 'function' && name === 'mayfly.param(text)'))
+  );
 }
 
 /** `SELECT on billing.invoices`. */

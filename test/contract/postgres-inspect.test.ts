@@ -279,6 +279,12 @@ describe.each(availableVersions())('what a role can really do on PostgreSQL %i, 
     ],
     [
       'template_wider',
+      'GRANT USAGE ON SCHEMA mayfly TO mayfly_t_ledger; GRANT EXECUTE ON FUNCTION mayfly.status() TO mayfly_t_ledger',
+      'REVOKE ALL ON SCHEMA mayfly FROM mayfly_t_ledger; REVOKE ALL ON FUNCTION mayfly.status() FROM mayfly_t_ledger',
+      /has also EXECUTE on mayfly\.status\(\)$/,
+    ],
+    [
+      'template_wider',
       'GRANT TEMPORARY ON DATABASE ledger TO mayfly_t_ledger',
       'REVOKE TEMPORARY ON DATABASE ledger FROM mayfly_t_ledger',
       /TEMPORARY on the database ledger/,

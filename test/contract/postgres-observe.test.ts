@@ -103,11 +103,19 @@ describe.each(availableVersions())('who uses a credential on PostgreSQL %i', (ve
     }
   });
 
-  test('an agent that holds the row of its role is told of as well', async () => {
+  test('a session that was ended while its role was locked is told of as well', async () => {
     const { ref, minted } = await ledger.mint();
-    const agent = await ledger.login(minted);
-    await agent.query(`BEGIN; ALTER ROLE current_user SET application_name = 'x'`);
-    expect(await ledger.session.fence([ref], soon())).toMatchObject([
+    await ledger.login(minted);
+    const holder = new pg.Client({ connectionString: server.superuserUrl('ledger') });
+    await holder.connect();
+    await holder.query(`BEGIN; ALTER ROLE ${ref.handle} CONNECTION LIMIT 3`);
+    const fencing = ledger.session.fence([ref], soon());
+    // The fence waits for the role, and ends the session meanwhile.
+    const sessions = () => ledger.admin('SELECT FROM pg_stat_activity WHERE usename = $1', [ref.handle]);
+    await expect.poll(sessions, { interval: 20, timeout: 10_000 }).toEqual([]);
+    await holder.query('ROLLBACK');
+    await holder.end();
+    expect(await fencing).toMatchObject([
       { ok: true, evidence: { sessions_ended: 1, sessions: [{ application: 'agent' }] } },
     ]);
   });
