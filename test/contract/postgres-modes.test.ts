@@ -205,6 +205,19 @@ describe.each(cases)('mode $mode on PostgreSQL $version', ({ version, mode }) =>
     expect(await ledger.session.fence([held.ref], soon())).toMatchObject([{ ok: true }]);
   });
 
+  test('when the change of its row is committed under our feet, it is cut all the same, in the same call', async () => {
+    const { ref, minted } = await ledger.mint();
+    await ledger.admin('BEGIN');
+    await ledger.admin(`ALTER ROLE ${String(minted.secret.reveal()['username'])} CONNECTION LIMIT 7`);
+    const fencing = ledger.session.fence([ref], soon());
+    await expect
+      .poll(() => ledger.admin('SELECT FROM pg_locks WHERE NOT granted'), { interval: 2 })
+      .not.toHaveLength(0);
+    await ledger.admin('COMMIT');
+    expect(await fencing).toMatchObject([{ ok: true, evidence: { login: 'cut' } }]);
+    expect(await ledger.session.verify([ref], soon())).toMatchObject([{ contained: true }]);
+  });
+
   describe('a login asleep before it shows its user', () => {
     const asleep = (): Promise<readonly Record<string, unknown>[]> =>
       ledger.admin('SELECT unnest(mayfly.asleep()) AS pid');

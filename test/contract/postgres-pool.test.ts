@@ -178,7 +178,9 @@ describe.each(availableVersions())('between two tenants of one role on PostgreSQ
   test.runIf(version >= 18)('since 18, where logins under way show, the role is lent again at once', async () => {
     await end(await mintNext());
     // A login of somebody else may be under way for a moment.
-    await end(await mintSoon(3000));
+    const again = await mintSoon(3000);
+    expect(await ledger.session.verify([again.ref], soon())).toMatchObject([{ contained: false }]);
+    await end(again);
   });
 
   test.runIf(version < 18)('before 18 the role is lent again only after authentication_timeout', async () => {
