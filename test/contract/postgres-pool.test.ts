@@ -197,6 +197,32 @@ describe.each(availableVersions())('between two tenants of one role on PostgreSQ
     await end(second);
   });
 
+  test('the role is not given back while a login of its tenant sleeps, wakes, or has woken', async () => {
+    const live = await mintNext();
+    const waking = ledger.login(live.minted, '-c post_auth_delay=1');
+    let awake = false;
+    const woken = waking.then(() => {
+      awake = true;
+    });
+    await expect.poll(() => ledger.admin('SELECT unnest(mayfly.asleep()) AS pid')).toHaveLength(1);
+    // Only the cut of a fence: no session is ended.
+    const cut = `SELECT outcome FROM mayfly.fence($1, $2, $3, ARRAY[now()], 20, false)`;
+    const { handle, facts } = live.ref;
+    const { rows } = await (await ledger.stolenLogin()).query(cut, [ledger.installation, [handle], [facts?.['oid']]]);
+    expect(rows).toEqual([{ outcome: 'fenced' }]);
+    while (!awake) {
+      expect(await ledger.session.reap([live.ref], soon())).toMatchObject([
+        { ok: false, error: { errorClass: 'retryable' } },
+      ]);
+    }
+    await woken;
+    expect(await ledger.session.reap([live.ref], soon())).toMatchObject([{ ok: false }]);
+    const agent = await waking;
+    expect(await sqlState(agent.query('SELECT 1'))).toBe('none');
+    await end(live);
+    expect(await sqlState(agent.query('SELECT 1'))).not.toBe('none');
+  });
+
   test('an empty pool refuses, and says so', async () => {
     const live = await mintNext();
     await expect(ledger.mint()).rejects.toMatchObject({
