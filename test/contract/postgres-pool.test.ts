@@ -223,6 +223,26 @@ describe.each(availableVersions())('between two tenants of one role on PostgreSQ
     expect(await sqlState(agent.query('SELECT 1'))).not.toBe('none');
   });
 
+  test('a registry that forgot who has the role is never taken for an end', async () => {
+    const live = await mintNext();
+    const agent = await ledger.login(live.minted);
+    await ledger.admin('DELETE FROM mayfly.handle');
+    await ledger.admin('UPDATE mayfly.pooled SET handle = NULL');
+    expect(await ledger.session.verify([live.ref], soon())).toMatchObject([{ contained: false }]);
+    await end(live);
+    expect(await sqlState(agent.query('SELECT 1'))).not.toBe('none');
+
+    const next = await mintNext();
+    await ledger.admin('DELETE FROM mayfly.handle');
+    const [row] = await ledger.admin('DELETE FROM mayfly.pooled RETURNING role_oid, template');
+    const misconfigured = [{ ok: false, error: { errorClass: 'misconfigured' } }];
+    for (const step of ['fence', 'verify', 'reap'] as const) {
+      expect([step, await ledger.session[step]([next.ref], soon())]).toMatchObject([step, misconfigured]);
+    }
+    await ledger.admin('INSERT INTO mayfly.pooled (role_oid, template) VALUES ($1, $2)', Object.values(row ?? {}));
+    await end(next);
+  });
+
   test('an empty pool refuses, and says so', async () => {
     const live = await mintNext();
     await expect(ledger.mint()).rejects.toMatchObject({
