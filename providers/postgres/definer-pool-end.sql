@@ -89,16 +89,18 @@ RETURNS TABLE (ord bigint, registered oid, minted boolean, fenced_at timestamptz
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   SELECT r.ord, h.role_oid, h.minted_at IS NOT NULL, h.fenced_at, h.dropped_at, coalesce(found.roles, '[]'),
          (SELECT count(*) FROM pg_stat_get_activity(NULL) s
-          WHERE s.usesysid = p.role_oid OR (s.usesysid = ANY (h.joined) AND s.backend_start < h.fenced_at))
-  FROM unnest(p_handles) WITH ORDINALITY AS r (handle, ord)
+          WHERE s.usesysid IN (p.role_oid, n.role_oid) OR (s.usesysid = ANY (h.joined) AND s.backend_start < h.fenced_at))
+  FROM ROWS FROM (unnest(p_handles), unnest(p_oids)) WITH ORDINALITY AS r (handle, remembered, ord)
   LEFT JOIN mayfly.handle h ON h.handle = r.handle
   LEFT JOIN mayfly.pooled p ON p.handle = r.handle
+  -- Nobody's, and yet it may have sessions.
+  LEFT JOIN mayfly.pooled n ON n.role_oid = r.remembered AND n.handle IS NULL
   LEFT JOIN (
     SELECT q.ord, jsonb_agg(jsonb_build_object(
       'oid', q.role_oid::bigint, 'name', q.role_name, 'ours', q.ours, 'can_login', q.can_login, 'has_password', q.has_password,
       'memberships', (SELECT count(*) FROM pg_auth_members m JOIN pg_authid t ON t.oid = m.roleid
-                      JOIN mayfly.pooled l ON l.role_oid = q.role_oid
-                      WHERE (m.member = q.role_oid AND t.rolname <> l.template)
+                      LEFT JOIN mayfly.pooled l ON l.role_oid = q.role_oid
+                      WHERE (m.member = q.role_oid AND t.rolname IS DISTINCT FROM l.template)
                          OR (m.roleid = q.role_oid AND m.member <> mayfly.self())))) AS roles
     FROM mayfly.roles_of(p_handles, p_oids) q GROUP BY q.ord
   ) AS found ON found.ord = r.ord
@@ -139,10 +141,12 @@ BEGIN
     v_asleep := ARRAY(SELECT unnest(v_asleep) INTERSECT SELECT unnest(mayfly.asleep()));
   END IF;
   FOR r IN SELECT q.*, h.fenced_at, p.template FROM mayfly.roles_of(p_handles, p_oids) q
-           JOIN mayfly.pooled p ON p.role_oid = q.role_oid
+           LEFT JOIN mayfly.pooled p ON p.role_oid = q.role_oid
            LEFT JOIN mayfly.handle h ON h.handle = p.handle ORDER BY q.ord
   LOOP
-    IF r.fenced_at IS NULL OR r.can_login THEN
+    IF NOT r.ours THEN
+      v_outcome[r.ord] := 'foreign';
+    ELSIF r.fenced_at IS NULL OR r.can_login THEN
       v_outcome[r.ord] := 'live';
     ELSIF cardinality(v_asleep) > 0 OR EXISTS (SELECT FROM pg_stat_get_activity(NULL) b WHERE b.usesysid = r.role_oid) THEN
       v_outcome[r.ord] := 'busy';

@@ -16,14 +16,20 @@ CREATE TABLE IF NOT EXISTS mayfly.pooled (
 );
 REVOKE ALL ON mayfly.pooled FROM PUBLIC;
 
--- As in part 1, but the only witness is the registry of loans.
+-- As in part 1, but the witness is the registry of loans. Where that knows no tenant of the role that the broker remembers,
+-- the registry is not what it was (restored, or another hand in the target): a role that can log in although it is nobody's
+-- is taken for this handle's, and one that is not registered at all is a matter for a person. Neither is called gone.
 CREATE OR REPLACE FUNCTION mayfly.roles_of(p_handles text[], p_oids oid[])
 RETURNS TABLE (ord bigint, role_oid oid, role_name name, ours boolean, can_login boolean, has_password boolean)
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT r.ord, a.oid, a.rolname, true, a.rolcanlogin, a.rolpassword IS NOT NULL
-  FROM unnest(p_handles) WITH ORDINALITY AS r (handle, ord)
-  JOIN mayfly.pooled p ON p.handle = r.handle
-  JOIN pg_authid a ON a.oid = p.role_oid
+  SELECT r.ord, a.oid, a.rolname, l.role_oid IS NOT NULL OR p.role_oid IS NOT NULL, a.rolcanlogin, a.rolpassword IS NOT NULL
+  FROM ROWS FROM (unnest(p_handles), unnest(p_oids)) WITH ORDINALITY AS r (handle, remembered, ord)
+  LEFT JOIN mayfly.pooled l ON l.handle = r.handle
+  LEFT JOIN mayfly.pooled p ON p.role_oid = r.remembered
+  JOIN pg_authid a ON a.oid = coalesce(l.role_oid, r.remembered)
+  WHERE l.role_oid IS NOT NULL
+     OR (NOT EXISTS (SELECT FROM mayfly.handle h WHERE h.handle = r.handle AND h.dropped_at IS NOT NULL)
+         AND (p.role_oid IS NULL OR (p.handle IS NULL AND a.rolcanlogin)))
 $$;
 
 CREATE OR REPLACE FUNCTION mayfly.mint(

@@ -7,7 +7,7 @@ import { connect } from './session.ts';
 export { prepare, type PrepareEntitlement, type PrepareOptions, prepareSql } from './prepare.ts';
 export type { PostgresEntitlement, PostgresTarget };
 
-/** PostgreSQL 14 and newer on servers of your own: roles minted and taken back by SECURITY DEFINER functions. */
+/** PostgreSQL 14 and newer, on servers of your own and on managed services: roles minted and taken back by SECURITY DEFINER functions. */
 export const provider: Provider<PostgresTarget, PostgresEntitlement> = {
   type: 'postgres',
   targetSchema,

@@ -11,7 +11,7 @@ import type { PostgresEntitlement, PostgresTarget } from './schema.ts';
 import { verifyEverywhere } from './standby-verify.ts';
 import { Target } from './target.ts';
 
-/** Work on one PostgreSQL target in `definer` mode. Opening it touches no network. */
+/** Work on one PostgreSQL target. Opening it touches no network. */
 export function connect(config: PostgresTarget, context: ConnectContext): Session<PostgresEntitlement> {
   const target = new Target(config, context);
   return {

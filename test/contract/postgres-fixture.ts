@@ -54,11 +54,9 @@ async function makeAdministrator(server: PostgresServer, superuser: pg.Client, d
   await superuser.query(`ALTER DATABASE ${database} OWNER TO dba`);
   await superuser.query(`ALTER SCHEMA billing OWNER TO dba`);
   await superuser.query(`ALTER TABLE billing.invoices OWNER TO dba`);
-  return server
-    .superuserUrl(database)
-    .replace('postgres:', 'x:')
-    .replace('//postgres:', '//dba:')
-    .replace('x:', 'postgres:');
+  const url = new URL(server.superuserUrl(database));
+  url.username = 'dba';
+  return url.toString();
 }
 
 /** A database `name` with invoices that an entitlement may read and salaries that it may not, prepared as a target. */

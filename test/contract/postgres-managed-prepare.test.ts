@@ -46,6 +46,16 @@ describe.each(availableVersions())('preparing a managed PostgreSQL %i', (version
     expect(await pooled.admin('SELECT count(*)::int AS size FROM mayfly.pooled')).toEqual([{ size: 5 }]);
   });
 
+  test('a superuser may do it too', async () => {
+    const entitlements = [{ name: entitlementName, maxTtlSeconds: 900, config: created.entitlement }];
+    const { config, installation, password } = created;
+    await prepare(server.superuserUrl('created'), config, entitlements, installation, { password });
+    const { ref } = await created.mint();
+    await created.session.fence([ref], soon());
+    expect(await created.session.reap([ref], soon())).toMatchObject([{ ok: true }]);
+    await apply(created);
+  });
+
   test('the administrator is left with no more than it had: it does not use the owner, nor the owner the templates', async () => {
     const using = await created.admin(`SELECT pg_has_role('owner_created', 'mayfly_t_created', 'USAGE') AS reads
       ${version >= 16 ? `, pg_has_role('dba', 'owner_created', 'USAGE') AS acts, pg_has_role('owner_created', 'mayfly_t_created', 'SET') AS becomes` : ''}`);

@@ -1,8 +1,6 @@
-import { createHash, createHmac, pbkdf2Sync } from 'node:crypto';
-import { once } from 'node:events';
-import { connect as dial, type Socket } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type Minted, Secret } from '../../src/provider.ts';
+import { Secret } from '../../src/provider.ts';
+import { halfALogin } from '../support/half-login.ts';
 import { availableVersions, type PostgresServer, startPostgres } from '../support/postgres-servers.ts';
 import { type Ledger, type Live, makeLedger, soon, sqlState } from './postgres-fixture.ts';
 
@@ -163,7 +161,7 @@ describe.each(availableVersions())('between two tenants of one role on PostgreSQ
 
   test('a login held open in the middle of its password proof does not become the next tenant', async () => {
     const first = await mintNext();
-    const finish = await halfALogin(server.port, first.minted);
+    const finish = await halfALogin(server.port, first.minted.secret.reveal());
     await end(first);
     // Without the rest this would be the second tenant's role, with a login, while the first one's proof is still good.
     await expect(ledger.mint()).rejects.toMatchObject({
@@ -178,7 +176,9 @@ describe.each(availableVersions())('between two tenants of one role on PostgreSQ
   test.runIf(version >= 18)('since 18, where logins under way show, the role is lent again at once', async () => {
     await end(await mintNext());
     // A login of somebody else may be under way for a moment.
-    await end(await mintSoon(3000));
+    const again = await mintSoon(3000);
+    expect(await ledger.session.verify([again.ref], soon())).toMatchObject([{ contained: false }]);
+    await end(again);
   });
 
   test.runIf(version < 18)('before 18 the role is lent again only after authentication_timeout', async () => {
@@ -188,11 +188,57 @@ describe.each(availableVersions())('between two tenants of one role on PostgreSQ
 
   test('the same proof would be let in if the role did not rest', async () => {
     const first = await mintNext();
-    const finish = await halfALogin(server.port, first.minted);
+    const finish = await halfALogin(server.port, first.minted.secret.reveal());
     await end(first);
     const second = await mintNext();
     expect(await finish()).toBe('let in');
     await end(second);
+  });
+
+  test('the role is not given back while a login of its tenant sleeps, wakes, or has woken', async () => {
+    const live = await mintNext();
+    const waking = ledger.login(live.minted, '-c post_auth_delay=1');
+    const sleeper = { awake: false };
+    const woken = waking.then(() => {
+      sleeper.awake = true;
+    });
+    await expect.poll(() => ledger.admin('SELECT unnest(mayfly.asleep()) AS pid')).toHaveLength(1);
+    // Only the cut of a fence: no session is ended.
+    const cut = `SELECT outcome FROM mayfly.fence($1, $2, $3, ARRAY[now()], 20, false)`;
+    const { handle, facts } = live.ref;
+    const { rows } = await (await ledger.stolenLogin()).query(cut, [ledger.installation, [handle], [facts?.['oid']]]);
+    expect(rows).toEqual([{ outcome: 'fenced' }]);
+    while (!sleeper.awake) {
+      expect(await ledger.session.reap([live.ref], soon())).toMatchObject([
+        { ok: false, error: { errorClass: 'retryable' } },
+      ]);
+    }
+    await woken;
+    expect(await ledger.session.reap([live.ref], soon())).toMatchObject([{ ok: false }]);
+    const agent = await waking;
+    expect(await sqlState(agent.query('SELECT 1'))).toBe('none');
+    await end(live);
+    expect(await sqlState(agent.query('SELECT 1'))).not.toBe('none');
+  });
+
+  test('a registry that forgot who has the role is never taken for an end', async () => {
+    const live = await mintNext();
+    const agent = await ledger.login(live.minted);
+    await ledger.admin('DELETE FROM mayfly.handle');
+    await ledger.admin('UPDATE mayfly.pooled SET handle = NULL');
+    expect(await ledger.session.verify([live.ref], soon())).toMatchObject([{ contained: false }]);
+    await end(live);
+    expect(await sqlState(agent.query('SELECT 1'))).not.toBe('none');
+
+    const next = await mintNext();
+    await ledger.admin('DELETE FROM mayfly.handle');
+    const [row] = await ledger.admin('DELETE FROM mayfly.pooled RETURNING role_oid, template');
+    const misconfigured = [{ ok: false, error: { errorClass: 'misconfigured' } }];
+    for (const step of ['fence', 'verify', 'reap'] as const) {
+      expect([step, await ledger.session[step]([next.ref], soon())]).toMatchObject([step, misconfigured]);
+    }
+    await ledger.admin('INSERT INTO mayfly.pooled (role_oid, template) VALUES ($1, $2)', Object.values(row ?? {}));
+    await end(next);
   });
 
   test('an empty pool refuses, and says so', async () => {
@@ -206,76 +252,3 @@ describe.each(availableVersions())('between two tenants of one role on PostgreSQ
     await end(live);
   });
 });
-
-/** Starts a login and stops before the client's proof, which the returned function sends. */
-async function halfALogin(port: number, minted: Minted): Promise<() => Promise<'let in' | 'refused'>> {
-  const { username, password, database } = minted.secret.reveal();
-  const socket = dial(port, '127.0.0.1');
-  await once(socket, 'connect');
-  const parameters = Buffer.from(`user\0${String(username)}\0database\0${String(database)}\0\0`);
-  socket.write(Buffer.concat([int32(parameters.length + 8), int32(196_608), parameters]));
-  const messages = read(socket);
-  await messages('R');
-  const bare = 'n=,r=nonce';
-  const first = Buffer.from(`n,,${bare}`);
-  socket.write(message('p', Buffer.concat([Buffer.from('SCRAM-SHA-256\0'), int32(first.length), first])));
-  const challenge = (await messages('R')).subarray(4).toString();
-  const [, nonce = '', salt = '', iterations = ''] = /^r=([^,]+),s=([^,]+),i=(\d+)/.exec(challenge) ?? [];
-  return async () => {
-    const salted = pbkdf2Sync(String(password), Buffer.from(salt, 'base64'), Number(iterations), 32, 'sha256');
-    const clientKey = createHmac('sha256', salted).update('Client Key').digest();
-    const stored = createHash('sha256').update(clientKey).digest();
-    const unsigned = `c=biws,r=${nonce}`;
-    const signature = createHmac('sha256', stored).update(`${bare},${challenge},${unsigned}`).digest();
-    const proof = Buffer.from(clientKey.map((byte, index) => byte ^ (signature[index] ?? 0))).toString('base64');
-    socket.write(message('p', Buffer.from(`${unsigned},p=${proof}`)));
-    // ReadyForQuery, or the end.
-    const answer = await messages('Z').then(
-      () => 'let in' as const,
-      () => 'refused' as const,
-    );
-    socket.destroy();
-    return answer;
-  };
-}
-
-function int32(value: number): Buffer {
-  const bytes = Buffer.alloc(4);
-  bytes.writeInt32BE(value);
-  return bytes;
-}
-
-function message(type: string, body: Buffer): Buffer {
-  return Buffer.concat([Buffer.from(type), int32(body.length + 4), body]);
-}
-
-/** Gives the bodies of messages of the server, of the type asked for; rejects when the connection ends or it errs. */
-function read(socket: Socket): (type: string) => Promise<Buffer> {
-  let bytes = Buffer.alloc(0);
-  let over = false;
-  let wake = (): void => {};
-  socket.on('data', (more) => {
-    bytes = Buffer.concat([bytes, Buffer.from(more)]);
-    wake();
-  });
-  const ended = (): void => {
-    over = true;
-    wake();
-  };
-  socket.on('error', ended).on('close', ended);
-  return async (type) => {
-    for (;;) {
-      while (bytes.length >= 5 && bytes.length >= 1 + bytes.readInt32BE(1)) {
-        const found = String.fromCharCode(bytes[0] ?? 0);
-        const body = bytes.subarray(5, 1 + bytes.readInt32BE(1));
-        bytes = bytes.subarray(1 + bytes.readInt32BE(1));
-        if (found === type) return body;
-        if (found === 'E') throw new Error(body.toString());
-      }
-      if (over) throw new Error('closed');
-      await new Promise<void>((resolve) => {
-        wake = resolve;
-      });
-    }
-  };
-}
