@@ -32,7 +32,7 @@ const [version = 18] = parseVersions(values.versions);
 /** A target with that mode's session, and how its live roles are made. */
 interface Backend {
   readonly ledger: Ledger;
-  seed(count: number): Promise<void>;
+  readonly seed: (count: number) => Promise<void>;
 }
 const backends: Partial<Record<ContractMode, (server: PostgresServer) => Promise<Backend>>> = {
   definer: async (server) => {

@@ -6,6 +6,9 @@ import { basename, delimiter, dirname, join } from 'node:path';
 
 export const postgresVersions = [14, 15, 16, 17, 18] as const;
 export type PostgresVersion = (typeof postgresVersions)[number];
+/** What suites run on by themselves: the newest, and one that behaves as those before 16. */
+export const usualVersions: readonly PostgresVersion[] = [15, 18];
+export const versionsBetween: readonly PostgresVersion[] = [14, 16, 17];
 
 /** The operating system user that the servers run as: postgres refuses root. */
 export interface RunAs {
@@ -43,13 +46,11 @@ export function serverCache(version: PostgresVersion): string {
   return join(cache, 'mayfly-test-servers', `postgres-${version}`);
 }
 
-/**
- * The versions of `MAYFLY_TEST_PG_VERSIONS` (`14,16`; set by `npm run test:contract`), or the oldest and the newest that
- * behave differently.
- */
+/** The versions of `MAYFLY_TEST_PG_VERSIONS` (`14,16`; set by `npm run test:contract`; empty: none), or the usual ones. */
 function wantedVersions(): readonly PostgresVersion[] {
   const listed = process.env['MAYFLY_TEST_PG_VERSIONS'];
-  return listed === undefined ? [15, 18] : parseVersions(listed);
+  if (listed === undefined) return usualVersions;
+  return listed === '' ? [] : parseVersions(listed);
 }
 
 /** @throws Error for what is not a version that we know. */

@@ -162,8 +162,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     edits: [
       {
         file: sql('-end'),
-        from: 'WHERE x.member = r.found OR x.roleid = r.found\n        LOOP',
-        to: 'WHERE false\n        LOOP',
+        from: "EXECUTE format('REVOKE %s FROM %s', m.parent, m.child)",
+        to: "CONTINUE;\n          EXECUTE format('REVOKE %s FROM %s', m.parent, m.child)",
       },
     ],
     suites: [suite('life')],
@@ -255,5 +255,17 @@ export const plantedBugs: readonly PlantedBug[] = [
     edits: [{ file: sql('-end'), from: 'ELSIF r.fenced_at IS NULL OR r.can_login THEN', to: 'ELSIF false THEN' }],
     suites: [suite('attacks')],
     cases: 'only what was fenced is dropped',
+  },
+  {
+    name: 'the count of live roles is set back too far',
+    edits: [{ file: sql('-mint'), from: 'setval(v_counter, v_live + 1)', to: 'setval(v_counter, 1)' }],
+    suites: [suite('scale')],
+    cases: 'the cap is exact, before and after some have ended',
+  },
+  {
+    name: 'one membership that cannot be removed yet fails the batch',
+    edits: [{ file: sql('-end'), from: 'WHEN OTHERS THEN\n      CONTINUE;', to: 'WHEN OTHERS THEN\n      RAISE;' }],
+    suites: [suite('scale')],
+    cases: 'one whose membership cannot be removed yet does not keep its neighbours theirs',
   },
 ];

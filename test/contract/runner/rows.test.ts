@@ -39,6 +39,16 @@ test('what passed is ok, what failed says why, and what was skipped is a blank a
   ]);
 });
 
+test('a suite of several modes counts for the mode that was asked for, by the same names', () => {
+  const of = (mode: string) => ({ ...passed, ancestorTitles: [`mode ${mode} on PostgreSQL 18`, 'a life'] });
+  const both = {
+    ...run,
+    suites: [{ ...suite, assertionResults: [of('createrole'), { ...of('pool'), status: 'failed' }] }],
+  };
+  const cases = rowsOf(both, 'pool 18').rows.filter(({ left_behind: left }) => left === undefined);
+  expect(cases).toMatchObject([{ case: 'a life: ends', ok: false }]);
+});
+
 test('what vitest calls bad never looks good, and processes left behind are counted', () => {
   const bad = (changes: object) => rowsOf({ ...run, ...changes }, 'pool 14').rows.filter(({ ok }) => !ok);
   expect(bad({ ok: false, output: 'unhandled' })).toMatchObject([

@@ -24,12 +24,21 @@ export interface Rows {
   readonly blanks: Blank[];
 }
 
-/** The name of a test without the version, so that the same case is one line of the table. */
+/** The name of a test without version and mode, so that the same case is one line of the table. */
 export function caseName({ ancestorTitles, title }: Pick<CaseResult, 'ancestorTitles' | 'title'>): string {
-  return [
-    ...ancestorTitles.map((name) => name.replace(/,? ?(on |of |to )?PostgreSQL \d\d,? ?/, ' ').trim()),
-    title,
-  ].join(': ');
+  const plain = ancestorTitles.map((name) =>
+    name
+      .replace(/^mode [a-z]+\b/, '')
+      .replace(/,? ?(on |of |to )?PostgreSQL \d\d,? ?/, ' ')
+      .trim(),
+  );
+  return [...plain.filter((name) => name !== ''), title].join(': ');
+}
+
+/** The mode that a suite of several names in its title (`mode pool on PostgreSQL 18`): another's result is not this backend's. */
+function isOthers({ ancestorTitles }: CaseResult, backend: string): boolean {
+  const named = ancestorTitles.map((title) => /^mode ([a-z]+)\b/.exec(title)?.[1]).find((mode) => mode !== undefined);
+  return named !== undefined && !backend.startsWith(`${named} `);
 }
 
 /** Every test is a case; what failed without a failed test, and whatever was left behind, is one too. */
@@ -38,7 +47,7 @@ export function rowsOf(run: VitestRun, backend: string): Rows {
   const blanks: Blank[] = [];
   const names = new Set<string>();
   for (const suite of run.suites) {
-    for (const result of suite.assertionResults) {
+    for (const result of suite.assertionResults.filter((each) => !isOthers(each, backend))) {
       const name = unique(caseName(result), names);
       if (result.status === 'passed' || result.status === 'failed') {
         const late = result.meta?.late_ms;

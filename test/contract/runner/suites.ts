@@ -6,8 +6,8 @@ import { type ContractMode, contractModes } from '../../support/contract-modes.t
 const notCases = ['postgres-versions.test.ts', 'postgres-soak.test.ts'];
 
 /**
- * The suites of a mode, by their names: `postgres-<mode>….test.ts` belongs to that mode, `postgres-modes….test.ts` to all
- * but definer (it reads `MAYFLY_TEST_MODE`), every other `postgres-….test.ts` to definer.
+ * The suites of a mode, by their names: `postgres-<mode>….test.ts` belongs to that mode, `postgres-modes….test.ts` and
+ * `postgres-managed….test.ts` to all but definer (they read `MAYFLY_TEST_MODE`), every other `postgres-….test.ts` to definer.
  * @returns Paths from `root`. Empty when the mode is not built.
  */
 export function suitesOf(mode: ContractMode, root: string): readonly string[] {
@@ -22,5 +22,7 @@ export function suitesOf(mode: ContractMode, root: string): readonly string[] {
 function modesOf(file: string): readonly ContractMode[] {
   const named = contractModes.filter((mode) => file.startsWith(`postgres-${mode}`));
   if (named.length > 0) return named;
-  return file.startsWith('postgres-modes') ? contractModes.filter((mode) => mode !== 'definer') : ['definer'];
+  return file.startsWith('postgres-modes') || file.startsWith('postgres-managed')
+    ? contractModes.filter((mode) => mode !== 'definer')
+    : ['definer'];
 }
