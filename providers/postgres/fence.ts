@@ -193,7 +193,7 @@ class Fence {
         this.#fail(cut, standing);
       } else {
         const ended = cut.oid === null ? 0 : (swept.ended.get(cut.oid) ?? 0);
-        this.#done(cut, link ?? 0, ended, swept.sweeps, afar.evidence);
+        this.#done(cut, link ?? 0, ended, swept.sweeps, cut.oid === null ? [] : afar.evidence(cut.oid));
       }
     }
   }
@@ -241,7 +241,7 @@ class Fence {
   #done(cut: Cut, removed: number, ended: number, sweeps: number, afar: readonly Evidence[] = []): void {
     const login = cut.login === 'fenced' ? 'cut' : 'absent';
     const evidence = { login, oid: cut.oid, memberships_removed: removed, sessions_ended: ended, sweeps };
-    const everywhere = afar.length === 0 ? evidence : { ...evidence, standbys: afar };
+    const everywhere = afar.length === 0 ? evidence : { ...evidence, standbys_swept: afar };
     this.#outcomes.set(cut.index, { ok: true, evidence: everywhere });
   }
 

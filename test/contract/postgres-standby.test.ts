@@ -37,7 +37,13 @@ describe.each(availableVersions())('a hot standby of PostgreSQL %i', (version) =
     await reader.query('DECLARE loot CURSOR FOR SELECT * FROM billing.invoices');
     await reader.query('FETCH 10 FROM loot');
     expect(await session.fence([live.ref], soon())).toMatchObject([
-      { ok: true, evidence: { login: 'cut', standbys: [{ standby: expect.stringMatching(/^standby replica-1 /) }] } },
+      {
+        ok: true,
+        evidence: {
+          login: 'cut',
+          standbys_swept: [{ sessions_ended: 2, standby: expect.stringMatching(/^standby replica-1 /) }],
+        },
+      },
     ]);
     expect(await sqlState(agent.query('SELECT 1'))).not.toBe('none');
     expect(await sqlState(reader.query('FETCH 10 FROM loot'))).not.toBe('none');
@@ -77,7 +83,7 @@ describe.each(availableVersions())('a hot standby of PostgreSQL %i', (version) =
     await ledger.session.reap([live.ref], soon());
     expect(await session.verify([live.ref], soon())).toMatchObject([{ contained: false, clean: false }]);
     expect(await session.fence([live.ref], soon())).toMatchObject([
-      { ok: true, evidence: { login: 'absent', standbys: [{ sessions_ended: 1 }] } },
+      { ok: true, evidence: { login: 'absent', standbys_swept: [{ sessions_ended: 1 }] } },
     ]);
     expect(await sqlState(agent.query('SELECT 1'))).not.toBe('none');
     expect(await session.verify([live.ref], soon())).toMatchObject([{ contained: true, clean: true }]);
