@@ -107,22 +107,28 @@ describe.each(availableVersions())('a hot standby of PostgreSQL %i', (version) =
   });
 
   test('keeps nobody who logs in again and again while the end arrives', async () => {
-    for (let round = 0; round < 8; round += 1) {
+    for (let round = 0; round < 12; round += 1) {
       const live = await ledger.mint();
       await (await replica.login(live)).end();
       const stop = new AbortController();
       let entered = 0;
-      const racers = [1, 2, 3].map(async () => {
+      let ending = false;
+      const racers = [1, 2, 3, 4, 5].map(async () => {
         while (!stop.signal.aborted) {
-          await replica.tryLogin(live).then(
-            () => {
-              entered += 1;
-            },
-            () => {},
-          );
+          try {
+            const client = await replica.tryLogin(live);
+            entered += 1;
+            // Until the end begins they make room for each other; from then on whoever is in stays in.
+            if (!ending) {
+              await client.end();
+            }
+          } catch {
+            // Refused, or ended on the way in.
+          }
         }
       });
-      await expect.poll(() => entered, { interval: 5, timeout: 10_000 }).toBeGreaterThan(2);
+      await expect.poll(() => entered, { interval: 5, timeout: 10_000 }).toBeGreaterThan(10);
+      ending = true;
       expect(await session.fence([live.ref], soon())).toMatchObject([{ ok: true }]);
       stop.abort();
       await Promise.all(racers);
