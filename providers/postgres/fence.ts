@@ -197,7 +197,7 @@ class Fence {
       } else if (standing !== undefined) {
         this.#fail(cut, standing);
       } else {
-        this.#done(cut, link ?? 0, swept, afar.evidence);
+        this.#done(cut, link ?? 0, swept, cut.oid === null ? [] : afar.evidence(cut.oid));
       }
     }
   }
@@ -253,7 +253,7 @@ class Fence {
     const evidence = {
       ...{ login, oid: cut.oid, memberships_removed: removed, sessions_ended: ended, sessions },
       sweeps: swept?.sweeps ?? 0,
-      ...(afar.length === 0 ? {} : { standbys: afar }),
+      ...(afar.length === 0 ? {} : { standbys_swept: afar }),
     };
     this.#outcomes.set(cut.index, { ok: true, evidence });
   }

@@ -4,7 +4,7 @@ import { pause } from './abort.ts';
 import { classify } from './errors.ts';
 import { oidOf } from './handle.ts';
 import { assertStandby, hasReached, lagging, type PrimaryPosition, primaryPosition, type Standby } from './standby.ts';
-import { type Kill, killer, sweep } from './sweep.ts';
+import { type Kill, killer, sweep, type Swept } from './sweep.ts';
 import type { Target } from './target.ts';
 
 /** Milliseconds that all waiting for standbys may take in one call, however many are down: it has other refs to end. */
@@ -22,8 +22,8 @@ const stalledFor = 500;
 export interface EndedAfar {
   /** Per OID, why it is not ended on some standby. */
   readonly errors: ReadonlyMap<number, ProviderError>;
-  /** Per standby; empty where none is listed. */
-  readonly evidence: readonly Evidence[];
+  /** For one OID a line per standby; none where no standby is listed. */
+  evidence(oid: number): readonly Evidence[];
 }
 
 /** Ends sessions on the standbys during one fence. What was found down stays down for that call. */
@@ -48,16 +48,16 @@ export class StandbyFence {
     const fail = (failed: readonly number[], error: ProviderError): void =>
       failed.filter((oid) => !errors.has(oid)).forEach((oid) => errors.set(oid, error));
     if (standbys.length === 0 || oids.length === 0) {
-      return { errors, evidence: [] };
+      return { errors, evidence: () => [] };
     }
     let primary: PrimaryPosition;
     try {
       primary = await primaryPosition(this.#target.revoking, this.#signal);
     } catch (error) {
       fail(oids, classify(error, 'fencing'));
-      return { errors, evidence: [] };
+      return { errors, evidence: () => [] };
     }
-    const evidence = await Promise.all(
+    const lines = await Promise.all(
       standbys.map(async (standby) => {
         try {
           const known = this.#failed.get(standby);
@@ -69,16 +69,16 @@ export class StandbyFence {
             oids.filter((oid) => swept.alive.has(oid)),
             standby.named(new ProviderError('retryable', 'sessions are told to end and still live')),
           );
-          return { standby: standby.label, sessions_ended: swept.sessions };
+          return (oid: number) => ({ standby: standby.label, sessions_ended: swept.ended.get(oid) ?? 0 });
         } catch (error) {
           const named = this.#failed.get(standby) ?? standby.named(error);
           this.#failed.set(standby, named);
           fail(oids, named);
-          return { standby: standby.label, failed: named.message };
+          return () => ({ standby: standby.label, failed: named.message });
         }
       }),
     );
-    return { errors, evidence };
+    return { errors, evidence: (oid) => lines.map((line) => line(oid)) };
   }
 
   /**
@@ -102,11 +102,7 @@ export class StandbyFence {
     );
   }
 
-  async #endOn(
-    standby: Standby,
-    oids: readonly number[],
-    primary: PrimaryPosition,
-  ): Promise<{ readonly sessions: number; readonly alive: ReadonlySet<number> }> {
+  async #endOn(standby: Standby, oids: readonly number[], primary: PrimaryPosition): Promise<Swept> {
     this.#deadline ??= performance.now() + patience;
     const { seen, promoted } = await this.#replayed(standby, oids, primary, this.#deadline);
     const ending = AbortSignal.any([this.#signal, AbortSignal.timeout(sweepPatience)]);
@@ -118,7 +114,7 @@ export class StandbyFence {
     if (swept.asleep > 0) {
       throw new ProviderError('retryable', 'a login that began before sleeps on');
     }
-    return { sessions: [...swept.ended.values()].reduce((sum, count) => sum + count, 0), alive: swept.alive };
+    return swept;
   }
 
   /**

@@ -1,10 +1,10 @@
 import pg from 'pg';
 import { expect } from 'vitest';
 import type { ListedStandby, PostgresEntitlement } from '../../providers/postgres/schema.ts';
-import type { Session } from '../../src/provider.ts';
+import type { CheckStep, Session } from '../../src/provider.ts';
 import type { PostgresServer } from '../support/postgres-servers.ts';
 import { startStandby } from '../support/postgres-standby.ts';
-import type { Ledger, Live } from './postgres-fixture.ts';
+import { entitlementName, type Ledger, type Live, soon } from './postgres-fixture.ts';
 
 /** A standby of the ledger's server that waits for its queries for ever, as one for long reports does. */
 export interface Replica {
@@ -73,4 +73,12 @@ export async function makeReplica(ledger: Ledger, name: string): Promise<Replica
 /** A broker that knows of those standbys. */
 export function knowing(ledger: Ledger, standbys: readonly ListedStandby[]): Session<PostgresEntitlement> {
   return ledger.connect({ standbys: [...standbys] });
+}
+
+export function check(ledger: Ledger, session: Session<PostgresEntitlement>): Promise<readonly CheckStep[]> {
+  return session.check({ name: entitlementName, config: ledger.entitlement }, soon());
+}
+
+export function failed(steps: readonly CheckStep[]): readonly string[] {
+  return steps.filter(({ ok }) => !ok).map(({ step, says }) => `${step}: ${says}`);
 }

@@ -4,12 +4,11 @@ import { join } from 'node:path';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { prepare } from '../../providers/postgres/index.ts';
-import type { CheckStep, Session } from '../../src/provider.ts';
 import { availableVersions, type PostgresServer, startPostgres } from '../support/postgres-servers.ts';
 import { restoreLater } from '../support/postgres-standby.ts';
 import { startTcpProxy } from '../support/tcp-proxy.ts';
 import { entitlementName, type Ledger, makeLedger, soon, sqlState } from './postgres-fixture.ts';
-import { knowing, makeReplica, type Replica } from './postgres-standby-fixture.ts';
+import { check, failed, knowing, makeReplica, type Replica } from './postgres-standby-fixture.ts';
 
 describe.each(availableVersions())('standbys of PostgreSQL %i that are not as they should be', (version) => {
   let server: PostgresServer;
@@ -34,14 +33,6 @@ describe.each(availableVersions())('standbys of PostgreSQL %i that are not as th
   function failing(name: string, errorClass: string, says = ''): Record<string, unknown> {
     const message = expect.stringMatching(new RegExp(`^standby ${name} .*${says}`));
     return { ok: false, error: { errorClass, message } };
-  }
-
-  async function check(session: Session): Promise<readonly CheckStep[]> {
-    return session.check({ name: entitlementName, config: ledger.entitlement }, soon());
-  }
-
-  function failed(steps: readonly CheckStep[]): readonly string[] {
-    return steps.filter(({ ok }) => !ok).map(({ step, says }) => `${step}: ${says}`);
   }
 
   test('one that is down is told by name, the others are swept, and once it is back the grant is contained', async () => {
@@ -104,14 +95,14 @@ describe.each(availableVersions())('standbys of PostgreSQL %i that are not as th
       const agent = await heir.login(live);
       // A connection of the broker that stood before the promotion is no excuse.
       expect(await session.verify([(await ledger.mint()).ref], soon())).toMatchObject([{ ok: true, contained: false }]);
-      expect(failed(await check(session))).toEqual([expect.stringMatching(/^standbys: .*replica-1@/)]);
+      expect(failed(await check(ledger, session))).toEqual([expect.stringMatching(/^standbys: .*replica-1@/)]);
       await heir.admin('SELECT pg_promote()');
       const promoted = failing('heir', 'misconfigured', 'promoted');
       expect(await session.fence([live.ref], soon())).toMatchObject([promoted]);
       expect(await sqlState(agent.query('SELECT 1'))).not.toBe('none');
       expect(await sqlState(ledger.login(live.minted))).toMatch(/^28/);
       expect(await session.verify([live.ref], soon())).toMatchObject([promoted]);
-      expect(failed(await check(session)).join('\n')).toMatch(/^standby: standby heir .*promoted/m);
+      expect(failed(await check(ledger, session)).join('\n')).toMatch(/^standby: standby heir .*promoted/m);
 
       // The heir as the target: the same cluster, where the end never arrived.
       const crowned = ledger.connect({ port: heir.server.port });
@@ -157,7 +148,7 @@ describe.each(availableVersions())('standbys of PostgreSQL %i that are not as th
       expect(await session.fence([live.ref], soon())).toMatchObject([{ ok: true }]);
       expect(await sqlState(agent.query('SELECT 1'))).not.toBe('none');
       expect(await session.verify([live.ref], soon())).toMatchObject(contained);
-      const steps = await check(session);
+      const steps = await check(ledger, session);
       expect(failed(steps)).toEqual([]);
       expect(steps.map(({ says }) => says)).toContainEqual(
         expect.stringMatching(/^standby node-1 .*is the primary now/),
@@ -239,65 +230,6 @@ describe.each(availableVersions())('standbys of PostgreSQL %i that are not as th
     }
   });
 
-  describe('as check and guarantee see them', () => {
-    test('one that is not listed fails check, and is told before anything is issued', async () => {
-      for (const listed of [[], [{ name: 'replica-7', host: '127.0.0.1', port: replica.server.port }]]) {
-        const session = knowing(ledger, listed);
-        expect(failed(await check(session))).toEqual([expect.stringMatching(/^standbys: .*replica-1@127\.0\.0\.1/)]);
-        expect(await session.guarantee(ledger.entitlement, soon())).toMatchObject({
-          revocation: 'propagating',
-          ends_sessions: false,
-          says: expect.stringMatching(/replica-1@127\.0\.0\.1/),
-        });
-        await session.close();
-      }
-    });
-
-    test.each(['name', 'address'])('one that is listed by its %s is accepted and looked at', async (by) => {
-      const { host, port } = replica.listed;
-      const session = knowing(ledger, [by === 'name' ? replica.listed : { host, port }]);
-      const steps = await check(session);
-      expect(failed(steps)).toEqual([]);
-      expect(steps.map(({ step, says }) => `${step}: ${says}`)).toContainEqual(
-        expect.stringMatching(
-          /^standby: standby .*in recovery, same cluster, .* warning: .*max_standby_streaming_delay/,
-        ),
-      );
-      const { revocation, ends_sessions } = await session.guarantee(ledger.entitlement, soon());
-      expect([revocation, ends_sessions]).toEqual([version >= 16 ? 'immediate' : 'propagating', true]);
-      await session.close();
-    });
-
-    test('two names for one server, a pause, and a standby of a standby are found', async () => {
-      const proxy = await startTcpProxy(replica.server.port);
-      const twin = { name: 'replica-2', host: '127.0.0.1', port: proxy.port };
-      const session = knowing(ledger, [replica.listed, twin]);
-      expect(failed(await check(session))).toEqual([
-        expect.stringMatching(/^standby: standby replica-2 .* same server as/),
-      ]);
-      await session.close();
-      await proxy.close();
-
-      const alone = knowing(ledger, [replica.listed]);
-      await replica.admin('SELECT pg_wal_replay_pause()');
-      // Without an entitlement: the canary could not end its own either.
-      expect(failed(await alone.check(null, soon()))).toEqual([
-        expect.stringMatching(/^standby: .*replica-1 .*paused/),
-      ]);
-      await replica.admin('SELECT pg_wal_replay_resume()');
-      const cascaded = new pg.Client(
-        Object.assign(
-          { host: '127.0.0.1', port: replica.server.port, user: 'postgres', password: server.password },
-          { application_name: 'grandchild', replication: 'true' },
-        ),
-      );
-      await cascaded.connect();
-      expect(failed(await check(alone))).toEqual([expect.stringMatching(/^standbys: .*grandchild@/)]);
-      await cascaded.end();
-      await alone.close();
-    });
-  });
-
   test('while the primary is down their sessions are ended all the same, and that is not called contained', async () => {
     const session = knowing(ledger, [replica.listed]);
     const live = await ledger.mint();
@@ -320,19 +252,5 @@ describe.each(availableVersions())('standbys of PostgreSQL %i that are not as th
       .toMatchObject([{ ok: true }, { ok: true }]);
     expect(await session.verify(refs, soon())).toMatchObject([...contained, ...contained]);
     await session.close();
-  });
-
-  test('closing a target closes what it has open on its standbys', async () => {
-    const session = knowing(ledger, [replica.listed]);
-    const live = await ledger.mint();
-    await session.fence([live.ref], soon());
-    await session.verify([live.ref], soon());
-    const open = () =>
-      replica.admin(`SELECT count(*)::int AS n FROM pg_stat_activity WHERE usename = $1`, [ledger.config.user]);
-    const [{ n } = { n: 0 }] = await open();
-    expect(Number(n)).toBeGreaterThan(0);
-    expect(Number(n)).toBeLessThanOrEqual(2);
-    await session.close();
-    await expect.poll(open, { timeout: 10_000 }).toEqual([{ n: 0 }]);
   });
 });
