@@ -59,7 +59,7 @@ BEGIN
     'wrappers', (SELECT coalesce(jsonb_agg(w.fdwname ORDER BY w.fdwname), '[]') FROM pg_foreign_data_wrapper w
                  WHERE has_foreign_data_wrapper_privilege(v_role, w.oid, 'USAGE')),
     'servers', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', s.srvname, 'mapped',
-                  EXISTS (SELECT FROM pg_user_mapping m WHERE m.umserver = s.oid AND m.umuser = 0)) ORDER BY s.srvname), '[]')
+                  EXISTS (SELECT FROM pg_user_mappings m WHERE m.srvid = s.oid AND m.umuser = 0)) ORDER BY s.srvname), '[]')
                 FROM pg_foreign_server s WHERE has_server_privilege(v_role, s.oid, 'USAGE')),
     'dblink', EXISTS (SELECT FROM pg_extension e JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
                         AND d.classid = 'pg_proc'::regclass JOIN pg_proc p ON p.oid = d.objid

@@ -1,4 +1,4 @@
-import type { ConnectContext, Found, Session } from '../../src/provider.ts';
+import type { ConnectContext, Found, Granted, Session } from '../../src/provider.ts';
 import { check } from './check.ts';
 import { fence } from './fence.ts';
 import { guarantee } from './guarantee.ts';
@@ -22,7 +22,13 @@ export function connect(config: PostgresTarget, context: ConnectContext): Sessio
     fence: (refs, signal) => fence(target, refs, signal),
     verify: (refs, signal) => verifyEverywhere(target, refs, signal),
     reap: (refs, signal) => reap(target, refs, signal),
-    inspect: (grants, signal) => inspect(target, grants, signal),
+    // In the managed modes passwords cannot be seen and a pooled role bears another name: it would tell of drift that is none.
+    ...(config.mode === 'definer'
+      ? {
+          inspect: (grants: readonly Granted<PostgresEntitlement>[], signal: AbortSignal) =>
+            inspect(target, grants, signal),
+        }
+      : {}),
     observe: (refs, signal) => observe(target, refs, signal),
     list: (signal) => list(target, signal),
     check: (entitlement, signal) => check(target, entitlement, signal),
