@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
 import { type CheckStep, ProviderError } from '../../src/provider.ts';
 import { canary } from './canary.ts';
+import { boundSteps } from './check-bound.ts';
 import type { PostgresEntitlement } from './schema.ts';
 import type { Target } from './target.ts';
 
@@ -44,6 +45,7 @@ export async function check(
   } catch (error) {
     return [{ step: 'connect', ok: false, says: error instanceof ProviderError ? error.message : 'failed' }];
   }
+  steps.push(...(await boundSteps(target, entitlement?.config ?? null, signal)));
   if (entitlement !== null) {
     steps.push(...(await canary(target, entitlement.name, entitlement.config, randomUUID(), serverVersion, signal)));
   }

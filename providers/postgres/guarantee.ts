@@ -2,8 +2,17 @@ import type { Guarantee } from '../../src/provider.ts';
 import type { PostgresEntitlement } from './schema.ts';
 import type { Target } from './target.ts';
 
-const atItsEnd =
-  'At the deadline the server itself refuses new logins; sessions already open are ended by the broker, not by the server.';
+const refusesLogins = 'At the deadline the server itself refuses new logins;';
+
+/** Seconds without a run after which the dead-man's switch is not spoken of: it is meant to run once a minute. */
+export const expireOverdue = 180;
+
+/** Only what is known: that it is scheduled shows by its runs alone. */
+function atItsEnd(expireAge: number | null): string {
+  return expireAge !== null && expireAge <= expireOverdue
+    ? `${refusesLogins} sessions already open are ended by the broker and, should all of it be down, by the schedule of the target within about a minute.`
+    : `${refusesLogins} sessions already open are ended by the broker, not by the server.`;
+}
 
 /** What is promised on this target as it is now: its version decides, and what the template is allowed. @throws ProviderError */
 export async function guarantee(
@@ -11,7 +20,7 @@ export async function guarantee(
   entitlement: PostgresEntitlement,
   signal: AbortSignal,
 ): Promise<Guarantee> {
-  const { maxSeconds, serverVersion } = await target.allowance(entitlement.template, signal);
+  const { maxSeconds, serverVersion, expireAge } = await target.allowance(entitlement.template, signal);
   const common = {
     native_expiry: true,
     ends_sessions: true,
@@ -23,7 +32,7 @@ export async function guarantee(
     return {
       ...common,
       revocation: 'immediate',
-      says: `An early end refuses new logins at once and terminates every open session before it is called ended. ${atItsEnd}`,
+      says: `An early end refuses new logins at once and terminates every open session before it is called ended. ${atItsEnd(expireAge)}`,
     };
   }
   return {
@@ -32,6 +41,6 @@ export async function guarantee(
     propagation_seconds: 5,
     says:
       'An early end refuses new logins at once and terminates the open sessions within seconds. Before PostgreSQL 16 a session ' +
-      `can take on the template itself by SET ROLE, so that termination alone ends it, and this is not promised as immediate. ${atItsEnd}`,
+      `can take on the template itself by SET ROLE, so that termination alone ends it, and this is not promised as immediate. ${atItsEnd(expireAge)}`,
   };
 }

@@ -1,5 +1,6 @@
 import type { Provider } from '../../src/provider.ts';
 import { entitlementSchema, type PostgresEntitlement, type PostgresTarget, targetSchema } from './schema.ts';
+import { expireJob } from './expire-job.ts';
 import { prepare, prepareSql } from './prepare.ts';
 import { scramVerifier } from './scram.ts';
 import { connect } from './session.ts';
@@ -20,6 +21,7 @@ export const provider: Provider<PostgresTarget, PostgresEntitlement> = {
     },
     apply: (adminUrl, target, entitlements, installation, secret) =>
       prepare(adminUrl.reveal(), target, entitlements, installation, { password: secret }),
+    expireJob,
   },
 };
 

@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
 import pg from 'pg';
 import { ProviderError, type Secret } from '../../src/provider.ts';
-import { identifier, literal } from './quote.ts';
+import { bindings, boundFunctions, boundParts, type DeclaredParam, expiry, meaning } from './prepare-bound.ts';
+import { block, identifier, literal } from './quote.ts';
 import type { PostgresEntitlement, PostgresTarget, Privilege } from './schema.ts';
 import { scramVerifier } from './scram.ts';
 import { tlsOptions } from './tls.ts';
@@ -11,6 +12,8 @@ export interface PrepareEntitlement {
   /** The longest one step into the future: a grant's life, or a renewal. */
   readonly maxTtlSeconds: number;
   readonly config: PostgresEntitlement;
+  /** The params that the entitlement declares; without it none is known, and their types are not checked. */
+  readonly params?: Readonly<Record<string, DeclaredParam>>;
 }
 
 export interface PrepareOptions {
@@ -22,14 +25,15 @@ export interface PrepareOptions {
 
 /** All renewals of one role together; DESIGN §4 allows no grant beyond a day. */
 const maxTotalSeconds = 86_400;
-const parts = ['definer.sql', 'definer-mint.sql', 'definer-end.sql', 'definer-look.sql'];
+const parts = ['definer.sql', 'definer-mint.sql', 'definer-end.sql', 'definer-look.sql', ...boundParts];
 /** What the broker's login may execute, and nothing else. */
 const brokerFunctions = [
   ...['version()', 'status()', 'allowance(text)', 'asleep_now()', 'survey()', 'list(uuid)', 'look(text[], oid[])'],
-  'mint(uuid, text, uuid, text, text, timestamptz, timestamptz, timestamptz, integer)',
+  'mint(uuid, text, uuid, text, text, timestamptz, timestamptz, timestamptz, integer, jsonb)',
   'renew(uuid, text, timestamptz)',
   'fence(uuid, text[], oid[], timestamptz[], integer, boolean)',
   ...['unlink(uuid, oid[], integer)', 'kill(uuid, oid[], integer[])', 'drop(uuid, text[], oid[], integer, boolean)'],
+  ...boundFunctions,
 ];
 
 /**
@@ -54,6 +58,8 @@ export function prepareSql(
     broker(config, options.brokerVerifier),
     allowList(templates),
     ...[...templates].map(([name, { privileges }]) => rights(config.database, name, privileges)),
+    bindings(entitlements),
+    expiry(config),
     [
       '-- Worth doing besides, where nothing else needs them (mayfly target check says whether they matter):',
       '--   REVOKE CREATE ON SCHEMA public FROM PUBLIC;',
@@ -107,6 +113,7 @@ export async function prepare(
 
 interface Template {
   readonly privileges: readonly Privilege[];
+  readonly meaning: unknown;
   readonly maxSeconds: number;
   readonly maxLive: number;
 }
@@ -116,28 +123,20 @@ function byTemplate(entitlements: readonly PrepareEntitlement[]): ReadonlyMap<st
   const templates = new Map<string, Template>();
   for (const { name, maxTtlSeconds, config } of entitlements) {
     const before = templates.get(config.template);
-    if (before !== undefined && JSON.stringify(before.privileges) !== JSON.stringify(config.privileges)) {
+    if (before !== undefined && JSON.stringify(before.meaning) !== JSON.stringify(meaning(config))) {
       throw new ProviderError(
         'misconfigured',
-        `${name}: the template ${config.template} stands for other privileges in another entitlement`,
+        `${name}: the template ${config.template} stands for other privileges, params or records in another entitlement`,
       );
     }
     templates.set(config.template, {
       privileges: config.privileges,
+      meaning: meaning(config),
       maxSeconds: Math.max(maxTtlSeconds, before?.maxSeconds ?? 0),
       maxLive: Math.max(config.max_live, before?.maxLive ?? 0),
     });
   }
   return templates;
-}
-
-/** A DO block whose delimiter does not occur in it, whatever the names in it are. */
-function block(body: string): string {
-  let tag = '$mayfly$';
-  for (let count = 1; body.includes(tag); count += 1) {
-    tag = `$mayfly${count}$`;
-  }
-  return `DO ${tag}\n${body}\n${tag};`;
 }
 
 function rightDatabase(config: PostgresTarget): string {

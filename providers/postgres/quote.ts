@@ -17,3 +17,12 @@ export function literal(text: string): string {
   const quoted = `'${text.replaceAll("'", "''")}'`;
   return text.includes('\\') ? `E${quoted.replaceAll('\\', '\\\\')}` : quoted;
 }
+
+/** A DO block whose delimiter does not occur in it, whatever the names in it are. */
+export function block(body: string): string {
+  let tag = '$mayfly$';
+  for (let count = 1; body.includes(tag); count += 1) {
+    tag = `$mayfly${count}$`;
+  }
+  return `DO ${tag}\n${body}\n${tag};`;
+}

@@ -20,6 +20,8 @@ interface Allowance {
   readonly maxSeconds: number;
   /** As `server_version_num`: 180004. */
   readonly serverVersion: number;
+  /** Seconds since the target's own schedule last ended what was past its end, or null: it never did. */
+  readonly expireAge: number | null;
   readonly readAt: number;
 }
 
@@ -66,9 +68,9 @@ export class Target {
     const known = this.#allowances.get(template);
     if (known !== undefined && performance.now() - known.readAt < allowanceAge) return known;
     const allowance = await this.issuing.useTwice(signal, async ({ connection, status }) => {
-      const [row] = await connection.query<{ max_seconds: number }>(
+      const [row] = await connection.query<{ max_seconds: number; expire_age: number | null }>(
         'reading the allow-list',
-        'SELECT max_seconds FROM mayfly.allowance($1)',
+        'SELECT max_seconds, mayfly.expire_age() FROM mayfly.allowance($1)',
         [template],
         signal,
       );
@@ -76,7 +78,12 @@ export class Target {
         const says = `the template ${template} is not on the allow-list of the target (mayfly target prepare)`;
         throw new ProviderError('misconfigured', says);
       }
-      return { maxSeconds: row.max_seconds, serverVersion: status.server_version, readAt: performance.now() };
+      return {
+        maxSeconds: row.max_seconds,
+        serverVersion: status.server_version,
+        expireAge: row.expire_age,
+        readAt: performance.now(),
+      };
     });
     this.#allowances.set(template, allowance);
     return allowance;
