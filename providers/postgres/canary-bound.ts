@@ -54,7 +54,7 @@ export async function boundRows(
 ): Promise<void> {
   for (const { schema, table, column, param } of config.row_security) {
     const name = `${identifier(schema)}.${identifier(table)}`;
-    const at = `${identifier(column)}`;
+    const at = identifier(column);
     try {
       const [row] = await session.query<{ active: boolean; readable: boolean }>(
         'looking at the rows',
