@@ -39,11 +39,8 @@ BEGIN
   FOR patience IN REVERSE 200..0 BY 200 LOOP
     v_left := 0;
     FOR r IN SELECT * FROM mayfly.past_their_end() e WHERE e.can_login ORDER BY e.role_oid LOOP
-      -- The row that a renewal takes too, then the role's own; what is not free now is for the second round, or the next run.
-      PERFORM FROM mayfly.handle h WHERE h.role_oid = r.role_oid FOR UPDATE SKIP LOCKED;
-      IF FOUND THEN
-        PERFORM FROM pg_authid a WHERE a.oid = r.role_oid AND a.rolcanlogin AND a.rolvaliduntil <= clock_timestamp() FOR UPDATE SKIP LOCKED;
-      END IF;
+      -- Held by its own agent: for the second round. By a renewal under way: then it is no longer past its end.
+      PERFORM FROM pg_authid a WHERE a.oid = r.role_oid AND a.rolcanlogin AND a.rolvaliduntil <= clock_timestamp() FOR UPDATE SKIP LOCKED;
       IF FOUND THEN
         EXECUTE format('ALTER ROLE %I NOLOGIN', r.role_name);
         v_cut := v_cut + 1;

@@ -142,10 +142,9 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
                        WHERE has_table_privilege(t.role_oid, s.oid, 'TRUNCATE, TRIGGER')
                           OR has_any_column_privilege(t.role_oid, s.oid, 'REFERENCES')),
     'definer_functions', (SELECT coalesce(jsonb_agg(p.oid::regprocedure::text ORDER BY p.oid), '[]')
-                          FROM pg_shdepend d JOIN pg_proc p ON p.oid = d.objid AND p.prosecdef
-                          JOIN pg_namespace n ON n.oid = p.pronamespace AND n.nspname <> 'mayfly'
-                          WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = t.role_oid AND d.classid = 'pg_proc'::regclass
-                            AND d.dbid = (SELECT b.oid FROM pg_database b WHERE b.datname = current_database())))
+                          FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+                          WHERE p.prosecdef AND n.nspname NOT IN ('mayfly', 'pg_catalog', 'information_schema')
+                            AND has_schema_privilege(t.role_oid, n.oid, 'USAGE') AND has_function_privilege(t.role_oid, p.oid, 'EXECUTE')))
   FROM t
 $$;
 

@@ -131,15 +131,36 @@ describe.each(availableVersions())("the dead-man's switch on PostgreSQL %i", (ve
     await ledger.session.reap([renamed.ref, dropped.ref, locker.ref], soon());
   });
 
-  test('does not touch a role whose renewal is under way', async () => {
-    const { ref, minted } = await ledger.mint();
+  test('does not touch a role that only has the OID of one of ours', async () => {
+    const { ref } = await ledger.mint();
+    await ledger.session.fence([ref], soon());
+    await ledger.admin(`CREATE ROLE heir LOGIN PASSWORD 'heir'`);
+    const heir = client('ledger', 'heir', 'heir');
+    await heir.connect();
+    await ledger.admin(`ALTER ROLE heir VALID UNTIL '2020-01-01'`);
+    await ledger.admin(`UPDATE mayfly.handle SET role_oid = 'heir'::regrole, valid_until = 'epoch' WHERE handle = $1`, [
+      ref.handle,
+    ]);
+    expect(await expire()).toEqual({ ended: 0, cut: 0, left: 0 });
+    expect(await dead(heir)).toBe(false);
+    await heir.end();
+    await ledger.admin(`UPDATE mayfly.handle SET role_oid = $2 WHERE handle = $1`, [ref.handle, ref.facts?.['oid']]);
+    await ledger.admin('DROP ROLE heir');
+    await ledger.session.reap([ref], soon());
+  });
+
+  test('a renewal that hangs past the end keeps no session open, and its login works on once it is done', async () => {
+    const { ref, minted } = await ledger.mint({ deadline: new Date(Date.now() + 1500) });
     const agent = await ledger.login(minted);
     const renewing = await ledger.stolenLogin();
     await renewing.query('BEGIN');
     await renewing.query(`SELECT mayfly.renew($1, $2, now() + interval '14 min')`, [ledger.installation, ref.handle]);
-    expect(await expire()).toEqual({ ended: 0, cut: 0, left: 0 });
+    await expect.poll(() => expire(), { timeout: 10_000 }).toEqual({ ended: 1, cut: 0, left: 1 });
+    await expect.poll(() => dead(agent)).toBe(true);
     await renewing.query('COMMIT');
-    expect(await dead(agent)).toBe(false);
+    expect(await expire()).toEqual({ ended: 0, cut: 0, left: 0 });
+    const again = await ledger.login(minted);
+    expect(await dead(again)).toBe(false);
     await ledger.session.fence([ref], soon());
   });
 

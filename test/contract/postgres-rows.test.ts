@@ -1,6 +1,7 @@
+import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { availableVersions, type PostgresServer, startPostgres } from '../support/postgres-servers.ts';
-import type { Ledger } from './postgres-fixture.ts';
+import { type Ledger, sqlState } from './postgres-fixture.ts';
 import { byTenant, declared, makeRows, type Rows } from './postgres-rows-fixture.ts';
 
 /** Preparing row security, and checking that it is what bounds the rows. */
@@ -113,7 +114,48 @@ describe.each(availableVersions())('row security on PostgreSQL %i', (version) =>
     });
   });
 
+  test('columns of other types, and params that only policies of your own read', async () => {
+    const [acme, globex] = [randomUUID(), randomUUID()];
+    await ledger.admin(`
+      CREATE TABLE billing.notes (tenant uuid, open boolean, kind text);
+      INSERT INTO billing.notes
+        SELECT t::uuid, o, k FROM unnest(ARRAY['${acme}', '${globex}']) t, unnest(ARRAY[true, false]) o, unnest(ARRAY['a', 'b']) k`);
+    const at = { schema: 'billing', table: 'notes' };
+    const notes = declared({
+      privileges: [{ schema: 'billing', tables: ['notes'], grant: ['SELECT'] }],
+      row_security: [
+        { ...at, column: 'tenant', param: 'tenant' },
+        { ...at, column: 'open', param: 'open' },
+      ],
+      params: ['kind'],
+    });
+    const params = { tenant: { type: 'string' }, open: { type: 'boolean' }, kind: { type: 'string' } } as const;
+    await rows.apply({ ...notes, params });
+    await ledger.admin(
+      `CREATE POLICY ours ON billing.notes AS RESTRICTIVE TO mayfly_t_rows USING (kind = (SELECT mayfly.param('kind')))`,
+    );
+    const asked = { tenant: globex, open: true, kind: 'b' };
+    const agent = await ledger.login((await rows.mint(asked, { config: notes.config })).minted);
+    expect((await agent.query('SELECT * FROM billing.notes')).rows).toEqual([asked]);
+    // What is no UUID is refused when it is compared, not matched with anything.
+    const odd = await ledger.login((await rows.mint({ ...asked, tenant: 'x' }, { config: notes.config })).minted);
+    expect(await sqlState(odd.query('SELECT * FROM billing.notes'))).toBe('22P02');
+    expect(await rows.faults(notes.config)).toBe('');
+    await rows.apply();
+  });
+
   describe('check', () => {
+    test('warns of functions that see what their owner sees', async () => {
+      await ledger.admin(
+        `CREATE FUNCTION billing.everything() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT count(*) FROM billing.payments'`,
+      );
+      const warnings = (await rows.check()).filter(
+        ({ step, says }) => step === 'row_security' && says.startsWith('warning'),
+      );
+      await ledger.admin('DROP FUNCTION billing.everything()');
+      expect(warnings).toMatchObject([{ ok: true, says: expect.stringContaining('billing.everything()') }]);
+    });
+
     test('plays a life with params that nobody has', async () => {
       const steps = await rows.check();
       expect(steps.filter(({ ok }) => !ok)).toEqual([]);
