@@ -51,12 +51,19 @@ export interface Preparation<TargetConfig = unknown, EntitlementConfig = unknown
     installation: string,
     secret: Secret<string>,
   ): Promise<void>;
+  /**
+   * A Kubernetes manifest, without secrets, of what ends sessions past their deadline with the whole broker down.
+   * @param name Of the target in the catalog. @throws ProviderError
+   */
+  expireJob?(name: string, target: TargetConfig): string;
 }
 
 export interface PreparedEntitlement<EntitlementConfig = unknown> {
   readonly name: string;
   readonly maxTtlSeconds: number;
   readonly config: EntitlementConfig;
+  /** What the entitlement declares; undefined where nobody said. */
+  readonly params?: Readonly<Record<string, { readonly type: 'string' | 'integer' | 'boolean' }>>;
 }
 
 export interface ConnectContext {

@@ -1,4 +1,5 @@
 import { type CheckStep, type Minted, type Ref } from '../../src/provider.ts';
+import { boundRows, canaryParams, recorded } from './canary-bound.ts';
 import { Connection } from './connection.ts';
 import { AgentEndpoint } from './endpoint.ts';
 import { fence } from './fence.ts';
@@ -30,7 +31,8 @@ export async function canary(
   try {
     const { max_ttl_seconds: longest } = await guarantee(target, config, signal);
     const deadline = new Date(Date.now() + Math.min(life, longest) * 1000);
-    const request = { grantId, entitlement, config, params: {}, deadline, notAfter: deadline, mintBy: deadline };
+    const params = await canaryParams(target, config, signal);
+    const request = { grantId, entitlement, config, params, deadline, notAfter: deadline, mintBy: deadline };
     const minted = await step(steps, 'mint', () => mint(target, ref, request, signal), `${ref.handle} was minted`);
     ref = { ...ref, facts: minted.facts };
     session = await step(steps, 'login', () => login(target, minted, signal), 'the minted role logs in');
@@ -39,6 +41,8 @@ export async function canary(
     await nothingMore(steps, session, config, signal);
     endpoint = new AgentEndpoint(target, minted);
     await endpoint.enter(steps, signal);
+    await boundRows(steps, session, config, params, signal);
+    await recorded(steps, session, config, signal);
   } catch (error) {
     if (!(error instanceof StepFailed)) {
       steps.push({ step: 'canary', ok: false, says: says(error) });

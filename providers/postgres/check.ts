@@ -4,6 +4,7 @@ import { type CheckStep, ProviderError } from '../../src/provider.ts';
 import { canary } from './canary.ts';
 import { managedSteps } from './check-managed.ts';
 import { checkStandbys } from './check-standbys.ts';
+import { boundSteps } from './check-bound.ts';
 import type { PostgresEntitlement } from './schema.ts';
 import type { Target } from './target.ts';
 import { width } from './width.ts';
@@ -46,6 +47,7 @@ export async function check(
   } catch (error) {
     return [{ step: 'connect', ok: false, says: error instanceof ProviderError ? error.message : 'failed' }];
   }
+  steps.push(...(await boundSteps(target, entitlement?.config ?? null, signal)));
   if (entitlement !== null) {
     steps.push(...(await width(target, entitlement.config, signal)));
     steps.push(...(await canary(target, entitlement.name, entitlement.config, randomUUID(), serverVersion, signal)));

@@ -1,8 +1,12 @@
 -- Part 2: making a role, and moving its end.
 
+-- As it was before version 2, without params.
+DROP FUNCTION IF EXISTS mayfly.mint(uuid, text, uuid, text, text, timestamptz, timestamptz, timestamptz, integer);
+
 CREATE OR REPLACE FUNCTION mayfly.mint(
   p_installation uuid, p_handle text, p_grant_id uuid, p_template text, p_verifier text,
-  p_valid_until timestamptz, p_not_after timestamptz, p_mint_by timestamptz, p_connection_limit integer)
+  p_valid_until timestamptz, p_not_after timestamptz, p_mint_by timestamptz, p_connection_limit integer,
+  p_params jsonb DEFAULT '{}')
 RETURNS TABLE (role_oid oid, expires_at timestamptz)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
@@ -91,6 +95,8 @@ BEGIN
   END;
 
   SELECT a.oid INTO STRICT v_oid FROM pg_authid a WHERE a.rolname = p_handle;
+  -- Before the snapshot of the settings: what it sets is ours.
+  PERFORM mayfly.bind(p_template, p_handle, v_oid, p_params);
   -- For `inspect`. A digest, to notice another password by: the verifier itself is in pg_authid alone. And whatever is
   -- set on the role by now is set by us.
   UPDATE mayfly.handle h SET role_oid = v_oid, connection_limit = p_connection_limit,

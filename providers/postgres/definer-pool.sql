@@ -34,7 +34,7 @@ $$;
 
 CREATE OR REPLACE FUNCTION mayfly.mint(
   p_installation uuid, p_handle text, p_grant_id uuid, p_template text, p_verifier text,
-  p_valid_until timestamptz, p_not_after timestamptz, p_mint_by timestamptz, p_connection_limit integer)
+  p_valid_until timestamptz, p_not_after timestamptz, p_mint_by timestamptz, p_connection_limit integer, p_params jsonb DEFAULT '{}')
 RETURNS TABLE (role_oid oid, expires_at timestamptz)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN

@@ -7,7 +7,7 @@
 -- Refusals have SQLSTATEs of class MF, with a text that holds no secret:
 --   MF001 stranger      MF002 too late (mint_by)   MF003 ended before it was minted   MF004 template not allowed
 --   MF005 life too long MF006 too many live        MF007 malformed argument           MF008 handle already used
---   MF009 not alive
+--   MF009 not alive     MF020 params do not fit    MF021 rows not bounded
 
 DO $$
 BEGIN

@@ -20,6 +20,8 @@ const refusals: Readonly<Record<string, ErrorClass>> = {
   MF007: 'misconfigured',
   MF008: 'gone',
   MF009: 'gone',
+  MF020: 'misconfigured',
+  MF021: 'misconfigured',
 };
 
 /** SQLSTATE, or its class of two characters → what it means for us. The longer one wins. */

@@ -3,8 +3,17 @@ import type { PostgresEntitlement } from './schema.ts';
 import { nameOf } from './standby-match.ts';
 import type { Target } from './target.ts';
 
-const atItsEnd =
-  'At the deadline the server itself refuses new logins; sessions already open are ended by the broker, not by the server.';
+const refusesLogins = 'At the deadline the server itself refuses new logins;';
+
+/** Seconds without a run after which the dead-man's switch is not spoken of: it is meant to run once a minute. */
+export const expireOverdue = 180;
+
+/** Only what is known: that it is scheduled shows by its runs alone. */
+function atItsEnd(expireAge: number | null): string {
+  return expireAge !== null && expireAge <= expireOverdue
+    ? `${refusesLogins} sessions already open are ended by the broker and, should all of it be down, by the schedule of the target within about a minute.`
+    : `${refusesLogins} sessions already open are ended by the broker, not by the server.`;
+}
 
 /** What there is less to promise where nobody is superuser. */
 const managed = {
@@ -26,7 +35,7 @@ export async function guarantee(
   entitlement: PostgresEntitlement,
   signal: AbortSignal,
 ): Promise<Guarantee> {
-  const { maxSeconds, serverVersion, unlisted } = await target.allowance(entitlement.template, signal);
+  const { maxSeconds, serverVersion, unlisted, expireAge } = await target.allowance(entitlement.template, signal);
   const { mode } = target.config;
   const common = {
     native_expiry: true,
@@ -52,7 +61,7 @@ export async function guarantee(
     return {
       ...common,
       revocation: 'immediate',
-      says: `An early end refuses new logins at once and terminates every open session${there} before it is called ended. ${atItsEnd}${managed[mode]}`,
+      says: `An early end refuses new logins at once and terminates every open session${there} before it is called ended. ${atItsEnd(expireAge)}${managed[mode]}`,
     };
   }
   return {
@@ -61,7 +70,7 @@ export async function guarantee(
     propagation_seconds: 5,
     says:
       'An early end refuses new logins at once and terminates the open sessions ' +
-      `within seconds${there}. Before PostgreSQL 16 a session can take on the template itself by SET ROLE, so that termination alone ends it, and this is not promised as immediate. ${atItsEnd}` +
+      `within seconds${there}. Before PostgreSQL 16 a session can take on the template itself by SET ROLE, so that termination alone ends it, and this is not promised as immediate. ${atItsEnd(expireAge)}` +
       `${managed[mode]}${mode === 'definer' ? '' : nearlySuperuser}`,
   };
 }

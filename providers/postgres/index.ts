@@ -1,5 +1,6 @@
 import type { Provider } from '../../src/provider.ts';
 import { entitlementSchema, type PostgresEntitlement, type PostgresTarget, targetSchema } from './schema.ts';
+import { expireJob } from './expire-job.ts';
 import { prepare, prepareSql } from './prepare.ts';
 import { scramVerifier } from './scram.ts';
 import { connect } from './session.ts';
@@ -10,6 +11,7 @@ export type { PostgresEntitlement, PostgresTarget };
 /** PostgreSQL 14 and newer, on servers of your own and on managed services: roles minted and taken back by SECURITY DEFINER functions. */
 export const provider: Provider<PostgresTarget, PostgresEntitlement> = {
   type: 'postgres',
+  bindsParams: true,
   targetSchema,
   entitlementSchema,
   connect,
@@ -20,6 +22,7 @@ export const provider: Provider<PostgresTarget, PostgresEntitlement> = {
     },
     apply: (adminUrl, target, entitlements, installation, secret) =>
       prepare(adminUrl.reveal(), target, entitlements, installation, { password: secret }),
+    expireJob,
   },
 };
 

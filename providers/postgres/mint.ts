@@ -1,5 +1,6 @@
 import { type Minted, type MintRequest, ProviderError, type Ref, type Renewed, Secret } from '../../src/provider.ts';
 import { handleOf } from './handle.ts';
+import { boundParams } from './prepare-bound.ts';
 import type { PostgresEntitlement, PostgresTarget } from './schema.ts';
 import { randomPassword, scramVerifier } from './scram.ts';
 import type { Target } from './target.ts';
@@ -14,8 +15,8 @@ interface MintRow {
 }
 
 const mintSql = {
-  definer: 'SELECT role_oid, expires_at FROM mayfly.mint($1, $2, $3, $4, $5, $6, $7, $8, $9)',
-  createrole: 'SELECT role_oid, expires_at FROM mayfly.mint($1, $2, $3, $4, $5, $6, $7, $8, $9)',
+  definer: 'SELECT role_oid, expires_at FROM mayfly.mint($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)',
+  createrole: 'SELECT role_oid, expires_at FROM mayfly.mint($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)',
   pool: 'SELECT role_oid, expires_at, role_name, generation FROM mayfly.mint_pooled($1, $2, $3, $4, $5, $6, $7, $8, $9)',
 } as const;
 
@@ -34,8 +35,16 @@ export async function mint(
     throw new ProviderError('misconfigured', 'the handle is not that of the grant');
   }
   // To ignore a param would be to grant more than was decided.
-  if (Object.keys(request.params).length > 0) {
-    throw new ProviderError('misconfigured', 'this provider cannot bind params yet');
+  const bound = boundParams(request.config);
+  const unbound = Object.keys(request.params).filter((param) => !bound.includes(param));
+  const missing = bound.filter((param) => !Object.hasOwn(request.params, param));
+  if (unbound.length > 0 || missing.length > 0) {
+    throw new ProviderError(
+      'misconfigured',
+      unbound.length > 0
+        ? `nothing here binds the params ${unbound.join(', ')}`
+        : `without ${missing.join(', ')} no row is bound`,
+    );
   }
   const { template, connection_limit: connectionLimit } = request.config;
   const password = randomPassword();
@@ -49,6 +58,8 @@ export async function mint(
         ...[target.context.installation, ref.handle, ref.grantId, template, verifier],
         ...[until, target.clock.toTarget(request.notAfter), target.clock.toTarget(request.mintBy)],
         connectionLimit,
+        // A role of a pool takes none: `prepare` refuses entitlements that declare some.
+        ...(target.config.mode === 'pool' ? [] : [JSON.stringify(request.params)]),
       ],
       signal,
     );

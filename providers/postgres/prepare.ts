@@ -1,5 +1,14 @@
 import pg from 'pg';
 import { ProviderError, type Secret } from '../../src/provider.ts';
+import {
+  bindings,
+  boundFunctions,
+  assertNothingBound,
+  boundParts,
+  type DeclaredParam,
+  expiry,
+  meaning,
+} from './prepare-bound.ts';
 import { block, identifier, literal } from './quote.ts';
 import { part, prepareManagedSql } from './prepare-managed.ts';
 import type { PostgresEntitlement, PostgresTarget, Privilege } from './schema.ts';
@@ -11,6 +20,8 @@ export interface PrepareEntitlement {
   /** The longest one step into the future: a grant's life, or a renewal. */
   readonly maxTtlSeconds: number;
   readonly config: PostgresEntitlement;
+  /** The params that the entitlement declares; without it none is known, and their types are not checked. */
+  readonly params?: Readonly<Record<string, DeclaredParam>>;
 }
 
 export interface PrepareOptions {
@@ -24,17 +35,18 @@ export interface PrepareOptions {
 const maxTotalSeconds = 86_400;
 /** What looks at roles and rights and changes nothing. */
 const lookParts = ['definer-observe.sql', 'definer-inspect.sql', 'definer-width.sql', 'definer-standby.sql'];
-const parts = ['definer.sql', 'definer-mint.sql', 'definer-end.sql', 'definer-look.sql', ...lookParts];
+const parts = ['definer.sql', 'definer-mint.sql', 'definer-end.sql', 'definer-look.sql', ...lookParts, ...boundParts];
 /** What the broker's login may execute, and nothing else. */
 const brokerFunctions = [
   ...['version()', 'status()', 'allowance(text)', 'asleep_now()', 'survey()', 'list(uuid)', 'look(text[], oid[])'],
-  'mint(uuid, text, uuid, text, text, timestamptz, timestamptz, timestamptz, integer)',
+  'mint(uuid, text, uuid, text, text, timestamptz, timestamptz, timestamptz, integer, jsonb)',
   'renew(uuid, text, timestamptz)',
   'fence(uuid, text[], oid[], timestamptz[], integer, boolean)',
   ...['seen(uuid, oid[], integer)', 'observe(uuid, text[], oid[], integer)', 'width(uuid, text)'],
   ...['inspect(uuid, text[], oid[])', 'functions_named(uuid, text[])'],
   ...['unlink(uuid, oid[], integer)', 'kill(uuid, oid[], integer[])', 'drop(uuid, text[], oid[], integer, boolean)'],
   ...['wal()', 'replicas()', 'standby(pg_lsn)', 'unblock(uuid)'],
+  ...boundFunctions,
 ];
 
 /**
@@ -51,6 +63,7 @@ export function prepareSql(
 ): string {
   const templates = byTemplate(entitlements);
   if (config.mode !== 'definer') {
+    assertNothingBound(config.mode, entitlements);
     const shared = {
       ...{ functions: parts.map(part), brokerFunctions, rightDatabase: rightDatabase(config) },
       ...{ installation: owner(installation, options.adopt === true), allowList: allowList(templates, false) },
@@ -67,6 +80,8 @@ export function prepareSql(
     broker(config, options.brokerVerifier),
     allowList(templates, true),
     ...[...templates].map(([name, { privileges }]) => rights(config.database, name, privileges)),
+    bindings(entitlements),
+    expiry(config),
     [
       '-- Worth doing besides, where nothing else needs them (mayfly target check says whether they matter):',
       '--   REVOKE CREATE ON SCHEMA public FROM PUBLIC;',
@@ -120,6 +135,7 @@ export async function prepare(
 
 interface Template {
   readonly privileges: readonly Privilege[];
+  readonly meaning: unknown;
   readonly maxSeconds: number;
   readonly maxLive: number;
 }
@@ -129,14 +145,15 @@ function byTemplate(entitlements: readonly PrepareEntitlement[]): ReadonlyMap<st
   const templates = new Map<string, Template>();
   for (const { name, maxTtlSeconds, config } of entitlements) {
     const before = templates.get(config.template);
-    if (before !== undefined && JSON.stringify(before.privileges) !== JSON.stringify(config.privileges)) {
+    if (before !== undefined && JSON.stringify(before.meaning) !== JSON.stringify(meaning(config))) {
       throw new ProviderError(
         'misconfigured',
-        `${name}: the template ${config.template} stands for other privileges in another entitlement`,
+        `${name}: the template ${config.template} stands for other privileges, params or records in another entitlement`,
       );
     }
     templates.set(config.template, {
       privileges: config.privileges,
+      meaning: meaning(config),
       maxSeconds: Math.max(maxTtlSeconds, before?.maxSeconds ?? 0),
       maxLive: Math.max(config.max_live, before?.maxLive ?? 0),
     });

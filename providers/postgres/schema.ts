@@ -124,6 +124,19 @@ const privilege = z
     }
   });
 
+/** As the catalog's own param names. */
+const paramName = z.string().regex(/^[a-z][a-z0-9_]{0,62}$/, 'must be a lower-case param name');
+
+/** Only rows whose column equals the param. Several for one table must all hold. */
+const rowSecurity = z.strictObject({
+  schema: name,
+  table: name,
+  column: name,
+  param: paramName,
+  /** Switch row security on although others have rights on the table: a policy then leaves them what they see. */
+  enable: z.boolean().default(false),
+});
+
 /** An entitlement's `provider` section. */
 export const entitlementSchema = z.strictObject({
   /** The NOLOGIN role that holds the rights; minted roles are members of it. */
@@ -135,6 +148,12 @@ export const entitlementSchema = z.strictObject({
   max_live: z.int().min(1).max(100_000).default(500),
   /** Mode `pool`: roles made for the template (default 20): grants that live at once, and those that rest. */
   pool_size: z.int().min(1).max(500).optional(),
+  /** How params bound the rows of the tables. */
+  row_security: z.array(rowSecurity).max(200).default([]),
+  /** Params that policies and functions of your own read with `mayfly.param(name)`. */
+  params: z.array(paramName).max(50).default([]),
+  /** `statements`: the server logs every statement of these roles. Literals are then in its log. */
+  record: z.enum(['nothing', 'statements']).default('nothing'),
 });
 
 export type PostgresEntitlement = z.infer<typeof entitlementSchema>;

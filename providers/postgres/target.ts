@@ -38,6 +38,8 @@ interface Allowance {
   readonly serverVersion: number;
   /** Standbys that stream from it and that the catalog does not name. */
   readonly unlisted: readonly Replica[];
+  /** Seconds since the target's own schedule last ended what was past its end, or null: it never did. */
+  readonly expireAge: number | null;
   readonly readAt: number;
 }
 
@@ -88,9 +90,9 @@ export class Target {
     const known = this.#allowances.get(template);
     if (known !== undefined && performance.now() - known.readAt < allowanceAge) return known;
     const { replicas, ...seen } = await this.issuing.useTwice(signal, async ({ connection, status }) => {
-      const [row] = await connection.query<{ max_seconds: number }>(
+      const [row] = await connection.query<{ max_seconds: number; expire_age: number | null }>(
         'reading the allow-list',
-        'SELECT max_seconds FROM mayfly.allowance($1)',
+        'SELECT max_seconds, mayfly.expire_age() FROM mayfly.allowance($1)',
         [template],
         signal,
       );
@@ -99,7 +101,12 @@ export class Target {
         throw new ProviderError('misconfigured', says);
       }
       const streaming = await readReplicas(connection, signal);
-      return { maxSeconds: row.max_seconds, serverVersion: status.server_version, replicas: streaming };
+      return {
+        maxSeconds: row.max_seconds,
+        serverVersion: status.server_version,
+        expireAge: row.expire_age,
+        replicas: streaming,
+      };
     });
     const strangers = await unlisted(this.config.standbys ?? [], replicas);
     const allowance = { ...seen, unlisted: strangers, readAt: performance.now() };

@@ -23,11 +23,18 @@ export function addTargetCommands(program: Command): void {
     .description('Print the script that makes a target ready for the active catalog, or apply it with an admin’s URL.')
     .option('--admin-url-file <file>', 'apply it as this administrator; the file holds the URL (- reads it from stdin)')
     .option('--without-password', 'leave the password of the broker’s own login as it is')
-    .action(async (name: string, options: { adminUrlFile?: string; withoutPassword?: boolean }) => {
+    .option('--expire-cronjob', 'print a Kubernetes CronJob that ends sessions past their deadline without the broker')
+    .action(async (name: string, options: PrepareFlags) => {
       await onTarget(name, async ({ definition, provider, entitlements, installation, secret }) => {
         if (provider.preparation === undefined)
           throw new CliError(`A target of type ${definition.provider} needs no preparation.`);
         const connection = definition.connection;
+        if (options.expireCronjob === true) {
+          if (provider.preparation.expireJob === undefined)
+            throw new CliError(`A target of type ${definition.provider} has no such job.`);
+          say(provider.preparation.expireJob(name, connection));
+          return;
+        }
         if (options.adminUrlFile === undefined) {
           const password = options.withoutPassword === true ? null : secret();
           say(await provider.preparation.script(connection, entitlements, installation, password));
@@ -94,6 +101,12 @@ export async function prepareDemoTarget(
   return prepared;
 }
 
+interface PrepareFlags {
+  readonly adminUrlFile?: string;
+  readonly withoutPassword?: boolean;
+  readonly expireCronjob?: boolean;
+}
+
 interface TargetContext {
   readonly definition: TargetDefinition;
   readonly provider: Provider;
@@ -147,7 +160,7 @@ async function onTarget(name: string, work: (context: TargetContext) => Promise<
 function entitlementsOf(catalog: Catalog, target: TargetDefinition): PreparedEntitlement[] {
   return [...catalog.entitlements.values()]
     .filter((entitlement) => entitlement.target === target.name)
-    .map(({ name, maxTtlSeconds, provider }) => ({ name, maxTtlSeconds, config: provider }));
+    .map(({ name, maxTtlSeconds, params, provider }) => ({ name, maxTtlSeconds, params, config: provider }));
 }
 
 function passwordReference(definition: TargetDefinition): string {

@@ -1,0 +1,74 @@
+import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { prepare } from '../../providers/postgres/index.ts';
+import { findBinaries } from '../support/postgres-binaries.ts';
+import { availableVersions, type PostgresServer, startPostgres } from '../support/postgres-servers.ts';
+import { entitlementName, type Ledger, makeLedger, soon, sqlState } from './postgres-fixture.ts';
+
+/** The versions here that have pg_cron beside them (on Debian: postgresql-15-cron). */
+const withCron = availableVersions().filter((version) => {
+  const there = existsSync(join(dirname(findBinaries(version) ?? ''), 'lib', 'pg_cron.so'));
+  if (!there)
+    console.warn(`\n*** SKIPPED: PostgreSQL ${version} has no pg_cron here: its schedule is not tested ***\n`);
+  return there;
+});
+
+describe.each(withCron)("the dead-man's switch by pg_cron on PostgreSQL %i", (version) => {
+  let server: PostgresServer;
+  let ledger: Ledger;
+  beforeAll(async () => {
+    server = await startPostgres({
+      version,
+      settings: {
+        shared_preload_libraries: 'pg_cron',
+        'cron.database_name': 'ledger',
+        'cron.use_background_workers': 'on',
+        max_worker_processes: 16,
+      },
+    });
+    ledger = await makeLedger(server, 'ledger');
+  });
+  afterAll(async () => {
+    await ledger?.close();
+    await server?.stop();
+  });
+
+  async function apply(database = 'ledger'): Promise<void> {
+    const { config, installation, password, entitlement } = ledger;
+    await prepare(
+      server.superuserUrl(database),
+      { ...config, database },
+      [{ name: entitlementName, maxTtlSeconds: 900, config: entitlement }],
+      installation,
+      { password },
+    );
+  }
+
+  test('prepare says where to schedule it when pg_cron is elsewhere, and schedules it once where it is', async () => {
+    // The extension is not in the database yet.
+    expect(server.log()).toMatch(
+      /pg_cron is in the database ledger: .*cron\.schedule_in_database\('mayfly-expire-ledger'/,
+    );
+    await ledger.admin('CREATE EXTENSION pg_cron');
+    await apply();
+    await apply();
+    expect(await ledger.admin('SELECT jobname, schedule, command, database FROM cron.job')).toEqual([
+      { jobname: 'mayfly-expire-ledger', schedule: '* * * * *', command: 'SELECT mayfly.expire()', database: 'ledger' },
+    ]);
+  });
+
+  test('with the broker down, an open session ends within about a minute of its deadline', {
+    timeout: 150_000,
+  }, async () => {
+    const { minted } = await ledger.mint({ deadline: new Date(Date.now() + 3000) });
+    const living = await ledger.mint();
+    const agent = await ledger.login(minted);
+    const other = await ledger.login(living.minted);
+    await ledger.session.close();
+    await expect.poll(() => sqlState(agent.query('SELECT 1')), { timeout: 130_000, interval: 500 }).not.toBe('none');
+    expect(await sqlState(other.query('SELECT 1'))).toBe('none');
+    const back = ledger.connect();
+    expect((await back.guarantee(ledger.entitlement, soon())).says).toMatch(/by the schedule of the target/);
+  });
+});
