@@ -2,9 +2,10 @@ import type { z } from 'zod';
 import type { Facts, Guarantee } from './domain/grant.ts';
 import type { ErrorClass, Evidence } from './domain/revocation.ts';
 import { Secret } from './domain/secret.ts';
+import { within } from './domain/within.ts';
 
 export type { ErrorClass, Evidence, Facts, Guarantee };
-export { Secret };
+export { Secret, within };
 
 /**
  * The contract between the broker and one kind of system (DESIGN §5). A provider knows nothing of HTTP, tasks,

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { type CheckStep, type Minted, ProviderError } from '../../src/provider.ts';
+import { type CheckStep, type Minted, ProviderError, within } from '../../src/provider.ts';
 import { Connection } from './connection.ts';
 import { says } from './probe.ts';
 import type { Target } from './target.ts';
@@ -98,7 +98,7 @@ export class AgentEndpoint {
   async #servesAgain(signal: AbortSignal): Promise<boolean> {
     let session: Connection;
     try {
-      session = await this.#open(AbortSignal.any([signal, AbortSignal.timeout(silence)]));
+      session = await this.#open(within(silence, signal));
     } catch {
       return false;
     }
@@ -116,7 +116,7 @@ export class AgentEndpoint {
 }
 
 async function serves(session: Connection, signal: AbortSignal): Promise<boolean> {
-  return session.query('after the end', 'SELECT 1', [], AbortSignal.any([signal, AbortSignal.timeout(silence)])).then(
+  return session.query('after the end', 'SELECT 1', [], within(silence, signal)).then(
     () => true,
     () => false,
   );

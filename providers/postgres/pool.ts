@@ -1,4 +1,4 @@
-import { ProviderError } from '../../src/provider.ts';
+import { ProviderError, within } from '../../src/provider.ts';
 import { abortable } from './abort.ts';
 import type { BrokerConnection } from './connection.ts';
 import { ConnectionLost, givenUp } from './errors.ts';
@@ -91,7 +91,7 @@ export class ConnectionPool {
   }
 
   async #opened(signal: AbortSignal): Promise<BrokerConnection> {
-    const opened = await this.#open(AbortSignal.any([signal, this.#closing.signal, AbortSignal.timeout(openTimeout)]));
+    const opened = await this.#open(within(openTimeout, signal, this.#closing.signal));
     if (this.#closing.signal.aborted) {
       await opened.connection.close();
       throw new ProviderError('retryable', 'the target was closed meanwhile');

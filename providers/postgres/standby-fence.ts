@@ -1,5 +1,5 @@
 import { performance } from 'node:perf_hooks';
-import { type Evidence, ProviderError, type Ref } from '../../src/provider.ts';
+import { type Evidence, ProviderError, type Ref, within } from '../../src/provider.ts';
 import { pause } from './abort.ts';
 import { classify } from './errors.ts';
 import { oidOf } from './handle.ts';
@@ -93,7 +93,7 @@ export class StandbyFence {
     if (typeof systemIdentifier !== 'string' || oids.length === 0) {
       return;
     }
-    const bounded = AbortSignal.any([this.#signal, AbortSignal.timeout(answerPatience)]);
+    const bounded = within(answerPatience, this.#signal);
     await Promise.allSettled(
       this.#target.standbys.map(async (standby) => {
         await standby.state({ systemIdentifier, lsn: '0/0', timeline: null, started: null }, bounded);
@@ -105,7 +105,7 @@ export class StandbyFence {
   async #endOn(standby: Standby, oids: readonly number[], primary: PrimaryPosition): Promise<Swept> {
     this.#deadline ??= performance.now() + patience;
     const { seen, promoted } = await this.#replayed(standby, oids, primary, this.#deadline);
-    const ending = AbortSignal.any([this.#signal, AbortSignal.timeout(sweepPatience)]);
+    const ending = within(sweepPatience, this.#signal);
     const swept = await sweep(killer(this.#target, ending, standby.pool), oids, ending, [{ seen }]);
     if (promoted !== null) {
       // Its sessions are ended all the same; but they may come again, since nothing can be fenced there.
@@ -129,7 +129,7 @@ export class StandbyFence {
   ): Promise<{ readonly seen: Readonly<Record<string, number[]>>; readonly promoted: ProviderError | null }> {
     // A little longer than the wait, so that what ends it is a look at the standby and not the want of one.
     const left = Math.max(deadline - performance.now(), 0) + answerPatience;
-    const waiting = AbortSignal.any([this.#signal, AbortSignal.timeout(Math.ceil(left))]);
+    const waiting = within(Math.ceil(left), this.#signal);
     const kill = killer(this.#target, waiting, standby.pool);
     const seen: Record<string, number[]> = {};
     let heldBy: readonly string[] = [];

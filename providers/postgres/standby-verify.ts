@@ -1,5 +1,5 @@
 import { performance } from 'node:perf_hooks';
-import { type Evidence, ProviderError, type Ref, type Verdict } from '../../src/provider.ts';
+import { type Evidence, ProviderError, type Ref, type Verdict, within } from '../../src/provider.ts';
 import { pause } from './abort.ts';
 import { classify } from './errors.ts';
 import { assertStandby, hasReached, lagging, type PrimaryPosition, primaryPosition, type Standby } from './standby.ts';
@@ -44,7 +44,7 @@ async function lookAt(
   primary: PrimaryPosition,
   signal: AbortSignal,
 ): Promise<Seen> {
-  const bounded = AbortSignal.any([signal, AbortSignal.timeout(2 * patience)]);
+  const bounded = within(2 * patience, signal);
   try {
     const began = performance.now();
     for (;;) {

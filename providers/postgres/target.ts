@@ -1,4 +1,4 @@
-import { type ConnectContext, ProviderError } from '../../src/provider.ts';
+import { type ConnectContext, ProviderError, within } from '../../src/provider.ts';
 import { TargetClock } from './clock.ts';
 import {
   assertOurs,
@@ -122,7 +122,7 @@ export class Target {
   }
 
   async #refresh(): Promise<void> {
-    const signal = AbortSignal.any([this.#closing.signal, AbortSignal.timeout(5000)]);
+    const signal = within(5000, this.#closing.signal);
     if (!signal.aborted) {
       await this.revoking.warm(signal);
       if (this.clock.age > clockAge) {

@@ -1,5 +1,6 @@
 import type { RevocationId } from '../domain/ids.ts';
 import type { Evidence } from '../domain/revocation.ts';
+import { within } from '../domain/within.ts';
 import type { Outcome, Ref, Session } from '../provider.ts';
 import type { Claimed } from '../store/claims.ts';
 import { type Failures, failureOf } from './failures.ts';
@@ -52,5 +53,5 @@ export function toRef(item: Claimed): Ref {
 }
 
 export function callSignal(signal: AbortSignal): AbortSignal {
-  return AbortSignal.any([signal, AbortSignal.timeout(CALL_SECONDS * 1000)]);
+  return within(CALL_SECONDS * 1000, signal);
 }
