@@ -52,6 +52,8 @@ export interface PreparedEntitlement<EntitlementConfig = unknown> {
   readonly name: string;
   readonly maxTtlSeconds: number;
   readonly config: EntitlementConfig;
+  /** What becomes of what its credentials own in the target at their end, where they can own anything. Default: drop. */
+  readonly onOwnedObjects?: 'drop' | 'keep';
 }
 
 export interface ConnectContext {

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
 import { type CheckStep, ProviderError } from '../../src/provider.ts';
 import { canary } from './canary.ts';
+import { databases } from './check-databases.ts';
 import type { PostgresEntitlement } from './schema.ts';
 import type { Target } from './target.ts';
 
@@ -83,6 +84,7 @@ async function look(
     },
     ...settings(survey),
     ...rights(survey, template),
+    ...(await databases(target, signal)),
   ];
   return { steps, serverVersion: status.server_version };
 }

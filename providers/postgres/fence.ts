@@ -2,6 +2,8 @@ import { type Outcome, ProviderError, type Ref } from '../../src/provider.ts';
 import { pause } from './abort.ts';
 import { classify, classifyState } from './errors.ts';
 import { oidOf, strayed } from './handle.ts';
+import { preparedSays } from './prepared.ts';
+import { evict } from './running.ts';
 import { type Kill, killer, sweep } from './sweep.ts';
 import type { Target } from './target.ts';
 
@@ -144,7 +146,8 @@ class Fence {
         return;
       }
     }
-    this.#fail(job, new ProviderError('retryable', 'fencing: another transaction holds the role'));
+    const prepared = await preparedSays(this.#target, oid, this.#signal);
+    this.#fail(job, new ProviderError('retryable', `fencing: another transaction holds the role${prepared}`));
   }
 
   async #killWhile(waiting: AbortSignal, oid: number): Promise<void> {
@@ -165,13 +168,21 @@ class Fence {
       this.#unlink(cuts.flatMap(({ oid, login }) => (oid === null || login === 'absent' ? [] : [oid]))),
       this.#kill(oids, []),
     ]);
-    const swept = await sweep(this.#kill, oids, this.#signal, first.seen);
+    const [swept, evicted] = await Promise.all([
+      sweep(this.#kill, oids, this.#signal, first.seen),
+      evict(this.#target, oids, this.#signal),
+    ]);
     for (const cut of cuts) {
       const link = cut.oid === null ? undefined : links.get(cut.oid);
       if (cut.oid !== null && swept.alive.has(cut.oid)) {
         this.#fail(cut, new ProviderError('retryable', 'fencing: sessions are told to end and still live'));
       } else if (swept.asleep > 0) {
         this.#fail(cut, new ProviderError('retryable', 'fencing: a login that began before sleeps on'));
+      } else if (!evicted) {
+        this.#fail(
+          cut,
+          new ProviderError('retryable', 'fencing: work of other grants inside code of the role goes on'),
+        );
       } else if (link instanceof ProviderError) {
         this.#fail(cut, link);
       } else {

@@ -1,5 +1,6 @@
 import type { Provider } from '../../src/provider.ts';
 import { entitlementSchema, type PostgresEntitlement, type PostgresTarget, targetSchema } from './schema.ts';
+import { elsewhereScript } from './prepare-owned.ts';
 import { prepare, prepareSql } from './prepare.ts';
 import { scramVerifier } from './scram.ts';
 import { connect } from './session.ts';
@@ -16,7 +17,8 @@ export const provider: Provider<PostgresTarget, PostgresEntitlement> = {
   preparation: {
     script: async (target, entitlements, installation, secret) => {
       const brokerVerifier = secret && (await scramVerifier(secret.reveal(), Math.max(target.scram_iterations, 4096)));
-      return prepareSql(target, entitlements, installation, brokerVerifier === null ? {} : { brokerVerifier });
+      const sql = prepareSql(target, entitlements, installation, brokerVerifier === null ? {} : { brokerVerifier });
+      return sql + elsewhereScript(target, installation);
     },
     apply: (adminUrl, target, entitlements, installation, secret) =>
       prepare(adminUrl.reveal(), target, entitlements, installation, { password: secret }),

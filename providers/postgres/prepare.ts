@@ -1,17 +1,14 @@
 import { readFileSync } from 'node:fs';
 import pg from 'pg';
 import { ProviderError, type Secret } from '../../src/provider.ts';
+import { disownFunction, elsewhereSql, keeping } from './prepare-owned.ts';
+import { block, owner, type PrepareEntitlement } from './prepare-sql.ts';
 import { identifier, literal } from './quote.ts';
-import type { PostgresEntitlement, PostgresTarget, Privilege } from './schema.ts';
+import type { PostgresTarget, Privilege } from './schema.ts';
 import { scramVerifier } from './scram.ts';
 import { tlsOptions } from './tls.ts';
 
-export interface PrepareEntitlement {
-  readonly name: string;
-  /** The longest one step into the future: a grant's life, or a renewal. */
-  readonly maxTtlSeconds: number;
-  readonly config: PostgresEntitlement;
-}
+export type { PrepareEntitlement } from './prepare-sql.ts';
 
 export interface PrepareOptions {
   /** SCRAM verifier for the broker's login. Without it the password is left as it is (none, for a new login). */
@@ -22,7 +19,17 @@ export interface PrepareOptions {
 
 /** All renewals of one role together; DESIGN §4 allows no grant beyond a day. */
 const maxTotalSeconds = 86_400;
-const parts = ['definer.sql', 'definer-mint.sql', 'definer-end.sql', 'definer-look.sql'];
+const parts = [
+  ...[
+    'definer.sql',
+    'definer-mint.sql',
+    'definer-end.sql',
+    'definer-look.sql',
+    'definer-disown.sql',
+    'definer-reap.sql',
+  ],
+  'definer-code.sql',
+];
 /** What the broker's login may execute, and nothing else. */
 const brokerFunctions = [
   ...['version()', 'status()', 'allowance(text)', 'asleep_now()', 'survey()', 'list(uuid)', 'look(text[], oid[])'],
@@ -30,6 +37,8 @@ const brokerFunctions = [
   'renew(uuid, text, timestamptz)',
   'fence(uuid, text[], oid[], timestamptz[], integer, boolean)',
   ...['unlink(uuid, oid[], integer)', 'kill(uuid, oid[], integer[])', 'drop(uuid, text[], oid[], integer, boolean)'],
+  ...['holdings(uuid, text, oid, text)', 'prepared(uuid, oid)', disownFunction],
+  ...['evict(uuid, oid[])', 'inside(oid[])'],
 ];
 
 /**
@@ -54,6 +63,7 @@ export function prepareSql(
     broker(config, options.brokerVerifier),
     allowList(templates),
     ...[...templates].map(([name, { privileges }]) => rights(config.database, name, privileges)),
+    keeping(installation, entitlements),
     [
       '-- Worth doing besides, where nothing else needs them (mayfly target check says whether they matter):',
       '--   REVOKE CREATE ON SCHEMA public FROM PUBLIC;',
@@ -83,12 +93,19 @@ export async function prepare(
   } catch {
     throw new ProviderError('misconfigured', 'the admin URL is not a URL');
   }
+  await apply(url, config, config.database, sql);
+  for (const database of config.databases) {
+    await apply(url, config, database, elsewhereSql(config, database, installation, options.adopt === true));
+  }
+}
+
+async function apply(url: URL, config: PostgresTarget, database: string, sql: string): Promise<void> {
   const client = new pg.Client({
     host: url.hostname.replace(/^\[|\]$/g, ''),
     port: url.port === '' ? 5432 : Number(url.port),
     user: decodeURIComponent(url.username),
     password: decodeURIComponent(url.password),
-    database: config.database,
+    database,
     ssl: tlsOptions(config, url.hostname),
     options: '',
     application_name: 'mayfly target prepare',
@@ -99,7 +116,7 @@ export async function prepare(
     await client.query(sql);
   } catch (error) {
     const says = error instanceof pg.DatabaseError ? error.message : 'the admin could not connect';
-    throw new ProviderError('misconfigured', `preparing: ${says}`);
+    throw new ProviderError('misconfigured', `preparing ${database}: ${says}`);
   } finally {
     await client.end().catch(() => {});
   }
@@ -131,15 +148,6 @@ function byTemplate(entitlements: readonly PrepareEntitlement[]): ReadonlyMap<st
   return templates;
 }
 
-/** A DO block whose delimiter does not occur in it, whatever the names in it are. */
-function block(body: string): string {
-  let tag = '$mayfly$';
-  for (let count = 1; body.includes(tag); count += 1) {
-    tag = `$mayfly${count}$`;
-  }
-  return `DO ${tag}\n${body}\n${tag};`;
-}
-
 function rightDatabase(config: PostgresTarget): string {
   return block(`BEGIN
   IF current_database() <> ${literal(config.database)} THEN
@@ -147,19 +155,6 @@ function rightDatabase(config: PostgresTarget): string {
   END IF;
   IF session_user = ${literal(config.user)} THEN
     RAISE EXCEPTION 'the broker must not prepare its own target: use an admin';
-  END IF;
-END`);
-}
-
-function owner(installation: string, adopt: boolean): string {
-  const id = `${literal(installation)}::uuid`;
-  const take = `UPDATE SET id = excluded.id, epoch = i.epoch + 1, since = clock_timestamp() WHERE i.id <> excluded.id;
-  UPDATE mayfly.handle SET installation = ${id} WHERE installation <> ${id}`;
-  return block(`BEGIN
-  INSERT INTO mayfly.installation AS i (id) VALUES (${id}) ON CONFLICT (only_one) DO ${adopt ? take : 'NOTHING'};
-  IF NOT EXISTS (SELECT FROM mayfly.installation i WHERE i.id = ${id}) THEN
-    RAISE EXCEPTION 'this target belongs to installation %', (SELECT i.id FROM mayfly.installation i)
-      USING HINT = 'Only if that one is gone: mayfly target adopt';
   END IF;
 END`);
 }

@@ -36,6 +36,12 @@ export const targetSchema = z
     scram_iterations: z.int().min(1).max(99_999).default(4096),
     /** The broker's own connections: three of them are for revoking alone, one for cleaning up. */
     max_connections: z.int().min(5).max(100).default(12),
+    /** The other databases of the cluster, where roles may own things: they are cleaned there too. */
+    databases: z.array(name).default([]),
+  })
+  .refine((target) => !target.databases.includes(target.database), {
+    path: ['databases'],
+    message: 'are the other databases: the target’s own is cleaned anyway',
   })
   .refine((target) => target.ca_file === undefined || target.ca_pem === undefined, {
     path: ['ca_file'],

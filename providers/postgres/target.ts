@@ -82,6 +82,16 @@ export class Target {
     return allowance;
   }
 
+  /** The broker's login in another database of the cluster, for one piece of work. @throws ProviderError */
+  async elsewhere<T>(database: string, signal: AbortSignal, work: (connection: Connection) => Promise<T>): Promise<T> {
+    const connection = await this.#login(revokingBounds, AbortSignal.any([signal, this.#closing.signal]), database);
+    try {
+      return await work(connection);
+    } finally {
+      await connection.close();
+    }
+  }
+
   async close(): Promise<void> {
     this.#closing.abort();
     await this.#background;
@@ -121,8 +131,8 @@ export class Target {
     }
   }
 
-  #login(bounds: Bounds, signal: AbortSignal): Promise<Connection> {
-    const { host, port, database, user } = this.config;
+  #login(bounds: Bounds, signal: AbortSignal, database = this.config.database): Promise<Connection> {
+    const { host, port, user } = this.config;
     const password = this.context.secret(this.config.password).reveal();
     return Connection.open(this.config, { host, port, database, user, password }, bounds, signal);
   }

@@ -145,7 +145,10 @@ async function onTarget(name: string, work: (context: TargetContext) => Promise<
 function entitlementsOf(catalog: Catalog, target: TargetDefinition): PreparedEntitlement[] {
   return [...catalog.entitlements.values()]
     .filter((entitlement) => entitlement.target === target.name)
-    .map(({ name, maxTtlSeconds, provider }) => ({ name, maxTtlSeconds, config: provider }));
+    .map(({ name, maxTtlSeconds, provider, onOwnedObjects }) => ({
+      ...{ name, maxTtlSeconds, onOwnedObjects },
+      config: provider,
+    }));
 }
 
 function passwordReference(definition: TargetDefinition): string {
