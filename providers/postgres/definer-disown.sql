@@ -58,6 +58,9 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   )
   SELECT coalesce(array_agg(pg_describe_object(r.classid, r.objid, 0)), '{}') FROM reached r
   WHERE (r.classid, r.objid) <> (p_class, p_object)
+    -- A part that the server made belongs to the whole, whoever owns it (constructors of a range: the first superuser).
+    AND NOT EXISTS (SELECT FROM pg_depend i JOIN reached w ON i.refclassid = w.classid AND i.refobjid = w.objid
+                    WHERE i.classid = r.classid AND i.objid = r.objid AND i.deptype = 'i')
     AND ((mayfly.owner_of(r.classid, r.objid) IS DISTINCT FROM p_role
           AND mayfly.ended(mayfly.owner_of(r.classid, r.objid)) IS NOT TRUE)
          OR (p_keep AND r.classid = 'pg_class'::regclass
