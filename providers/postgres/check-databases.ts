@@ -12,7 +12,11 @@ interface Database {
  * The other databases of the cluster: each that is listed must be prepared; one that is not listed and that everybody
  * may enter is a place where a role can own things that nobody cleans up (a large object needs no right but CONNECT).
  */
-export async function databases(target: Target, signal: AbortSignal): Promise<readonly CheckStep[]> {
+export async function databases(
+  target: Target,
+  template: string | undefined,
+  signal: AbortSignal,
+): Promise<readonly CheckStep[]> {
   const listed = target.config.databases;
   const found = await target.issuing.useTwice(signal, ({ connection }) =>
     connection.query<Database & Record<string, unknown>>(
@@ -45,7 +49,31 @@ export async function databases(target: Target, signal: AbortSignal): Promise<re
   for (const name of listed) {
     steps.push(await prepared(target, name, signal));
   }
-  return steps;
+  return [...steps, ...(await cron(target, template, signal))];
+}
+
+/** A job of pg_cron is no object of its role: nothing in the catalogs says whose it is. Only in this database. */
+async function cron(target: Target, template: string | undefined, signal: AbortSignal): Promise<readonly CheckStep[]> {
+  if (template === undefined) {
+    return [];
+  }
+  const [row] = await target.issuing.useTwice(signal, ({ connection }) =>
+    connection.query<{ uses: boolean }>(
+      'looking at pg_cron',
+      `SELECT pg_catalog.has_schema_privilege(r.oid, n.oid, 'USAGE') AS uses
+       FROM pg_catalog.pg_extension e, pg_catalog.pg_namespace n, pg_catalog.pg_roles r
+       WHERE e.extname = 'pg_cron' AND n.nspname = 'cron' AND r.rolname = $1`,
+      [template],
+      signal,
+    ),
+  );
+  if (row === undefined) {
+    return [];
+  }
+  const says = row.uses
+    ? `${template} may use the schema cron: its jobs would stay (REVOKE USAGE ON SCHEMA cron FROM PUBLIC)`
+    : `${template} may not use the schema cron`;
+  return [{ step: 'pg_cron', ok: !row.uses, says }];
 }
 
 /** Asks about a role that cannot be: who may ask that, and is not a stranger there, may clean up there. */

@@ -84,7 +84,7 @@ async function look(
     },
     ...settings(survey),
     ...rights(survey, template),
-    ...(await databases(target, signal)),
+    ...(await databases(target, template, signal)),
   ];
   return { steps, serverVersion: status.server_version };
 }
