@@ -1,4 +1,4 @@
--- Part 7: work that began before an end and goes on with the ended role's rights. A call inside a function, a cursor or
+-- Part 8: work that began before an end and goes on with the ended role's rights. A call inside a function, a cursor or
 -- a view that belongs to the role is not asked for its rights again, whoever runs it: an accomplice with another grant
 -- goes on reading. It cannot be seen who is inside a function, nor a function that was dropped meanwhile. So, for a role
 -- that owned anything or could create: every transaction of another role of ours that is older than the end is ended.

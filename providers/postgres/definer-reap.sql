@@ -1,4 +1,4 @@
--- Part 6: which roles may be disowned, where they hold something, and what else stands in the way of a drop.
+-- Part 7: which roles may be disowned, where they hold something, and what else stands in the way of a drop.
 
 -- Templates whose roles' tables and sequences are kept. Outlives the allow-list: their roles may end later.
 CREATE TABLE IF NOT EXISTS mayfly.keeping (template text PRIMARY KEY);

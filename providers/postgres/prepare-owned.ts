@@ -65,6 +65,7 @@ export function elsewhereSql(config: PostgresTarget, database: string, installat
   END IF;
 END`),
     read('definer-elsewhere.sql'),
+    read('definer-owners.sql'),
     read('definer-disown.sql'),
     owner(installation, adopt, false),
     `GRANT CONNECT ON DATABASE ${identifier(database)} TO ${login};`,

@@ -20,15 +20,8 @@ export interface PrepareOptions {
 /** All renewals of one role together; DESIGN §4 allows no grant beyond a day. */
 const maxTotalSeconds = 86_400;
 const parts = [
-  ...[
-    'definer.sql',
-    'definer-mint.sql',
-    'definer-end.sql',
-    'definer-look.sql',
-    'definer-disown.sql',
-    'definer-reap.sql',
-  ],
-  'definer-code.sql',
+  ...['definer.sql', 'definer-mint.sql', 'definer-end.sql', 'definer-look.sql'],
+  ...['definer-owners.sql', 'definer-disown.sql', 'definer-reap.sql', 'definer-code.sql'],
 ];
 /** What the broker's login may execute, and nothing else. */
 const brokerFunctions = [
