@@ -60,7 +60,8 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
   FROM mayfly.handle h
   LEFT JOIN pg_stat_get_activity(NULL) s ON s.datid = ANY (h.code_in)
     AND mayfly.began(s.state, s.xact_start, s.backend_start) < h.code_at
-    AND s.pid <> pg_backend_pid() AND s.backend_type = 'client backend'
+    AND s.backend_type = 'client backend'
+    AND s.usesysid <> (SELECT b.oid FROM pg_authid b WHERE b.rolname = session_user)
   LEFT JOIN mayfly.handle o ON o.role_oid = s.usesysid
   LEFT JOIN LATERAL (SELECT EXISTS (
     SELECT FROM pg_lock_status() k JOIN pg_class c ON c.oid = k.relation

@@ -3,6 +3,7 @@ import { pause } from './abort.ts';
 import { classify, classifyState } from './errors.ts';
 import { oidOf, strayed } from './handle.ts';
 import { preparedSays } from './prepared.ts';
+import { relieved } from './relief.ts';
 import { evict } from './running.ts';
 import { type Kill, killer, sweep } from './sweep.ts';
 import type { Target } from './target.ts';
@@ -42,7 +43,8 @@ export async function fence(target: Target, refs: readonly Ref[], signal: AbortS
   for (let from = 0; from < jobs.length; from += batchSize) {
     const batch = jobs.slice(from, from + batchSize);
     await run.guard(batch, async () => {
-      const cut = await run.cut(batch, batchWait, false);
+      const oids = batch.flatMap(({ ref }) => oidOf(ref.facts) ?? []);
+      const cut = await relieved(target, oids, signal, () => run.cut(batch, batchWait, false));
       done.push(...cut.done);
       locked.push(...cut.locked);
     });
@@ -114,6 +116,9 @@ class Fence {
         ],
         this.#signal,
       );
+      if (rows.some(({ outcome }) => outcome === 'failed:53200')) {
+        throw fenceError('failed:53200');
+      }
       const done: Cut[] = [];
       const locked: Job[] = [];
       here.forEach((job, place) => {

@@ -22,6 +22,7 @@ const maxTotalSeconds = 86_400;
 const parts = [
   ...['definer.sql', 'definer-mint.sql', 'definer-end.sql', 'definer-look.sql'],
   ...['definer-owners.sql', 'definer-disown.sql', 'definer-reap.sql', 'definer-code.sql'],
+  'definer-relief.sql',
 ];
 /** What the broker's login may execute, and nothing else. */
 const brokerFunctions = [
@@ -31,7 +32,7 @@ const brokerFunctions = [
   'fence(uuid, text[], oid[], timestamptz[], integer, boolean)',
   ...['unlink(uuid, oid[], integer)', 'kill(uuid, oid[], integer[])', 'drop(uuid, text[], oid[], integer, boolean)'],
   ...['holdings(uuid, text, oid, text)', 'prepared(uuid, oid)', disownFunction],
-  ...['evict(uuid, oid[])', 'inside(oid[])'],
+  ...['evict(uuid, oid[])', 'inside(oid[])', 'relieve(uuid, oid[], boolean)', 'stand()'],
 ];
 
 /**

@@ -2,6 +2,7 @@ import { type ConnectContext, ProviderError } from '../../src/provider.ts';
 import { TargetClock } from './clock.ts';
 import { assertOurs, type BrokerConnection, type Bounds, Connection, readStatus } from './connection.ts';
 import { ConnectionPool } from './pool.ts';
+import { Standing } from './relief.ts';
 import type { PostgresTarget } from './schema.ts';
 
 /** Of the broker's connections, how many are for ending alone: a standing one, and two for refs that need their own. */
@@ -32,6 +33,8 @@ export class Target {
   readonly issuing: ConnectionPool;
   readonly revoking: ConnectionPool;
   readonly cleaning: ConnectionPool;
+  /** One more, for when the target's lock table is full. */
+  readonly standing: Standing;
   readonly #closing = new AbortController();
   readonly #allowances = new Map<string, Allowance>();
   #background: Promise<void> | undefined;
@@ -44,6 +47,10 @@ export class Target {
     );
     this.revoking = new ConnectionPool(revokingConnections, (signal) => this.#open(revokingBounds, signal));
     this.cleaning = new ConnectionPool(cleaningConnections, (signal) => this.#open(revokingBounds, signal));
+    this.standing = new Standing(context.installation, async (signal) => {
+      const { connection } = await this.#open(revokingBounds, AbortSignal.any([signal, this.#closing.signal]));
+      return connection;
+    });
   }
 
   /**
@@ -95,13 +102,13 @@ export class Target {
   async close(): Promise<void> {
     this.#closing.abort();
     await this.#background;
-    await Promise.all([this.issuing.close(), this.revoking.close(), this.cleaning.close()]);
+    await Promise.all([this.issuing.close(), this.revoking.close(), this.cleaning.close(), this.standing.close()]);
   }
 
   async #refresh(): Promise<void> {
     const signal = AbortSignal.any([this.#closing.signal, AbortSignal.timeout(5000)]);
     if (!signal.aborted) {
-      await this.revoking.warm(signal);
+      await Promise.all([this.revoking.warm(signal), this.standing.stand(signal)]);
       if (this.clock.age > clockAge) {
         await this.issuing.useTwice(signal, async ({ connection }) => {
           await readStatus(connection, this.clock, signal);
