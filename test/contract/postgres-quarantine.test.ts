@@ -36,6 +36,13 @@ const traps = `
   CREATE MATERIALIZED VIEW billing.frozen AS SELECT * FROM billing.booty;
   CREATE FUNCTION billing.door() RETURNS text SECURITY DEFINER LANGUAGE sql AS 'SELECT current_user::text';
   CREATE SEQUENCE billing.counter;
+  -- The same without a function of its own, which would take them along when it is dropped.
+  CREATE TABLE billing.plain (n int DEFAULT 1, CONSTRAINT plain_check CHECK (n > 0), EXCLUDE USING btree ((n + 1) WITH =));
+  CREATE INDEX plain_expr ON billing.plain ((n + 2));
+  CREATE INDEX plain_part ON billing.plain (n) WHERE n > 5;
+  CREATE TRIGGER plain_trigger BEFORE UPDATE ON billing.plain FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger();
+  CREATE RULE plain_rule AS ON INSERT TO billing.plain DO ALSO SELECT 1;
+  CREATE POLICY plain_policy ON billing.plain USING (n > 0);
   CREATE TEMP TABLE passing (a int);
   GRANT SELECT, INSERT ON billing.booty TO PUBLIC;
   GRANT SELECT (plain) ON billing.booty TO PUBLIC;
@@ -96,6 +103,7 @@ describe.each(availableVersions())('what an entitlement keeps on PostgreSQL %i',
       { name: 'billing.booty_num_seq', kind: 'S' },
       { name: 'billing.counter', kind: 'S' },
       { name: 'billing.parted_1', kind: 'r' },
+      { name: 'billing.plain', kind: 'r' },
       { name: 'billing.plain_parted', kind: 'p' },
       { name: 'billing.plain_parted_1', kind: 'r' },
       { name: 'billing.typed', kind: 'r' },
