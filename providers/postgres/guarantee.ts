@@ -53,7 +53,7 @@ export async function guarantee(
       says:
         `Standbys stream from this target that its definition does not list (${unlisted.map(nameOf).join(', ')}): an early end ` +
         'refuses new logins there once they have replayed it, but a session that is open on one of them is not ended at all. ' +
-        `On the primary new logins are refused at once and open sessions are terminated. ${atItsEnd}`,
+        `On the primary new logins are refused at once and open sessions are terminated. ${atItsEnd(expireAge)}`,
     };
   }
   const there = target.standbys.length === 0 ? '' : ' on the primary and on each listed standby';
