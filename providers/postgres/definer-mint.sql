@@ -3,21 +3,18 @@
 -- As it was before version 2, without params.
 DROP FUNCTION IF EXISTS mayfly.mint(uuid, text, uuid, text, text, timestamptz, timestamptz, timestamptz, integer);
 
-CREATE OR REPLACE FUNCTION mayfly.mint(
+-- What every mint begins with: refuses what is malformed, late, not allowed or too long, and takes the row of the handle. Answers
+-- the end that the role gets.
+CREATE OR REPLACE FUNCTION mayfly.register(
   p_installation uuid, p_handle text, p_grant_id uuid, p_template text, p_verifier text,
-  p_valid_until timestamptz, p_not_after timestamptz, p_mint_by timestamptz, p_connection_limit integer,
-  p_params jsonb DEFAULT '{}')
-RETURNS TABLE (role_oid oid, expires_at timestamptz)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+  p_valid_until timestamptz, p_not_after timestamptz, p_mint_by timestamptz, p_connection_limit integer)
+RETURNS timestamptz LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   -- Reading clocks apart, two machines may differ by this much about a life that is exactly as long as allowed.
   c_slack constant interval := '5 seconds';
   v_template mayfly.template;
   v_now timestamptz := clock_timestamp();
   v_until timestamptz;
-  v_oid oid;
-  v_live integer;
-  v_counter text := format('mayfly.%I', 'live_' || substr(p_template, 10));
 BEGIN
   PERFORM mayfly.assert_owner(p_installation);
   IF p_handle IS NULL OR p_grant_id IS NULL OR p_handle <> 'mfy_' || replace(p_grant_id::text, '-', '') THEN
@@ -59,7 +56,25 @@ BEGIN
     END IF;
     RAISE EXCEPTION 'this handle is already used' USING ERRCODE = 'MF008';
   END IF;
+  RETURN v_until;
+END
+$$;
 
+CREATE OR REPLACE FUNCTION mayfly.mint(
+  p_installation uuid, p_handle text, p_grant_id uuid, p_template text, p_verifier text,
+  p_valid_until timestamptz, p_not_after timestamptz, p_mint_by timestamptz, p_connection_limit integer,
+  p_params jsonb DEFAULT '{}')
+RETURNS TABLE (role_oid oid, expires_at timestamptz)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+DECLARE
+  v_until timestamptz;
+  v_oid oid;
+  v_max_live integer;
+  v_live integer;
+  v_counter text := format('mayfly.%I', 'live_' || substr(p_template, 10));
+BEGIN
+  v_until := mayfly.register(p_installation, p_handle, p_grant_id, p_template, p_verifier,
+    p_valid_until, p_not_after, p_mint_by, p_connection_limit);
   BEGIN
     -- 3 ms of CPU: the server runs PBKDF2 to see that the password is not empty. So before any shared lock.
     EXECUTE format(
@@ -69,19 +84,19 @@ BEGIN
       to_char(v_until AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'));
     EXECUTE format('COMMENT ON ROLE %I IS %L', p_handle, mayfly.mark(p_installation, p_grant_id));
     -- One after another per template from here on (0.3 ms), so that the cap is exact.
-    PERFORM FROM mayfly.template t WHERE t.name = p_template FOR NO KEY UPDATE;
+    SELECT t.max_live INTO STRICT v_max_live FROM mayfly.template t WHERE t.name = p_template FOR NO KEY UPDATE;
     -- To count costs as much as there are (60 ms at 50,000). The sequence counts what was minted, and errs upwards only: it
     -- is set right when it reaches the cap. As a sequence it leaves no dead rows behind a snapshot that an agent holds.
     IF to_regclass(v_counter) IS NULL THEN
       EXECUTE format('CREATE SEQUENCE %s START WITH 1000000', v_counter);
     END IF;
-    IF nextval(v_counter) > v_template.max_live THEN
+    IF nextval(v_counter) > v_max_live THEN
       SELECT count(*) INTO v_live FROM (
         SELECT FROM mayfly.handle h
         WHERE h.template = p_template AND h.role_oid IS NOT NULL AND h.fenced_at IS NULL
-        LIMIT v_template.max_live) AS live;
-      IF v_live >= v_template.max_live THEN
-        RAISE EXCEPTION 'this template allows at most % live roles', v_template.max_live USING ERRCODE = 'MF006';
+        LIMIT v_max_live) AS live;
+      IF v_live >= v_max_live THEN
+        RAISE EXCEPTION 'this template allows at most % live roles', v_max_live USING ERRCODE = 'MF006';
       END IF;
       PERFORM setval(v_counter, v_live + 1);
     END IF;

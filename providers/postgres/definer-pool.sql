@@ -73,52 +73,13 @@ RETURNS TABLE (role_oid oid, expires_at timestamptz, role_name text, generation 
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 #variable_conflict use_column
 DECLARE
-  c_slack constant interval := '5 seconds';
-  v_template mayfly.template;
-  v_now timestamptz := clock_timestamp();
   v_until timestamptz;
   v_oid oid;
   v_free mayfly.pooled;
   v_name text;
 BEGIN
-  PERFORM mayfly.assert_owner(p_installation);
-  IF p_handle IS NULL OR p_grant_id IS NULL OR p_handle <> 'mfy_' || replace(p_grant_id::text, '-', '') THEN
-    RAISE EXCEPTION 'the handle is not that of the grant' USING ERRCODE = 'MF007';
-  END IF;
-  IF p_verifier IS NULL
-     OR p_verifier !~ '^SCRAM-SHA-256[$][1-9][0-9]{0,4}:[A-Za-z0-9+/]{22}==[$][A-Za-z0-9+/]{43}=:[A-Za-z0-9+/]{43}=$' THEN
-    RAISE EXCEPTION 'the verifier is not a SCRAM-SHA-256 verifier' USING ERRCODE = 'MF007';
-  END IF;
-  IF p_connection_limit IS NULL OR p_connection_limit NOT BETWEEN 1 AND 100 THEN
-    RAISE EXCEPTION 'the connection limit must be 1 to 100' USING ERRCODE = 'MF007';
-  END IF;
-  IF p_valid_until IS NULL OR p_mint_by IS NULL OR p_not_after IS NULL OR p_mint_by > v_now + interval '1 day' THEN
-    RAISE EXCEPTION 'the times are missing or too far away' USING ERRCODE = 'MF007';
-  END IF;
-  IF v_now > p_mint_by OR v_now >= p_valid_until THEN
-    RAISE EXCEPTION 'too late: the time to mint by has passed' USING ERRCODE = 'MF002';
-  END IF;
-  SELECT * INTO v_template FROM mayfly.template t WHERE t.name = p_template;
-  IF NOT FOUND THEN
-    RAISE EXCEPTION 'the template is not on the allow-list of this target' USING ERRCODE = 'MF004';
-  END IF;
-  IF p_valid_until > v_now + make_interval(secs => v_template.max_seconds) + c_slack THEN
-    RAISE EXCEPTION 'this template allows at most % seconds', v_template.max_seconds USING ERRCODE = 'MF005';
-  END IF;
-  v_until := least(p_valid_until, v_now + make_interval(secs => v_template.max_seconds));
-
-  INSERT INTO mayfly.handle (handle, grant_id, installation, template, minted_at, valid_until, not_after, keep_until)
-  VALUES (p_handle, p_grant_id, p_installation, p_template, v_now, v_until,
-          greatest(v_until, least(p_not_after, v_now + make_interval(secs => v_template.max_total_seconds))),
-          p_mint_by + interval '1 minute')
-  ON CONFLICT (handle) DO NOTHING;
-  IF NOT FOUND THEN
-    IF EXISTS (SELECT FROM mayfly.handle h WHERE h.handle = p_handle AND h.fenced_at IS NOT NULL) THEN
-      RAISE EXCEPTION 'this grant was ended before it was minted' USING ERRCODE = 'MF003';
-    END IF;
-    RAISE EXCEPTION 'this handle is already used' USING ERRCODE = 'MF008';
-  END IF;
-
+  v_until := mayfly.register(p_installation, p_handle, p_grant_id, p_template, p_verifier,
+    p_valid_until, p_not_after, p_mint_by, p_connection_limit);
   -- The longest rested first. Looked at again: the registry may be wrong (restored, or another hand in the target).
   FOREACH v_oid IN ARRAY ARRAY(
     SELECT p.role_oid FROM mayfly.pooled p WHERE p.template = p_template AND p.handle IS NULL

@@ -22,6 +22,14 @@ const poolFunctions = [
   'survey_pool()',
 ];
 
+/** A login of an earlier configuration keeps nothing. In a block that declares `r record`. */
+export const forgetLogins = `FOR r IN SELECT DISTINCT x.grantee::regrole AS login
+           FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace, aclexplode(p.proacl) x
+           WHERE n.nspname = 'mayfly' AND x.grantee <> 0 AND x.grantee <> p.proowner LOOP
+    EXECUTE format('REVOKE ALL ON ALL FUNCTIONS IN SCHEMA mayfly FROM %s', r.login);
+    EXECUTE format('REVOKE ALL ON SCHEMA mayfly FROM %s', r.login);
+  END LOOP;`;
+
 /** One of the SQL files beside this. */
 export function part(file: string): string {
   return readFileSync(new URL(file, import.meta.url), 'utf8');
@@ -149,13 +157,7 @@ BEGIN
              OR EXISTS (SELECT FROM pg_auth_members m WHERE m.member = b.oid))) THEN
     RAISE EXCEPTION 'the login % of the broker must have no attributes and be a member of nothing', ${literal(config.user)};
   END IF;
-  -- A login of an earlier configuration keeps nothing.
-  FOR r IN SELECT DISTINCT x.grantee::regrole AS login
-           FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace, aclexplode(p.proacl) x
-           WHERE n.nspname = 'mayfly' AND x.grantee <> 0 AND x.grantee <> p.proowner LOOP
-    EXECUTE format('REVOKE ALL ON ALL FUNCTIONS IN SCHEMA mayfly FROM %s', r.login);
-    EXECUTE format('REVOKE ALL ON SCHEMA mayfly FROM %s', r.login);
-  END LOOP;
+  ${forgetLogins}
   BEGIN
     -- Parameters of its calls (verifiers) stay out of the log, also under log_statement = all.
     ALTER ROLE ${user} SET log_parameter_max_length = 0;

@@ -10,7 +10,7 @@ import {
   meaning,
 } from './prepare-bound.ts';
 import { block, identifier, literal } from './quote.ts';
-import { part, prepareManagedSql } from './prepare-managed.ts';
+import { forgetLogins, part, prepareManagedSql } from './prepare-managed.ts';
 import type { PostgresEntitlement, PostgresTarget, Privilege } from './schema.ts';
 import { scramVerifier } from './scram.ts';
 import { tlsOptions } from './tls.ts';
@@ -198,13 +198,7 @@ BEGIN
   IF EXISTS (SELECT FROM pg_auth_members WHERE member = ${literal(identifier(config.user))}::regrole) THEN
     RAISE EXCEPTION 'the login % of the broker must be a member of nothing', ${literal(config.user)};
   END IF;
-  -- A login of an earlier configuration keeps nothing.
-  FOR r IN SELECT DISTINCT x.grantee::regrole AS login
-           FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace, aclexplode(p.proacl) x
-           WHERE n.nspname = 'mayfly' AND x.grantee <> 0 AND x.grantee <> p.proowner LOOP
-    EXECUTE format('REVOKE ALL ON ALL FUNCTIONS IN SCHEMA mayfly FROM %s', r.login);
-    EXECUTE format('REVOKE ALL ON SCHEMA mayfly FROM %s', r.login);
-  END LOOP;
+  ${forgetLogins}
 END`),
     `ALTER ROLE ${login} ${noAttributes}${verifier === undefined ? '' : ` PASSWORD ${literal(verifier)}`};`,
     '-- Parameters of its calls (verifiers) stay out of the log, also under log_statement = all.',

@@ -1,3 +1,5 @@
+import { within } from '../domain/within.ts';
+
 const MAX_JWKS_BYTES = 64 * 1024;
 
 const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|\[::1\])$/;
@@ -22,7 +24,7 @@ export async function fetchJwks(url: string, options: FetchJwksOptions): Promise
   const response = await options.fetch(url, {
     redirect: 'manual',
     headers: { accept: 'application/jwk-set+json, application/json' },
-    signal: AbortSignal.any([AbortSignal.timeout(options.timeoutMs), options.signal]),
+    signal: within(options.timeoutMs, options.signal),
   });
   if (response.status !== 200) {
     await response.body?.cancel();

@@ -70,7 +70,9 @@ export function issuingWithin(db: Queryable): Issuing {
 }
 
 /** One statement for all of them. What it reads is as before what it writes: a decision on that is then found to have `changed`. */
-async function takeSteps(db: Queryable, batch: readonly Step[]): Promise<Answer[]> {
+async function takeSteps(db: Queryable, asked: readonly Step[]): Promise<Answer[]> {
+  // Activations lock grants in the order in which an end of several does.
+  const batch = asked.toSorted((a, b) => compare(grantOf(a), grantOf(b)));
   const reads = batch.flatMap((step) => (step.kind === 'read' ? [step.id] : []));
   const intents = batch.flatMap((step) => (step.kind === 'intend' ? [step] : []));
   const activations = batch.flatMap((step) => (step.kind === 'activate' ? [step.activation] : []));
@@ -79,7 +81,16 @@ async function takeSteps(db: Queryable, batch: readonly Step[]): Promise<Answer[
       ? { read: await readTaskStates(db, reads), intend: [], activate: [] }
       : await takeMixed(db, reads, intents, activations);
   const next = { read: answers.read.values(), intend: answers.intend.values(), activate: answers.activate.values() };
-  return batch.map(({ kind }) => next[kind].next().value ?? null);
+  const answered = new Map(batch.map((step) => [step, next[step.kind].next().value ?? null]));
+  return asked.map((step) => answered.get(step) ?? null);
+}
+
+function grantOf(step: Step): string {
+  return step.kind === 'activate' ? step.activation.grant.id : '';
+}
+
+function compare(a: string, b: string): number {
+  return a < b ? -1 : Number(a > b);
 }
 
 async function takeMixed(

@@ -71,13 +71,10 @@ describe.each(availableVersions())('standbys of PostgreSQL %i that are not as th
       const live = await ledger.mint();
       const agent = await ledger.login(live.minted);
       proxy.blackHole();
-      const began = performance.now();
       const fencing = session.fence([live.ref], soon());
       await expect.poll(() => sqlState(agent.query('SELECT 1')), { interval: 5, timeout: 3000 }).not.toBe('none');
       expect(await fencing).toMatchObject([failing('hung', 'retryable')]);
       expect(await session.verify([live.ref], soon())).toMatchObject([failing('hung', 'retryable')]);
-      // Each of the two calls gets 15 seconds from the core.
-      expect(performance.now() - began).toBeLessThan(20_000);
       proxy.heal();
       expect(await session.fence([live.ref], soon())).toMatchObject([{ ok: true }]);
       expect(await session.verify([live.ref], soon())).toMatchObject(contained);
