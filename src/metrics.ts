@@ -33,6 +33,7 @@ export interface Metrics {
   contained(target: string, cause: string, lateSeconds: number): void;
   failed(target: string, errorClass: string): void;
   overdue(target: string): void;
+  breaker(target: string, state: 'closed' | 'open' | 'probing'): void;
   /** The revision that answers now. */
   catalogRevision(number: number): void;
   build(version: string): void;
@@ -45,6 +46,8 @@ const REQUEST_BUCKETS = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5,
 const MINT_BUCKETS = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10];
 /** From at once to five minutes late. */
 const LATENESS_BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300];
+
+const BREAKER = { closed: 0, probing: 1, open: 2 } as const;
 
 /** Methods that we answer to. Others are one label, or a caller could make as many as it likes. */
 const methods = new Set(['GET', 'HEAD', 'POST', 'DELETE']);
@@ -116,6 +119,13 @@ export function createMetrics(): Metrics {
   const overdueEvents = new Counter({
     name: 'mayfly_revocations_overdue_total',
     help: 'Revocations that passed the objective without being contained.',
+    labelNames: ['target'],
+    registers,
+  });
+
+  const breakers = new Gauge({
+    name: 'mayfly_breaker_state',
+    help: 'Whether this replica still tries a target: 0 closed, 1 probing, 2 open.',
     labelNames: ['target'],
     registers,
   });
@@ -195,6 +205,7 @@ export function createMetrics(): Metrics {
     contained: (target, cause, lateSeconds) => lateness.observe({ target, cause }, Math.max(0, lateSeconds)),
     failed: (target, errorClass) => failures.inc({ target, class: errorClass }),
     overdue: (target) => overdueEvents.inc({ target }),
+    breaker: (target, state) => breakers.set({ target }, BREAKER[state]),
     catalogRevision: (number) => revision.set(number),
     build: (version) => build.set({ version }, 1),
     scrape: async (sources) => {

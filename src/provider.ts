@@ -280,10 +280,16 @@ export interface Session<EntitlementConfig = unknown> {
  */
 export class ProviderError extends Error {
   readonly errorClass: ErrorClass;
+  /**
+   * The target as a whole did not serve us (unreachable, no answer in time, login refused, throttled), whatever was asked: others
+   * need not be tried now. A call that throws means the same.
+   */
+  readonly wholeTarget: boolean;
 
-  constructor(errorClass: ErrorClass, message: string, options?: { cause?: unknown }) {
+  constructor(errorClass: ErrorClass, message: string, options?: { cause?: unknown; wholeTarget?: boolean }) {
     super(message, options);
     this.name = 'ProviderError';
     this.errorClass = errorClass;
+    this.wholeTarget = options?.wholeTarget ?? false;
   }
 }

@@ -4,7 +4,7 @@ import { type ErrorClass, ProviderError } from '../../src/provider.ts';
 /** The connection broke: a call that may be repeated may be repeated on another one. */
 export class ConnectionLost extends ProviderError {
   constructor(message: string) {
-    super('retryable', message);
+    super('retryable', message, { wholeTarget: true });
     this.name = 'ConnectionLost';
   }
 }
@@ -48,7 +48,9 @@ const tlsFailure = /^(ERR_TLS|CERT_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO|HOSTNAME_MI
 export function classifyState(state: string, doing: string): ProviderError {
   const known = [state, state.slice(0, 3), state.slice(0, 2)].map((key) => states[key]).find((found) => found);
   const [errorClass, says] = known ?? ['retryable', 'it failed'];
-  return new ProviderError(errorClass, `${doing}: ${says} (SQLSTATE ${state})`);
+  // No login, no database, no resources, no server.
+  const wholeTarget = /^(28|3D|53|57P)/.test(state);
+  return new ProviderError(errorClass, `${doing}: ${says} (SQLSTATE ${state})`, { wholeTarget });
 }
 
 /**
@@ -79,10 +81,12 @@ export function classify(error: unknown, doing: string): ProviderError {
   }
   const code = error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
   if (code !== undefined && tlsFailure.test(code)) {
-    return new ProviderError('misconfigured', `${doing}: the target cannot be trusted over TLS (${code})`);
+    return new ProviderError('misconfigured', `${doing}: the target cannot be trusted over TLS (${code})`, {
+      wholeTarget: true,
+    });
   }
   if (error instanceof Error && error.message.includes('does not support SSL')) {
-    return new ProviderError('misconfigured', `${doing}: the target offers no TLS`);
+    return new ProviderError('misconfigured', `${doing}: the target offers no TLS`, { wholeTarget: true });
   }
   return new ConnectionLost(`${doing}: the connection failed${code === undefined ? '' : ` (${code})`}`);
 }
@@ -95,10 +99,11 @@ export function poolerBetween(doing = 'reading the target'): ProviderError {
   return new ProviderError(
     'misconfigured',
     `${doing}: a pooler answers; the broker must connect to the server directly`,
+    { wholeTarget: true },
   );
 }
 
 /** The broker's own signal ended the call: nothing is known of its effect. */
 export function givenUp(doing: string): ProviderError {
-  return new ProviderError('retryable', `${doing}: given up, the target did not answer in time`);
+  return new ProviderError('retryable', `${doing}: given up, the target did not answer in time`, { wholeTarget: true });
 }

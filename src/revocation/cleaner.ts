@@ -2,7 +2,7 @@ import { type Claim, claimClock, type Claimed, markClean } from '../store/claims
 import type { RevocationDeps } from './deps.ts';
 import { openSession } from './end-batch.ts';
 import { engineEvent } from './evidence.ts';
-import { type Failures, failureOf, recordFailures } from './failures.ts';
+import { countSilent, type Failures, failureOfAll, recordFailures } from './failures.ts';
 import { Heartbeat } from './heartbeat.ts';
 import { callSignal, look, sift, toRef } from './looking.ts';
 
@@ -15,13 +15,16 @@ const BATCH = 100;
 export class Cleaner {
   readonly #deps: RevocationDeps;
   readonly #target: string;
+  readonly #told: (items: number, silent: number) => void;
   #waiting: Claimed[] = [];
   #running: Promise<void> | undefined;
   #clock: () => Date = () => new Date();
 
-  constructor(deps: RevocationDeps, target: string) {
+  /** @param told How many items were tried, and to how many of them the target said nothing. */
+  constructor(deps: RevocationDeps, target: string, told: (items: number, silent: number) => void) {
     this.#deps = deps;
     this.#target = target;
+    this.#told = told;
   }
 
   add(claim: Claim, items: readonly Claimed[]): void {
@@ -67,10 +70,14 @@ export class Cleaner {
       this.#deps.db.announce(done.map(({ item }) => item.taskId));
     } catch (error) {
       this.#deps.log({ target: this.#target, error }, 'cleaning failed; it is tried again');
-      for (const item of items) failures.set(item.id, failureOf(error));
+      for (const item of items) failures.set(item.id, failureOfAll(error));
     } finally {
       heartbeat.stop();
     }
+    const silent = countSilent(items, failures);
+    if (!heartbeat.signal.aborted) this.#told(items.length, silent);
+    // To a target that says nothing no more is sent; the rest is claimed again for cleaning.
+    if (silent === items.length) this.#waiting = [];
     await recordFailures(this.#deps, this.#target, items, failures, this.#clock);
   }
 }

@@ -1,6 +1,7 @@
 import type { TargetDefinition } from '../catalog/types.ts';
 import type { Session } from '../provider.ts';
 import type { Database } from '../store/database.ts';
+import type { BreakerState } from './breaker.ts';
 
 /** What the engine reports as it happens. */
 export interface RevocationObserver {
@@ -8,6 +9,8 @@ export interface RevocationObserver {
   contained(target: string, cause: string, lateSeconds: number): void;
   failed(target: string, errorClass: string): void;
   overdue(target: string): void;
+  /** Whether this replica still tries the target. */
+  breaker(target: string, state: BreakerState): void;
 }
 
 export interface RevocationDeps {

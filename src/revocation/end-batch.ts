@@ -5,7 +5,7 @@ import type { Evidence } from '../domain/revocation.ts';
 import { ProviderError, type Session } from '../provider.ts';
 import type { RevocationDeps } from './deps.ts';
 import { engineEvent } from './evidence.ts';
-import { type Failures, failureOf, recordFailures } from './failures.ts';
+import { countSilent, type Failures, failureOfAll, recordFailures } from './failures.ts';
 import { Heartbeat, LEASE_SECONDS } from './heartbeat.ts';
 import { callSignal, look, sift, toRef } from './looking.ts';
 
@@ -13,11 +13,20 @@ import { callSignal, look, sift, toRef } from './looking.ts';
  * Cuts what was claimed: fence → verify → contained, and the grants are `revoked`. Each outcome is recorded only while its claim
  * is still ours. What fails is due again later; nothing is ever given up. What was contained by an earlier claim and could not
  * be cleaned is fenced again: a target that was restored may have brought it back.
- * @returns what is contained now and left to be cleaned, still under its claim.
  */
-export async function endBatch(deps: RevocationDeps, claim: Claim): Promise<readonly Claimed[]> {
+export async function endBatch(deps: RevocationDeps, claim: Claim): Promise<Ended> {
   const parts = await Promise.all(partsOf(claim).map((items) => endPart(deps, claim, items)));
-  return parts.flat();
+  return {
+    contained: parts.flatMap(({ contained }) => contained),
+    silent: parts.reduce((sum, { silent }) => sum + silent, 0),
+  };
+}
+
+export interface Ended {
+  /** What is contained now and left to be cleaned, still under its claim. */
+  readonly contained: readonly Claimed[];
+  /** To how many items the target said nothing. */
+  readonly silent: number;
 }
 
 /**
@@ -39,7 +48,7 @@ function grantedRevision(item: Claimed): number | null {
   return item.facts === null || item.attempts % 4 === 0 ? item.decidedRevision : null;
 }
 
-async function endPart(deps: RevocationDeps, claim: Claim, items: readonly Claimed[]): Promise<readonly Claimed[]> {
+async function endPart(deps: RevocationDeps, claim: Claim, items: readonly Claimed[]): Promise<Ended> {
   const heartbeat = new Heartbeat(deps, items);
   const failures: Failures = new Map();
   const clock = () => claimClock(claim);
@@ -51,13 +60,14 @@ async function endPart(deps: RevocationDeps, claim: Claim, items: readonly Claim
     const fresh = await contain(deps, claim, fenced, seen);
     const earlier = items.filter((item) => item.contained && seen.has(item.id));
     await recordFailures(deps, claim.target, items, failures, clock);
-    return [...fresh, ...earlier];
+    return { contained: [...fresh, ...earlier], silent: countSilent(items, failures) };
   } catch (error) {
     // The target as a whole, or the store: every item is tried again.
     deps.log({ target: claim.target, claim: String(claim.number), error }, 'a batch of revocations failed');
-    for (const item of items) failures.set(item.id, failureOf(error));
+    for (const item of items) failures.set(item.id, failureOfAll(error));
     await recordFailures(deps, claim.target, items, failures, clock);
-    return [];
+    // A batch that was called off because its claim was lost says nothing about the target.
+    return { contained: [], silent: heartbeat.signal.aborted ? 0 : countSilent(items, failures) };
   } finally {
     heartbeat.stop();
   }

@@ -16,7 +16,7 @@ function depsOf(): RevocationDeps {
       throw new Error('no session is asked for here');
     },
     policyDigest: () => 'none',
-    observer: { contained: () => {}, failed: () => {}, overdue: () => {} },
+    observer: { contained: () => {}, failed: () => {}, overdue: () => {}, breaker: () => {} },
     worker: 'worker',
     random: () => 0,
     log: () => {},
@@ -49,7 +49,7 @@ function itemOf(attempts: number): Claimed {
 async function sent(attempts: number): Promise<{ event: { type: string } | null; delay: number; class: string }> {
   const query = vi.spyOn(db, 'query').mockReset().mockResolvedValue([]);
   const item = itemOf(attempts);
-  const failures = new Map([[item.id, { errorClass: 'retryable', says: 'no answer' } as const]]);
+  const failures = new Map([[item.id, { errorClass: 'retryable', says: 'no answer', silent: true } as const]]);
   await recordFailures(depsOf(), 'ledger-db', [item], failures, () => new Date(0));
   const statement: Statement | undefined = query.mock.calls[0]?.[0];
   return JSON.parse(String(statement?.values[0]))[0];
@@ -78,7 +78,7 @@ test('a failure is counted only while its claim is ours', async () => {
       .mockResolvedValue(ours ? [{ id: item.id }] : []);
     const deps = depsOf();
     const failed = vi.spyOn(deps.observer, 'failed');
-    const failures = new Map([[item.id, { errorClass: 'denied', says: 'may not' } as const]]);
+    const failures = new Map([[item.id, { errorClass: 'denied', says: 'may not', silent: false } as const]]);
     await recordFailures(deps, 'ledger-db', [item], failures, () => new Date(0));
     expect(failed).toHaveBeenCalledTimes(ours ? 1 : 0);
   }

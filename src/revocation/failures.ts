@@ -9,15 +9,28 @@ export interface FailedItem {
   readonly errorClass: ErrorClass;
   /** For operators. Providers keep secrets out of it. */
   readonly says: string;
+  /** The target did not serve us at all: nothing was learnt about this item. */
+  readonly silent: boolean;
 }
 
 /** Items of a batch that did not go through, by id. */
 export type Failures = Map<RevocationId, FailedItem>;
 
 export function failureOf(error: unknown): FailedItem {
-  if (error instanceof ProviderError) return { errorClass: error.errorClass, says: error.message };
+  if (error instanceof ProviderError)
+    return { errorClass: error.errorClass, says: error.message, silent: error.wholeTarget };
   // Whatever else was thrown may say anything: only its name is kept.
-  return { errorClass: 'retryable', says: error instanceof Error ? error.name : 'failed' };
+  return { errorClass: 'retryable', says: error instanceof Error ? error.name : 'failed', silent: false };
+}
+
+/** What was thrown where every item was to be reported by itself: nothing could be tried. */
+export function failureOfAll(error: unknown): FailedItem {
+  return { ...failureOf(error), silent: error instanceof ProviderError };
+}
+
+/** To how many of the items the target said nothing. */
+export function countSilent(items: readonly Claimed[], failures: Failures): number {
+  return items.filter(({ id }) => failures.get(id)?.silent === true).length;
 }
 
 /**

@@ -3,7 +3,7 @@ import type { Evidence } from '../domain/revocation.ts';
 import { within } from '../domain/within.ts';
 import type { Outcome, Ref, Session } from '../provider.ts';
 import type { Claimed } from '../store/claims.ts';
-import { type Failures, failureOf } from './failures.ts';
+import { type FailedItem, type Failures, failureOf } from './failures.ts';
 
 /** One call to a target. Fencing includes the sweeps of live sessions. */
 const CALL_SECONDS = 15;
@@ -23,7 +23,7 @@ export async function look(
     const verdict = verdicts[index];
     if (verdict?.ok === true && verdict[wanted]) seen.set(item.id, verdict.evidence);
     else if (verdict?.ok === false) failures.set(item.id, failureOf(verdict.error));
-    else failures.set(item.id, { errorClass: 'retryable', says: `the target does not look ${wanted} yet` });
+    else failures.set(item.id, notYet(`the target does not look ${wanted} yet`));
   });
   return seen;
 }
@@ -39,13 +39,13 @@ export function sift(
     const outcome = outcomes[index];
     if (outcome?.ok === true && outcome.notBefore === undefined) good.set(item, outcome.evidence);
     else if (outcome?.ok === false) failures.set(item.id, failureOf(outcome.error));
-    else
-      failures.set(item.id, {
-        errorClass: 'retryable',
-        says: 'the provider did not say what became of it, or asks to wait',
-      });
+    else failures.set(item.id, notYet('the provider did not say what became of it, or asks to wait'));
   });
   return good;
+}
+
+function notYet(says: string): FailedItem {
+  return { errorClass: 'retryable', says, silent: false };
 }
 
 export function toRef(item: Claimed): Ref {

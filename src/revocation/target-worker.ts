@@ -1,22 +1,24 @@
-import { claimDue } from '../store/claims.ts';
+import { claimDue, hasten } from '../store/claims.ts';
 import { fallDue } from '../store/revocations.ts';
+import { Breaker } from './breaker.ts';
 import { Cleaner } from './cleaner.ts';
+import { Concurrency } from './concurrency.ts';
 import type { RevocationDeps } from './deps.ts';
 import { endBatch } from './end-batch.ts';
 import { engineEvent } from './evidence.ts';
 import { LEASE_SECONDS } from './heartbeat.ts';
 
-/** Fifty roles go in one statement nearly as fast as one: 6150/s against 129/s one by one (measured). */
-const BATCH = 50;
-/** Batches being fenced on one target at once: one more than one, so that an end does not wait for a batch that is slow. */
-const LANES = 4;
+const MOST_THAT_FALL = 200;
 
-/** Ends what is due on one target. Its own lanes: a sick target takes none from another. */
+/** Ends what is due on one target. Its own lanes and breaker: a sick target takes nothing from another. */
 export class TargetWorker {
   readonly #deps: RevocationDeps;
   readonly #target: string;
   readonly #cleaner: Cleaner;
+  readonly #breaker: Breaker;
+  readonly #concurrency = new Concurrency();
   readonly #lanes = new Set<Promise<void>>();
+  #probe: NodeJS.Timeout | undefined;
   #woken = false;
   #falls = false;
   #stopped = false;
@@ -24,7 +26,8 @@ export class TargetWorker {
   constructor(deps: RevocationDeps, target: string) {
     this.#deps = deps;
     this.#target = target;
-    this.#cleaner = new Cleaner(deps, target);
+    this.#breaker = new Breaker(() => performance.now(), deps.random);
+    this.#cleaner = new Cleaner(deps, target, (items, silent) => this.#told(items, silent));
   }
 
   /**
@@ -34,7 +37,7 @@ export class TargetWorker {
   wake(falls: boolean): void {
     this.#woken = true;
     this.#falls ||= falls;
-    if (this.#stopped || this.#lanes.size >= LANES) return;
+    if (this.#stopped || this.#lanes.size >= this.#concurrency.lanes) return;
     const lane = this.#run().finally(() => this.#lanes.delete(lane));
     this.#lanes.add(lane);
   }
@@ -42,6 +45,7 @@ export class TargetWorker {
   /** Lets the batches in hand finish. */
   async stop(): Promise<void> {
     this.#stopped = true;
+    clearTimeout(this.#probe);
     await Promise.all(this.#lanes);
     await this.#cleaner.idle();
   }
@@ -60,23 +64,71 @@ export class TargetWorker {
   }
 
   async #endDue(): Promise<void> {
-    while (!this.#stopped) {
-      const claim = await claimDue(this.#deps.db, this.#target, this.#deps.worker, LEASE_SECONDS, BATCH);
-      if (claim === undefined) return;
-      if (claim.items.length >= BATCH) this.wake(false);
-      this.#cleaner.add(claim, await endBatch(this.#deps, claim));
+    while (!this.#stopped && this.#lanes.size <= this.#concurrency.lanes) {
+      const asked = this.#breaker.ask();
+      if (asked.may === 'wait') {
+        this.#probe ??= setTimeout(() => {
+          this.#probe = undefined;
+          this.wake(false);
+        }, asked.millis);
+        return;
+      }
+      const more =
+        asked.may === 'probe' ? await this.#probeNow() : await this.#endBatch(this.#concurrency.batch, false);
+      if (!more) return;
     }
+  }
+
+  /** One item, whatever its next try was: nothing may be due just now. */
+  async #probeNow(): Promise<boolean> {
+    this.#deps.observer.breaker(this.#target, 'probing');
+    try {
+      return await this.#endBatch(1, true);
+    } finally {
+      this.#breaker.abstained();
+    }
+  }
+
+  /** @returns whether there may be more. */
+  async #endBatch(limit: number, early: boolean): Promise<boolean> {
+    const claim = await claimDue(this.#deps.db, this.#target, this.#deps.worker, LEASE_SECONDS, limit, early);
+    if (claim === undefined) return false;
+    if (claim.items.length >= limit && !early) this.wake(false);
+    const { contained, silent } = await endBatch(this.#deps, claim);
+    this.#cleaner.add(claim, contained);
+    this.#told(claim.items.length, silent);
+    return true;
+  }
+
+  #told(items: number, silent: number): void {
+    this.#concurrency.told(items, silent);
+    const before = this.#breaker.state;
+    if (silent === items) this.#breaker.silent();
+    else this.#breaker.answered();
+    const state = this.#breaker.state;
+    if (state === before) return;
+    this.#deps.observer.breaker(this.#target, state);
+    this.#deps.log({ target: this.#target, breaker: state }, `the breaker of a target is ${state}`);
+    if (state === 'closed') void this.#resume();
+  }
+
+  /** What backed off while the target said nothing does not wait any longer. */
+  async #resume(): Promise<void> {
+    await hasten(this.#deps.db, this.#target).catch((error: unknown) =>
+      this.#deps.log({ target: this.#target, error }, 'what waits for its next try goes on waiting'),
+    );
+    this.wake(false);
   }
 
   async #fallDue(): Promise<void> {
     this.#falls = false;
     await this.#deps.db.transaction({}, async (tx) => {
-      const fallen = await fallDue(tx, this.#target, BATCH * LANES);
+      const fallen = await fallDue(tx, this.#target, MOST_THAT_FALL);
       for (const one of fallen) {
         tx.record(engineEvent('grant.ended', this.#deps, this.#target, one, { by: 'deadline' }));
         tx.changed(one.taskId);
       }
-      if (fallen.length === BATCH * LANES) this.wake(true);
+      if (fallen.length === MOST_THAT_FALL) this.wake(true);
     });
   }
 }

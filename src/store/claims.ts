@@ -41,6 +41,7 @@ export function claimClock(claim: Claim): Date {
 /**
  * Claims what is due on a target, most overdue first, and what is contained but not yet clean. The claim holds until
  * `leaseSeconds` from now unless extended. One statement: its own transaction.
+ * @param early Also what is due and waits for its next try.
  */
 export async function claimDue(
   db: Queryable,
@@ -48,6 +49,7 @@ export async function claimDue(
   worker: string,
   leaseSeconds: number,
   limit: number,
+  early = false,
 ): Promise<Claim | undefined> {
   const atHere = performance.now();
   const rows = await db.query<
@@ -70,7 +72,7 @@ export async function claimDue(
     text: `WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now),
       number AS MATERIALIZED (SELECT nextval('mayfly.claim_numbers') AS n),
       to_fence AS (
-        SELECT id FROM mayfly.revocations WHERE target = $1 AND state = 'due' AND try_at <= (SELECT now FROM clock)
+        SELECT id FROM mayfly.revocations WHERE target = $1 AND state = 'due' AND try_at <= (SELECT CASE WHEN $5 THEN 'infinity' ELSE now END FROM clock)
         ORDER BY try_at LIMIT $4 FOR UPDATE SKIP LOCKED),
       to_clean AS (
         SELECT id FROM mayfly.revocations WHERE target = $1 AND state = 'contained' AND try_at <= (SELECT now FROM clock)
@@ -84,7 +86,7 @@ export async function claimDue(
       SELECT c.id, c.grant_id, g.handle, g.facts, g.deadline, g.decided_revision, g.ended_by, g.entitlement, c.due_at, c.attempts,
         c.state = 'contained' AS contained, c.claim_number, c.now, ${EVENT_COLUMNS}
       FROM claimed c JOIN mayfly.grants g ON g.id = c.grant_id JOIN mayfly.tasks t ON t.id = g.task_id`,
-    values: [target, worker, leaseSeconds, limit],
+    values: [target, worker, leaseSeconds, limit, early],
   });
   const first = rows[0];
   if (first === undefined) return undefined;
@@ -103,6 +105,17 @@ export async function claimDue(
     claimNumber: BigInt(row.claim_number),
   }));
   return { target, number: BigInt(first.claim_number), at: first.now, atHere, items };
+}
+
+/** Lets what waits for its next try on a target be tried now. A wait that is a claim's is left alone. */
+export async function hasten(db: Queryable, target: string): Promise<void> {
+  await db.query({
+    name: 'hasten',
+    text: `UPDATE mayfly.revocations SET try_at = clock_timestamp() WHERE id IN (
+        SELECT id FROM mayfly.revocations WHERE target = $1 AND state IN ('due', 'contained') AND claimed_until IS NULL
+          AND try_at > clock_timestamp() FOR NO KEY UPDATE SKIP LOCKED)`,
+    values: [target],
+  });
 }
 
 /** Heartbeat: how many of the items are still ours. Fewer than given means that some were lost. */
