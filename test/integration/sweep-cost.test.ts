@@ -1,6 +1,6 @@
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { claimDue } from '../../src/store/claims.ts';
+import { claimDue, hasten } from '../../src/store/claims.ts';
 import type { Queryable, Statement, Transaction } from '../../src/store/database.ts';
 import {
   fallDue,
@@ -34,6 +34,8 @@ const statements: Readonly<Record<string, (tx: Transaction) => Promise<unknown>>
   'findMoments later': (tx) => findMoments(tx, 20, 60, 10),
   readBacklog: (tx) => readBacklog(tx),
   claimDue: (tx) => claimDue(tx, 'target-1', 'worker', 5, 50),
+  'claimDue of a probe': (tx) => claimDue(tx, 'target-1', 'worker', 5, 1, true),
+  hasten: (tx) => hasten(tx, 'target-1'),
 };
 
 let server: PostgresServer;
@@ -189,7 +191,8 @@ async function explain(client: pg.Client, ask: (tx: Transaction) => Promise<unkn
 function literal(value: unknown): string {
   if (value === null) return 'NULL';
   if (value instanceof Date) return pg.escapeLiteral(value.toISOString());
-  if (typeof value === 'string' || typeof value === 'number') return pg.escapeLiteral(String(value));
+  if (typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean')
+    return pg.escapeLiteral(String(value));
   throw new Error(`A ${typeof value} is not known how to be written.`);
 }
 
