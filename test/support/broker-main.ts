@@ -18,7 +18,7 @@ const broker = await startBroker({
   config,
   dev: true,
   migrationsFolder,
-  env: {},
+  env: settings.env,
   log: createLogger(config.log_level, process.stderr),
 });
 const say = (answer: object) => process.stdout.write(`${JSON.stringify(answer)}\n`);

@@ -214,7 +214,7 @@ async function startHere(
     config,
     dev: true,
     migrationsFolder,
-    env: {},
+    env,
     log: createLogger(config.log_level, logTo),
   });
   return {
@@ -251,18 +251,21 @@ export async function prepareTarget(
   files: Readonly<Record<string, string>>,
   installation: string,
   password: string,
+  name = 'ledger-db',
 ): Promise<void> {
   const providers = await loadProviders(['postgres']);
   const provider = providers.get('postgres');
   const catalog = loadCatalog(files, { providers, allowDev: true });
-  const target = catalog.targets.get('ledger-db');
+  const target = catalog.targets.get(name);
   if (provider?.preparation === undefined || target === undefined) throw new Error('nothing to prepare');
   const connection = { ...record(target.connection), port: server.port };
-  const entitlements = [...catalog.entitlements.values()].map(({ name, maxTtlSeconds, provider: terms }) => ({
-    name,
-    maxTtlSeconds,
-    config: terms,
-  }));
+  const entitlements = [...catalog.entitlements.values()]
+    .filter((entitlement) => entitlement.target === name)
+    .map((entitlement) => ({
+      name: entitlement.name,
+      maxTtlSeconds: entitlement.maxTtlSeconds,
+      config: entitlement.provider,
+    }));
   await provider.preparation.apply(
     new Secret(server.superuserUrl()),
     connection,

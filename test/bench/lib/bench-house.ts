@@ -1,6 +1,6 @@
 import pg from 'pg';
-import { startPostgres } from '../../support/postgres-servers.ts';
-import { type House, startHouse } from '../../support/house.ts';
+import { type PostgresServer, startPostgres } from '../../support/postgres-servers.ts';
+import { type House, type HouseOptions, startHouse } from '../../support/house.ts';
 
 export interface BenchHouse extends House {
   /** The broker's own login on the target: what the floor uses. */
@@ -9,16 +9,20 @@ export interface BenchHouse extends House {
 }
 
 /** As production: durable writes, store and target on one server, the broker in a process of its own. */
-export async function startBenchHouse(): Promise<BenchHouse> {
+export async function startBenchHouse(
+  options: (server: PostgresServer) => Promise<Pick<HouseOptions, 'files' | 'env'>> = async () => ({}),
+): Promise<BenchHouse> {
   const server = await startPostgres({
     version: 18,
     settings: { fsync: 'on', full_page_writes: 'on', shared_buffers: '256MB', max_connections: 300 },
   });
+  const { files, env } = await options(server);
   const house = await startHouse({
     server,
     inProcess: false,
     maxLive: 50_000,
-    files: { 'policies/test.cedar': POLICY },
+    files: { 'policies/test.cedar': POLICY, ...files },
+    ...(env === undefined ? {} : { env }),
   });
   const login = `${house.targetDatabase}_broker`;
   return {
