@@ -67,6 +67,55 @@ describe.each(withCron)("the dead-man's switch by pg_cron on PostgreSQL %i", (ve
     ]);
   });
 
+  async function jobSteps(): Promise<readonly string[]> {
+    const steps = await ledger.session.check({ name: entitlementName, config: ledger.entitlement }, soon());
+    return steps.flatMap(({ step, ok, warns, says }) =>
+      step.startsWith('cron_') && (!ok || warns === true) ? [`${ok ? 'warn' : 'FAIL'} ${says}`] : [],
+    );
+  }
+
+  test('check fails where agents may schedule jobs, and warns where they may reach the database of pg_cron', async () => {
+    expect(await jobSteps()).toEqual([]);
+    await ledger.admin('GRANT USAGE ON SCHEMA cron TO PUBLIC');
+    expect(await jobSteps()).toEqual([
+      expect.stringMatching(/^FAIL agents may schedule jobs.*: cron\.schedule/),
+    ]);
+    await ledger.admin('REVOKE USAGE ON SCHEMA cron FROM PUBLIC');
+    expect(await jobSteps()).toEqual([]);
+    const other = await makeLedger(server, 'other');
+    try {
+      const steps = await other.session.check({ name: entitlementName, config: other.entitlement }, soon());
+      const about = {
+        step: 'cron_database',
+        ok: true,
+        warns: true,
+        says: expect.stringContaining('ledger of pg_cron'),
+      };
+      expect(steps.filter(({ step }) => step.startsWith('cron_'))).toContainEqual(about);
+    } finally {
+      await other.close();
+    }
+  });
+
+  test('a job that an agent could schedule all the same is ended where it runs, and starts no more', {
+    timeout: 150_000,
+  }, async () => {
+    const { ref, minted } = await ledger.mint();
+    await ledger.admin(`GRANT USAGE ON SCHEMA cron TO ${ref.handle}`);
+    const agent = await ledger.login(minted);
+    await agent.query(`SELECT cron.schedule('* * * * *', 'SELECT pg_sleep(600)')`);
+    await agent.end();
+    const workers = () =>
+      ledger.admin('SELECT backend_type FROM pg_stat_activity WHERE usesysid = $1', [ref.facts?.['oid']]);
+    await expect.poll(workers, { timeout: 70_000, interval: 500 }).toEqual([{ backend_type: 'pg_cron' }]);
+    expect(await ledger.session.fence([ref], soon())).toMatchObject([{ ok: true, evidence: { sessions_ended: 1 } }]);
+    expect(await workers()).toEqual([]);
+    expect(await ledger.session.verify([ref], soon())).toMatchObject([{ ok: true, contained: true }]);
+    const refused = `role "${ref.handle}" is not permitted to log in`;
+    await expect.poll(() => server.log(), { timeout: 70_000, interval: 500 }).toContain(refused);
+    expect(await ledger.session.reap([ref], soon())).toMatchObject([{ ok: true }]);
+  });
+
   test('with the broker down, an open session ends within about a minute of its deadline', {
     timeout: 150_000,
   }, async () => {
