@@ -209,14 +209,17 @@ export interface Use {
   readonly state: string | null;
   /** When its last statement began. Null before the first one. */
   readonly lastQueryAt: Date | null;
+  /** Which of the target's servers it is on, for a person. Without it: the one where credentials are made. */
+  readonly server?: string;
 }
 
 /**
  * A sample of the use of one grant: what came and went between two looks was not seen. `total` counts all sessions;
- * `sessions` are the {@link observedSessions} that began first.
+ * `sessions` are the {@link observedSessions} that began first. `unseen` says which of the target's servers could not be
+ * looked at, and why: what is on those is not counted.
  */
 export type Observation =
-  | { readonly ok: true; readonly total: number; readonly sessions: readonly Use[] }
+  | { readonly ok: true; readonly total: number; readonly sessions: readonly Use[]; readonly unseen?: readonly string[] }
   | { readonly ok: false; readonly error: ProviderError };
 
 /** How many sessions of one grant are described at most, by `observe` and in the evidence of `fence`. */

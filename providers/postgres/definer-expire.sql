@@ -25,6 +25,7 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 $$;
 
 -- Ends their sessions and sets NOLOGIN, and nothing else: fencing, proof and cleaning are the broker's, when it is back.
+-- On a standby it ends the sessions there: nothing can be written, and new logins are refused by VALID UNTIL as everywhere.
 -- Answers {"ended": sessions told to end, "cut": logins cut, "left": logins whose row somebody held}.
 CREATE OR REPLACE FUNCTION mayfly.expire() RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -38,7 +39,7 @@ BEGIN
   -- Twice: an agent can hold the row of its own role, until its session is ended; and a login may just have come in.
   FOR patience IN REVERSE 200..0 BY 200 LOOP
     v_left := 0;
-    FOR r IN SELECT * FROM mayfly.past_their_end() e WHERE e.can_login ORDER BY e.role_oid LOOP
+    FOR r IN SELECT * FROM mayfly.past_their_end() e WHERE e.can_login AND NOT pg_is_in_recovery() ORDER BY e.role_oid LOOP
       -- Held by its own agent: for the second round. By a renewal under way: then it is no longer past its end.
       PERFORM FROM pg_authid a WHERE a.oid = r.role_oid AND a.rolcanlogin AND a.rolvaliduntil <= clock_timestamp() FOR UPDATE SKIP LOCKED;
       IF FOUND THEN
@@ -56,8 +57,10 @@ BEGIN
     v_ended := ARRAY(SELECT unnest(v_ended) UNION SELECT unnest(v_round));
     EXIT WHEN v_left = 0 AND v_round = '{}';
   END LOOP;
-  INSERT INTO mayfly.expire_run AS x (at, by_login, ended) VALUES (clock_timestamp(), session_user, cardinality(v_ended))
-  ON CONFLICT (only_one) DO UPDATE SET at = excluded.at, by_login = excluded.by_login, ended = excluded.ended;
+  IF NOT pg_is_in_recovery() THEN
+    INSERT INTO mayfly.expire_run AS x (at, by_login, ended) VALUES (clock_timestamp(), session_user, cardinality(v_ended))
+    ON CONFLICT (only_one) DO UPDATE SET at = excluded.at, by_login = excluded.by_login, ended = excluded.ended;
+  END IF;
   RETURN jsonb_build_object('ended', cardinality(v_ended), 'cut', v_cut, 'left', v_left);
 END
 $$;

@@ -65,6 +65,16 @@ BEGIN
                         AND d.classid = 'pg_proc'::regclass JOIN pg_proc p ON p.oid = d.objid
                       WHERE e.extname = 'dblink' AND p.proname = 'dblink_connect' AND has_function_privilege(v_role, p.oid, 'EXECUTE')
                         AND has_schema_privilege(v_role, p.pronamespace, 'USAGE')),
+    -- Jobs of pg_cron run as whoever made them, and stay when the role goes.
+    'jobs', (SELECT coalesce(jsonb_agg(p.oid::regprocedure::text ORDER BY p.oid::regprocedure::text), '[]')
+             FROM pg_extension e JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
+               AND d.classid = 'pg_proc'::regclass JOIN pg_proc p ON p.oid = d.objid
+             WHERE e.extname = 'pg_cron' AND p.proname IN ('schedule', 'schedule_in_database', 'alter_job')
+               AND has_function_privilege(v_role, p.oid, 'EXECUTE') AND has_schema_privilege(v_role, p.pronamespace, 'USAGE')),
+    -- Not current_setting: that fails where its reader may not see it.
+    'jobs_in', (SELECT s.setting FROM pg_settings s JOIN pg_database d ON d.datname = s.setting
+                WHERE s.name = 'cron.database_name' AND d.datname <> current_database()
+                  AND has_database_privilege(v_role, d.oid, 'CONNECT')),
     -- What is made later. That PUBLIC may use functions and types is built in, and shows when they are there.
     'defaults', (SELECT coalesce(jsonb_agg(DISTINCT jsonb_build_object('template', x.grantee = v_role, 'says', x.privilege_type || ' on new '
                    || CASE a.defaclobjtype WHEN 'r' THEN 'tables' WHEN 'S' THEN 'sequences' WHEN 'f' THEN 'functions' WHEN 'T' THEN 'types'

@@ -9,9 +9,11 @@ const refusesLogins = 'At the deadline the server itself refuses new logins;';
 export const expireOverdue = 180;
 
 /** Only what is known: that it is scheduled shows by its runs alone. */
-function atItsEnd(expireAge: number | null): string {
+function atItsEnd(expireAge: number | null, standbys: number): string {
+  // Its runs on a standby leave no trace there.
+  const afar = standbys > 0 ? ' (on a standby only if it is scheduled for that too)' : '';
   return expireAge !== null && expireAge <= expireOverdue
-    ? `${refusesLogins} sessions already open are ended by the broker and, should all of it be down, by the schedule of the target within about a minute.`
+    ? `${refusesLogins} sessions already open are ended by the broker and, should all of it be down, by the schedule of the target within about a minute${afar}.`
     : `${refusesLogins} sessions already open are ended by the broker, not by the server.`;
 }
 
@@ -53,7 +55,7 @@ export async function guarantee(
       says:
         `Standbys stream from this target that its definition does not list (${unlisted.map(nameOf).join(', ')}): an early end ` +
         'refuses new logins there once they have replayed it, but a session that is open on one of them is not ended at all. ' +
-        `On the primary new logins are refused at once and open sessions are terminated. ${atItsEnd(expireAge)}`,
+        `On the primary new logins are refused at once and open sessions are terminated. ${atItsEnd(expireAge, target.standbys.length)}`,
     };
   }
   const there = target.standbys.length === 0 ? '' : ' on the primary and on each listed standby';
@@ -61,7 +63,7 @@ export async function guarantee(
     return {
       ...common,
       revocation: 'immediate',
-      says: `An early end refuses new logins at once and terminates every open session${there} before it is called ended. ${atItsEnd(expireAge)}${managed[mode]}`,
+      says: `An early end refuses new logins at once and terminates every open session${there} before it is called ended. ${atItsEnd(expireAge, target.standbys.length)}${managed[mode]}`,
     };
   }
   return {
@@ -70,7 +72,7 @@ export async function guarantee(
     propagation_seconds: 5,
     says:
       'An early end refuses new logins at once and terminates the open sessions ' +
-      `within seconds${there}. Before PostgreSQL 16 a session can take on the template itself by SET ROLE, so that termination alone ends it, and this is not promised as immediate. ${atItsEnd(expireAge)}` +
+      `within seconds${there}. Before PostgreSQL 16 a session can take on the template itself by SET ROLE, so that termination alone ends it, and this is not promised as immediate. ${atItsEnd(expireAge, target.standbys.length)}` +
       `${managed[mode]}${mode === 'definer' ? '' : nearlySuperuser}`,
   };
 }

@@ -1,5 +1,7 @@
 import { z } from 'zod';
-import { type Observation, observedSessions, ProviderError, type Ref } from '../../src/provider.ts';
+import { type Observation, observedSessions, ProviderError, type Ref, type Use } from '../../src/provider.ts';
+import type { TargetClock } from './clock.ts';
+import type { Connection } from './connection.ts';
 import { oidOf, strayed } from './handle.ts';
 import type { Target } from './target.ts';
 
@@ -18,41 +20,54 @@ const observedSchema = z.array(
   }),
 );
 
+/** What one server shows of one role. */
+export interface Sample {
+  readonly total: number;
+  readonly sessions: readonly Use[];
+}
+
 /** The sessions of each role as the target shows them now, found by OID: also those of a role that was dropped. */
 export async function observe(
   target: Target,
   refs: readonly Ref[],
   signal: AbortSignal,
 ): Promise<readonly Observation[]> {
-  const when = (ms: number): Date => target.clock.fromTarget(new Date(ms));
   // A look must not take a connection from those that end sessions.
   return target.issuing.useTwice(signal, async ({ connection, status }) => {
-    const [row] = await connection.query(
-      'observing',
-      'SELECT mayfly.observe($1, $2::text[], $3::oid[], $4) AS observed',
-      [
-        target.context.installation,
-        refs.map(({ handle }) => handle),
-        refs.map(({ facts }) => oidOf(facts)),
-        observedSessions,
-      ],
-      signal,
-    );
-    const observed = observedSchema.parse(row?.['observed']);
+    const samples = await sampleSessions(connection, refs, target.context.installation, target.clock, signal);
     return refs.map((ref, index): Observation => {
       const error = strayed(ref, status);
-      const seen = observed[index];
-      if (error !== null || seen === undefined) {
-        return { ok: false, error: error ?? new ProviderError('retryable', 'observing: no answer') };
-      }
-      const sessions = seen.sessions.map((session) => ({
-        applicationName: session.application,
-        clientAddress: session.address,
-        since: when(session.since_ms),
-        state: session.state,
-        lastQueryAt: session.query_ms === null ? null : when(session.query_ms),
-      }));
-      return { ok: true, total: seen.total, sessions };
+      const seen = samples[index];
+      return error !== null || seen === undefined
+        ? { ok: false, error: error ?? new ProviderError('retryable', 'observing: no answer') }
+        : { ok: true, ...seen };
     });
   });
+}
+
+/** On the server of that connection, whose clock it is. */
+export async function sampleSessions(
+  connection: Connection,
+  refs: readonly Ref[],
+  installation: string,
+  clock: TargetClock,
+  signal: AbortSignal,
+): Promise<readonly Sample[]> {
+  const when = (ms: number): Date => clock.fromTarget(new Date(ms));
+  const [row] = await connection.query(
+    'observing',
+    'SELECT mayfly.observe($1, $2::text[], $3::oid[], $4) AS observed',
+    [installation, refs.map(({ handle }) => handle), refs.map(({ facts }) => oidOf(facts)), observedSessions],
+    signal,
+  );
+  return observedSchema.parse(row?.['observed']).map(({ total, sessions }) => ({
+    total,
+    sessions: sessions.map((session) => ({
+      applicationName: session.application,
+      clientAddress: session.address,
+      since: when(session.since_ms),
+      state: session.state,
+      lastQueryAt: session.query_ms === null ? null : when(session.query_ms),
+    })),
+  }));
 }

@@ -5,9 +5,9 @@ import { guarantee } from './guarantee.ts';
 import { handleOf } from './handle.ts';
 import { inspect } from './inspect.ts';
 import { mint, renew } from './mint.ts';
-import { observe } from './observe.ts';
 import { reap } from './reap.ts';
 import type { PostgresEntitlement, PostgresTarget } from './schema.ts';
+import { observeEverywhere } from './standby-observe.ts';
 import { verifyEverywhere } from './standby-verify.ts';
 import { Target } from './target.ts';
 
@@ -29,7 +29,7 @@ export function connect(config: PostgresTarget, context: ConnectContext): Sessio
             inspect(target, grants, signal),
         }
       : {}),
-    observe: (refs, signal) => observe(target, refs, signal),
+    observe: (refs, signal) => observeEverywhere(target, refs, signal),
     list: (signal) => list(target, signal),
     check: (entitlement, signal) => check(target, entitlement, signal),
     close: () => target.close(),

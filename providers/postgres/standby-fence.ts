@@ -4,7 +4,7 @@ import { pause } from './abort.ts';
 import { classify } from './errors.ts';
 import { oidOf } from './handle.ts';
 import { assertStandby, hasReached, lagging, type PrimaryPosition, primaryPosition, type Standby } from './standby.ts';
-import { type Kill, killer, sweep, type Swept } from './sweep.ts';
+import { type KillAnswer, killer, sweep, type Swept, told } from './sweep.ts';
 import type { Target } from './target.ts';
 
 /** Milliseconds that all waiting for standbys may take in one call, however many are down: it has other refs to end. */
@@ -69,7 +69,11 @@ export class StandbyFence {
             oids.filter((oid) => swept.alive.has(oid)),
             standby.named(new ProviderError('retryable', 'sessions are told to end and still live')),
           );
-          return (oid: number) => ({ standby: standby.label, sessions_ended: swept.ended.get(oid) ?? 0 });
+          return (oid: number) => ({
+            standby: standby.label,
+            sessions_ended: swept.ended.get(oid) ?? 0,
+            sessions: told(swept.met.get(oid) ?? [], standby.clock),
+          });
         } catch (error) {
           const named = this.#failed.get(standby) ?? standby.named(error);
           this.#failed.set(standby, named);
@@ -104,9 +108,9 @@ export class StandbyFence {
 
   async #endOn(standby: Standby, oids: readonly number[], primary: PrimaryPosition): Promise<Swept> {
     this.#deadline ??= performance.now() + patience;
-    const { seen, promoted } = await this.#replayed(standby, oids, primary, this.#deadline);
+    const { blows, promoted } = await this.#replayed(standby, oids, primary, this.#deadline);
     const ending = within(sweepPatience, this.#signal);
-    const swept = await sweep(killer(this.#target, ending, standby.pool), oids, ending, [{ seen }]);
+    const swept = await sweep(killer(this.#target, ending, standby.pool), oids, ending, blows);
     if (promoted !== null) {
       // Its sessions are ended all the same; but they may come again, since nothing can be fenced there.
       throw promoted;
@@ -126,25 +130,25 @@ export class StandbyFence {
     oids: readonly number[],
     primary: PrimaryPosition,
     deadline: number,
-  ): Promise<{ readonly seen: Readonly<Record<string, number[]>>; readonly promoted: ProviderError | null }> {
+  ): Promise<{ readonly blows: readonly KillAnswer[]; readonly promoted: ProviderError | null }> {
     // A little longer than the wait, so that what ends it is a look at the standby and not the want of one.
     const left = Math.max(deadline - performance.now(), 0) + answerPatience;
     const waiting = within(Math.ceil(left), this.#signal);
     const kill = killer(this.#target, waiting, standby.pool);
-    const seen: Record<string, number[]> = {};
+    const blows: KillAnswer[] = [];
     let heldBy: readonly string[] = [];
     let replayed: string | null | undefined;
     let movedAt = performance.now();
     for (;;) {
       const state = await standby.state(primary, waiting);
-      note(seen, await kill(oids, []));
+      blows.push(await kill(oids, []));
       try {
         assertStandby(state, primary);
       } catch (error) {
-        return { seen, promoted: classify(error, 'fencing') };
+        return { blows, promoted: classify(error, 'fencing') };
       }
       if (hasReached(state, primary)) {
-        return { seen, promoted: null };
+        return { blows, promoted: null };
       }
       if (state.replayed !== replayed) {
         replayed = state.replayed;
@@ -170,11 +174,5 @@ export class StandbyFence {
       );
       return row?.answer.held_by ?? [];
     });
-  }
-}
-
-function note(seen: Record<string, number[]>, answer: Awaited<ReturnType<Kill>>): void {
-  for (const [oid, pids] of Object.entries(answer.seen)) {
-    seen[oid] = [...(seen[oid] ?? []), ...pids];
   }
 }

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { ProviderError } from '../../src/provider.ts';
+import { TargetClock } from './clock.ts';
 import type { BrokerConnection } from './connection.ts';
 import { classify } from './errors.ts';
 import { ConnectionPool } from './pool.ts';
@@ -52,6 +53,8 @@ export class Standby {
   /** As people know it: `standby replica-2 (db2:5433)`. */
   readonly label: string;
   readonly pool: ConnectionPool;
+  /** Of its own: asked with its state. */
+  readonly clock = new TargetClock();
 
   constructor(listed: ListedStandby, open: (signal: AbortSignal) => Promise<BrokerConnection>) {
     const at = `${listed.host}:${listed.port}`;
@@ -66,10 +69,17 @@ export class Standby {
    */
   async state(primary: PrimaryPosition, signal: AbortSignal): Promise<StandbyState> {
     const answer = await this.pool.useTwice(signal, async ({ connection }) => {
-      const doing = 'reading its state';
-      return connection.query(doing, 'SELECT mayfly.standby($1) AS state', [primary.lsn], signal);
+      const sent = Date.now();
+      const rows = await connection.query<{ state: unknown; now_ms: number }>(
+        'reading its state',
+        'SELECT mayfly.standby($1) AS state, (extract(epoch FROM clock_timestamp()) * 1000)::float8 AS now_ms',
+        [primary.lsn],
+        signal,
+      );
+      rows.forEach(({ now_ms: now }) => this.clock.learn(sent, Date.now(), now));
+      return rows;
     });
-    const parsed = stateSchema.safeParse(answer[0]?.['state']);
+    const parsed = stateSchema.safeParse(answer[0]?.state);
     if (!parsed.success) {
       throw new ProviderError('misconfigured', 'it is prepared for another version (mayfly target prepare)');
     }

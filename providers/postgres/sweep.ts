@@ -1,6 +1,7 @@
 import { performance } from 'node:perf_hooks';
-import { observedSessions } from '../../src/provider.ts';
+import { type Evidence, observedSessions } from '../../src/provider.ts';
 import { pause } from './abort.ts';
+import type { TargetClock } from './clock.ts';
 import type { ConnectionPool } from './pool.ts';
 import type { Target } from './target.ts';
 
@@ -17,6 +18,14 @@ export interface KillAnswer {
   readonly asleep: readonly number[];
   /** Of the sessions seen, the first few of each OID. */
   readonly met?: Readonly<Record<string, readonly Met[]>>;
+}
+
+/** Sessions that were met, as evidence tells them. */
+export function told(met: readonly Met[], clock: TargetClock): readonly Evidence[] {
+  return met.map(({ address, application, since_ms: since }) => ({
+    ...{ address, application },
+    since: clock.fromTarget(new Date(since)).toISOString(),
+  }));
 }
 
 /** One sweep is not enough: a login that races the fence may show up after it (measured: 26 of 60 rounds). */

@@ -29,6 +29,9 @@ const widthSchema = z.object({
   wrappers: z.array(z.string()),
   servers: z.array(z.object({ name: z.string(), mapped: z.boolean() })),
   dblink: z.boolean(),
+  jobs: z.array(z.string()),
+  /** Another database, where pg_cron may be and agents may connect. */
+  jobs_in: z.string().nullable(),
   defaults: z.array(z.object({ template: z.boolean(), says: z.string() })),
 });
 type Width = z.infer<typeof widthSchema>;
@@ -155,7 +158,7 @@ function largeObjects(seen: Width): readonly CheckStep[] {
   ];
 }
 
-function elsewhere({ servers, wrappers, dblink }: Width): readonly CheckStep[] {
+function elsewhere({ servers, wrappers, dblink, jobs, jobs_in: database }: Width): readonly CheckStep[] {
   const mapped = servers.filter((server) => server.mapped).map(({ name }) => name);
   const bare = servers.filter((server) => !server.mapped).map(({ name }) => name);
   return [
@@ -170,6 +173,14 @@ function elsewhere({ servers, wrappers, dblink }: Width): readonly CheckStep[] {
     step('dblink', 'warns', dblink, {
       good: 'no dblink for agents',
       bad: 'agents may call dblink: they reach out of the database, from its own address (REVOKE EXECUTE … FROM PUBLIC)',
+    }),
+    step('cron_jobs', 'fails', jobs.length > 0, {
+      good: 'agents may schedule no jobs by pg_cron here',
+      bad: `agents may schedule jobs, which stay when the role goes: ${some(jobs)} (REVOKE USAGE ON SCHEMA cron FROM PUBLIC)`,
+    }),
+    step('cron_database', 'warns', database !== null, {
+      good: 'agents may not connect to another database with pg_cron',
+      bad: `agents may connect to the database ${database} of pg_cron: what they may schedule there is not seen from here (REVOKE CONNECT ON DATABASE … FROM PUBLIC)`,
     }),
   ];
 }

@@ -1,12 +1,16 @@
+import { within } from '../domain/within.ts';
+import type { Session } from '../provider.ts';
 import { type Claim, claimClock, type Claimed, markClean } from '../store/claims.ts';
 import type { RevocationDeps } from './deps.ts';
-import { openSession } from './end-batch.ts';
+import { byRevision, type Ended, openSession } from './end-batch.ts';
 import { engineEvent } from './evidence.ts';
 import { countSilent, type Failures, failureOfAll, recordFailures } from './failures.ts';
 import { Heartbeat } from './heartbeat.ts';
 import { callSignal, look, sift, toRef } from './looking.ts';
 
 const BATCH = 100;
+/** What waits to be cleaned waits this long at most for an address that is in use no more. */
+const FORGET_SECONDS = 3;
 
 /**
  * Cleans what is contained on one target: reap → verify → clean. Behind the fencing, never in its way: what comes together while
@@ -16,7 +20,7 @@ export class Cleaner {
   readonly #deps: RevocationDeps;
   readonly #target: string;
   readonly #told: (items: number, silent: number) => void;
-  #waiting: Claimed[] = [];
+  #waiting: Ended[] = [];
   #running: Promise<void> | undefined;
   #clock: () => Date = () => new Date();
 
@@ -27,10 +31,10 @@ export class Cleaner {
     this.#told = told;
   }
 
-  add(claim: Claim, items: readonly Claimed[]): void {
-    if (items.length === 0) return;
+  add(claim: Claim, ended: readonly Ended[]): void {
+    if (ended.length === 0) return;
     this.#clock = () => claimClock(claim);
-    this.#waiting.push(...items);
+    this.#waiting.push(...ended);
     this.#running ??= this.#run().finally(() => {
       this.#running = undefined;
     });
@@ -43,7 +47,15 @@ export class Cleaner {
 
   async #run(): Promise<void> {
     try {
-      while (this.#waiting.length > 0) await this.#clean(this.#waiting.splice(0, BATCH));
+      while (this.#waiting.length > 0) {
+        const sessions = new Map<Session, Claimed[]>();
+        for (const { item, session } of this.#waiting.splice(0, BATCH))
+          sessions.set(session, [...(sessions.get(session) ?? []), item]);
+        for (const [session, items] of sessions) {
+          await this.#clean(session, items);
+          for (const some of byRevision(items)) await this.#forget(session, some);
+        }
+      }
     } catch (error) {
       // The store does not answer: what is contained stays so, and is claimed again for cleaning.
       this.#deps.log({ target: this.#target, error }, 'what was cleaned can not be recorded now');
@@ -51,11 +63,10 @@ export class Cleaner {
     }
   }
 
-  async #clean(items: readonly Claimed[]): Promise<void> {
+  async #clean(session: Session, items: readonly Claimed[]): Promise<void> {
     const heartbeat = new Heartbeat(this.#deps, items);
     const failures: Failures = new Map();
     try {
-      const session = await openSession(this.#deps, this.#target, items);
       const reaped = sift(items, await session.reap(items.map(toRef), callSignal(heartbeat.signal)), failures);
       const seen = await look(session, [...reaped.keys()], failures, heartbeat.signal, 'clean');
       const now = this.#clock();
@@ -79,5 +90,21 @@ export class Cleaner {
     // To a target that says nothing no more is sent; the rest is claimed again for cleaning.
     if (silent === items.length) this.#waiting = [];
     await recordFailures(this.#deps, this.#target, items, failures, this.#clock);
+  }
+
+  /**
+   * What was ended at the address in force now, and granted at another one, is ended there too: another database of the same
+   * cluster would count it as living for ever. It is contained already, so that a dead address is nobody's failure.
+   */
+  async #forget(session: Session, items: readonly Claimed[]): Promise<void> {
+    try {
+      const granted = await openSession(this.#deps, this.#target, items, true);
+      if (granted === session) return;
+      const signal = within(FORGET_SECONDS * 1000);
+      await granted.fence(items.map(toRef), signal);
+      await granted.reap(items.map(toRef), signal);
+    } catch (error) {
+      this.#deps.log({ target: this.#target, error }, 'the address that it was granted at could not be told of an end');
+    }
   }
 }

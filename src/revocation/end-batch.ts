@@ -7,78 +7,148 @@ import type { RevocationDeps } from './deps.ts';
 import { engineEvent } from './evidence.ts';
 import { countSilent, type Failures, failureOfAll, recordFailures } from './failures.ts';
 import { Heartbeat, LEASE_SECONDS } from './heartbeat.ts';
-import { callSignal, look, sift, toRef } from './looking.ts';
+import { callSignal, look, notYet, sift, toRef } from './looking.ts';
+
+/** What is contained, and the session on which it was seen to be. */
+export interface Ended {
+  readonly item: Claimed;
+  readonly session: Session;
+}
+
+export interface BatchOutcome {
+  /** What is contained now and left to be cleaned, still under its claim. */
+  readonly contained: readonly Ended[];
+  /** To how many items the target said nothing. */
+  readonly silent: number;
+}
+
+interface Run {
+  readonly deps: RevocationDeps;
+  readonly claim: Claim;
+  readonly signal: AbortSignal;
+}
 
 /**
  * Cuts what was claimed: fence → verify → contained, and the grants are `revoked`. Each outcome is recorded only while its claim
  * is still ours. What fails is due again later; nothing is ever given up. What was contained by an earlier claim and could not
  * be cleaned is fenced again: a target that was restored may have brought it back.
  */
-export async function endBatch(deps: RevocationDeps, claim: Claim): Promise<Ended> {
-  const parts = await Promise.all(partsOf(claim).map((items) => endPart(deps, claim, items)));
+export async function endBatch(deps: RevocationDeps, claim: Claim): Promise<BatchOutcome> {
+  const known = claim.items.filter(({ facts }) => facts !== null);
+  const lost = claim.items.filter(({ facts }) => facts === null);
+  const parts = [...(known.length === 0 ? [] : [known]), ...byRevision(lost)];
+  const outcomes = await Promise.all(parts.map((items) => endPart(deps, claim, items)));
   return {
-    contained: parts.flatMap(({ contained }) => contained),
-    silent: parts.reduce((sum, { silent }) => sum + silent, 0),
+    contained: outcomes.flatMap(({ contained }) => contained),
+    silent: outcomes.reduce((sum, { silent }) => sum + silent, 0),
   };
 }
 
-export interface Ended {
-  /** What is contained now and left to be cleaned, still under its claim. */
-  readonly contained: readonly Claimed[];
-  /** To how many items the target said nothing. */
-  readonly silent: number;
-}
-
 /**
- * Items that are ended on the same definition of the target: the active one, or the one that was in force when they were granted.
- * That one is used for what lost its facts, since only there "absent" means anything, and in turn with the active one for what
- * keeps failing, since the target's address may have come to lead elsewhere.
+ * Where a target's connection was changed since a grant was decided, what could not be ended at one place is tried at once at
+ * the other one. The active definition comes first, since the old address may be dead, and facts tell another system from
+ * theirs; for what lost its facts, the one that it was granted by, since only there "absent" means anything.
  */
-function partsOf(claim: Claim): Claimed[][] {
-  const parts = new Map<number | null, Claimed[]>();
-  for (const item of claim.items) {
-    const revision = grantedRevision(item);
-    parts.set(revision, [...(parts.get(revision) ?? []), item]);
-  }
-  return [...parts.values()];
-}
-
-/** The revision whose definition of the target is to be used; null for the active one. */
-function grantedRevision(item: Claimed): number | null {
-  return item.facts === null || item.attempts % 4 === 0 ? item.decidedRevision : null;
-}
-
-async function endPart(deps: RevocationDeps, claim: Claim, items: readonly Claimed[]): Promise<Ended> {
+async function endPart(deps: RevocationDeps, claim: Claim, items: readonly Claimed[]): Promise<BatchOutcome> {
   const heartbeat = new Heartbeat(deps, items);
   const failures: Failures = new Map();
-  const clock = () => claimClock(claim);
+  const run: Run = { deps, claim, signal: heartbeat.signal };
   try {
-    const session = await openSession(deps, claim.target, items);
-    const outcomes = await session.fence(items.map(toRef), callSignal(heartbeat.signal));
-    const fenced = sift(items, outcomes, failures);
-    const seen = await look(session, [...fenced.keys()], failures, heartbeat.signal, 'contained');
-    const fresh = await contain(deps, claim, fenced, seen);
-    const earlier = items.filter((item) => item.contained && seen.has(item.id));
-    await recordFailures(deps, claim.target, items, failures, clock);
-    return { contained: [...fresh, ...earlier], silent: countSilent(items, failures) };
-  } catch (error) {
-    // The target as a whole, or the store: every item is tried again.
-    deps.log({ target: claim.target, claim: String(claim.number), error }, 'a batch of revocations failed');
-    for (const item of items) failures.set(item.id, failureOfAll(error));
-    await recordFailures(deps, claim.target, items, failures, clock);
+    const lost = items.some(({ facts }) => facts === null);
+    const first = await endAt(run, items, failures, () => openSession(deps, claim.target, items, lost));
+    const left = byRevision(items.filter(({ id }) => failures.has(id)));
+    const elsewhere = await Promise.all(left.map((some) => endElsewhere(run, some, failures, lost)));
+    await recordFailures(deps, claim.target, items, failures, () => claimClock(claim));
     // A batch that was called off because its claim was lost says nothing about the target.
-    return { contained: [], silent: heartbeat.signal.aborted ? 0 : countSilent(items, failures) };
+    const silent = heartbeat.signal.aborted ? 0 : countSilent(items, failures);
+    return { contained: [...first, ...elsewhere.flat()], silent };
   } finally {
     heartbeat.stop();
   }
 }
 
-/** The session of a target as it is, or as it was when these were granted. */
-export async function openSession(deps: RevocationDeps, target: string, items: readonly Claimed[]): Promise<Session> {
+/** All of them on one session. What does not go through is among the failures afterwards. */
+async function endAt(
+  { deps, claim, signal }: Run,
+  items: readonly Claimed[],
+  failures: Failures,
+  open: () => Promise<Session>,
+): Promise<readonly Ended[]> {
+  try {
+    const session = await open();
+    const outcomes = await session.fence(items.map(toRef), callSignal(signal));
+    const fenced = sift(items, outcomes, failures);
+    const seen = await look(session, [...fenced.keys()], failures, signal, 'contained');
+    const fresh = await contain(deps, claim, fenced, seen);
+    const earlier = items.filter((item) => item.contained && seen.has(item.id));
+    return [...fresh, ...earlier].map((item) => ({ item, session }));
+  } catch (error) {
+    // The target as a whole, or the store: every item is tried again.
+    deps.log({ target: claim.target, claim: String(claim.number), error }, 'a batch of revocations failed');
+    for (const item of items) failures.set(item.id, failureOfAll(error));
+    return [];
+  }
+}
+
+/** Items of one revision that failed at the place of their first try. Where there is no other place, they stay as they are. */
+async function endElsewhere(
+  run: Run,
+  items: readonly Claimed[],
+  failures: Failures,
+  lost: boolean,
+): Promise<readonly Ended[]> {
+  const { deps, claim, signal } = run;
+  const again: Failures = new Map();
+  let ended: readonly Ended[];
+  try {
+    const other = await openSession(deps, claim.target, items, !lost);
+    if (other === (await openSession(deps, claim.target, items, lost))) return [];
+    const there = lost ? await recognise(other, items, again, signal) : items;
+    ended = there.length === 0 ? [] : await endAt(run, there, again, async () => other);
+  } catch (error) {
+    deps.log({ target: claim.target, claim: String(claim.number), error }, 'the other address can not be tried');
+    return [];
+  }
+  for (const { id } of items) {
+    const [first, second] = [failures.get(id), again.get(id)];
+    if (second === undefined) failures.delete(id);
+    else if (first !== undefined) failures.set(id, { ...first, says: `${first.says}; elsewhere: ${second.says}` });
+  }
+  return ended;
+}
+
+/** Those of whom the place itself shows that they are there, with what it says of them. Absence proves nothing there. */
+async function recognise(
+  session: Session,
+  items: readonly Claimed[],
+  failures: Failures,
+  signal: AbortSignal,
+): Promise<readonly Claimed[]> {
+  const found = new Map((await session.list?.(callSignal(signal)))?.map(({ handle, facts }) => [handle, facts]));
+  return items.flatMap((item) => {
+    const facts = found.get(item.handle);
+    if (facts !== undefined) return [{ ...item, facts }];
+    failures.set(item.id, notYet('it is not there, which proves nothing'));
+    return [];
+  });
+}
+
+export function byRevision(items: readonly Claimed[]): (readonly Claimed[])[] {
+  const parts = new Map<number, Claimed[]>();
+  for (const item of items) parts.set(item.decidedRevision, [...(parts.get(item.decidedRevision) ?? []), item]);
+  return [...parts.values()];
+}
+
+/** The session of a target as it is, or as it was when these, of one revision, were granted. @throws ProviderError */
+export async function openSession(
+  deps: RevocationDeps,
+  target: string,
+  items: readonly Claimed[],
+  asGranted: boolean,
+): Promise<Session> {
   const [first] = items;
   try {
     if (first === undefined) throw new Error('There is nothing to end.');
-    const asGranted = grantedRevision(first) !== null;
     return deps.session(await deps.targetAt(target, first.decidedRevision, asGranted));
   } catch (cause) {
     throw cause instanceof ProviderError

@@ -44,7 +44,8 @@ export function sift(
   return good;
 }
 
-function notYet(says: string): FailedItem {
+/** What was tried and must be tried again. */
+export function notYet(says: string): FailedItem {
   return { errorClass: 'retryable', says, silent: false };
 }
 

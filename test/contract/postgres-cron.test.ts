@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, realpathSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { prepare } from '../../providers/postgres/index.ts';
@@ -8,7 +8,11 @@ import { entitlementName, type Ledger, makeLedger, soon, sqlState } from './post
 
 /** The versions here that have pg_cron beside them (on Debian: postgresql-15-cron). */
 const withCron = availableVersions().filter((version) => {
-  const there = existsSync(join(dirname(findBinaries(version) ?? ''), 'lib', 'pg_cron.so'));
+  // The command may be a link to where the server is installed.
+  const installed = dirname(dirname(realpathSync(join(findBinaries(version) ?? '', 'postgres'))));
+  const there = existsSync(join(installed, 'lib', 'pg_cron.so'));
+  if (!there && version === 15 && process.env['CI'] === 'true')
+    throw new Error('PostgreSQL 15 has no pg_cron here (on Debian: postgresql-15-cron)');
   if (!there)
     console.warn(`\n*** SKIPPED: PostgreSQL ${version} has no pg_cron here: its schedule is not tested ***\n`);
   return there;
@@ -61,6 +65,55 @@ describe.each(withCron)("the dead-man's switch by pg_cron on PostgreSQL %i", (ve
     expect(await ledger.admin('SELECT jobname, schedule, command, database FROM cron.job')).toEqual([
       { jobname: 'mayfly-expire-ledger', schedule: '* * * * *', command: 'SELECT mayfly.expire()', database: 'ledger' },
     ]);
+  });
+
+  async function jobSteps(): Promise<readonly string[]> {
+    const steps = await ledger.session.check({ name: entitlementName, config: ledger.entitlement }, soon());
+    return steps.flatMap(({ step, ok, warns, says }) =>
+      step.startsWith('cron_') && (!ok || warns === true) ? [`${ok ? 'warn' : 'FAIL'} ${says}`] : [],
+    );
+  }
+
+  test('check fails where agents may schedule jobs, and warns where they may reach the database of pg_cron', async () => {
+    expect(await jobSteps()).toEqual([]);
+    await ledger.admin('GRANT USAGE ON SCHEMA cron TO PUBLIC');
+    expect(await jobSteps()).toEqual([
+      expect.stringMatching(/^FAIL agents may schedule jobs.*: cron\.schedule/),
+    ]);
+    await ledger.admin('REVOKE USAGE ON SCHEMA cron FROM PUBLIC');
+    expect(await jobSteps()).toEqual([]);
+    const other = await makeLedger(server, 'other');
+    try {
+      const steps = await other.session.check({ name: entitlementName, config: other.entitlement }, soon());
+      const about = {
+        step: 'cron_database',
+        ok: true,
+        warns: true,
+        says: expect.stringContaining('ledger of pg_cron'),
+      };
+      expect(steps.filter(({ step }) => step.startsWith('cron_'))).toContainEqual(about);
+    } finally {
+      await other.close();
+    }
+  });
+
+  test('a job that an agent could schedule all the same is ended where it runs, and starts no more', {
+    timeout: 150_000,
+  }, async () => {
+    const { ref, minted } = await ledger.mint();
+    await ledger.admin(`GRANT USAGE ON SCHEMA cron TO ${ref.handle}`);
+    const agent = await ledger.login(minted);
+    await agent.query(`SELECT cron.schedule('* * * * *', 'SELECT pg_sleep(600)')`);
+    await agent.end();
+    const workers = () =>
+      ledger.admin('SELECT backend_type FROM pg_stat_activity WHERE usesysid = $1', [ref.facts?.['oid']]);
+    await expect.poll(workers, { timeout: 70_000, interval: 500 }).toEqual([{ backend_type: 'pg_cron' }]);
+    expect(await ledger.session.fence([ref], soon())).toMatchObject([{ ok: true, evidence: { sessions_ended: 1 } }]);
+    expect(await workers()).toEqual([]);
+    expect(await ledger.session.verify([ref], soon())).toMatchObject([{ ok: true, contained: true }]);
+    const refused = `role "${ref.handle}" is not permitted to log in`;
+    await expect.poll(() => server.log(), { timeout: 70_000, interval: 500 }).toContain(refused);
+    expect(await ledger.session.reap([ref], soon())).toMatchObject([{ ok: true }]);
   });
 
   test('with the broker down, an open session ends within about a minute of its deadline', {

@@ -83,6 +83,12 @@ async function issue() {
   return { task, grant, credential };
 }
 
+async function attemptsOf(grant: GrantBody): Promise<number> {
+  const text = 'SELECT attempts FROM mayfly.revocations WHERE grant_id = $1';
+  const [row] = await house.onStore<{ attempts: number }>(text, [grant.id.slice(4)]);
+  return row?.attempts ?? 0;
+}
+
 /** A session of the agent, and when it is ended by somebody else. */
 async function session(credential: Credential): Promise<{ client: pg.Client; ended: Promise<unknown> }> {
   const client = new pg.Client({ connectionString: String(credential['url']) });
@@ -120,8 +126,30 @@ describe('when the address in the catalog leads to another cluster', () => {
     ]);
     await ended;
     await untilClean(grant);
+    expect(await attemptsOf(grant)).toBe(1);
     expect(await tracesIn(oldServer, house.targetDatabase, grant)).toMatchObject({ role: false, fenced: true });
     expect(await tracesIn(newServer, newDatabase, grant)).toMatchObject({ role: false, noted: false });
+  });
+
+  test('a grant whose facts were lost, while its old address is dead, is ended only once that is back', async () => {
+    const { task, grant, credential } = await issue();
+    const { ended } = await session(credential);
+    await house.onStore('UPDATE mayfly.grants SET facts = NULL WHERE id = $1', [grant.id.slice(4)]);
+    await house.broker.apply(moved(newServer.port, newDatabase));
+    proxy.retarget(1);
+    proxy.cut();
+    try {
+      await house.client().complete(task.id);
+      await expect.poll(() => attemptsOf(grant), { timeout: 20_000 }).toBeGreaterThan(2);
+      expect(await house.client().grant(grant.id)).toMatchObject({ state: 'revoking' });
+      expect(await tracesIn(oldServer, house.targetDatabase, grant)).toMatchObject({ role: true, fenced: false });
+      expect(await tracesIn(newServer, newDatabase, grant)).toMatchObject({ noted: false });
+    } finally {
+      proxy.retarget(oldServer.port);
+    }
+    await ended;
+    const after = await untilClean(grant);
+    expect(after.revocation.evidence).toMatchObject({ system_identifier: await clusterOf(oldServer) });
   });
 
   test('a grant whose facts were lost is ended where it was made: its absence elsewhere proves nothing', async () => {
@@ -192,10 +220,7 @@ test('when the same cluster is reached at another address and the old one is dea
   try {
     await house.client().complete(task.id, { wait: 25 });
     await untilClean(grant);
-    const rows = await house.onStore('SELECT attempts FROM mayfly.revocations WHERE grant_id = $1', [
-      grant.id.slice(4),
-    ]);
-    expect(rows).toEqual([{ attempts: 1 }]);
+    expect(await attemptsOf(grant)).toBe(1);
     expect(await tracesIn(oldServer, house.targetDatabase, grant)).toMatchObject({ role: false, fenced: true });
   } finally {
     proxy.heal();
@@ -213,4 +238,33 @@ test('when another database of the same cluster is named, what a role owns in th
   await ended;
   await untilClean(grant);
   expect(await tracesIn(oldServer, house.targetDatabase, grant)).toMatchObject({ role: false, fenced: true });
+});
+
+test('… and what lost its facts as well, once it is recognised there', async () => {
+  const { task, grant, credential } = await issue();
+  const { ended } = await session(credential);
+  await house.onStore('UPDATE mayfly.grants SET facts = NULL WHERE id = $1', [grant.id.slice(4)]);
+  await house.broker.apply(moved(oldServer.port));
+  proxy.retarget(1);
+  proxy.cut();
+  try {
+    await house.client().complete(task.id, { wait: 25 });
+    await ended;
+    await untilClean(grant);
+    expect(await attemptsOf(grant)).toBe(1);
+    expect(await tracesIn(oldServer, house.targetDatabase, grant)).toMatchObject({ role: false, fenced: true });
+  } finally {
+    proxy.retarget(oldServer.port);
+  }
+});
+
+test('when another database of the same cluster is named, the first one does not count the grant for ever', async () => {
+  const { task, grant } = await issue();
+  await house.broker.apply(moved(oldServer.port, await prepared(oldServer)));
+  await house.client().complete(task.id, { wait: 25 });
+  await untilClean(grant);
+  expect(await attemptsOf(grant)).toBe(1);
+  await expect
+    .poll(() => tracesIn(oldServer, house.targetDatabase, grant), { timeout: 10_000 })
+    .toMatchObject({ role: false, noted: true, fenced: true });
 });
