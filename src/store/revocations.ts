@@ -20,14 +20,16 @@ export async function fallDue(tx: Transaction, target: string | null, limit: num
     text: `WITH ripe AS (
         SELECT grant_id FROM mayfly.revocations WHERE state = 'scheduled' AND due_at <= $1 AND ($2::text IS NULL OR target = $2)
         ORDER BY due_at LIMIT $3),
-      -- Grant before obligation, as every other end takes them.
+      -- Grant before obligation, as every other end takes them. Both, since only what is locked is looked at as it is now: a
+      -- renewal or an activation may have moved its time since this statement began.
       held AS (
-        SELECT g.id FROM mayfly.grants g WHERE g.id IN (SELECT grant_id FROM ripe) AND g.state IN ('minting', 'active')
-        ORDER BY g.id FOR UPDATE SKIP LOCKED),
+        SELECT g.id FROM mayfly.grants g JOIN mayfly.revocations r ON r.grant_id = g.id
+        WHERE g.id IN (SELECT grant_id FROM ripe) AND g.state IN ('minting', 'active') AND r.state = 'scheduled' AND r.due_at <= $1
+        ORDER BY g.id FOR UPDATE OF g, r SKIP LOCKED),
       ended AS (
         UPDATE mayfly.grants g SET state = 'revoking', ended_at = $1,
           ended_by = CASE g.state WHEN 'minting' THEN 'mint_failed' ELSE 'expired' END
-        FROM held h, mayfly.revocations r WHERE g.id = h.id AND r.grant_id = g.id AND r.state = 'scheduled' AND r.due_at <= $1
+        FROM held h WHERE g.id = h.id
         RETURNING g.id, g.task_id, g.ended_by, g.entitlement),
       fallen AS (
         UPDATE mayfly.revocations r SET state = 'due', try_at = due_at FROM ended e
