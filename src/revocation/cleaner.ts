@@ -1,10 +1,12 @@
-import { type Claim, claimClock, type Claimed, markClean } from '../store/claims.ts';
+import { type Claim, claimClock, type Claimed, markClean, postpone } from '../store/claims.ts';
+import { askEach } from './answers.ts';
 import type { RevocationDeps } from './deps.ts';
 import { openSession } from './end-batch.ts';
 import { engineEvent } from './evidence.ts';
 import { type Failures, failureOf, recordFailures } from './failures.ts';
+import { asWriter } from './fence-writer.ts';
 import { Heartbeat } from './heartbeat.ts';
-import { callSignal, look, sift, toRef } from './looking.ts';
+import { look, sift, toRef } from './looking.ts';
 
 const BATCH = 100;
 
@@ -53,10 +55,20 @@ export class Cleaner {
     const failures: Failures = new Map();
     try {
       const session = await openSession(this.#deps, this.#target, items);
-      const reaped = sift(items, await session.reap(items.map(toRef), callSignal(heartbeat.signal)), failures);
-      const seen = await look(session, [...reaped.keys()], failures, heartbeat.signal, 'clean');
+      const { signal } = heartbeat;
+      const outcomes = await asWriter(this.#deps, session, this.#target, items, signal, (view) =>
+        askEach(items.length, signal, (limited) => session.reap(items.map(toRef), limited, view)),
+      );
+      const reaped = sift(items, outcomes, failures);
+      const waiting = items.flatMap((item, index) => {
+        const seconds = secondsUntil(outcomes[index]?.notBefore);
+        return reaped.has(item) && seconds > 0 ? [{ item, seconds }] : [];
+      });
+      for (const { item } of waiting) reaped.delete(item);
+      const ready = [...reaped.keys()];
+      const seen = await look(session, ready, failures, signal, 'clean');
       const now = this.#clock();
-      const done = [...reaped.keys()].flatMap((item) => {
+      const done = ready.flatMap((item) => {
         const evidence = seen.get(item.id);
         if (evidence === undefined) return [];
         const event = engineEvent('revocation.clean', this.#deps, this.#target, item, { evidence });
@@ -64,6 +76,7 @@ export class Cleaner {
       });
       heartbeat.stop();
       if (done.length > 0) await markClean(this.#deps.db, done);
+      if (waiting.length > 0) await postpone(this.#deps.db, waiting);
       this.#deps.db.announce(done.map(({ item }) => item.taskId));
     } catch (error) {
       this.#deps.log({ target: this.#target, error }, 'cleaning failed; it is tried again');
@@ -73,4 +86,10 @@ export class Cleaner {
     }
     await recordFailures(this.#deps, this.#target, items, failures, this.#clock);
   }
+}
+
+/** Looked at again within the hour, whatever the provider says. 0 where it names no time to come. */
+function secondsUntil(time: unknown): number {
+  const seconds = time instanceof Date ? Math.min((time.getTime() - Date.now()) / 1000, 3_600) : 0;
+  return seconds > 0 ? Math.max(1, seconds) : 0;
 }

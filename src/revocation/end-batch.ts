@@ -3,11 +3,13 @@ import { claimClock, markContained } from '../store/claims.ts';
 import type { RevocationId } from '../domain/ids.ts';
 import type { Evidence } from '../domain/revocation.ts';
 import { ProviderError, type Session } from '../provider.ts';
+import { askEach } from './answers.ts';
 import type { RevocationDeps } from './deps.ts';
 import { engineEvent } from './evidence.ts';
 import { type Failures, failureOf, recordFailures } from './failures.ts';
+import { asWriter } from './fence-writer.ts';
 import { Heartbeat, LEASE_SECONDS } from './heartbeat.ts';
-import { callSignal, look, sift, toRef } from './looking.ts';
+import { look, sift, toRef } from './looking.ts';
 
 /**
  * Cuts what was claimed: fence → verify → contained, and the grants are `revoked`. Each outcome is recorded only while its claim
@@ -45,9 +47,12 @@ async function endPart(deps: RevocationDeps, claim: Claim, items: readonly Claim
   const clock = () => claimClock(claim);
   try {
     const session = await openSession(deps, claim.target, items);
-    const outcomes = await session.fence(items.map(toRef), callSignal(heartbeat.signal));
+    const { signal } = heartbeat;
+    const outcomes = await asWriter(deps, session, claim.target, items, signal, (view) =>
+      askEach(items.length, signal, (limited) => session.fence(items.map(toRef), limited, view)),
+    );
     const fenced = sift(items, outcomes, failures);
-    const seen = await look(session, [...fenced.keys()], failures, heartbeat.signal, 'contained');
+    const seen = await look(session, [...fenced.keys()], failures, signal, 'contained');
     const fresh = await contain(deps, claim, fenced, seen);
     const earlier = items.filter((item) => item.contained && seen.has(item.id));
     await recordFailures(deps, claim.target, items, failures, clock);
@@ -89,7 +94,9 @@ async function contain(
   const done = [...fenced].flatMap(([item, ended]) => {
     const shown = seen.get(item.id);
     if (shown === undefined || item.contained) return [];
-    const evidence = { ...ended, ...shown };
+    // What was read can not be unread, whatever is cut (DESIGN §2, 4).
+    const residual = item.guarantee === 'irrevocable' ? { residual: 'value may be known' } : {};
+    const evidence = { ...ended, ...shown, ...residual };
     const payload = { evidence, late_seconds: lateSeconds(item), attempts: item.attempts };
     return [{ item, evidence, now, event: engineEvent('revocation.contained', deps, claim.target, item, payload) }];
   });
