@@ -192,25 +192,29 @@ describe('an answer that is none', () => {
 });
 
 const oddClass = new ProviderError('retryable', 'odd');
-Object.assign(oddClass, { errorClass: 'odd' satisfies string as ErrorClass });
+Object.assign(oddClass, { errorClass: 'odd' });
 
 describe('one bad handle in a batch', () => {
-  const bad: readonly (readonly [string, unknown])[] = [
-    ['is denied', { ok: false, error: new ProviderError('denied', 'May not.') }],
-    ['gets no answer', undefined],
-    ['gets evidence that no store keeps', { ok: true, evidence: { count: 1n } }],
-    ['gets an error that is none', { ok: false, error: 'boom' }],
-    ['gets an error of a class that there is not', { ok: false, error: oddClass }],
-    ['gets an error with what the store refuses', { ok: false, error: new ProviderError('retryable', 'a\0b\ud800c') }],
+  const bad: readonly (readonly [string, unknown, ErrorClass])[] = [
+    ['is denied', { ok: false, error: new ProviderError('denied', 'May not.') }, 'denied'],
+    ['gets no answer', undefined, 'misconfigured'],
+    ['gets evidence that no store keeps', { ok: true, evidence: { count: 1n } }, 'misconfigured'],
+    ['gets an error that is none', { ok: false, error: 'boom' }, 'retryable'],
+    ['gets an error of a class that there is not', { ok: false, error: oddClass }, 'retryable'],
+    [
+      'gets an error that the store refuses',
+      { ok: false, error: new ProviderError('denied', 'a\0b\ud800c') },
+      'denied',
+    ],
   ];
-  test.each(bad)('%s: its neighbours are contained', async (_, instead) => {
+  test.each(bad)('%s: its neighbours are contained, and it is not, cut or not', async (_, instead, errorClass) => {
     const { task, grants } = await live(5);
     const [one, ...others] = grants;
     if (one === undefined) throw new Error('nothing was issued');
     target.faults.set('fence', badHandle(one.handle, instead));
     await house.client.complete(task);
     for (const { id } of others) await until(id, { state: 'revoked', revocation: 'clean', attempts: 1 });
-    expect(await afterATry(one.id)).toMatchObject({ state: 'revoking', revocation: 'due' });
+    expect(await afterATry(one.id)).toMatchObject({ state: 'revoking', revocation: 'due', last_error: errorClass });
     target.faults.clear();
     await until(one.id, { state: 'revoked', revocation: 'clean' });
   });

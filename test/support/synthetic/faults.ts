@@ -24,13 +24,13 @@ export function answers(instead: (honest: readonly unknown[]) => unknown): Fault
   };
 }
 
-/** Answers that for one handle, and is honest about the others. */
+/** Does it for all, and answers that for one handle. */
 export function badHandle(handle: string, instead: unknown): Fault {
   return {
     answer: async ({ refs, honest }) => {
-      const others = await honest(refs.filter((ref) => ref.handle !== handle));
-      const honestly = (Array.isArray(others) ? others : []).values();
-      return refs.map((ref) => (ref.handle === handle ? instead : honestly.next().value));
+      const answer = await honest(refs);
+      const each: readonly unknown[] = Array.isArray(answer) ? answer : [];
+      return refs.map((ref, index) => (ref.handle === handle ? instead : each[index]));
     },
   };
 }
