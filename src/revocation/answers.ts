@@ -18,11 +18,10 @@ export async function askEach<A>(
   ask: (signal: AbortSignal) => Promise<readonly A[]>,
 ): Promise<readonly A[]> {
   const limited = within(CALL_SECONDS * 1000, signal);
-  const answers: unknown = await orAborted(ask(limited), limited);
-  if (!Array.isArray(answers) || answers.length !== count) {
-    const given = Array.isArray(answers) ? String(answers.length) : typeof answers;
-    throw new ProviderError('misconfigured', `The provider answered ${given} for ${count}.`);
-  }
+  const answers = await orAborted(ask(limited), limited);
+  const given = Array.isArray(answers) ? answers.length : undefined;
+  if (given !== count)
+    throw new ProviderError('misconfigured', `The provider answered ${given ?? typeof answers} for ${count}.`);
   return answers;
 }
 

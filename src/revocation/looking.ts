@@ -23,8 +23,8 @@ export async function look(
     const evidence = verdict?.ok === true ? storable(verdict.evidence) : undefined;
     if (verdict?.ok === false) failures.set(item.id, failureOf(verdict.error));
     else if (verdict?.ok !== true || evidence === undefined) failures.set(item.id, NO_ANSWER);
-    // A provider is another's code: only a plain `true` counts, and nothing is clean that is not contained.
-    else if (verdict.contained === true && (wanted === 'contained' || verdict.clean === true))
+    // Nothing is clean that is not contained.
+    else if (isTrue(verdict.contained) && (wanted === 'contained' || isTrue(verdict.clean)))
       seen.set(item.id, evidence);
     else failures.set(item.id, { errorClass: 'retryable', says: `the target does not look ${wanted} yet` });
   });
@@ -51,4 +51,9 @@ export function sift(
 
 export function toRef(item: Pick<Claimed, 'grantId' | 'handle' | 'facts' | 'deadline'>): Ref {
   return { grantId: item.grantId, handle: item.handle, facts: item.facts, deadline: item.deadline };
+}
+
+/** A provider is another's code: what is not a plain `true` is none, whatever its types say. */
+function isTrue(value: unknown): boolean {
+  return value === true;
 }

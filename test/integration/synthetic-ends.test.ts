@@ -185,7 +185,7 @@ describe('an answer that is none', () => {
       answers((honest) => honest.map(() => ({ ...contained, contained: false }))),
     );
     reap.release();
-    await until(id, { revocation: 'contained', last_error: 'retryable' });
+    expect(await afterATry(id)).toMatchObject({ revocation: 'contained', last_error: 'retryable' });
     target.faults.clear();
     await until(id, { revocation: 'clean' });
   });
