@@ -219,7 +219,12 @@ export interface Use {
  * looked at, and why: what is on those is not counted.
  */
 export type Observation =
-  | { readonly ok: true; readonly total: number; readonly sessions: readonly Use[]; readonly unseen?: readonly string[] }
+  | {
+      readonly ok: true;
+      readonly total: number;
+      readonly sessions: readonly Use[];
+      readonly unseen?: readonly string[];
+    }
   | { readonly ok: false; readonly error: ProviderError };
 
 /** How many sessions of one grant are described at most, by `observe` and in the evidence of `fence`. */
@@ -234,13 +239,20 @@ export interface CheckStep {
   readonly says: string;
 }
 
-/** For targets whose fence is one document about all refs: every live and minting ref, and a fencing number. */
+/** For targets whose fence is one document about all refs. */
 export interface FenceView {
+  /** Every live and minting ref of the target that is not being ended. */
   readonly live: readonly Ref[];
+  /** Fencing number: a later writer has a larger one. */
   readonly writer: bigint;
 }
 
 export interface Session<EntitlementConfig = unknown> {
+  /**
+   * Its fence is one document about all refs: `fence` and `reap` are given a view each time, and no two of them are at work on
+   * one target. Writers are numbered, since one that was held up may still send what it wrote long ago.
+   */
+  readonly oneDocument?: boolean;
   /** What is promised for this entitlement on this target as it is now. Told before anything is issued. */
   guarantee(entitlement: EntitlementConfig, signal: AbortSignal): Promise<Guarantee>;
   /** Chooses the identity's name. Pure: touches nothing in the target. */
@@ -258,7 +270,11 @@ export interface Session<EntitlementConfig = unknown> {
   /** Looks at the target, not at notes. Absent counts only in the incarnation that `facts` pins. */
   verify(refs: readonly Ref[], signal: AbortSignal): Promise<readonly Verdict[]>;
   /** Cleans up what fencing left. `notBefore` in the evidence-free outcome asks to be called again then. */
-  reap(refs: readonly Ref[], signal: AbortSignal): Promise<readonly (Outcome & { readonly notBefore?: Date })[]>;
+  reap(
+    refs: readonly Ref[],
+    signal: AbortSignal,
+    view?: FenceView,
+  ): Promise<readonly (Outcome & { readonly notBefore?: Date })[]>;
   /**
    * What each credential can really do now, compared with what was granted; same order and length as given. Changes
    * nothing. A grant that was ended is for `verify`.

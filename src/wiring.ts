@@ -7,7 +7,7 @@ import { digestInForce } from './broker/evidence.ts';
 import { ActiveCatalog } from './catalog/active.ts';
 import { checkCatalog } from './catalog/check.ts';
 import { loadCatalog } from './catalog/load.ts';
-import { loadProviders } from './catalog/provider-registry.ts';
+import { type ImportPackage, loadProviders } from './catalog/provider-registry.ts';
 import { createSecretResolver } from './catalog/secrets.ts';
 import { TargetSessions } from './catalog/target-sessions.ts';
 import type { EntitlementDefinition } from './catalog/types.ts';
@@ -44,6 +44,8 @@ export interface BrokerOptions {
   readonly migrationsFolder: string;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly log: Logger;
+  /** Where providers that are not ours come from. */
+  readonly importPackage?: ImportPackage;
 }
 
 export interface Broker {
@@ -73,7 +75,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     compareSchema((text) => db.query<{ name: string }>({ text, values: [] }), options.migrationsFolder);
   const installation = await checkStore(db, schema, options);
 
-  const providers = await loadProviders(config.providers);
+  const providers = await loadProviders(config.providers, options.importPackage);
   const load = (files: Readonly<Record<string, string>>) => loadCatalog(files, { providers, allowDev: options.dev });
   const resolveSecret = createSecretResolver({ secretsDir: config.secrets_dir, env: options.env });
   const sessions = new TargetSessions({

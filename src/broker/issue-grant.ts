@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { MayflyError } from '../domain/errors.ts';
 import type { GrantId, TaskId } from '../domain/ids.ts';
 import { type Task, workloadId } from '../domain/task.ts';
+import { orAborted } from '../domain/within.ts';
 import type { WorkloadCaller } from '../identity/types.ts';
 import type { Transaction } from '../store/database.ts';
 import { endGrants, findGrants, type GrantWithRevocation } from '../store/grants.ts';
@@ -131,11 +132,10 @@ async function describe(
   const target = entitlement && active.catalog.targets.get(entitlement.target);
   if (entitlement === undefined || target === undefined) throw new MayflyError('not_in_task');
   const access = deps.access(entitlement);
-  const guarantee = await access.session
-    .guarantee(access.config, AbortSignal.timeout(deps.mintSeconds * 1000))
-    .catch((cause: unknown) => {
-      throw new MayflyError('target_unavailable', undefined, { cause });
-    });
+  const signal = AbortSignal.timeout(deps.mintSeconds * 1000);
+  const guarantee = await orAborted(access.session.guarantee(access.config, signal), signal).catch((cause: unknown) => {
+    throw new MayflyError('target_unavailable', undefined, { cause });
+  });
   return { active, entitlement, target, access, guarantee, request, bodyDigest };
 }
 

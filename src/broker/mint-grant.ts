@@ -1,6 +1,7 @@
 import { MayflyError } from '../domain/errors.ts';
 import type { Grant } from '../domain/grant.ts';
 import type { Task } from '../domain/task.ts';
+import { orAborted } from '../domain/within.ts';
 import { type Minted, ProviderError, type Secret } from '../provider.ts';
 import { endGrants, type GrantWithRevocation } from '../store/grants.ts';
 import type { Intent } from '../store/intents.ts';
@@ -44,7 +45,8 @@ export async function mintGrant(
   const here = (time: Date) => new Date(time.getTime() + aheadMillis);
   let minted: Minted;
   try {
-    minted = await access.session.mint(
+    const signal = AbortSignal.timeout(deps.mintSeconds * 1000);
+    const made = access.session.mint(
       { grantId: grant.id, handle: grant.handle, facts: null, deadline: here(grant.deadline) },
       {
         grantId: grant.id,
@@ -55,8 +57,9 @@ export async function mintGrant(
         notAfter: here(task.notAfter),
         mintBy: here(mintBy),
       },
-      AbortSignal.timeout(deps.mintSeconds * 1000),
+      signal,
     );
+    minted = await orAborted(made, signal);
   } catch (error) {
     deps.observer.minted(grant.target, seconds(), 'failed');
     await giveUp(deps, task, grant, digest, context, error instanceof ProviderError ? error.errorClass : 'retryable');

@@ -2,6 +2,7 @@ import { shortestLife } from '../domain/deadline.ts';
 import { MayflyError } from '../domain/errors.ts';
 import type { DecisionId, GrantId } from '../domain/ids.ts';
 import type { Task } from '../domain/task.ts';
+import { orAborted } from '../domain/within.ts';
 import type { WorkloadCaller } from '../identity/types.ts';
 import { ProviderError, type Ref, type Renewed, type Secret, type Session } from '../provider.ts';
 import { extendGrant, findGrants, type GrantWithRevocation } from '../store/grants.ts';
@@ -125,7 +126,7 @@ async function renewal(session: Session, ref: Ref, until: Date, signal: AbortSig
   if (session.renew === undefined)
     throw new MayflyError('grant_ended', 'This target can not renew; ask for a new grant.');
   try {
-    return await session.renew(ref, until, signal);
+    return await orAborted(session.renew(ref, until, signal), signal);
   } catch (error) {
     const gone = error instanceof ProviderError && error.errorClass === 'gone';
     throw new MayflyError(gone ? 'grant_ended' : 'target_unavailable', undefined, { cause: error });

@@ -4,6 +4,24 @@
  */
 export function within(millis: number, ...signals: readonly AbortSignal[]): AbortSignal {
   const late = new AbortController();
-  setTimeout(() => late.abort(new DOMException('The operation was aborted due to timeout', 'TimeoutError')), millis).unref();
+  setTimeout(
+    () => late.abort(new DOMException('The operation was aborted due to timeout', 'TimeoutError')),
+    millis,
+  ).unref();
   return AbortSignal.any([late.signal, ...signals]);
+}
+
+/** The answer of a call, or the reason of its signal: one that does not end when it is told to is left behind. */
+export async function orAborted<T>(call: Promise<T>, signal: AbortSignal): Promise<T> {
+  let stop = () => {};
+  const aborted = new Promise<never>((_, reject) => {
+    stop = () => reject(signal.reason instanceof Error ? signal.reason : new Error('aborted'));
+    if (signal.aborted) stop();
+    else signal.addEventListener('abort', stop, { once: true });
+  });
+  try {
+    return await Promise.race([call, aborted]);
+  } finally {
+    signal.removeEventListener('abort', stop);
+  }
 }

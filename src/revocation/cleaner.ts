@@ -1,12 +1,14 @@
 import { within } from '../domain/within.ts';
 import type { Session } from '../provider.ts';
-import { type Claim, claimClock, type Claimed, markClean } from '../store/claims.ts';
+import { type Claim, claimClock, type Claimed, markClean, postpone } from '../store/claims.ts';
+import { askEach } from './answers.ts';
 import type { RevocationDeps } from './deps.ts';
 import { byRevision, type Ended, openSession } from './end-batch.ts';
 import { engineEvent } from './evidence.ts';
 import { countSilent, type Failures, failureOfAll, recordFailures } from './failures.ts';
+import { asWriter } from './fence-writer.ts';
 import { Heartbeat } from './heartbeat.ts';
-import { callSignal, look, sift, toRef } from './looking.ts';
+import { look, sift, toRef } from './looking.ts';
 
 const BATCH = 100;
 /** What waits to be cleaned waits this long at most for an address that is in use no more. */
@@ -67,10 +69,20 @@ export class Cleaner {
     const heartbeat = new Heartbeat(this.#deps, items);
     const failures: Failures = new Map();
     try {
-      const reaped = sift(items, await session.reap(items.map(toRef), callSignal(heartbeat.signal)), failures);
-      const seen = await look(session, [...reaped.keys()], failures, heartbeat.signal, 'clean');
+      const { signal } = heartbeat;
+      const outcomes = await asWriter(this.#deps, session, this.#target, items, signal, (view) =>
+        askEach(items.length, signal, (limited) => session.reap(items.map(toRef), limited, view)),
+      );
+      const reaped = sift(items, outcomes, failures);
+      const waiting = items.flatMap((item, index) => {
+        const seconds = secondsUntil(outcomes[index]?.notBefore);
+        return reaped.has(item) && seconds > 0 ? [{ item, seconds }] : [];
+      });
+      for (const { item } of waiting) reaped.delete(item);
+      const ready = [...reaped.keys()];
+      const seen = await look(session, ready, failures, signal, 'clean');
       const now = this.#clock();
-      const done = [...reaped.keys()].flatMap((item) => {
+      const done = ready.flatMap((item) => {
         const evidence = seen.get(item.id);
         if (evidence === undefined) return [];
         const event = engineEvent('revocation.clean', this.#deps, this.#target, item, { evidence });
@@ -78,6 +90,7 @@ export class Cleaner {
       });
       heartbeat.stop();
       if (done.length > 0) await markClean(this.#deps.db, done);
+      if (waiting.length > 0) await postpone(this.#deps.db, waiting);
       this.#deps.db.announce(done.map(({ item }) => item.taskId));
     } catch (error) {
       this.#deps.log({ target: this.#target, error }, 'cleaning failed; it is tried again');
@@ -107,4 +120,10 @@ export class Cleaner {
       this.#deps.log({ target: this.#target, error }, 'the address that it was granted at could not be told of an end');
     }
   }
+}
+
+/** Looked at again within the hour, whatever the provider says. 0 where it names no time to come. */
+function secondsUntil(time: unknown): number {
+  const seconds = time instanceof Date ? Math.min((time.getTime() - Date.now()) / 1000, 3_600) : 0;
+  return seconds > 0 ? Math.max(1, seconds) : 0;
 }

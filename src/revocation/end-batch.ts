@@ -2,12 +2,17 @@ import type { Claim, Claimed } from '../store/claims.ts';
 import { claimClock, markContained } from '../store/claims.ts';
 import type { RevocationId } from '../domain/ids.ts';
 import type { Evidence } from '../domain/revocation.ts';
+import { within } from '../domain/within.ts';
 import { ProviderError, type Session } from '../provider.ts';
+import { askEach } from './answers.ts';
 import type { RevocationDeps } from './deps.ts';
 import { engineEvent } from './evidence.ts';
 import { countSilent, type Failures, failureOfAll, recordFailures } from './failures.ts';
+import { asWriter } from './fence-writer.ts';
 import { Heartbeat, LEASE_SECONDS } from './heartbeat.ts';
-import { callSignal, look, notYet, sift, toRef } from './looking.ts';
+import { look, notYet, sift, toRef } from './looking.ts';
+
+const LIST_SECONDS = 15;
 
 /** What is contained, and the session on which it was seen to be. */
 export interface Ended {
@@ -76,7 +81,9 @@ async function endAt(
 ): Promise<readonly Ended[]> {
   try {
     const session = await open();
-    const outcomes = await session.fence(items.map(toRef), callSignal(signal));
+    const outcomes = await asWriter(deps, session, claim.target, items, signal, (view) =>
+      askEach(items.length, signal, (limited) => session.fence(items.map(toRef), limited, view)),
+    );
     const fenced = sift(items, outcomes, failures);
     const seen = await look(session, [...fenced.keys()], failures, signal, 'contained');
     const fresh = await contain(deps, claim, fenced, seen);
@@ -124,7 +131,9 @@ async function recognise(
   failures: Failures,
   signal: AbortSignal,
 ): Promise<readonly Claimed[]> {
-  const found = new Map((await session.list?.(callSignal(signal)))?.map(({ handle, facts }) => [handle, facts]));
+  const found = new Map(
+    (await session.list?.(within(LIST_SECONDS * 1000, signal)))?.map(({ handle, facts }) => [handle, facts]),
+  );
   return items.flatMap((item) => {
     const facts = found.get(item.handle);
     if (facts !== undefined) return [{ ...item, facts }];
@@ -169,7 +178,9 @@ async function contain(
   const done = [...fenced].flatMap(([item, ended]) => {
     const shown = seen.get(item.id);
     if (shown === undefined || item.contained) return [];
-    const evidence = { ...ended, ...shown };
+    // What was read can not be unread, whatever is cut (DESIGN §2, 4).
+    const residual = item.guarantee === 'irrevocable' ? { residual: 'value may be known' } : {};
+    const evidence = { ...ended, ...shown, ...residual };
     const payload = { evidence, late_seconds: lateSeconds(item), attempts: item.attempts };
     return [{ item, evidence, now, event: engineEvent('revocation.contained', deps, claim.target, item, payload) }];
   });

@@ -37,6 +37,7 @@ function itemOf(attempts: number): Claimed {
     facts: null,
     deadline: at,
     decidedRevision: 1,
+    guarantee: 'immediate',
     endedBy: 'expired',
     dueAt: at,
     attempts,

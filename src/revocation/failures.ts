@@ -16,16 +16,27 @@ export interface FailedItem {
 /** Items of a batch that did not go through, by id. */
 export type Failures = Map<RevocationId, FailedItem>;
 
+const CLASSES: readonly ErrorClass[] = ['retryable', 'denied', 'misconfigured', 'gone'];
+const MOST_SAID = 1_000;
+
 export function failureOf(error: unknown): FailedItem {
-  if (error instanceof ProviderError)
-    return { errorClass: error.errorClass, says: error.message, silent: error.wholeTarget };
+  if (error instanceof ProviderError) {
+    const errorClass = CLASSES.find((known) => known === error.errorClass) ?? 'retryable';
+    // NUL and halves of surrogate pairs, which a target may quote, would make the store refuse the whole batch.
+    return {
+      errorClass,
+      says: error.message.slice(0, MOST_SAID).replace(/\0|\p{Surrogate}/gu, '\ufffd'),
+      silent: error.wholeTarget,
+    };
+  }
   // Whatever else was thrown may say anything: only its name is kept.
   return { errorClass: 'retryable', says: error instanceof Error ? error.name : 'failed', silent: false };
 }
 
 /** What was thrown where every item was to be reported by itself: nothing could be tried. */
 export function failureOfAll(error: unknown): FailedItem {
-  return { ...failureOf(error), silent: error instanceof ProviderError };
+  const late = error instanceof DOMException && error.name === 'TimeoutError';
+  return { ...failureOf(error), silent: late || error instanceof ProviderError };
 }
 
 /** To how many of the items the target said nothing. */

@@ -1,12 +1,15 @@
 import type { RevocationId } from '../domain/ids.ts';
 import type { Evidence } from '../domain/revocation.ts';
-import { within } from '../domain/within.ts';
 import type { Outcome, Ref, Session } from '../provider.ts';
 import type { Claimed } from '../store/claims.ts';
+import { askEach, storable } from './answers.ts';
 import { type FailedItem, type Failures, failureOf } from './failures.ts';
 
-/** One call to a target. Fencing includes the sweeps of live sessions. */
-const CALL_SECONDS = 15;
+const NO_ANSWER: FailedItem = {
+  errorClass: 'misconfigured',
+  says: 'the provider did not say what became of it',
+  silent: false,
+};
 
 /** What the target itself shows to be contained or clean, with the evidence. The others are failures. */
 export async function look(
@@ -18,28 +21,34 @@ export async function look(
 ): Promise<Map<RevocationId, Evidence>> {
   const seen = new Map<RevocationId, Evidence>();
   if (items.length === 0) return seen;
-  const verdicts = await session.verify(items.map(toRef), callSignal(signal));
+  const verdicts = await askEach(items.length, signal, (limited) => session.verify(items.map(toRef), limited));
   items.forEach((item, index) => {
     const verdict = verdicts[index];
-    if (verdict?.ok === true && verdict[wanted]) seen.set(item.id, verdict.evidence);
-    else if (verdict?.ok === false) failures.set(item.id, failureOf(verdict.error));
+    const evidence = verdict?.ok === true ? storable(verdict.evidence) : undefined;
+    if (verdict?.ok === false) failures.set(item.id, failureOf(verdict.error));
+    else if (verdict?.ok !== true || evidence === undefined) failures.set(item.id, NO_ANSWER);
+    // Nothing is clean that is not contained.
+    else if (isTrue(verdict.contained) && (wanted === 'contained' || isTrue(verdict.clean)))
+      seen.set(item.id, evidence);
     else failures.set(item.id, notYet(`the target does not look ${wanted} yet`));
   });
   return seen;
 }
 
-/** The items whose outcome is good, with its evidence; the others are failures. */
+/** The items whose outcome is good, with its evidence; the others are failures. What is called gone is for `verify` to say. */
 export function sift(
   items: readonly Claimed[],
-  outcomes: readonly (Outcome & { readonly notBefore?: Date })[],
+  outcomes: readonly Outcome[],
   failures: Failures,
 ): Map<Claimed, Evidence> {
   const good = new Map<Claimed, Evidence>();
   items.forEach((item, index) => {
     const outcome = outcomes[index];
-    if (outcome?.ok === true && outcome.notBefore === undefined) good.set(item, outcome.evidence);
-    else if (outcome?.ok === false) failures.set(item.id, failureOf(outcome.error));
-    else failures.set(item.id, notYet('the provider did not say what became of it, or asks to wait'));
+    const failure = outcome?.ok === false ? failureOf(outcome.error) : undefined;
+    const evidence = outcome?.ok === true ? storable(outcome.evidence) : undefined;
+    if (failure?.errorClass === 'gone') good.set(item, { already_gone: true });
+    else if (evidence !== undefined) good.set(item, evidence);
+    else failures.set(item.id, failure ?? NO_ANSWER);
   });
   return good;
 }
@@ -49,10 +58,11 @@ export function notYet(says: string): FailedItem {
   return { errorClass: 'retryable', says, silent: false };
 }
 
-export function toRef(item: Claimed): Ref {
+export function toRef(item: Pick<Claimed, 'grantId' | 'handle' | 'facts' | 'deadline'>): Ref {
   return { grantId: item.grantId, handle: item.handle, facts: item.facts, deadline: item.deadline };
 }
 
-export function callSignal(signal: AbortSignal): AbortSignal {
-  return within(CALL_SECONDS * 1000, signal);
+/** A provider is another's code: what is not a plain `true` is none, whatever its types say. */
+function isTrue(value: unknown): boolean {
+  return value === true;
 }

@@ -1,5 +1,5 @@
 import type { AuditEvent } from '../domain/audit-event.ts';
-import type { Facts } from '../domain/grant.ts';
+import type { Facts, Guarantee } from '../domain/grant.ts';
 import type { GrantId, RevocationId } from '../domain/ids.ts';
 import type { ErrorClass, Evidence } from '../domain/revocation.ts';
 import type { EndedBy } from '../domain/task.ts';
@@ -15,6 +15,7 @@ export interface Claimed extends EventSubject {
   readonly facts: Facts | null;
   readonly deadline: Date;
   readonly decidedRevision: number;
+  readonly guarantee: Guarantee['revocation'];
   readonly endedBy: EndedBy;
   readonly dueAt: Date;
   readonly attempts: number;
@@ -60,6 +61,7 @@ export async function claimDue(
       facts: Facts | null;
       deadline: Date;
       decided_revision: string;
+      guarantee: Guarantee['revocation'];
       ended_by: EndedBy;
       due_at: Date;
       attempts: number;
@@ -83,7 +85,8 @@ export async function claimDue(
           attempts = r.attempts + 1, claim_number = n, claimed_by = $2, claimed_until = now + make_interval(secs => $3),
           try_at = CASE r.state WHEN 'contained' THEN now + make_interval(secs => $3) ELSE r.try_at END
         FROM chosen c, number, clock WHERE r.id = c.id RETURNING r.*, now)
-      SELECT c.id, c.grant_id, g.handle, g.facts, g.deadline, g.decided_revision, g.ended_by, g.entitlement, c.due_at, c.attempts,
+      SELECT c.id, c.grant_id, g.handle, g.facts, g.deadline, g.decided_revision, g.guarantee->>'revocation' AS guarantee,
+        g.ended_by, g.entitlement, c.due_at, c.attempts,
         c.state = 'contained' AS contained, c.claim_number, c.now, ${EVENT_COLUMNS}
       FROM claimed c JOIN mayfly.grants g ON g.id = c.grant_id JOIN mayfly.tasks t ON t.id = g.task_id`,
     values: [target, worker, leaseSeconds, limit, early],
@@ -98,6 +101,7 @@ export async function claimDue(
     facts: row.facts,
     deadline: row.deadline,
     decidedRevision: Number(row.decided_revision),
+    guarantee: row.guarantee,
     endedBy: row.ended_by,
     dueAt: row.due_at,
     attempts: row.attempts,
@@ -190,6 +194,23 @@ export async function markClean(
     values: [outcomeRows(done)],
   });
   return new Set(rows.map((row) => row.id));
+}
+
+/** What is contained and may not be cleaned yet stays so: no failure, nobody's claim, and due for cleaning after so many seconds. */
+export async function postpone(
+  db: Queryable,
+  waiting: readonly { readonly item: Pick<Claimed, 'id' | 'claimNumber'>; readonly seconds: number }[],
+): Promise<void> {
+  await db.query({
+    name: 'postpone',
+    text: `UPDATE mayfly.revocations r SET claimed_by = NULL, claimed_until = NULL, last_error = NULL, last_error_at = NULL,
+        try_at = clock_timestamp() + make_interval(secs => d.seconds)
+      FROM jsonb_to_recordset($1) AS d(id uuid, claim bigint, seconds float8)
+      WHERE r.id = d.id AND r.claim_number = d.claim AND r.state = 'contained'`,
+    values: [
+      JSON.stringify(waiting.map(({ item, seconds }) => ({ id: item.id, claim: String(item.claimNumber), seconds }))),
+    ],
+  });
 }
 
 /** `running → due` with the next try; what is contained stays contained and is cleaned later. Never gives up. */
