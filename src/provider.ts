@@ -219,7 +219,12 @@ export interface Use {
  * looked at, and why: what is on those is not counted.
  */
 export type Observation =
-  | { readonly ok: true; readonly total: number; readonly sessions: readonly Use[]; readonly unseen?: readonly string[] }
+  | {
+      readonly ok: true;
+      readonly total: number;
+      readonly sessions: readonly Use[];
+      readonly unseen?: readonly string[];
+    }
   | { readonly ok: false; readonly error: ProviderError };
 
 /** How many sessions of one grant are described at most, by `observe` and in the evidence of `fence`. */

@@ -77,9 +77,7 @@ describe.each(withCron)("the dead-man's switch by pg_cron on PostgreSQL %i", (ve
   test('check fails where agents may schedule jobs, and warns where they may reach the database of pg_cron', async () => {
     expect(await jobSteps()).toEqual([]);
     await ledger.admin('GRANT USAGE ON SCHEMA cron TO PUBLIC');
-    expect(await jobSteps()).toEqual([
-      expect.stringMatching(/^FAIL agents may schedule jobs.*: cron\.schedule/),
-    ]);
+    expect(await jobSteps()).toEqual([expect.stringMatching(/^FAIL agents may schedule jobs.*: cron\.schedule/)]);
     await ledger.admin('REVOKE USAGE ON SCHEMA cron FROM PUBLIC');
     expect(await jobSteps()).toEqual([]);
     const other = await makeLedger(server, 'other');
