@@ -132,7 +132,7 @@ test.skipIf(!psql)(
     await expect
       .poll(() => run(afar, 'known'), { timeout: 10_000 })
       .toMatchObject({ code: 0, says: expect.stringContaining('"ended": 1') });
-    for (const client of ending) await expect.poll(() => works(client)).toBe(false);
+    for (const each of ending) await expect.poll(() => works(each)).toBe(false);
     expect(await Promise.all(staying.map(works))).toEqual([true, true]);
     await Promise.all([...ending, ...staying].map((each) => each.end()));
     // A failure is one to Kubernetes as well.

@@ -5,10 +5,16 @@ import type { Ledger } from '../../contract/postgres-fixture.ts';
 const batch = 1000;
 
 /**
- * Brings the live roles of a target in definer mode to `count`, with the effects of the definer's `mint` but without a password,
+ * Brings the live roles of a target in definer or createrole mode to `count`, with the effects of the definer's `mint` but without a password,
  * whose check is most of a mint's price: 50,000 in less than a minute. They live for a day.
  */
 export async function seedLive(ledger: Ledger, count: number): Promise<void> {
+  // In createrole mode all that was made belongs to one role that is a member of each, as it becomes by CREATE ROLE since 16.
+  const { mode, owner } = ledger.config;
+  const join =
+    mode === 'createrole'
+      ? `EXECUTE format('GRANT %I TO %I WITH ADMIN TRUE, INHERIT FALSE, SET FALSE', v_handle, '${owner}');`
+      : '';
   const [{ live } = { live: 0 }] = await ledger.admin(
     'SELECT count(*)::int AS live FROM mayfly.handle WHERE role_oid IS NOT NULL AND fenced_at IS NULL',
   );
@@ -26,6 +32,7 @@ BEGIN
     EXECUTE format('GRANT %I TO %I', '${ledger.entitlement.template}', v_handle)
       || CASE WHEN current_setting('server_version_num')::integer >= 160000
          THEN ' WITH ADMIN FALSE, INHERIT TRUE, SET FALSE' ELSE '' END;
+    ${join}
     INSERT INTO mayfly.handle (handle, grant_id, installation, template, role_oid, minted_at, valid_until, not_after, keep_until)
     VALUES (v_handle, v_grant, '${ledger.installation}', '${ledger.entitlement.template}', v_handle::regrole, now(),
             now() + interval '1 day', now() + interval '1 day', now() + interval '1 day');

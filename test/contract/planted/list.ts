@@ -234,7 +234,7 @@ export const plantedBugs: readonly PlantedBug[] = [
   },
   {
     name: 'no cap of live roles',
-    edits: [{ file: sql('-mint'), from: 'IF v_live >= v_template.max_live THEN', to: 'IF false THEN' }],
+    edits: [{ file: sql('-mint'), from: 'IF v_live >= v_max_live THEN', to: 'IF false THEN' }],
     suites: [suite('stolen')],
     cases: 'gets no more live roles than the template allows',
   },
