@@ -1,6 +1,6 @@
 import pg from 'pg';
-import { startPostgres } from '../../support/postgres-servers.ts';
-import { type House, startHouse } from '../../support/house.ts';
+import { type House, type HouseOptions, startHouse } from '../../support/house.ts';
+import { type PostgresSettings, startPostgres } from '../../support/postgres-servers.ts';
 
 export interface BenchHouse extends House {
   /** The broker's own login on the target: what the floor uses. */
@@ -8,17 +8,29 @@ export interface BenchHouse extends House {
   readonly template: string;
 }
 
-/** As production: durable writes, store and target on one server, the broker in a process of its own. */
-export async function startBenchHouse(): Promise<BenchHouse> {
-  const server = await startPostgres({
-    version: 18,
-    settings: { fsync: 'on', full_page_writes: 'on', shared_buffers: '256MB', max_connections: 300 },
-  });
+export interface BenchHouseOptions extends Pick<HouseOptions, 'env' | 'targetPort' | 'logTo'> {
+  /** Over those that every benchmark has. */
+  readonly settings?: PostgresSettings;
+}
+
+/** As production: durable writes, the broker in a process of its own. */
+export const DURABLE: PostgresSettings = {
+  fsync: 'on',
+  full_page_writes: 'on',
+  shared_buffers: '256MB',
+  max_connections: 300,
+};
+
+/** Store and target on one server. */
+export async function startBenchHouse(options: BenchHouseOptions = {}): Promise<BenchHouse> {
+  const { settings, ...more } = options;
+  const server = await startPostgres({ version: 18, settings: { ...DURABLE, ...settings } });
   const house = await startHouse({
     server,
     inProcess: false,
     maxLive: 50_000,
     files: { 'policies/test.cedar': POLICY },
+    ...more,
   });
   const login = `${house.targetDatabase}_broker`;
   return {

@@ -41,7 +41,7 @@ function fixed(value: number | undefined): string {
   return value === undefined ? '' : value.toFixed(value < 100 ? 2 : 0);
 }
 
-function quantile(values: readonly number[], q: number): number {
+export function quantile(values: readonly number[], q: number): number {
   const sorted = [...values].sort((a, b) => a - b);
   return sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))] ?? 0;
 }
