@@ -21,6 +21,14 @@ export const DURABLE: PostgresSettings = {
   max_connections: 300,
 };
 
+/** A policy that leaves lives as long as the entitlement allows. */
+export const BENCH_FILES = {
+  'policies/test.cedar': `
+@id("read-invoices") @max_ttl("10m")
+permit (principal is Mayfly::Task, action, resource == Mayfly::Entitlement::"ledger-db/read-invoices");
+`,
+};
+
 /** Store and target on one server. */
 export async function startBenchHouse(options: BenchHouseOptions = {}): Promise<BenchHouse> {
   const { settings, ...more } = options;
@@ -29,7 +37,7 @@ export async function startBenchHouse(options: BenchHouseOptions = {}): Promise<
     server,
     inProcess: false,
     maxLive: 50_000,
-    files: { 'policies/test.cedar': POLICY },
+    files: BENCH_FILES,
     ...more,
   });
   const login = `${house.targetDatabase}_broker`;
@@ -57,8 +65,3 @@ export async function startBenchHouse(options: BenchHouseOptions = {}): Promise<
     },
   };
 }
-
-const POLICY = `
-@id("read-invoices") @max_ttl("10m")
-permit (principal is Mayfly::Task, action, resource == Mayfly::Entitlement::"ledger-db/read-invoices");
-`;
