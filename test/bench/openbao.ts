@@ -8,7 +8,7 @@ import { type Leases, openbaoLeases, type Statements } from './lib/openbao-lease
 import { type Measured, measure, quantile, report, type Row } from './lib/report.ts';
 
 /**
- * Mint, revoke and a storm of revocations, by Mayfly and by an OpenBao on the same target, one after the other. OpenBao runs in dev
+ * Mint, revoke and a storm of revocations, by Mayfly and by an OpenBao on the same target, in turns. OpenBao runs in dev
  * mode: its storage is memory, where ours is a durable Postgres. The ratios are ours to OpenBao's.
  */
 const { values } = parseArgs({
@@ -21,6 +21,11 @@ const { values } = parseArgs({
 const count = Number(values.count);
 const storm = Number(values.storm);
 
+const steps: ((subject: Subject) => Promise<Row[]>)[] = [
+  (subject) => mintAndRevoke(subject, 1, Math.ceil(count / 4)),
+  (subject) => mintAndRevoke(subject, 8, count),
+  measureStorm,
+];
 const binary = openbaoBinary();
 if (binary !== undefined) await compare(binary);
 
@@ -44,18 +49,17 @@ async function compare(path: string): Promise<void> {
     const token = await house.token();
     await warmUp(house, token);
     const leases = await openbaoLeases(bao, house, house.server);
-    const ours = await mayfly(house, token);
+    const subjects = [
+      openbao(house, 'default', leases('default')),
+      openbao(house, 'bare', leases('bare')),
+      await mayfly(house, token),
+    ];
     const rows: Row[] = [];
-    const theirs: Row[][] = [];
-    for (const statements of ['default', 'bare'] as const)
-      theirs.push(await measureSubject(openbao(house, statements, leases(statements))));
-    const mine = await measureSubject(ours);
-    for (const [index, row] of mine.entries()) {
-      rows.push(...theirs.flatMap((their) => their[index] ?? []));
-      for (const their of theirs) {
-        const of = their[index];
-        if (of !== undefined) rows.push({ ...row, ratio: row.value / of.value, of: of.case });
-      }
+    // In turns, so that a drift of the machine hits all.
+    for (const step of steps) {
+      const theirs: Row[][] = [];
+      for (const subject of subjects) theirs.push(await step(subject));
+      rows.push(...besideOurs(theirs));
     }
     report('openbao', rows);
   } finally {
@@ -65,58 +69,55 @@ async function compare(path: string): Promise<void> {
   }
 }
 
-async function measureSubject(subject: Subject): Promise<Row[]> {
-  const rows: Row[] = [];
-  const rate = (what: string, measured: Measured) =>
-    rows.push({
-      case: `${what} ${subject.name}`,
-      value: measured.perSecond,
-      unit: '/s',
-      p50_ms: quantile(measured.millis, 0.5),
-      p99_ms: quantile(measured.millis, 0.99),
-    });
-  for (const concurrency of [1, 8]) {
-    const ids: string[] = [];
-    const some = concurrency === 1 ? Math.ceil(count / 4) : count;
-    rate(
-      `mint c${concurrency}`,
-      await measure(some, concurrency, async () => {
-        ids.push(await subject.mint());
-      }),
-    );
-    rate(`revoke c${concurrency}`, await measure(some, concurrency, async (index) => subject.revoke(ids[index] ?? '')));
-    await subject.idle();
-  }
-  await measure(storm, 8, async () => {
-    await subject.mint();
+/** The last are ours: once more for each of the others, with the ratio to it. */
+function besideOurs(measured: readonly Row[][]): Row[] {
+  const ours = measured.at(-1) ?? [];
+  const theirs = measured.slice(0, -1);
+  return ours.flatMap((row, index) => {
+    const others = theirs.flatMap((rows) => rows[index] ?? []);
+    return [...others, ...others.map((other) => ({ ...row, ratio: row.value / other.value, of: other.case }))];
   });
-  rows.push(...(await measureStorm(subject)));
+}
+
+async function mintAndRevoke(subject: Subject, concurrency: number, some: number): Promise<Row[]> {
+  const ids: string[] = [];
+  const row = (what: string, measured: Measured): Row => ({
+    case: `${what} c${concurrency} ${subject.name}`,
+    value: measured.perSecond,
+    unit: '/s',
+    p50_ms: quantile(measured.millis, 0.5),
+    p99_ms: quantile(measured.millis, 0.99),
+  });
+  const minted = await measure(some, concurrency, async () => {
+    ids.push(await subject.mint());
+  });
+  const revoked = await measure(some, concurrency, async (index) => subject.revoke(ids[index] ?? ''));
   await subject.idle();
-  return rows;
+  return [row('mint', minted), row('revoke', revoked)];
 }
 
 /** All end at once, and one caller goes on minting meanwhile. What it mints is not counted as alive. */
 async function measureStorm(subject: Subject): Promise<Row[]> {
+  await measure(storm, 8, async () => {
+    await subject.mint();
+  });
   const millis: number[] = [];
-  let over = false;
   const started = performance.now();
-  const minting = async () => {
-    while (!over) {
+  await subject.endAll();
+  const over = new AbortController();
+  const minting = (async () => {
+    while (!over.signal.aborted) {
       const before = performance.now();
       await subject.mint();
       millis.push(performance.now() - before);
       await pause(20);
     }
-  };
-  await subject.endAll();
-  const [seconds] = await Promise.all([
-    (async () => {
-      while ((await subject.alive()) > 0) await pause(20);
-      over = true;
-      return (performance.now() - started) / 1000;
-    })(),
-    minting(),
-  ]);
+  })();
+  while ((await subject.alive()) > 0) await pause(20);
+  const seconds = (performance.now() - started) / 1000;
+  over.abort();
+  await minting;
+  await subject.idle();
   return [
     { case: `storm of ${storm} ${subject.name}`, value: storm / seconds, unit: '/s' },
     {

@@ -111,10 +111,11 @@ export async function startOpenbao(binary: string): Promise<OpenbaoServer> {
   return server;
 }
 
-async function ready({ url, log }: OpenbaoServer, over: () => boolean): Promise<void> {
+async function ready(server: OpenbaoServer, over: () => boolean): Promise<void> {
   for (const deadline = Date.now() + 60_000; ; ) {
-    if (over() || Date.now() > deadline) throw new Error(`OpenBao did not start:\n${over() ? '' : log().slice(-2000)}`);
-    const healthy = await fetch(`${url}/v1/sys/health`).then(
+    if (over() || Date.now() > deadline)
+      throw new Error(`OpenBao did not start:\n${over() ? '' : server.log().slice(-2000)}`);
+    const healthy = await fetch(`${server.url}/v1/sys/health`).then(
       async (answer) => {
         await answer.arrayBuffer();
         return answer.ok;

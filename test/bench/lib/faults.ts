@@ -56,7 +56,8 @@ export function faults({ outageSeconds, backoffSeconds }: FaultOptions): readonl
       run: async (stage) => {
         const due = await stage.hold(TTL_SECONDS);
         await until(due - 500);
-        stage.proxy.delay(200);
+        // Longer than it takes to see that one is at work, so that its statement is still on its way.
+        stage.proxy.delay(1_000);
         await Promise.all(
           stage.schemes.map(async (scheme) => {
             while (!(await scheme.ending())) await pause(5);

@@ -6,17 +6,15 @@ type Order = { readonly mint: number; readonly ttlSeconds: number } | { readonly
 
 let scheme: UsualScheme | undefined;
 for await (const line of createInterface({ input: process.stdin })) {
-  let answer: unknown = [];
-  if (scheme === undefined) {
-    scheme = new UsualScheme(JSON.parse(line) as UsualSettings);
-  } else {
-    const order = JSON.parse(line) as Order;
-    const { ttlSeconds, count } = 'mint' in order ? { ...order, count: order.mint } : { ttlSeconds: 0, count: 0 };
-    if ('endNow' in order) await scheme.endNow();
-    const minting = Array.from({ length: count }, () => scheme?.mint(ttlSeconds));
-    answer = await Promise.all(minting);
-  }
+  const answer = scheme === undefined ? [] : await obey(scheme, JSON.parse(line) as Order);
+  scheme ??= new UsualScheme(JSON.parse(line) as UsualSettings);
   process.stdout.write(`${JSON.stringify(answer)}\n`);
 }
 // Its parent is gone.
 process.exit(0);
+
+async function obey(usual: UsualScheme, order: Order): Promise<unknown> {
+  if ('mint' in order) return Promise.all(Array.from({ length: order.mint }, async () => usual.mint(order.ttlSeconds)));
+  await usual.endNow();
+  return [];
+}
