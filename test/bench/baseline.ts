@@ -14,6 +14,7 @@ const { values } = parseArgs({
     count: { type: 'string', default: '20' },
     outage: { type: 'string', default: '30' },
     backoff: { type: 'string', default: '60' },
+    ttl: { type: 'string', default: '15' },
     wait: { type: 'string', default: '90' },
     only: { type: 'string', default: '' },
     json: { type: 'string' },
@@ -26,11 +27,15 @@ const stage = await Stage.open({ count: Number(values.count), backoffMillis: bac
 try {
   const rows: Row[] = [];
   const lines: string[] = [];
-  for (const fault of faults({ outageSeconds: Number(values.outage), backoffSeconds })) {
+  for (const fault of faults({
+    outageSeconds: Number(values.outage),
+    backoffSeconds,
+    ttlSeconds: Number(values.ttl),
+  })) {
     if (!fault.name.includes(values.only)) continue;
     await stage.begin();
-    const { due, free = due } = await fault.run(stage);
-    const seen = await stage.watch(due, Math.max(due, free) + waitSeconds * 1000);
+    const free = await fault.run(stage);
+    const seen = await stage.watch(Math.max(free, Date.now()) + waitSeconds * 1000);
     rows.push(...seen.flatMap((one) => rowsOf(fault.name, one)));
     lines.push(`| ${fault.name} | ${seen.map(cells).join(' | ')} |`);
   }

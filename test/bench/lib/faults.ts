@@ -4,39 +4,39 @@ import type { Stage } from './stage.ts';
 export interface FaultOptions {
   readonly outageSeconds: number;
   readonly backoffSeconds: number;
+  /** Enough to mint all and to log in with each. */
+  readonly ttlSeconds: number;
 }
 
 export interface Fault {
   readonly name: string;
-  /** Brings both schemes into it. @returns when the credentials were due, and since when nothing hinders their end. */
-  run(stage: Stage): Promise<{ readonly due: number; readonly free?: number }>;
+  /** Brings both schemes into it. @returns since when all are due and nothing hinders their end. */
+  run(stage: Stage): Promise<number>;
 }
 
-const TTL_SECONDS = 10;
-
-export function faults({ outageSeconds, backoffSeconds }: FaultOptions): readonly Fault[] {
+export function faults({ outageSeconds, backoffSeconds, ttlSeconds }: FaultOptions): readonly Fault[] {
   // Three attempts are over after one back-off and another of twice its length.
   const longSeconds = 3 * backoffSeconds + 20;
   return [
-    { name: 'none', run: async (stage) => ({ due: await stage.hold(TTL_SECONDS) }) },
-    { name: 'a cursor is open', run: async (stage) => ({ due: await stage.hold(TTL_SECONDS, true) }) },
+    { name: 'none', run: async (stage) => (await stage.hold(ttlSeconds)).last },
+    { name: 'a cursor is open', run: async (stage) => (await stage.hold(ttlSeconds, true)).last },
     {
       name: 'the queue’s store is flushed',
       run: async (stage) => {
-        const due = await stage.hold(TTL_SECONDS);
+        const { last } = await stage.hold(ttlSeconds);
         await stage.redis.flush();
-        return { due };
+        return last;
       },
     },
     {
       name: `the target is out of reach for ${outageSeconds} s when they are due`,
       run: async (stage) => {
-        const due = await stage.hold(TTL_SECONDS);
-        await until(due - 2_000);
+        const { first } = await stage.hold(ttlSeconds);
+        await until(first - 1_000);
         await stage.cutOff();
-        await until(due - 2_000 + outageSeconds * 1000);
+        await until(first - 1_000 + outageSeconds * 1000);
         stage.back();
-        return { due, free: Date.now() };
+        return Date.now();
       },
     },
     {
@@ -44,54 +44,57 @@ export function faults({ outageSeconds, backoffSeconds }: FaultOptions): readonl
       run: async (stage) => {
         await stage.hold(580);
         await stage.cutOff();
-        const due = Date.now();
-        await Promise.all(stage.schemes.map(async (scheme) => scheme.endNow()));
-        await until(due + longSeconds * 1000);
+        const ended = Date.now();
+        await stage.endNow();
+        await until(ended + longSeconds * 1000);
         stage.back();
-        return { due, free: Date.now() };
+        return Date.now();
       },
     },
     {
       name: 'the worker is killed while it ends them',
       run: async (stage) => {
-        const due = await stage.hold(TTL_SECONDS);
-        await until(due - 500);
+        const { first, last } = await stage.hold(ttlSeconds);
+        await until(first - 500);
         // Longer than it takes to see that one is at work, so that its statement is still on its way.
         stage.proxy.delay(1_000);
         await Promise.all(
           stage.schemes.map(async (scheme) => {
-            while (!(await scheme.ending())) await pause(5);
+            while (!(await scheme.ending())) {
+              if (Date.now() > last + 10_000) throw new Error(`${scheme.name} was not seen to end anything`);
+              await pause(5);
+            }
             await scheme.kill();
           }),
         );
         stage.proxy.delay(0);
         await Promise.all(stage.schemes.map(async (scheme) => scheme.restart()));
-        return { due };
+        return last;
       },
     },
-    { name: 'the broker is killed between mint and write', run: killedAfterMint },
+    { name: 'the broker is killed between mint and write', run: (stage) => killedAfterMint(stage, ttlSeconds) },
     {
       name: 'each owns a table',
       run: async (stage) => {
-        const due = await stage.hold(TTL_SECONDS);
+        const { last } = await stage.hold(ttlSeconds);
         for (const { username } of stage.leases)
           await stage.house.onTarget(
             `CREATE TABLE billing.of_${username} (); ALTER TABLE billing.of_${username} OWNER TO ${username}`,
           );
-        return { due };
+        return last;
       },
     },
   ];
 }
 
 /** The target makes them and the answer never comes. Nobody has those secrets, so that only roles are counted. */
-async function killedAfterMint(stage: Stage): Promise<{ due: number }> {
+async function killedAfterMint(stage: Stage, ttlSeconds: number): Promise<number> {
   // Connections that stand, since a new one can not be made any more.
-  await stage.hold(TTL_SECONDS);
+  await stage.hold(ttlSeconds);
   await stage.begin();
   stage.proxy.swallowAnswers();
-  const due = Date.now() + TTL_SECONDS * 1000;
-  const minting = stage.schemes.map(async (scheme) => scheme.mint(stage.count, TTL_SECONDS).catch(() => []));
+  const due = Date.now() + ttlSeconds * 1000;
+  const minting = stage.schemes.map(async (scheme) => scheme.mint(stage.count, ttlSeconds).catch(() => []));
   const patience = Date.now() + 3_000;
   while (Date.now() < patience) await pause(50);
   for (const scheme of stage.schemes) await scheme.kill();
@@ -99,7 +102,7 @@ async function killedAfterMint(stage: Stage): Promise<{ due: number }> {
   stage.proxy.cut();
   await Promise.all(stage.schemes.map(async (scheme) => scheme.restart()));
   await Promise.all(minting);
-  return { due };
+  return due;
 }
 
 async function until(moment: number): Promise<void> {

@@ -31,6 +31,7 @@ export class Stage {
   readonly #server: PostgresServer;
   #agents: Agent[] = [];
   #before: ReadonlySet<string> = new Set();
+  #endedAt: number | undefined;
 
   private constructor(
     count: number,
@@ -82,21 +83,31 @@ export class Stage {
   async begin(): Promise<void> {
     await this.#dismiss();
     this.#agents = [];
+    this.#endedAt = undefined;
     this.#before = new Set(await this.#roles());
   }
 
-  /** Credentials under each scheme, each with a session open. @returns when the last of them is due. */
-  async hold(ttlSeconds: number, cursor = false): Promise<number> {
+  /** Credentials under each scheme, each with a session open. @returns when the first and the last of them are due. */
+  async hold(ttlSeconds: number, cursor = false): Promise<{ readonly first: number; readonly last: number }> {
     const { host, port } = this.#server;
     const place = { host, port, database: this.house.targetDatabase };
     const minted = await Promise.all(this.schemes.map(async (scheme) => scheme.mint(this.count, ttlSeconds)));
     this.#agents = minted.flat().map((lease) => new Agent(lease, place, cursor));
     await Promise.all(this.#agents.map(async (agent) => agent.start()));
-    return Math.max(...this.leases.map(({ due }) => due));
+    const dues = this.leases.map(({ due }) => due);
+    const [first, last] = [Math.min(...dues), Math.max(...dues)];
+    if (Date.now() > first - 1_000) throw new Error('too slow here for such a life: raise --ttl');
+    return { first, last };
   }
 
   get leases(): readonly Lease[] {
     return this.#agents.map(({ lease }) => lease);
+  }
+
+  /** Ends all before their time, which is due now. */
+  async endNow(): Promise<void> {
+    this.#endedAt = Date.now();
+    await Promise.all(this.schemes.map(async (scheme) => scheme.endNow()));
   }
 
   /** Neither scheme reaches the target until `back`; agents do. */
@@ -110,20 +121,21 @@ export class Stage {
   }
 
   /** Lets agents read on until then, and counts. */
-  async watch(due: number, until: number): Promise<readonly Seen[]> {
+  async watch(until: number): Promise<readonly Seen[]> {
     await pause(Math.max(0, until - Date.now()));
     await this.#dismiss();
     const roles = (await this.#roles()).filter((role) => !this.#before.has(role));
     return this.schemes.map(({ name, prefix }) => {
-      const reads = this.#agents
-        .filter(({ lease }) => lease.username.startsWith(prefix))
-        .map(({ lastRead }) => lastRead);
+      const mine = this.#agents.filter(({ lease }) => lease.username.startsWith(prefix));
       return {
         scheme: name,
-        held: reads.length,
-        reading: reads.filter((at) => at > until - 2_000).length,
+        held: mine.length,
+        reading: mine.filter(({ lastRead }) => lastRead > until - 2_000).length,
         roles: roles.filter((role) => role.startsWith(prefix)).length,
-        lastReadSeconds: Math.max(0, ...reads.map((at) => (at - due) / 1000)),
+        lastReadSeconds: Math.max(
+          0,
+          ...mine.map(({ lastRead, lease }) => (lastRead - (this.#endedAt ?? lease.due)) / 1000),
+        ),
       };
     });
   }
