@@ -10,7 +10,7 @@ import { report, type Row } from './lib/report.ts';
 
 /**
  * What grants that are not due cost: lateness of those that are, memory of the broker and its start, with so many outstanding. The
- * ratios are to the first level. Alarms stand in the store; `lateness` compares the queues.
+ * ratios are to the first level. Start to ready has Node's own start and the compilation of TypeScript in it. Alarms stand in the store; `lateness` compares the queues.
  */
 const { values } = parseArgs({
   options: {
