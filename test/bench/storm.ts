@@ -29,12 +29,13 @@ const IDLE_ASKS = 100;
 
 const OTHER_PASSWORD = randomPassword();
 let otherDatabase = '';
-const house = await startBenchHouse(async (server) => {
-  otherDatabase = await makeTarget(server);
-  return {
-    env: { MAYFLY_TARGET_OTHER_DB_PASSWORD: OTHER_PASSWORD },
-    files: {
-      'targets/other-db.yaml': `
+const house = await startBenchHouse({
+  also: async (server) => {
+    otherDatabase = await makeTarget(server);
+    return {
+      env: { MAYFLY_TARGET_OTHER_DB_PASSWORD: OTHER_PASSWORD },
+      files: {
+        'targets/other-db.yaml': `
 name: other-db
 provider: postgres
 connection: { host: 127.0.0.1, port: ${server.port}, database: ${otherDatabase}, user: ${otherDatabase}_broker,
@@ -44,7 +45,7 @@ owner: team-finance
 sensitivity: confidential
 labels: {}
 `,
-      'entitlements/other-db.yaml': `
+        'entitlements/other-db.yaml': `
 - name: other-db/read-invoices
   target: other-db
   sensitivity: confidential
@@ -52,12 +53,13 @@ labels: {}
   max_ttl_seconds: 600
   provider: { template: mayfly_t_${otherDatabase}, privileges: [{ schema: billing, tables: [invoices], grant: [SELECT] }], max_live: 50000 }
 `,
-      'policies/other.cedar': `
+        'policies/other.cedar': `
 @id("other") @max_ttl("10m")
 permit (principal is Mayfly::Task, action, resource == Mayfly::Entitlement::"other-db/read-invoices");
 `,
-    },
-  };
+      },
+    };
+  },
 });
 try {
   await prepareTarget(house.server, house.files, house.broker.installation, OTHER_PASSWORD, 'other-db');

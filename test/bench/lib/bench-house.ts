@@ -1,6 +1,6 @@
 import pg from 'pg';
-import { type PostgresServer, startPostgres } from '../../support/postgres-servers.ts';
 import { type House, type HouseOptions, startHouse } from '../../support/house.ts';
+import { type PostgresServer, type PostgresSettings, startPostgres } from '../../support/postgres-servers.ts';
 
 export interface BenchHouse extends House {
   /** The broker's own login on the target: what the floor uses. */
@@ -8,21 +8,41 @@ export interface BenchHouse extends House {
   readonly template: string;
 }
 
-/** As production: durable writes, store and target on one server, the broker in a process of its own. */
-export async function startBenchHouse(
-  options: (server: PostgresServer) => Promise<Pick<HouseOptions, 'files' | 'env'>> = async () => ({}),
-): Promise<BenchHouse> {
-  const server = await startPostgres({
-    version: 18,
-    settings: { fsync: 'on', full_page_writes: 'on', shared_buffers: '256MB', max_connections: 300 },
-  });
-  const { files, env } = await options(server);
+export interface BenchHouseOptions extends Pick<HouseOptions, 'env' | 'targetPort' | 'logTo'> {
+  /** Over those that every benchmark has. */
+  readonly settings?: PostgresSettings;
+  /** More of the house, for which the server must run. */
+  readonly also?: (server: PostgresServer) => Promise<Pick<HouseOptions, 'files' | 'env'>>;
+}
+
+/** As production: durable writes, the broker in a process of its own. */
+export const DURABLE: PostgresSettings = {
+  fsync: 'on',
+  full_page_writes: 'on',
+  shared_buffers: '256MB',
+  max_connections: 300,
+};
+
+/** A policy that leaves lives as long as the entitlement allows. */
+export const BENCH_FILES = {
+  'policies/test.cedar': `
+@id("read-invoices") @max_ttl("10m")
+permit (principal is Mayfly::Task, action, resource == Mayfly::Entitlement::"ledger-db/read-invoices");
+`,
+};
+
+/** Store and target on one server. */
+export async function startBenchHouse(options: BenchHouseOptions = {}): Promise<BenchHouse> {
+  const { settings, also, ...more } = options;
+  const server = await startPostgres({ version: 18, settings: { ...DURABLE, ...settings } });
+  const { files, ...rest } = (await also?.(server)) ?? {};
   const house = await startHouse({
     server,
     inProcess: false,
     maxLive: 50_000,
-    files: { 'policies/test.cedar': POLICY, ...files },
-    ...(env === undefined ? {} : { env }),
+    ...more,
+    ...rest,
+    files: { ...BENCH_FILES, ...files },
   });
   const login = `${house.targetDatabase}_broker`;
   return {
@@ -49,8 +69,3 @@ export async function startBenchHouse(
     },
   };
 }
-
-const POLICY = `
-@id("read-invoices") @max_ttl("10m")
-permit (principal is Mayfly::Task, action, resource == Mayfly::Entitlement::"ledger-db/read-invoices");
-`;

@@ -29,7 +29,7 @@ export function call(
         response.on('end', () =>
           resolve({
             status: response.statusCode ?? 0,
-            body: JSON.parse(Buffer.concat(pieces).toString()) as Record<string, unknown>,
+            body: JSON.parse(Buffer.concat(pieces).toString() || '{}') as Record<string, unknown>,
           }),
         );
         response.on('error', reject);
