@@ -3,5 +3,5 @@
 -- of pg_authid in the functions.
 CREATE OR REPLACE VIEW mayfly.authid AS
   SELECT r.oid, r.rolname, r.rolsuper, r.rolinherit, r.rolcreaterole, r.rolcreatedb, r.rolcanlogin, r.rolreplication,
-         r.rolbypassrls, r.rolconnlimit, NULL::text AS rolpassword, r.rolvaliduntil
+         r.rolbypassrls, r.rolconnlimit, NULL::text AS rolpassword, r.rolvaliduntil, NULL::xid AS xmax
   FROM pg_catalog.pg_roles r;

@@ -2,6 +2,9 @@ import { type Evidence, type Outcome, ProviderError, type Ref } from '../../src/
 import { pause } from './abort.ts';
 import { classify, classifyState } from './errors.ts';
 import { oidOf, strayed } from './handle.ts';
+import { preparedSays } from './prepared.ts';
+import { relieved } from './relief.ts';
+import { evict } from './running.ts';
 import { StandbyFence } from './standby-fence.ts';
 import { type Kill, type KillAnswer, killer, sweep, type Swept } from './sweep.ts';
 import type { Target } from './target.ts';
@@ -41,10 +44,13 @@ export async function fence(target: Target, refs: readonly Ref[], signal: AbortS
   for (let from = 0; from < jobs.length; from += batchSize) {
     const batch = jobs.slice(from, from + batchSize);
     await run.guard(batch, async () => {
-      const cut = await run.cut(batch, batchWait, false).catch(async (error: unknown) => {
-        await run.strike(batch);
-        throw error;
-      });
+      const oids = batch.flatMap(({ ref }) => oidOf(ref.facts) ?? []);
+      const cut = await relieved(target, oids, signal, () => run.cut(batch, batchWait, false)).catch(
+        async (error: unknown) => {
+          await run.strike(batch);
+          throw error;
+        },
+      );
       done.push(...cut.done);
       locked.push(...cut.locked);
     });
@@ -118,6 +124,9 @@ class Fence {
         ],
         this.#signal,
       );
+      if (rows.some(({ outcome }) => outcome === 'failed:53200')) {
+        throw fenceError('failed:53200');
+      }
       const done: Cut[] = [];
       const locked: Job[] = [];
       here.forEach((job, place) => {
@@ -152,7 +161,8 @@ class Fence {
         return;
       }
     }
-    this.#fail(job, new ProviderError('retryable', 'fencing: another transaction holds the role'));
+    const prepared = await preparedSays(this.#target, oid, this.#signal);
+    this.#fail(job, new ProviderError('retryable', `fencing: another transaction holds the role${prepared}`));
   }
 
   async #killWhile(waiting: AbortSignal, oid: number): Promise<readonly KillAnswer[]> {
@@ -181,9 +191,13 @@ class Fence {
       this.#unlink(cuts.flatMap(({ oid, login }) => (oid === null || login === 'absent' ? [] : [oid]))),
       this.#kill(oids, []),
     ]);
-    const [swept, afar] = await Promise.all([
+    // Since when older work is to be ended stands on the primary, and is replayed.
+    const evicting = evict(this.#target, oids, this.#signal);
+    const endAfar = (): ReturnType<StandbyFence['end']> => this.#standbys.end(oids);
+    const [swept, afar, evicted] = await Promise.all([
       sweep(this.#kill, oids, this.#signal, [...before, first]),
-      this.#standbys.end(oids),
+      evicting.then(endAfar, endAfar),
+      evicting,
     ]);
     for (const cut of cuts) {
       const link = cut.oid === null ? undefined : links.get(cut.oid);
@@ -192,6 +206,11 @@ class Fence {
         this.#fail(cut, new ProviderError('retryable', 'fencing: sessions are told to end and still live'));
       } else if (swept.asleep > 0) {
         this.#fail(cut, new ProviderError('retryable', 'fencing: a login that began before sleeps on'));
+      } else if (!evicted) {
+        this.#fail(
+          cut,
+          new ProviderError('retryable', 'fencing: work of other grants inside code of the role goes on'),
+        );
       } else if (link instanceof ProviderError) {
         this.#fail(cut, link);
       } else if (standing !== undefined) {
