@@ -1,11 +1,11 @@
 -- Managed services, mode `pool`: the end of a loan. As in part 3 and 4, with these differences: a late call for an earlier
 -- tenant finds nothing; the membership of the template stays; and instead of being dropped a role is emptied and rests.
 
--- What would still act with the template's rights after the end, for whoever calls it.
+-- Whether it owns what would act with the template's rights after the end, too: functions, views, tables with expressions.
 CREATE OR REPLACE FUNCTION mayfly.owns_code(p_role oid) RETURNS boolean
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
   SELECT EXISTS (SELECT FROM pg_shdepend s WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = p_role AND s.deptype = 'o'
-                 AND s.classid <> 'pg_largeobject'::regclass)
+                 AND s.classid IN ('pg_class'::regclass, 'pg_proc'::regclass))
 $$;
 
 -- Takes away every membership but that of the template; that too where the role owns what would act with its rights.
@@ -87,6 +87,18 @@ BEGIN
     END;
   END LOOP;
   RETURN jsonb_build_object('seen', v_seen, 'asleep', to_jsonb(v_asleep));
+END
+$$;
+
+-- As in part 10. The loan is held, so that the role is not lent anew while it is emptied.
+CREATE OR REPLACE FUNCTION mayfly.ending(p_handle text, p_oid oid) RETURNS TABLE (role_oid oid, state text)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  PERFORM FROM mayfly.pooled p WHERE p.handle = p_handle FOR SHARE;
+  RETURN QUERY
+    SELECT q.role_oid, CASE WHEN NOT q.ours THEN 'foreign' WHEN h.fenced_at IS NULL OR q.can_login THEN 'live' ELSE 'ending' END
+    FROM mayfly.roles_of(ARRAY[p_handle], ARRAY[p_oid]) q LEFT JOIN mayfly.handle h ON h.handle = p_handle
+    ORDER BY q.ours LIMIT 1;
 END
 $$;
 

@@ -27,6 +27,11 @@ interface Cut extends Job {
   /** Null when the target knows none: then there never was a role. */
   readonly oid: number | null;
 }
+interface UnlinkRow {
+  readonly role_oid: number;
+  readonly outcome: string;
+  readonly removed: number;
+}
 interface FenceRow {
   readonly outcome: string;
   readonly role_oid: number | null;
@@ -189,7 +194,7 @@ class Fence {
     // The first blow does not wait for the memberships; the sweeps do, since only then is it known who had joined.
     const [links, first] = await Promise.all([
       this.#unlink(cuts.flatMap(({ oid, login }) => (oid === null || login === 'absent' ? [] : [oid]))),
-      this.#kill(oids, []),
+      relieved(this.#target, oids, this.#signal, () => this.#kill(oids, [])),
     ]);
     // Since when older work is to be ended stands on the primary, and is replayed.
     const evicting = evict(this.#target, oids, this.#signal);
@@ -228,14 +233,7 @@ class Fence {
     for (let tried = 1; left.length > 0 && tried <= unlinkTries; tried += 1) {
       const locked: number[] = [];
       for (let from = 0; from < left.length; from += batchSize) {
-        const rows = await this.#target.revoking.useTwice(this.#signal, ({ connection }) =>
-          connection.query<{ role_oid: number; outcome: string; removed: number }>(
-            'removing memberships',
-            'SELECT role_oid, outcome, removed FROM mayfly.unlink($1, $2::oid[], $3)',
-            [this.#target.context.installation, left.slice(from, from + batchSize), unlinkWait],
-            this.#signal,
-          ),
-        );
+        const rows = await this.#unlinkBatch(left.slice(from, from + batchSize));
         for (const { role_oid: oid, outcome, removed } of rows) {
           const state = outcome === 'locked' ? '55P03' : /^failed:(.*)$/.exec(outcome)?.[1];
           results.set(oid, state === undefined ? removed : classifyState(state, 'removing memberships'));
@@ -247,6 +245,23 @@ class Fence {
       left = locked;
     }
     return results;
+  }
+
+  #unlinkBatch(oids: readonly number[]): Promise<readonly UnlinkRow[]> {
+    return relieved(this.#target, oids, this.#signal, async () => {
+      const rows = await this.#target.revoking.useTwice(this.#signal, ({ connection }) =>
+        connection.query<UnlinkRow & Record<string, unknown>>(
+          'removing memberships',
+          'SELECT role_oid, outcome, removed FROM mayfly.unlink($1, $2::oid[], $3)',
+          [this.#target.context.installation, oids, unlinkWait],
+          this.#signal,
+        ),
+      );
+      if (rows.some(({ outcome }) => outcome === 'failed:53200')) {
+        throw classifyState('53200', 'removing memberships');
+      }
+      return rows;
+    });
   }
 
   async #registered(job: Job): Promise<number | null> {

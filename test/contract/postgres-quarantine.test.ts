@@ -117,7 +117,7 @@ describe.each(availableVersions())('what an entitlement keeps on PostgreSQL %i',
       ),
     ).toEqual([]);
     const [code] = await ledger.admin(
-      `SELECT (SELECT count(*)::int FROM pg_trigger t WHERE NOT tgisinternal) AS triggers,
+      `SELECT (SELECT count(*)::int FROM pg_trigger t WHERE NOT tgisinternal AND tgrelid NOT IN (SELECT oid FROM pg_class WHERE relnamespace = 'mayfly'::regnamespace)) AS triggers,
               (SELECT count(*)::int FROM pg_rewrite r WHERE r.ev_class > 16383) AS rules,
               (SELECT count(*)::int FROM pg_policy) AS policies,
               (SELECT count(*)::int FROM pg_attrdef WHERE adrelid > 16383 AND adrelid NOT IN (SELECT oid FROM pg_class WHERE relnamespace = 'mayfly'::regnamespace)) AS expressions,
