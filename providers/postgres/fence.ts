@@ -8,6 +8,7 @@ import { evict } from './running.ts';
 import { StandbyFence } from './standby-fence.ts';
 import { type Kill, type KillAnswer, killer, sweep, type Swept } from './sweep.ts';
 import type { Target } from './target.ts';
+import { unlink } from './unlink.ts';
 
 /** Refs per statement: more bring nothing (measured: 6 150 a second at 50, 5 280 at 200). */
 const batchSize = 100;
@@ -15,8 +16,6 @@ const batchSize = 100;
 const batchWait = 20;
 const aloneWait = 1000;
 const aloneTries = 3;
-const unlinkWait = 200;
-const unlinkTries = 5;
 
 interface Job {
   readonly ref: Ref;
@@ -26,11 +25,6 @@ interface Cut extends Job {
   readonly login: 'fenced' | 'absent';
   /** Null when the target knows none: then there never was a role. */
   readonly oid: number | null;
-}
-interface UnlinkRow {
-  readonly role_oid: number;
-  readonly outcome: string;
-  readonly removed: number;
 }
 interface FenceRow {
   readonly outcome: string;
@@ -191,9 +185,10 @@ class Fence {
       cuts.forEach((cut) => this.#done(cut, 0));
       return;
     }
+    const present = cuts.flatMap(({ oid, login }) => (oid === null || login === 'absent' ? [] : [oid]));
     // The first blow does not wait for the memberships; the sweeps do, since only then is it known who had joined.
     const [links, first] = await Promise.all([
-      this.#unlink(cuts.flatMap(({ oid, login }) => (oid === null || login === 'absent' ? [] : [oid]))),
+      unlink(this.#target, present, this.#signal),
       relieved(this.#target, oids, this.#signal, () => this.#kill(oids, [])),
     ]);
     // Since when older work is to be ended stands on the primary, and is replayed.
@@ -224,44 +219,6 @@ class Fence {
         this.#done(cut, link ?? 0, swept, cut.oid === null ? [] : afar.evidence(cut.oid));
       }
     }
-  }
-
-  /** Removes memberships: per OID how many, or why not. Apart from the login, since a mint on the template may hold a lock. */
-  async #unlink(oids: readonly number[]): Promise<ReadonlyMap<number, number | ProviderError>> {
-    const results = new Map<number, number | ProviderError>();
-    let left = [...oids];
-    for (let tried = 1; left.length > 0 && tried <= unlinkTries; tried += 1) {
-      const locked: number[] = [];
-      for (let from = 0; from < left.length; from += batchSize) {
-        const rows = await this.#unlinkBatch(left.slice(from, from + batchSize));
-        for (const { role_oid: oid, outcome, removed } of rows) {
-          const state = outcome === 'locked' ? '55P03' : /^failed:(.*)$/.exec(outcome)?.[1];
-          results.set(oid, state === undefined ? removed : classifyState(state, 'removing memberships'));
-          if (outcome === 'locked') {
-            locked.push(oid);
-          }
-        }
-      }
-      left = locked;
-    }
-    return results;
-  }
-
-  #unlinkBatch(oids: readonly number[]): Promise<readonly UnlinkRow[]> {
-    return relieved(this.#target, oids, this.#signal, async () => {
-      const rows = await this.#target.revoking.useTwice(this.#signal, ({ connection }) =>
-        connection.query<UnlinkRow & Record<string, unknown>>(
-          'removing memberships',
-          'SELECT role_oid, outcome, removed FROM mayfly.unlink($1, $2::oid[], $3)',
-          [this.#target.context.installation, oids, unlinkWait],
-          this.#signal,
-        ),
-      );
-      if (rows.some(({ outcome }) => outcome === 'failed:53200')) {
-        throw classifyState('53200', 'removing memberships');
-      }
-      return rows;
-    });
   }
 
   async #registered(job: Job): Promise<number | null> {

@@ -123,7 +123,12 @@ export class Target {
 
   /** The broker's login in another database of the cluster, for one piece of work. @throws ProviderError */
   async elsewhere<T>(database: string, signal: AbortSignal, work: (connection: Connection) => Promise<T>): Promise<T> {
-    const connection = await this.#login(this.config, revokingBounds, AbortSignal.any([signal, this.#closing.signal]), database);
+    const connection = await this.#login(
+      this.config,
+      revokingBounds,
+      AbortSignal.any([signal, this.#closing.signal]),
+      database,
+    );
     try {
       return await work(connection);
     } finally {
