@@ -168,6 +168,12 @@ describe.each(cases)('what a role owns at its end, mode $mode on PostgreSQL $ver
     await session.fence([live.ref], soon());
     expect(await session.verify([live.ref], soon())).toMatchObject([{ contained: true }]);
     expect(await sqlState(stranger.query('SELECT billing.lent()'))).toBe('42501');
+    // What becomes a role's own only after its end is noticed, where it still has the template.
+    await ledger.admin(`CREATE SCHEMA lair AUTHORIZATION ${nameOf(other)}`);
+    await session.fence([other.ref], soon());
+    expect(await session.verify([other.ref], soon())).toMatchObject([{ contained: true }]);
+    await ledger.admin(`ALTER FUNCTION billing.lent() OWNER TO ${nameOf(other)}`);
+    expect(await session.verify([other.ref], soon())).toMatchObject([{ contained: mode === 'createrole' }]);
     expect(await session.reap([live.ref], soon())).toMatchObject([{ ok: true }]);
     await ledger.admin('REVOKE USAGE ON SCHEMA billing FROM nobody');
     // And a role of the pool may read again when it is lent again.
@@ -175,6 +181,18 @@ describe.each(cases)('what a role owns at its end, mode $mode on PostgreSQL $ver
     expect((await (await ledger.login(next.minted)).query(count)).rows).toEqual([{ n: 5000 }]);
     expect(await end(next)).toMatchObject(clean);
     expect(await end(other)).toMatchObject(clean);
+  });
+
+  test.runIf(mode === 'pool')('a role is not lent anew while something for its last tenant is under way', async () => {
+    const live = await mint();
+    await session.fence([live.ref], soon());
+    const late = await ledger.stolenLogin();
+    await late.query('BEGIN');
+    const { handle, facts } = live.ref;
+    await late.query('SELECT mayfly.holdings($1, $2, $3, NULL)', [ledger.installation, handle, facts?.['oid']]);
+    expect(await session.reap([live.ref], soon())).toMatchObject([{ ok: false, error: { errorClass: 'retryable' } }]);
+    await late.query('COMMIT');
+    expect(await session.reap([live.ref], soon())).toMatchObject([{ ok: true }]);
   });
 
   test('work of another grant inside its function is ended', async () => {
