@@ -175,8 +175,8 @@ BEGIN
     ELSE
       BEGIN
         PERFORM FROM mayfly.pooled p WHERE p.role_oid = r.role_oid FOR UPDATE;
-        SELECT string_agg(DISTINCT coalesce(d.datname, 'shared objects'), ', ') INTO v_elsewhere
-        FROM pg_shdepend x LEFT JOIN pg_database d ON d.oid = x.dbid
+        SELECT string_agg(DISTINCT d.datname, ', ') INTO v_elsewhere
+        FROM pg_shdepend x JOIN pg_database d ON d.oid = x.dbid
         WHERE x.refclassid = 'pg_authid'::regclass AND x.refobjid = r.role_oid AND x.dbid <> v_here;
         EXECUTE format('ALTER ROLE %I NOLOGIN PASSWORD NULL CONNECTION LIMIT 0', r.role_name);
         EXECUTE format('ALTER ROLE %I RESET ALL', r.role_name);
@@ -192,7 +192,7 @@ BEGIN
           v_outcome[r.ord] := 'elsewhere';
           v_detail[r.ord] := v_elsewhere;
         ELSIF EXISTS (SELECT FROM pg_shdepend d WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = r.role_oid) THEN
-          -- Rights that a person gave the role itself: only who gave them may take them away.
+          -- Rights, or a database, that a person gave the role itself: only who gave them may take them away.
           v_outcome[r.ord] := 'dependents';
           v_detail[r.ord] := (SELECT string_agg(pg_describe_object(d.classid, d.objid, d.objsubid), ', ') FROM pg_shdepend d
                               WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = r.role_oid);

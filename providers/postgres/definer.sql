@@ -73,7 +73,7 @@ REVOKE ALL ON ALL TABLES IN SCHEMA mayfly FROM PUBLIC;
 
 CREATE OR REPLACE FUNCTION mayfly.version() RETURNS integer
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
-RETURN 2;
+RETURN 3;
 
 -- The owner of these functions. Where it is no superuser, it is a member of every role that it makes, with ADMIN.
 CREATE OR REPLACE FUNCTION mayfly.self() RETURNS oid
