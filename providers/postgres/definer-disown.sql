@@ -19,6 +19,8 @@ $$;
 CREATE OR REPLACE FUNCTION mayfly.strip(p_table oid) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+  -- Before 15 a column goes on needing the functions of the expression that was taken from it.
+  v_expressions boolean := current_setting('server_version_num')::integer >= 150000;
   v_command text;
 BEGIN
   FOR v_command IN
@@ -43,13 +45,13 @@ BEGIN
     SELECT format('ALTER TABLE %s ALTER COLUMN %I DROP %s', p_table::regclass, a.attname,
                   CASE a.attgenerated WHEN '' THEN 'DEFAULT' ELSE 'EXPRESSION' END)
     FROM pg_attrdef d JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
-    WHERE d.adrelid = p_table AND (a.attgenerated = '' OR (a.attgenerated = 's' AND a.attinhcount = 0))
+    WHERE d.adrelid = p_table AND (a.attgenerated = '' OR (a.attgenerated = 's' AND a.attinhcount = 0 AND v_expressions))
     UNION ALL
     -- A virtual column holds nothing; a column of a type or collation of an agent goes with that.
     SELECT format('ALTER TABLE %s DROP COLUMN %I', p_table::regclass, a.attname)
     FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_collation c ON c.oid = a.attcollation
     WHERE a.attrelid = p_table AND a.attnum > 0 AND NOT a.attisdropped AND a.attinhcount = 0
-      AND (a.attgenerated = 'v' OR mayfly.minted(c.collowner) OR (mayfly.minted(t.typowner) AND NOT EXISTS (
+      AND (a.attgenerated = 'v' OR (a.attgenerated = 's' AND NOT v_expressions) OR mayfly.minted(c.collowner) OR (mayfly.minted(t.typowner) AND NOT EXISTS (
         SELECT FROM pg_class r WHERE r.reltype IN (t.oid, t.typelem) AND r.relkind IN ('r', 'p'))))
   LOOP
     EXECUTE v_command;
