@@ -60,7 +60,10 @@ describe.each(availableVersions())('what no template may make on PostgreSQL %i',
     ['comments on what is not its own', `COMMENT ON TABLE billing.invoices IS 'x'`],
     ['roles', 'CREATE ROLE x'],
     ['memberships in its template', 'GRANT mayfly_t_ledger TO broker_ledger'],
-    ['memberships in itself', `DO 'BEGIN EXECUTE format(''GRANT %I TO broker_ledger'', current_user); END'`],
+    // Before 15 a login may let others into itself: `unlink` takes that back, with their sessions.
+    ...(version < 15
+      ? []
+      : [['memberships in itself', `DO 'BEGIN EXECUTE format(''GRANT %I TO broker_ledger'', current_user); END'`]]),
     ['default privileges of others', 'ALTER DEFAULT PRIVILEGES FOR ROLE postgres GRANT SELECT ON TABLES TO PUBLIC'],
     ['settings of the server', `ALTER SYSTEM SET work_mem = '1MB'`],
     ['settings of the database', `ALTER DATABASE ledger SET work_mem = '1MB'`],
