@@ -65,6 +65,8 @@ export interface PreparedEntitlement<EntitlementConfig = unknown> {
   readonly config: EntitlementConfig;
   /** What the entitlement declares; undefined where nobody said. */
   readonly params?: Readonly<Record<string, { readonly type: 'string' | 'integer' | 'boolean' }>>;
+  /** What becomes of what its credentials own in the target at their end, where they can own anything. Default: drop. */
+  readonly onOwnedObjects?: 'drop' | 'keep';
 }
 
 export interface ConnectContext {

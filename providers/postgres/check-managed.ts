@@ -73,7 +73,7 @@ function owner(survey: Survey, mode: string): CheckStep[] {
           {
             step: 'standbys_visible',
             ok: false,
-            says: `${survey.owner} lacks pg_monitor: a connected standby would not show`,
+            says: `${survey.owner} lacks pg_monitor: neither a connected standby would show, nor what other grants do inside code of an ended role`,
           },
         ]),
     ...(survey.max_roles === null

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
 import { type CheckStep, ProviderError } from '../../src/provider.ts';
 import { canary } from './canary.ts';
+import { databases } from './check-databases.ts';
 import { managedSteps } from './check-managed.ts';
 import { checkStandbys } from './check-standbys.ts';
 import { boundSteps } from './check-bound.ts';
@@ -89,6 +90,7 @@ async function look(
     ...settings(survey),
     ...rights(survey, template),
     ...(await managedSteps(target, template, signal)),
+    ...(await databases(target, template, signal)),
     ...(await checkStandbys(target, signal)),
   ];
   return { steps, serverVersion: status.server_version };

@@ -9,7 +9,7 @@ import type { PostgresTarget } from './schema.ts';
 import { tlsOptions } from './tls.ts';
 
 /** The definer functions that this provider was written for. */
-const definerVersion = 2;
+const definerVersion = 3;
 
 const statusSchema = z.object({
   version: z.int(),

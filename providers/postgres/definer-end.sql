@@ -217,10 +217,11 @@ BEGIN
 END
 $$;
 
--- Removes the role and what it owns or was granted in this database. Only what was fenced.
--- outcome: dropped | owner | absent | live | locked | elsewhere (detail: the databases) | dependents | foreign | failed:<SQLSTATE>
--- p_owned: also roles that own things or were granted rights: for one ref at a time, since that may take as long as its
--- agent liked (a million large objects). Otherwise such a role is left, and told as `owner`.
+-- Removes the role. Only what was fenced.
+-- outcome: dropped | owner | absent | live | locked | elsewhere (detail: the databases) | dependents (detail: which)
+--   | prepared (detail: the commands) | foreign | failed:<SQLSTATE>
+-- p_owned: also roles that held things or rights: one ref at a time, after `disown`. Otherwise such a role is left, and
+-- told as `owner`.
 CREATE OR REPLACE FUNCTION mayfly.drop(p_installation uuid, p_handles text[], p_oids oid[], p_wait_ms integer, p_owned boolean)
 RETURNS TABLE (ord bigint, outcome text, detail text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -230,6 +231,7 @@ DECLARE
   v_detail text[] := array_fill(NULL::text, ARRAY[cardinality(p_handles)]);
   v_here oid := (SELECT d.oid FROM pg_database d WHERE d.datname = current_database());
   v_elsewhere text;
+  v_says text;
   r record;
 BEGIN
   PERFORM mayfly.assert_owner(p_installation);
@@ -249,14 +251,14 @@ BEGIN
         SELECT string_agg(DISTINCT d.datname, ', ') INTO v_elsewhere
         FROM pg_shdepend s JOIN pg_database d ON d.oid = s.dbid
         WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = r.role_oid AND s.dbid <> v_here;
-        IF EXISTS (SELECT FROM pg_shdepend s WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = r.role_oid
-                   AND s.dbid IN (0, v_here)) THEN
-          PERFORM mayfly.join_to_drop(r.role_oid);
-          EXECUTE format('DROP OWNED BY %I', r.role_name);
-        END IF;
-        IF v_elsewhere IS NULL THEN
+        IF EXISTS (SELECT FROM pg_prepared_xact() x WHERE x.ownerid = r.role_oid) THEN
+          v_outcome[r.ord] := 'prepared';
+          v_detail[r.ord] := mayfly.prepared_by(r.role_oid);
+        ELSIF v_elsewhere IS NULL THEN
           EXECUTE format('DROP ROLE %I', r.role_name);
-          UPDATE mayfly.handle h SET dropped_at = clock_timestamp() WHERE h.handle = p_handles[r.ord];
+          -- The proof of this end is kept for a broker that crashes now and has lost the facts.
+          UPDATE mayfly.handle h SET dropped_at = clock_timestamp(),
+            keep_until = greatest(h.keep_until, clock_timestamp() + interval '10 minutes') WHERE h.handle = p_handles[r.ord];
           v_outcome[r.ord] := 'dropped';
         ELSE
           v_outcome[r.ord] := 'elsewhere';
@@ -266,14 +268,17 @@ BEGIN
         v_outcome[r.ord] := 'locked';
         PERFORM mayfly.waited();
       WHEN dependent_objects_still_exist THEN
+        GET STACKED DIAGNOSTICS v_says = PG_EXCEPTION_DETAIL;
         v_outcome[r.ord] := 'dependents';
+        v_detail[r.ord] := left(v_says, 300);
       WHEN OTHERS THEN
         v_outcome[r.ord] := mayfly.failure(r.role_oid, SQLSTATE);
       END;
     END IF;
   END LOOP;
   -- Dropped by somebody else: known from now on, so that the row can be pruned.
-  UPDATE mayfly.handle h SET dropped_at = clock_timestamp()
+  UPDATE mayfly.handle h SET dropped_at = clock_timestamp(),
+    keep_until = greatest(h.keep_until, clock_timestamp() + interval '10 minutes')
   FROM unnest(p_handles) WITH ORDINALITY AS q (handle, ord)
   WHERE h.handle = q.handle AND v_outcome[q.ord] IS NULL AND h.role_oid IS NOT NULL AND h.dropped_at IS NULL
     AND h.fenced_at IS NOT NULL AND NOT EXISTS (SELECT FROM pg_authid a WHERE a.oid = h.role_oid);

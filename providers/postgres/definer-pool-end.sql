@@ -1,7 +1,14 @@
 -- Managed services, mode `pool`: the end of a loan. As in part 3 and 4, with these differences: a late call for an earlier
 -- tenant finds nothing; the membership of the template stays; and instead of being dropped a role is emptied and rests.
 
--- Takes away every membership but that of the template.
+-- Whether it owns what would act with the template's rights after the end, too: functions, views, tables with expressions.
+CREATE OR REPLACE FUNCTION mayfly.owns_code(p_role oid) RETURNS boolean
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT EXISTS (SELECT FROM pg_shdepend s WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = p_role AND s.deptype = 'o'
+                 AND s.classid IN ('pg_class'::regclass, 'pg_proc'::regclass))
+$$;
+
+-- Takes away every membership but that of the template; that too where the role owns what would act with its rights.
 CREATE OR REPLACE FUNCTION mayfly.unlink(p_installation uuid, p_oids oid[], p_wait_ms integer)
 RETURNS TABLE (role_oid oid, outcome text, removed integer)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -30,7 +37,7 @@ BEGIN
           AND EXISTS (SELECT FROM pg_auth_members x WHERE x.roleid = r.found AND x.member <> mayfly.self());
         FOR m IN SELECT x.roleid::regrole AS parent, x.member::regrole AS child, x.grantor::regrole AS grantor
                  FROM pg_auth_members x JOIN pg_authid t ON t.oid = x.roleid
-                 WHERE (x.member = r.found AND t.rolname <> r.template)
+                 WHERE (x.member = r.found AND (t.rolname <> r.template OR mayfly.owns_code(r.found)))
                     OR (x.roleid = r.found AND x.member <> mayfly.self())
         LOOP
           EXECUTE format('REVOKE %s FROM %s', m.parent, m.child)
@@ -83,6 +90,18 @@ BEGIN
 END
 $$;
 
+-- As in part 10. The loan is held, so that the role is not lent anew while it is emptied.
+CREATE OR REPLACE FUNCTION mayfly.ending(p_handle text, p_oid oid) RETURNS TABLE (role_oid oid, state text)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  PERFORM FROM mayfly.pooled p WHERE p.handle = p_handle FOR SHARE;
+  RETURN QUERY
+    SELECT q.role_oid, CASE WHEN NOT q.ours THEN 'foreign' WHEN h.fenced_at IS NULL OR q.can_login THEN 'live' ELSE 'ending' END
+    FROM mayfly.roles_of(ARRAY[p_handle], ARRAY[p_oid]) q LEFT JOIN mayfly.handle h ON h.handle = p_handle
+    ORDER BY q.ours LIMIT 1;
+END
+$$;
+
 -- For the proof of an end. A role that has another tenant by now is none of this handle's.
 CREATE OR REPLACE FUNCTION mayfly.look(p_handles text[], p_oids oid[])
 RETURNS TABLE (ord bigint, registered oid, minted boolean, fenced_at timestamptz, dropped_at timestamptz, roles jsonb, backends bigint)
@@ -100,7 +119,7 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
       'oid', q.role_oid::bigint, 'name', q.role_name, 'ours', q.ours, 'can_login', q.can_login, 'has_password', q.has_password,
       'memberships', (SELECT count(*) FROM pg_auth_members m JOIN pg_authid t ON t.oid = m.roleid
                       LEFT JOIN mayfly.pooled l ON l.role_oid = q.role_oid
-                      WHERE (m.member = q.role_oid AND t.rolname IS DISTINCT FROM l.template)
+                      WHERE (m.member = q.role_oid AND (t.rolname IS DISTINCT FROM l.template OR mayfly.owns_code(q.role_oid)))
                          OR (m.roleid = q.role_oid AND m.member <> mayfly.self())))) AS roles
     FROM mayfly.roles_of(p_handles, p_oids) q GROUP BY q.ord
   ) AS found ON found.ord = r.ord
@@ -118,7 +137,7 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
   ORDER BY h.handle
 $$;
 
--- Empties the role and gives it back. outcome as in part 3, and: busy
+-- Gives the role back, once `disown` has emptied it. outcome as in part 3, and: busy
 CREATE OR REPLACE FUNCTION mayfly.drop(p_installation uuid, p_handles text[], p_oids oid[], p_wait_ms integer, p_owned boolean)
 RETURNS TABLE (ord bigint, outcome text, detail text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -156,17 +175,15 @@ BEGIN
     ELSE
       BEGIN
         PERFORM FROM mayfly.pooled p WHERE p.role_oid = r.role_oid FOR UPDATE;
-        IF EXISTS (SELECT FROM pg_shdepend d WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = r.role_oid
-                   AND d.dbid IN (0, v_here)) THEN
-          PERFORM mayfly.join_to_drop(r.role_oid);
-          EXECUTE format('DROP OWNED BY %I', r.role_name);
-          EXECUTE format('REVOKE %I FROM CURRENT_USER', r.role_name);
-        END IF;
-        SELECT string_agg(DISTINCT coalesce(d.datname, 'shared objects'), ', ') INTO v_elsewhere
-        FROM pg_shdepend x LEFT JOIN pg_database d ON d.oid = x.dbid
+        SELECT string_agg(DISTINCT d.datname, ', ') INTO v_elsewhere
+        FROM pg_shdepend x JOIN pg_database d ON d.oid = x.dbid
         WHERE x.refclassid = 'pg_authid'::regclass AND x.refobjid = r.role_oid AND x.dbid <> v_here;
         EXECUTE format('ALTER ROLE %I NOLOGIN PASSWORD NULL CONNECTION LIMIT 0', r.role_name);
         EXECUTE format('ALTER ROLE %I RESET ALL', r.role_name);
+        IF NOT EXISTS (SELECT FROM pg_auth_members m JOIN pg_authid t ON t.oid = m.roleid
+                       WHERE m.member = r.role_oid AND t.rolname = r.template) THEN
+          PERFORM mayfly.lend_template(r.template, r.role_name);
+        END IF;
         FOR s IN SELECT d.datname FROM pg_db_role_setting x JOIN pg_database d ON d.oid = x.setdatabase
                  WHERE x.setrole = r.role_oid LOOP
           EXECUTE format('ALTER ROLE %I IN DATABASE %I RESET ALL', r.role_name, s.datname);
@@ -175,15 +192,21 @@ BEGIN
           v_outcome[r.ord] := 'elsewhere';
           v_detail[r.ord] := v_elsewhere;
         ELSIF EXISTS (SELECT FROM pg_shdepend d WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = r.role_oid) THEN
-          -- Rights that a person gave the role itself: only who gave them may take them away.
+          -- Rights, or a database, that a person gave the role itself: only who gave them may take them away.
           v_outcome[r.ord] := 'dependents';
+          v_detail[r.ord] := (SELECT string_agg(pg_describe_object(d.classid, d.objid, d.objsubid), ', ') FROM pg_shdepend d
+                              WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = r.role_oid);
+        ELSIF EXISTS (SELECT FROM pg_prepared_xact() x WHERE x.ownerid = r.role_oid) THEN
+          v_outcome[r.ord] := 'prepared';
+          v_detail[r.ord] := mayfly.prepared_by(r.role_oid);
         ELSIF NOT mayfly.is_spotless(r.role_oid, r.template) THEN
           v_outcome[r.ord] := 'busy';
         ELSE
           UPDATE mayfly.pooled p SET handle = NULL, released_at = clock_timestamp(),
             free_at = clock_timestamp() + current_setting('authentication_timeout')::interval + interval '1 second'
           WHERE p.role_oid = r.role_oid;
-          UPDATE mayfly.handle h SET dropped_at = clock_timestamp() WHERE h.handle = p_handles[r.ord];
+          UPDATE mayfly.handle h SET dropped_at = clock_timestamp(),
+            keep_until = greatest(h.keep_until, clock_timestamp() + interval '10 minutes') WHERE h.handle = p_handles[r.ord];
           v_outcome[r.ord] := 'dropped';
         END IF;
       EXCEPTION WHEN lock_not_available OR internal_error THEN
@@ -201,7 +224,8 @@ BEGIN
   WHERE h.handle = p.handle AND p.handle = ANY (p_handles) AND h.fenced_at IS NOT NULL
     AND NOT EXISTS (SELECT FROM pg_authid a WHERE a.oid = p.role_oid)
     AND NOT EXISTS (SELECT FROM pg_stat_get_activity(NULL) b WHERE b.usesysid = p.role_oid);
-  UPDATE mayfly.handle h SET dropped_at = clock_timestamp()
+  UPDATE mayfly.handle h SET dropped_at = clock_timestamp(),
+    keep_until = greatest(h.keep_until, clock_timestamp() + interval '10 minutes')
   FROM unnest(p_handles) WITH ORDINALITY AS q (handle, ord)
   WHERE h.handle = q.handle AND v_outcome[q.ord] IS NULL AND h.role_oid IS NOT NULL AND h.dropped_at IS NULL
     AND h.fenced_at IS NOT NULL AND NOT EXISTS (SELECT FROM mayfly.pooled p WHERE p.handle = h.handle);

@@ -42,6 +42,16 @@ BEGIN
 END
 $$;
 
+-- The membership that makes a role of the pool what it is.
+CREATE OR REPLACE FUNCTION mayfly.lend_template(p_template text, p_role text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  EXECUTE format('GRANT %I TO %I', p_template, p_role)
+    || CASE WHEN current_setting('server_version_num')::integer >= 160000
+       THEN ' WITH ADMIN FALSE, INHERIT TRUE, SET FALSE' ELSE '' END;
+END
+$$;
+
 -- Anything of an earlier tenant that the next one could meet.
 CREATE OR REPLACE FUNCTION mayfly.is_spotless(p_role oid, p_template text) RETURNS boolean
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$

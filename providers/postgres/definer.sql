@@ -73,23 +73,12 @@ REVOKE ALL ON ALL TABLES IN SCHEMA mayfly FROM PUBLIC;
 
 CREATE OR REPLACE FUNCTION mayfly.version() RETURNS integer
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
-RETURN 2;
+RETURN 3;
 
 -- The owner of these functions. Where it is no superuser, it is a member of every role that it makes, with ADMIN.
 CREATE OR REPLACE FUNCTION mayfly.self() RETURNS oid
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 RETURN (SELECT r.oid FROM pg_roles r WHERE r.rolname = current_user);
-
--- DROP OWNED needs the rights of the role, which a superuser has and another owner gives itself.
-CREATE OR REPLACE FUNCTION mayfly.join_to_drop(p_role oid) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-  IF NOT pg_has_role(p_role, 'USAGE') THEN
-    EXECUTE format('GRANT %s TO CURRENT_USER', p_role::regrole)
-      || CASE WHEN current_setting('server_version_num')::integer >= 160000 THEN ' WITH INHERIT TRUE, SET FALSE' ELSE '' END;
-  END IF;
-END
-$$;
 
 -- The comment on a role of ours: set in the transaction of its CREATE ROLE; a plain login cannot change it.
 CREATE OR REPLACE FUNCTION mayfly.mark(p_installation uuid, p_grant_id uuid) RETURNS text

@@ -9,6 +9,14 @@ export class ConnectionLost extends ProviderError {
   }
 }
 
+/** The target's lock table is full: nothing can be written until somebody's locks are gone. */
+export class OutOfSharedMemory extends ProviderError {
+  constructor(message: string) {
+    super('retryable', message);
+    this.name = 'OutOfSharedMemory';
+  }
+}
+
 /** Refusals of the definer functions (definer.sql). Their texts are ours and hold no secret. */
 const refusals: Readonly<Record<string, ErrorClass>> = {
   MF001: 'misconfigured',
@@ -48,9 +56,10 @@ const tlsFailure = /^(ERR_TLS|CERT_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO|HOSTNAME_MI
 export function classifyState(state: string, doing: string): ProviderError {
   const known = [state, state.slice(0, 3), state.slice(0, 2)].map((key) => states[key]).find((found) => found);
   const [errorClass, says] = known ?? ['retryable', 'it failed'];
+  const message = `${doing}: ${says} (SQLSTATE ${state})`;
+  if (state === '53200') return new OutOfSharedMemory(message);
   // No login, no database, no resources, no server.
-  const wholeTarget = /^(28|3D|53|57P)/.test(state);
-  return new ProviderError(errorClass, `${doing}: ${says} (SQLSTATE ${state})`, { wholeTarget });
+  return new ProviderError(errorClass, message, { wholeTarget: /^(28|3D|53|57P)/.test(state) });
 }
 
 /**

@@ -2,9 +2,13 @@ import { type Evidence, type Outcome, ProviderError, type Ref } from '../../src/
 import { pause } from './abort.ts';
 import { classify, classifyState } from './errors.ts';
 import { oidOf, strayed } from './handle.ts';
+import { preparedSays } from './prepared.ts';
+import { relieved } from './relief.ts';
+import { evict } from './running.ts';
 import { StandbyFence } from './standby-fence.ts';
 import { type Kill, type KillAnswer, killer, sweep, type Swept, told } from './sweep.ts';
 import type { Target } from './target.ts';
+import { unlink } from './unlink.ts';
 
 /** Refs per statement: more bring nothing (measured: 6 150 a second at 50, 5 280 at 200). */
 const batchSize = 100;
@@ -12,8 +16,6 @@ const batchSize = 100;
 const batchWait = 20;
 const aloneWait = 1000;
 const aloneTries = 3;
-const unlinkWait = 200;
-const unlinkTries = 5;
 
 interface Job {
   readonly ref: Ref;
@@ -41,10 +43,13 @@ export async function fence(target: Target, refs: readonly Ref[], signal: AbortS
   for (let from = 0; from < jobs.length; from += batchSize) {
     const batch = jobs.slice(from, from + batchSize);
     await run.guard(batch, async () => {
-      const cut = await run.cut(batch, batchWait, false).catch(async (error: unknown) => {
-        await run.strike(batch);
-        throw error;
-      });
+      const oids = batch.flatMap(({ ref }) => oidOf(ref.facts) ?? []);
+      const cut = await relieved(target, oids, signal, () => run.cut(batch, batchWait, false)).catch(
+        async (error: unknown) => {
+          await run.strike(batch);
+          throw error;
+        },
+      );
       done.push(...cut.done);
       locked.push(...cut.locked);
     });
@@ -118,6 +123,9 @@ class Fence {
         ],
         this.#signal,
       );
+      if (rows.some(({ outcome }) => outcome === 'failed:53200')) {
+        throw fenceError('failed:53200');
+      }
       const done: Cut[] = [];
       const locked: Job[] = [];
       here.forEach((job, place) => {
@@ -152,7 +160,8 @@ class Fence {
         return;
       }
     }
-    this.#fail(job, new ProviderError('retryable', 'fencing: another transaction holds the role'));
+    const prepared = await preparedSays(this.#target, oid, this.#signal);
+    this.#fail(job, new ProviderError('retryable', `fencing: another transaction holds the role${prepared}`));
   }
 
   async #killWhile(waiting: AbortSignal, oid: number): Promise<readonly KillAnswer[]> {
@@ -176,14 +185,19 @@ class Fence {
       cuts.forEach((cut) => this.#done(cut, 0));
       return;
     }
+    const present = cuts.flatMap(({ oid, login }) => (oid === null || login === 'absent' ? [] : [oid]));
     // The first blow does not wait for the memberships; the sweeps do, since only then is it known who had joined.
     const [links, first] = await Promise.all([
-      this.#unlink(cuts.flatMap(({ oid, login }) => (oid === null || login === 'absent' ? [] : [oid]))),
-      this.#kill(oids, []),
+      unlink(this.#target, present, this.#signal),
+      relieved(this.#target, oids, this.#signal, () => this.#kill(oids, [])),
     ]);
-    const [swept, afar] = await Promise.all([
+    // Since when older work is to be ended stands on the primary, and is replayed.
+    const evicting = evict(this.#target, oids, this.#signal);
+    const endAfar = (): ReturnType<StandbyFence['end']> => this.#standbys.end(oids);
+    const [swept, afar, evicted] = await Promise.all([
       sweep(this.#kill, oids, this.#signal, [...before, first]),
-      this.#standbys.end(oids),
+      evicting.then(endAfar, endAfar),
+      evicting,
     ]);
     for (const cut of cuts) {
       const link = cut.oid === null ? undefined : links.get(cut.oid);
@@ -192,6 +206,11 @@ class Fence {
         this.#fail(cut, new ProviderError('retryable', 'fencing: sessions are told to end and still live'));
       } else if (swept.asleep > 0) {
         this.#fail(cut, new ProviderError('retryable', 'fencing: a login that began before sleeps on'));
+      } else if (!evicted) {
+        this.#fail(
+          cut,
+          new ProviderError('retryable', 'fencing: work of other grants inside code of the role goes on'),
+        );
       } else if (link instanceof ProviderError) {
         this.#fail(cut, link);
       } else if (standing !== undefined) {
@@ -200,34 +219,6 @@ class Fence {
         this.#done(cut, link ?? 0, swept, cut.oid === null ? [] : afar.evidence(cut.oid));
       }
     }
-  }
-
-  /** Removes memberships: per OID how many, or why not. Apart from the login, since a mint on the template may hold a lock. */
-  async #unlink(oids: readonly number[]): Promise<ReadonlyMap<number, number | ProviderError>> {
-    const results = new Map<number, number | ProviderError>();
-    let left = [...oids];
-    for (let tried = 1; left.length > 0 && tried <= unlinkTries; tried += 1) {
-      const locked: number[] = [];
-      for (let from = 0; from < left.length; from += batchSize) {
-        const rows = await this.#target.revoking.useTwice(this.#signal, ({ connection }) =>
-          connection.query<{ role_oid: number; outcome: string; removed: number }>(
-            'removing memberships',
-            'SELECT role_oid, outcome, removed FROM mayfly.unlink($1, $2::oid[], $3)',
-            [this.#target.context.installation, left.slice(from, from + batchSize), unlinkWait],
-            this.#signal,
-          ),
-        );
-        for (const { role_oid: oid, outcome, removed } of rows) {
-          const state = outcome === 'locked' ? '55P03' : /^failed:(.*)$/.exec(outcome)?.[1];
-          results.set(oid, state === undefined ? removed : classifyState(state, 'removing memberships'));
-          if (outcome === 'locked') {
-            locked.push(oid);
-          }
-        }
-      }
-      left = locked;
-    }
-    return results;
   }
 
   async #registered(job: Job): Promise<number | null> {

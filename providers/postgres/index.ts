@@ -1,6 +1,7 @@
 import type { Provider } from '../../src/provider.ts';
 import { entitlementSchema, type PostgresEntitlement, type PostgresTarget, targetSchema } from './schema.ts';
 import { expireJob } from './expire-job.ts';
+import { elsewhereScript } from './prepare-owned.ts';
 import { prepare, prepareSql } from './prepare.ts';
 import { scramVerifier } from './scram.ts';
 import { connect } from './session.ts';
@@ -18,7 +19,8 @@ export const provider: Provider<PostgresTarget, PostgresEntitlement> = {
   preparation: {
     script: async (target, entitlements, installation, secret) => {
       const brokerVerifier = secret && (await scramVerifier(secret.reveal(), Math.max(target.scram_iterations, 4096)));
-      return prepareSql(target, entitlements, installation, brokerVerifier === null ? {} : { brokerVerifier });
+      const sql = prepareSql(target, entitlements, installation, brokerVerifier === null ? {} : { brokerVerifier });
+      return sql + elsewhereScript(target, installation);
     },
     apply: (adminUrl, target, entitlements, installation, secret) =>
       prepare(adminUrl.reveal(), target, entitlements, installation, { password: secret }),

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { part } from './prepare-sql.ts';
 import { block, identifier, literal } from './quote.ts';
 import type { PostgresEntitlement, PostgresTarget } from './schema.ts';
 
@@ -12,7 +12,7 @@ interface SharedSql {
   readonly rights: readonly string[];
 }
 
-const defaultOwner = 'mayfly_owner';
+export const defaultOwner = 'mayfly_owner';
 const defaultMaxRoles = 500;
 const defaultPoolSize = 20;
 
@@ -30,16 +30,11 @@ export const forgetLogins = `FOR r IN SELECT DISTINCT x.grantee::regrole AS logi
     EXECUTE format('REVOKE ALL ON SCHEMA mayfly FROM %s', r.login);
   END LOOP;`;
 
-/** One of the SQL files beside this. */
-export function part(file: string): string {
-  return readFileSync(new URL(file, import.meta.url), 'utf8');
-}
-
 /**
  * The same functions, for an owner that is no superuser: it may not read pg_authid, nor lock rows there, nor make the
  * schema that is made for it.
  */
-function withoutSuperuser(sql: string): string {
+export function withoutSuperuser(sql: string): string {
   return sql
     .replaceAll(/\b(FROM|JOIN) pg_authid\b/g, '$1 mayfly.authid')
     .replaceAll(/(\bFROM mayfly\.authid\b[^;]*?) FOR (?:NO KEY )?UPDATE(?: SKIP LOCKED)?/g, '$1')
@@ -86,7 +81,7 @@ export function prepareManagedSql(
 }
 
 /** The owner of everything; the administrator becomes it for this transaction. */
-function makeOwner(name: string): string {
+export function makeOwner(name: string): string {
   const owner = identifier(name);
   return block(`DECLARE
   v_since_16 boolean := current_setting('server_version_num')::integer >= 160000;
@@ -122,7 +117,7 @@ BEGIN
 END`);
 }
 
-function leaveOwner(owner: string): string {
+export function leaveOwner(owner: string): string {
   return block(`BEGIN
   IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
     REVOKE ${owner} FROM CURRENT_USER;
@@ -199,15 +194,16 @@ BEGIN
   FOR v_number IN 1..${size} LOOP
     v_name := ${literal(prefix)} || v_number;
     v_oid := (SELECT oid FROM pg_roles WHERE rolname = v_name);
-    CONTINUE WHEN EXISTS (SELECT FROM mayfly.pooled p WHERE p.role_oid = v_oid);
-    IF v_oid IS NOT NULL THEN
-      RAISE EXCEPTION 'the role % exists and is not of this pool: another database of this server may have it', v_name;
+    IF NOT EXISTS (SELECT FROM mayfly.pooled p WHERE p.role_oid = v_oid) THEN
+      IF v_oid IS NOT NULL THEN
+        RAISE EXCEPTION 'the role % exists and is not of this pool: another database of this server may have it', v_name;
+      END IF;
+      EXECUTE format('CREATE ROLE %I NOLOGIN INHERIT CONNECTION LIMIT 0', v_name);
+      PERFORM mayfly.lend_template(${literal(template)}, v_name);
+      INSERT INTO mayfly.pooled (role_oid, template) SELECT oid, ${literal(template)} FROM pg_roles WHERE rolname = v_name;
     END IF;
-    EXECUTE format('CREATE ROLE %I NOLOGIN INHERIT CONNECTION LIMIT 0', v_name);
-    EXECUTE format('GRANT %I TO %I', ${literal(template)}, v_name)
-      || CASE WHEN current_setting('server_version_num')::integer >= 160000
-         THEN ' WITH ADMIN FALSE, INHERIT TRUE, SET FALSE' ELSE '' END;
-    INSERT INTO mayfly.pooled (role_oid, template) SELECT oid, ${literal(template)} FROM pg_roles WHERE rolname = v_name;
+    -- By this it is known in the other databases.
+    EXECUTE format('COMMENT ON ROLE %I IS %L', v_name, 'mayfly:1:' || (SELECT i.id FROM mayfly.installation i) || ':pool');
   END LOOP;
 END`);
 }

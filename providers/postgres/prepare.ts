@@ -1,28 +1,15 @@
 import pg from 'pg';
 import { ProviderError, type Secret } from '../../src/provider.ts';
-import {
-  bindings,
-  boundFunctions,
-  assertNothingBound,
-  boundParts,
-  type DeclaredParam,
-  expiry,
-  meaning,
-} from './prepare-bound.ts';
+import { assertNothingBound, bindings, boundFunctions, boundParts, expiry, meaning } from './prepare-bound.ts';
+import { forgetLogins, prepareManagedSql } from './prepare-managed.ts';
+import { assertNothingKept, elsewhereSql, keeping, ownedFunctions, ownedParts } from './prepare-owned.ts';
+import { owner, part, type PrepareEntitlement, rightDatabase } from './prepare-sql.ts';
 import { block, identifier, literal } from './quote.ts';
-import { forgetLogins, part, prepareManagedSql } from './prepare-managed.ts';
-import type { PostgresEntitlement, PostgresTarget, Privilege } from './schema.ts';
+import type { PostgresTarget, Privilege } from './schema.ts';
 import { scramVerifier } from './scram.ts';
 import { tlsOptions } from './tls.ts';
 
-export interface PrepareEntitlement {
-  readonly name: string;
-  /** The longest one step into the future: a grant's life, or a renewal. */
-  readonly maxTtlSeconds: number;
-  readonly config: PostgresEntitlement;
-  /** The params that the entitlement declares; without it none is known, and their types are not checked. */
-  readonly params?: Readonly<Record<string, DeclaredParam>>;
-}
+export type { PrepareEntitlement } from './prepare-sql.ts';
 
 export interface PrepareOptions {
   /** SCRAM verifier for the broker's login. Without it the password is left as it is (none, for a new login). */
@@ -35,7 +22,10 @@ export interface PrepareOptions {
 const maxTotalSeconds = 86_400;
 /** What looks at roles and rights and changes nothing. */
 const lookParts = ['definer-observe.sql', 'definer-inspect.sql', 'definer-width.sql', 'definer-standby.sql'];
-const parts = ['definer.sql', 'definer-mint.sql', 'definer-end.sql', 'definer-look.sql', ...lookParts, ...boundParts];
+const parts = [
+  ...['definer.sql', 'definer-mint.sql', 'definer-end.sql', 'definer-look.sql'],
+  ...[...lookParts, ...boundParts, ...ownedParts],
+];
 /** What the broker's login may execute, and nothing else. */
 const brokerFunctions = [
   ...['version()', 'status()', 'allowance(text)', 'asleep_now()', 'survey()', 'list(uuid)', 'look(text[], oid[])'],
@@ -46,7 +36,7 @@ const brokerFunctions = [
   ...['inspect(uuid, text[], oid[])', 'functions_named(uuid, text[])'],
   ...['unlink(uuid, oid[], integer)', 'kill(uuid, oid[], integer[])', 'drop(uuid, text[], oid[], integer, boolean)'],
   ...['wal()', 'replicas()', 'standby(pg_lsn)', 'unblock(uuid)'],
-  ...boundFunctions,
+  ...[...boundFunctions, ...ownedFunctions],
 ];
 
 /**
@@ -64,8 +54,9 @@ export function prepareSql(
   const templates = byTemplate(entitlements);
   if (config.mode !== 'definer') {
     assertNothingBound(config.mode, entitlements);
+    assertNothingKept(config.mode, entitlements);
     const shared = {
-      ...{ functions: parts.map(part), brokerFunctions, rightDatabase: rightDatabase(config) },
+      ...{ functions: parts.map(part), brokerFunctions, rightDatabase: rightDatabase(config.database, config.user) },
       ...{ installation: owner(installation, options.adopt === true), allowList: allowList(templates, false) },
       rights: [...templates].map(([name, { privileges }]) => rights(config.database, name, privileges)),
     };
@@ -74,7 +65,7 @@ export function prepareSql(
   const sections = [
     `-- Mayfly: prepares the database ${config.database} as a target. Run as a superuser, connected to it.`,
     "BEGIN;\nSET LOCAL search_path = pg_catalog, pg_temp;\nSET LOCAL lock_timeout = '10s';",
-    rightDatabase(config),
+    rightDatabase(config.database, config.user),
     ...parts.map(part),
     owner(installation, options.adopt === true),
     broker(config, options.brokerVerifier),
@@ -82,6 +73,7 @@ export function prepareSql(
     ...[...templates].map(([name, { privileges }]) => rights(config.database, name, privileges)),
     bindings(entitlements),
     expiry(config),
+    keeping(installation, entitlements),
     [
       '-- Worth doing besides, where nothing else needs them (mayfly target check says whether they matter):',
       '--   REVOKE CREATE ON SCHEMA public FROM PUBLIC;',
@@ -111,12 +103,19 @@ export async function prepare(
   } catch {
     throw new ProviderError('misconfigured', 'the admin URL is not a URL');
   }
+  await apply(url, config, config.database, sql);
+  for (const database of config.databases) {
+    await apply(url, config, database, elsewhereSql(config, database, installation, options.adopt === true));
+  }
+}
+
+async function apply(url: URL, config: PostgresTarget, database: string, sql: string): Promise<void> {
   const client = new pg.Client({
     host: url.hostname.replace(/^\[|\]$/g, ''),
     port: url.port === '' ? 5432 : Number(url.port),
     user: decodeURIComponent(url.username),
     password: decodeURIComponent(url.password),
-    database: config.database,
+    database,
     ssl: tlsOptions(config, url.hostname),
     options: '',
     application_name: 'mayfly target prepare',
@@ -127,7 +126,7 @@ export async function prepare(
     await client.query(sql);
   } catch (error) {
     const says = error instanceof pg.DatabaseError ? error.message : 'the admin could not connect';
-    throw new ProviderError('misconfigured', `preparing: ${says}`);
+    throw new ProviderError('misconfigured', `preparing ${database}: ${says}`);
   } finally {
     await client.end().catch(() => {});
   }
@@ -159,30 +158,6 @@ function byTemplate(entitlements: readonly PrepareEntitlement[]): ReadonlyMap<st
     });
   }
   return templates;
-}
-
-function rightDatabase(config: PostgresTarget): string {
-  return block(`BEGIN
-  IF current_database() <> ${literal(config.database)} THEN
-    RAISE EXCEPTION 'this is for the database %', ${literal(config.database)};
-  END IF;
-  IF session_user = ${literal(config.user)} THEN
-    RAISE EXCEPTION 'the broker must not prepare its own target: use an admin';
-  END IF;
-END`);
-}
-
-function owner(installation: string, adopt: boolean): string {
-  const id = `${literal(installation)}::uuid`;
-  const take = `UPDATE SET id = excluded.id, epoch = i.epoch + 1, since = clock_timestamp() WHERE i.id <> excluded.id;
-  UPDATE mayfly.handle SET installation = ${id} WHERE installation <> ${id}`;
-  return block(`BEGIN
-  INSERT INTO mayfly.installation AS i (id) VALUES (${id}) ON CONFLICT (only_one) DO ${adopt ? take : 'NOTHING'};
-  IF NOT EXISTS (SELECT FROM mayfly.installation i WHERE i.id = ${id}) THEN
-    RAISE EXCEPTION 'this target belongs to installation %', (SELECT i.id FROM mayfly.installation i)
-      USING HINT = 'Only if that one is gone: mayfly target adopt';
-  END IF;
-END`);
 }
 
 function broker(config: PostgresTarget, verifier: string | undefined): string {

@@ -1,5 +1,6 @@
 import { type Outcome, ProviderError, type Ref } from '../../src/provider.ts';
 import { classify, classifyState } from './errors.ts';
+import { disown, printable } from './disown.ts';
 import { oidOf, strayed } from './handle.ts';
 import { killer, sweep } from './sweep.ts';
 import type { Target } from './target.ts';
@@ -15,8 +16,8 @@ interface Job {
 }
 
 /**
- * Drops the roles with what they own or were granted in this database: those that own nothing in batches, each other
- * one alone, since what it owns decides how long that takes. Then sweeps once more by OID: a session outlives its role.
+ * Drops the roles: those that own nothing and were granted nothing in batches, each other one alone, once what it owned
+ * is gone in every database (disown.ts). Then sweeps once more by OID: a session outlives its role.
  * "Does not exist" is success; "may not" never is.
  */
 export async function reap(target: Target, refs: readonly Ref[], signal: AbortSignal): Promise<readonly Outcome[]> {
@@ -40,7 +41,12 @@ export async function reap(target: Target, refs: readonly Ref[], signal: AbortSi
     owners.push(...(await run(jobs.slice(from, from + batchSize), false)));
   }
   for (const owner of owners) {
-    await run([owner], true);
+    const error = await disown(target, owner.ref, signal);
+    if (error === null) {
+      await run([owner], true);
+    } else {
+      fail(owner, error);
+    }
   }
 
   const dropped = jobs.flatMap((job) => {
@@ -114,11 +120,16 @@ function dropError(outcome: string, detail: string | null): ProviderError {
     case 'locked':
       return new ProviderError('retryable', 'dropping: something of the role is locked');
     case 'dependents':
-      return new ProviderError('retryable', 'dropping: objects of others depend on the role, or on what it owns');
+      return new ProviderError('retryable', `dropping: the role still holds: ${printable(detail ?? 'something')}`);
+    case 'prepared':
+      return new ProviderError(
+        'retryable',
+        `dropping: the role left prepared transactions; a superuser must run ${detail}`,
+      );
     case 'elsewhere':
       return new ProviderError(
         'misconfigured',
-        `dropping: the role owns or may use objects in other databases: ${detail}`,
+        `dropping: the role owns or may use objects in databases that the target does not list: ${printable(detail ?? '')}`,
       );
     case 'foreign':
       return new ProviderError('misconfigured', 'dropping: a role bears this name or OID without our mark');

@@ -17,6 +17,7 @@ describe('a target', () => {
       sslmode: 'verify-full',
       scram_iterations: 4096,
       max_connections: 12,
+      databases: [],
     });
   });
 
@@ -24,6 +25,7 @@ describe('a target', () => {
     ['a password in clear', { password: 'hunter2' }],
     ['an unknown member', { colour: 'blue' }],
     ['an unknown mode', { mode: 'magic' }],
+    ['its own database among the others', { databases: ['ledger'] }],
     ['prefer, which can be talked down', { sslmode: 'prefer' }],
     ['no TLS over a network', { sslmode: 'disable' }],
     [

@@ -56,6 +56,12 @@ export const targetSchema = z
     max_roles: z.int().min(1).max(10_000).optional(),
     /** Its hot standbys, each of them: they serve sessions that nothing on the primary ends. */
     standbys: z.array(standby).max(16).optional(),
+    /** The other databases of the cluster, where roles may own things: they are cleaned there too. */
+    databases: z.array(name).default([]),
+  })
+  .refine((target) => !target.databases.includes(target.database), {
+    path: ['databases'],
+    message: 'are the other databases: the target’s own is cleaned anyway',
   })
   .refine((target) => target.ca_file === undefined || target.ca_pem === undefined, {
     path: ['ca_file'],

@@ -3,6 +3,7 @@ import { type Evidence, ProviderError, type Ref, within } from '../../src/provid
 import { pause } from './abort.ts';
 import { classify } from './errors.ts';
 import { oidOf } from './handle.ts';
+import { evict } from './running.ts';
 import { assertStandby, hasReached, lagging, type PrimaryPosition, primaryPosition, type Standby } from './standby.ts';
 import { type KillAnswer, killer, sweep, type Swept, told } from './sweep.ts';
 import type { Target } from './target.ts';
@@ -117,6 +118,9 @@ export class StandbyFence {
     }
     if (swept.asleep > 0) {
       throw new ProviderError('retryable', 'a login that began before sleeps on');
+    }
+    if (!(await evict(this.#target, oids, ending, standby.pool))) {
+      throw new ProviderError('retryable', 'work of other grants inside code of the role goes on');
     }
     return swept;
   }

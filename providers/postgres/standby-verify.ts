@@ -77,8 +77,11 @@ function joined(sum: Verdict, seen: Verdict | undefined, standby: Standby): Verd
   if (!seen.ok) {
     return { ok: false, error: standby.named(seen.error) };
   }
-  const { can_login, memberships, sessions, logins_asleep } = seen.evidence;
-  const line: Evidence = { standby: standby.label, can_login, memberships, sessions, logins_asleep };
+  const { can_login, memberships, sessions, logins_asleep, older_work_of_grants, strangers_inside } = seen.evidence;
+  const line: Evidence = {
+    ...{ standby: standby.label, can_login, memberships, sessions, logins_asleep },
+    ...(older_work_of_grants === undefined ? {} : { older_work_of_grants, strangers_inside }),
+  };
   const before: readonly unknown[] = Array.isArray(sum.evidence['standbys']) ? sum.evidence['standbys'] : [];
   return {
     ok: true,

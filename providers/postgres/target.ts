@@ -9,6 +9,7 @@ import {
   type TargetStatus,
 } from './connection.ts';
 import { ConnectionPool } from './pool.ts';
+import { Standing } from './relief.ts';
 import type { ListedStandby, PostgresTarget } from './schema.ts';
 import { Standby } from './standby.ts';
 import { readReplicas, type Replica, unlisted } from './standby-match.ts';
@@ -53,6 +54,8 @@ export class Target {
   readonly revoking: ConnectionPool;
   readonly cleaning: ConnectionPool;
   readonly standbys: readonly Standby[];
+  /** One more, for when the target's lock table is full. */
+  readonly standing: Standing;
   readonly #closing = new AbortController();
   readonly #allowances = new Map<string, Allowance>();
   #background: Promise<void> | undefined;
@@ -68,6 +71,10 @@ export class Target {
     this.revoking = new ConnectionPool(revokingConnections, (signal) => this.#open(fencing, signal));
     this.standbys = listed.map((each) => new Standby(each, (signal) => this.#openStandby(each, signal)));
     this.cleaning = new ConnectionPool(cleaningConnections, (signal) => this.#open(revokingBounds, signal));
+    this.standing = new Standing(context.installation, async (signal) => {
+      const { connection } = await this.#open(revokingBounds, AbortSignal.any([signal, this.#closing.signal]));
+      return connection;
+    });
   }
 
   /**
@@ -114,17 +121,32 @@ export class Target {
     return allowance;
   }
 
+  /** The broker's login in another database of the cluster, for one piece of work. @throws ProviderError */
+  async elsewhere<T>(database: string, signal: AbortSignal, work: (connection: Connection) => Promise<T>): Promise<T> {
+    const connection = await this.#login(
+      this.config,
+      revokingBounds,
+      AbortSignal.any([signal, this.#closing.signal]),
+      database,
+    );
+    try {
+      return await work(connection);
+    } finally {
+      await connection.close();
+    }
+  }
+
   async close(): Promise<void> {
     this.#closing.abort();
     await this.#background;
     const pools = [this.issuing, this.revoking, this.cleaning, ...this.standbys.map(({ pool }) => pool)];
-    await Promise.all(pools.map((pool) => pool.close()));
+    await Promise.all([...pools, this.standing].map((each) => each.close()));
   }
 
   async #refresh(): Promise<void> {
     const signal = within(5000, this.#closing.signal);
     if (!signal.aborted) {
-      await this.revoking.warm(signal);
+      await Promise.all([this.revoking.warm(signal), this.standing.stand(signal)]);
       if (this.clock.age > clockAge) {
         await this.issuing.useTwice(signal, async ({ connection }) => {
           await readStatus(connection, this.clock, signal);
@@ -176,8 +198,9 @@ export class Target {
     }
   }
 
-  #login({ host, port }: Endpoint, bounds: Bounds, signal: AbortSignal): Promise<Connection> {
-    const { database, user } = this.config;
+  #login(at: Endpoint, bounds: Bounds, signal: AbortSignal, database = this.config.database): Promise<Connection> {
+    const { host, port } = at;
+    const { user } = this.config;
     const password = this.context.secret(this.config.password).reveal();
     return Connection.open(this.config, { host, port, database, user, password }, bounds, signal);
   }

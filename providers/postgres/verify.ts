@@ -2,6 +2,7 @@ import { ProviderError, type Ref, type Verdict } from '../../src/provider.ts';
 import { pause } from './abort.ts';
 import type { BrokerConnection } from './connection.ts';
 import { oidOf, strayed } from './handle.ts';
+import { inside, type Inside } from './running.ts';
 import type { Target } from './target.ts';
 
 interface RoleSeen {
@@ -43,17 +44,22 @@ export async function verifyOn(
     [refs.map(({ handle }) => handle), refs.map(({ facts }) => oidOf(facts))],
     signal,
   );
+  const running = await inside(
+    used.connection,
+    refs.map(({ handle }) => handle),
+    signal,
+  );
   return refs.map((ref, index): Verdict => {
     const error = strayed(ref, used.status);
     const row = rows[index];
     if (error !== null || row === undefined) {
       return { ok: false, error: error ?? new ProviderError('retryable', 'verifying: no answer') };
     }
-    return judge(ref, row, asleep, used.status.system_identifier);
+    return judge(ref, row, asleep, running.get(ref.handle), used.status.system_identifier);
   });
 }
 
-function judge(ref: Ref, row: LookRow, asleep: number, systemIdentifier: string): Verdict {
+function judge(ref: Ref, row: LookRow, asleep: number, running: Inside | undefined, systemIdentifier: string): Verdict {
   const foreign = row.roles.find(({ ours }) => !ours);
   if (foreign !== undefined) {
     return {
@@ -68,7 +74,8 @@ function judge(ref: Ref, row: LookRow, asleep: number, systemIdentifier: string)
   const powerless = row.roles.every((role) => !role.can_login && !role.has_password && role.memberships === 0);
   // Without a tombstone a mint on its way could still make the role, unless it is known that it was made and is gone.
   const nothingInFlight = row.fenced_at !== null || (absent && oidOf(ref.facts) !== null);
-  const contained = powerless && nothingInFlight && Number(row.backends) === 0 && asleep === 0;
+  const codeIsOver = running === undefined || (!running.unasked && running.ours + running.strangers === 0);
+  const contained = powerless && nothingInFlight && Number(row.backends) === 0 && asleep === 0 && codeIsOver;
   return {
     ok: true,
     contained,
@@ -82,6 +89,13 @@ function judge(ref: Ref, row: LookRow, asleep: number, systemIdentifier: string)
       sessions: Number(row.backends),
       logins_asleep: asleep,
       tombstone: row.fenced_at !== null,
+      ...(running?.code === true
+        ? {
+            older_work_of_grants: running.ours,
+            strangers_inside: running.strangers,
+            older_work_of_strangers: running.others,
+          }
+        : {}),
     },
   };
 }

@@ -160,7 +160,10 @@ async function onTarget(name: string, work: (context: TargetContext) => Promise<
 function entitlementsOf(catalog: Catalog, target: TargetDefinition): PreparedEntitlement[] {
   return [...catalog.entitlements.values()]
     .filter((entitlement) => entitlement.target === target.name)
-    .map(({ name, maxTtlSeconds, params, provider }) => ({ name, maxTtlSeconds, params, config: provider }));
+    .map(({ name, maxTtlSeconds, params, provider, onOwnedObjects }) => ({
+      ...{ name, maxTtlSeconds, params, onOwnedObjects },
+      config: provider,
+    }));
 }
 
 function passwordReference(definition: TargetDefinition): string {

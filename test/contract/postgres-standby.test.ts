@@ -60,6 +60,24 @@ describe.each(availableVersions())('a hot standby of PostgreSQL %i', (version) =
     await session.fence([neighbour.ref], soon());
   });
 
+  test('has work of another grant ended that goes on inside a function of the role', async () => {
+    const [live, other] = [await ledger.mint(), await ledger.mint()];
+    await ledger.admin(`GRANT CREATE ON SCHEMA billing TO ${live.ref.handle}`);
+    await (await ledger.login(live.minted)).query(
+      `CREATE FUNCTION billing.leak() RETURNS void SECURITY DEFINER LANGUAGE plpgsql AS 'BEGIN LOOP PERFORM count(*) FROM billing.invoices; PERFORM pg_sleep(0.01); END LOOP; END'`,
+    );
+    const accomplice = await replica.login(other);
+    await expect.poll(() => replica.admin(`SELECT FROM pg_proc WHERE proname = 'leak'`), patient).toHaveLength(1);
+    const called = sqlState(accomplice.query('SELECT billing.leak()'));
+    const busy = `SELECT FROM pg_stat_activity WHERE query = 'SELECT billing.leak()' AND state = 'active'`;
+    await expect.poll(() => replica.admin(busy), patient).toHaveLength(1);
+    expect(await session.fence([live.ref], soon())).toMatchObject([{ ok: true }]);
+    expect(await called).not.toBe('none');
+    expect(await session.verify([live.ref], soon())).toMatchObject(contained);
+    expect(await session.reap([live.ref], soon())).toMatchObject([{ ok: true }]);
+    await session.fence([other.ref], soon());
+  });
+
   test('has a session ended that took on the template there', async () => {
     const live = await ledger.mint();
     const agent = await replica.login(live);

@@ -1,3 +1,5 @@
+import { ownedBugs } from './owned.ts';
+
 /** A mistake that somebody could make, and the cases that must notice it. */
 export interface PlantedBug {
   readonly name: string;
@@ -244,12 +246,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     suites: [suite('stolen')],
     cases: 'leaves neither password nor verifier in the log',
   },
-  {
-    name: 'what is owned is not dropped',
-    edits: [{ file: sql('-end'), from: "EXECUTE format('DROP OWNED BY %I', r.role_name);", to: 'NULL;' }],
-    suites: [suite('attacks')],
-    cases: 'what the role owns in this database is dropped with it',
-  },
+  ...ownedBugs,
   {
     name: 'a role is dropped that was never fenced',
     edits: [{ file: sql('-end'), from: 'ELSIF r.fenced_at IS NULL OR r.can_login THEN', to: 'ELSIF false THEN' }],
