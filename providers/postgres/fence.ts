@@ -74,7 +74,8 @@ class Fence {
   constructor(target: Target, signal: AbortSignal) {
     this.#target = target;
     this.#signal = signal;
-    this.#kill = killer(target, signal);
+    const kill = killer(target, signal);
+    this.#kill = (oids, suspects) => relieved(target, oids, signal, () => kill(oids, suspects));
     this.#standbys = new StandbyFence(target, signal);
   }
 
@@ -187,12 +188,9 @@ class Fence {
     }
     const present = cuts.flatMap(({ oid, login }) => (oid === null || login === 'absent' ? [] : [oid]));
     // The first blow does not wait for the memberships; the sweeps do, since only then is it known who had joined.
-    const [links, first] = await Promise.all([
-      unlink(this.#target, present, this.#signal),
-      relieved(this.#target, oids, this.#signal, () => this.#kill(oids, [])),
-    ]);
+    const [links, first] = await Promise.all([unlink(this.#target, present, this.#signal), this.#kill(oids, [])]);
     // Since when older work is to be ended stands on the primary, and is replayed.
-    const evicting = evict(this.#target, oids, this.#signal);
+    const evicting = relieved(this.#target, oids, this.#signal, () => evict(this.#target, oids, this.#signal));
     const endAfar = (): ReturnType<StandbyFence['end']> => this.#standbys.end(oids);
     const [swept, afar, evicted] = await Promise.all([
       sweep(this.#kill, oids, this.#signal, [...before, first]),
