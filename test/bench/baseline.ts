@@ -53,17 +53,18 @@ try {
   await stage.close();
 }
 
-function rowsOf(fault: string, { scheme, reading, roles, lastReadSeconds }: Seen): Row[] {
+function rowsOf(fault: string, { scheme, unheld, reading, roles, lastReadSeconds }: Seen): Row[] {
   return [
+    ...(unheld > 0 ? [{ case: `${fault}: ${scheme} made`, value: unheld, unit: 'roles' }] : []),
     { case: `${fault}: ${scheme} still read`, value: reading, unit: 'credentials' },
     { case: `${fault}: ${scheme} roles left`, value: roles, unit: 'roles' },
     { case: `${fault}: ${scheme} last read after due`, value: lastReadSeconds, unit: 's' },
   ];
 }
 
-function cells({ held, reading, roles, lastReadSeconds }: Seen): string {
+function cells({ held, unheld, reading, roles, lastReadSeconds }: Seen): string {
   const left = `${roles} roles left`;
-  if (held === 0) return left;
+  if (held === 0) return `${left} of ${unheld} that were made`;
   const last = reading > 0 ? 'they go on' : `the last read ${lastReadSeconds.toFixed(1)} s after it was due`;
   return `${reading} of ${held} still read, ${left}; ${last}`;
 }

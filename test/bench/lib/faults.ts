@@ -97,6 +97,7 @@ async function killedAfterMint(stage: Stage, ttlSeconds: number): Promise<number
   const minting = stage.schemes.map(async (scheme) => scheme.mint(stage.count, ttlSeconds).catch(() => []));
   const patience = Date.now() + 3_000;
   while (Date.now() < patience) await pause(50);
+  await stage.noteRoles();
   for (const scheme of stage.schemes) await scheme.kill();
   stage.proxy.heal();
   stage.proxy.cut();

@@ -32,6 +32,7 @@ export class Stage {
   #agents: Agent[] = [];
   #before: ReadonlySet<string> = new Set();
   #endedAt: number | undefined;
+  #unheld: readonly string[] = [];
 
   private constructor(
     count: number,
@@ -84,6 +85,7 @@ export class Stage {
     await this.#dismiss();
     this.#agents = [];
     this.#endedAt = undefined;
+    this.#unheld = [];
     this.#before = new Set(await this.#roles());
   }
 
@@ -120,16 +122,22 @@ export class Stage {
     this.proxy.retarget(this.#server.port);
   }
 
+  /** What stands in the target now is what the fault is about, though nobody holds its secrets. */
+  async noteRoles(): Promise<void> {
+    this.#unheld = await this.#newRoles();
+  }
+
   /** Lets agents read on until then, and counts. */
   async watch(until: number): Promise<readonly Seen[]> {
     await pause(Math.max(0, until - Date.now()));
     await this.#dismiss();
-    const roles = (await this.#roles()).filter((role) => !this.#before.has(role));
+    const roles = await this.#newRoles();
     return this.schemes.map(({ name, prefix }) => {
       const mine = this.#agents.filter(({ lease }) => lease.username.startsWith(prefix));
       return {
         scheme: name,
         held: mine.length,
+        unheld: this.#unheld.filter((role) => role.startsWith(prefix)).length,
         reading: mine.filter(({ lastRead }) => lastRead > until - 2_000).length,
         roles: roles.filter((role) => role.startsWith(prefix)).length,
         lastReadSeconds: Math.max(
@@ -142,6 +150,10 @@ export class Stage {
 
   async #dismiss(): Promise<void> {
     await Promise.all(this.#agents.map(async (agent) => agent.stop()));
+  }
+
+  async #newRoles(): Promise<string[]> {
+    return (await this.#roles()).filter((role) => !this.#before.has(role));
   }
 
   async #roles(): Promise<string[]> {
@@ -164,6 +176,8 @@ export class Stage {
 export interface Seen {
   readonly scheme: Scheme['name'];
   readonly held: number;
+  /** Roles that were made and whose secrets nobody got. */
+  readonly unheld: number;
   /** Credentials with which something was still read at the end of the watch. */
   readonly reading: number;
   /** Roles still in the target then. */
