@@ -1,11 +1,12 @@
 import type { z } from 'zod';
 import type { Facts, Guarantee } from './domain/grant.ts';
 import type { ErrorClass, Evidence } from './domain/revocation.ts';
+import { ProviderError } from './domain/provider-error.ts';
 import { Secret } from './domain/secret.ts';
 import { within } from './domain/within.ts';
 
 export type { ErrorClass, Evidence, Facts, Guarantee };
-export { Secret, within };
+export { ProviderError, Secret, within };
 
 /**
  * The contract between the broker and one kind of system (DESIGN §5). A provider knows nothing of HTTP, tasks,
@@ -292,25 +293,4 @@ export interface Session<EntitlementConfig = unknown> {
     signal: AbortSignal,
   ): Promise<readonly CheckStep[]>;
   close(): Promise<void>;
-}
-
-/**
- * A classified failure. `retryable`: try again later. `denied`: the target refuses us, a person must act.
- * `misconfigured`: the target is not what the catalog says. `gone`: what was asked for is not there.
- * The message is for operators; it must hold no secret (drop driver messages that might).
- */
-export class ProviderError extends Error {
-  readonly errorClass: ErrorClass;
-  /**
-   * The target as a whole did not serve us (unreachable, no answer in time, login refused, throttled), whatever was asked: others
-   * need not be tried now. A call that throws means the same.
-   */
-  readonly wholeTarget: boolean;
-
-  constructor(errorClass: ErrorClass, message: string, options?: { cause?: unknown; wholeTarget?: boolean }) {
-    super(message, options);
-    this.name = 'ProviderError';
-    this.errorClass = errorClass;
-    this.wholeTarget = options?.wholeTarget ?? false;
-  }
 }
