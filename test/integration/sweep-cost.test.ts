@@ -7,7 +7,7 @@ import {
   findClaimableTargets,
   findMoments,
   markOverdue,
-  readBacklog,
+  readQueue,
   releaseLostClaims,
 } from '../../src/store/revocations.ts';
 import { type PostgresServer, startPostgres } from '../support/postgres-servers.ts';
@@ -32,7 +32,7 @@ const statements: Readonly<Record<string, (tx: Transaction) => Promise<unknown>>
   findClaimableTargets: (tx) => findClaimableTargets(tx),
   'findMoments at first': (tx) => findMoments(tx, 0, 60, 10),
   'findMoments later': (tx) => findMoments(tx, 20, 60, 10),
-  readBacklog: (tx) => readBacklog(tx),
+  readQueue: (tx) => readQueue(tx),
   claimDue: (tx) => claimDue(tx, 'target-1', 'worker', 5, 50),
 };
 
