@@ -4,7 +4,7 @@ import { createMetrics, type ScrapeSources } from './metrics.ts';
 import type { RevocationObserver } from './revocation/deps.ts';
 import type { Backlog } from './store/revocations.ts';
 
-const nothing: ScrapeSources = { backlog: async () => [], sweepAge: () => 0.25, targets: [] };
+const nothing: ScrapeSources = { queue: async () => ({ backlog: [], paused: new Map() }), sweepAge: () => 0.25, targets: [] };
 
 async function scrape(
   metrics: ReturnType<typeof createMetrics>,
@@ -79,17 +79,17 @@ describe('the metrics', () => {
 
 describe('a scrape', () => {
   const rows: readonly Backlog[] = [
-    { target: 'ledger-db', state: 'due', count: 5, overdue: 2, oldestSeconds: 90 },
-    { target: 'ledger-db', state: 'running', count: 3, overdue: 1, oldestSeconds: 120 },
-    { target: 'ledger-db', state: 'contained', count: 7, overdue: 0, oldestSeconds: 5_000 },
-    { target: 'crm-db', state: 'due', count: 1, overdue: 0, oldestSeconds: 3 },
+    { target: 'ledger-db', state: 'due', count: 5, overdue: 2, oldestSeconds: 90, attempts: 1 },
+    { target: 'ledger-db', state: 'running', count: 3, overdue: 1, oldestSeconds: 120, attempts: 1 },
+    { target: 'ledger-db', state: 'contained', count: 7, overdue: 0, oldestSeconds: 5_000, attempts: 1 },
+    { target: 'crm-db', state: 'due', count: 1, overdue: 0, oldestSeconds: 3, attempts: 1 },
   ];
 
   test('tells what is in hand, what is overdue, and since when', async () => {
     const metrics = createMetrics();
     metrics.catalogRevision(7);
     metrics.build('1.2.3');
-    expect(await scrape(metrics, { backlog: async () => rows })).toEqual(
+    expect(await scrape(metrics, { queue: async () => ({ backlog: rows, paused: new Map() }) })).toEqual(
       expect.arrayContaining([
         'mayfly_revocations{target="ledger-db",state="due"} 5',
         'mayfly_revocations{target="ledger-db",state="contained"} 7',
@@ -116,12 +116,12 @@ describe('a scrape', () => {
 
   test('shows nothing old: what is done is gone, and what can not be read is not told', async () => {
     const metrics = createMetrics();
-    await scrape(metrics, { backlog: async () => rows });
+    await scrape(metrics, { queue: async () => ({ backlog: rows, paused: new Map() }) });
     expect((await scrape(metrics, { targets: ['ledger-db'] })).join('\n')).toContain(
       'mayfly_revocations{target="ledger-db",state="due"} 0',
     );
-    await scrape(metrics, { backlog: async () => rows });
-    const down = (await scrape(metrics, { backlog: () => Promise.reject(new Error('down')) })).join('\n');
+    await scrape(metrics, { queue: async () => ({ backlog: rows, paused: new Map() }) });
+    const down = (await scrape(metrics, { queue: () => Promise.reject(new Error('down')) })).join('\n');
     expect(down).toContain('mayfly_store_up 0');
     expect(down).not.toContain('mayfly_revocations{');
   });
@@ -129,8 +129,8 @@ describe('a scrape', () => {
   test('beside another one loses nothing', async () => {
     const metrics = createMetrics();
     const both = await Promise.all([
-      scrape(metrics, { backlog: async () => rows }),
-      scrape(metrics, { backlog: async () => rows }),
+      scrape(metrics, { queue: async () => ({ backlog: rows, paused: new Map() }) }),
+      scrape(metrics, { queue: async () => ({ backlog: rows, paused: new Map() }) }),
     ]);
     for (const lines of both) expect(lines).toContain('mayfly_revocations{target="ledger-db",state="due"} 5');
   });

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { name, text } from '../catalog/names.ts';
+import { name } from '../catalog/names.ts';
 import { anything, endedBy, eventBody, grantId, revocationId, revocationState, taskId, time } from './answers.ts';
 
 // What operators send about the queue of revocations, and what they are answered.
@@ -10,7 +10,9 @@ const limitFault = `must be a whole number from 1 to ${MOST_ITEMS}`;
 const queueState = z.enum(['scheduled', 'due', 'waiting', 'running', 'contained', 'clean', 'written_off']).meta({
   description: '`due`: may be tried now. `waiting`: due, and waits for its next try.',
 });
-const reason = text(1000).meta({
+/** No flag on the pattern of a schema: OpenAPI knows none. */
+const isOneLine = (said: string) => /^[^\p{C}\p{Zl}\p{Zp}]*$/u.test(said) && /\S/.test(said);
+const reason = z.string().min(1).max(1000).refine(isOneLine, 'must be one line of text').meta({
   description: 'Why, for whoever reads the evidence: one line.',
   example: 'The server was scrapped; its disks are destroyed (CHG-4711).',
 });

@@ -8,6 +8,8 @@ export interface RevocationObserver {
   contained(target: string, cause: string, lateSeconds: number): void;
   failed(target: string, errorClass: string): void;
   overdue(target: string): void;
+  /** The target said that these were fenced, and they do not look contained. */
+  notSeen(target: string, count: number): void;
 }
 
 export interface RevocationDeps {

@@ -48,6 +48,8 @@ async function endPart(deps: RevocationDeps, claim: Claim, items: readonly Claim
     const outcomes = await session.fence(items.map(toRef), callSignal(heartbeat.signal));
     const fenced = sift(items, outcomes, failures);
     const seen = await look(session, [...fenced.keys()], failures, heartbeat.signal, 'contained');
+    const unseen = fenced.size - [...fenced.keys()].filter(({ id }) => seen.has(id)).length;
+    if (unseen > 0) deps.observer.notSeen(claim.target, unseen);
     const fresh = await contain(deps, claim, fenced, seen);
     const earlier = items.filter((item) => item.contained && seen.has(item.id));
     await recordFailures(deps, claim.target, items, failures, clock);
