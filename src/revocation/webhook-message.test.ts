@@ -29,12 +29,6 @@ test('a message is signed over its id, its time and its very bytes', () => {
   expect(headers['webhook-signature']).toBe(`v1,${createHmac('sha256', KEY).update(signed, 'utf8').digest('base64')}`);
 });
 
-test('the example of the standard’s own libraries gives its signature', () => {
-  // https://github.com/standard-webhooks/standard-webhooks: id msg_p5jXN8AQM9LWM0D4loKWxJek, time 1614265330, body {"test": 2432232314}
-  const signed = 'msg_p5jXN8AQM9LWM0D4loKWxJek.1614265330.{"test": 2432232314}';
-  expect(createHmac('sha256', KEY).update(signed).digest('base64')).toBe('g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=');
-});
-
 test('a message tells what happened and how late, and not how the target looks inside', () => {
   const { body } = webhookMessage(notice, SECRET, new Date(0));
   expect(JSON.parse(body)).toEqual({

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { queuePageBody, storyBody, targetControlBody } from '../../src/http/queue-bodies.ts';
 import { type Ended, startCli } from '../support/cli.ts';
 import { type House, startHouse } from '../support/house.ts';
@@ -14,6 +14,9 @@ beforeAll(async () => {
 afterAll(async () => {
   await house?.stop();
 });
+
+// Each command is a process of its own.
+vi.setConfig({ testTimeout: 180_000 });
 
 async function mayfly(...args: string[]): Promise<Ended> {
   return await startCli(args, { env: { MAYFLY_DIR: house.devDir } }).ended;
