@@ -4,7 +4,11 @@ import { createMetrics, type ScrapeSources } from './metrics.ts';
 import type { RevocationObserver } from './revocation/deps.ts';
 import type { Backlog } from './store/revocations.ts';
 
-const nothing: ScrapeSources = { queue: async () => ({ backlog: [], paused: new Map() }), sweepAge: () => 0.25, targets: [] };
+const nothing: ScrapeSources = {
+  queue: async () => ({ backlog: [], paused: new Map() }),
+  sweepAge: () => 0.25,
+  targets: [],
+};
 
 async function scrape(
   metrics: ReturnType<typeof createMetrics>,
@@ -64,6 +68,27 @@ describe('the metrics', () => {
     );
   });
 
+  test('count attempts by what came of them, what did not look done, orphans, and how late alarms rang', async () => {
+    const metrics = createMetrics();
+    metrics.contained('ledger-db', 'expired', 1);
+    metrics.failed('ledger-db', 'denied');
+    metrics.failed('ledger-db', 'retryable');
+    metrics.notSeen('ledger-db', 3);
+    metrics.orphaned('ledger-db');
+    metrics.rang('redis', 0.02);
+    metrics.notified('failed');
+    expect(await scrape(metrics)).toEqual(
+      expect.arrayContaining([
+        'mayfly_revocation_attempts_total{target="ledger-db",outcome="contained"} 1',
+        'mayfly_revocation_attempts_total{target="ledger-db",outcome="failed"} 2',
+        'mayfly_revocation_verify_failures_total{target="ledger-db"} 3',
+        'mayfly_orphans_total{target="ledger-db"} 1',
+        'mayfly_alarm_lag_seconds_bucket{le="0.025",backend="redis"} 1',
+        'mayfly_webhooks_total{outcome="failed"} 1',
+      ]),
+    );
+  });
+
   test('count what failed and what passed the objective', async () => {
     const metrics = createMetrics();
     metrics.failed('ledger-db', 'denied');
@@ -101,6 +126,24 @@ describe('a scrape', () => {
         'mayfly_store_up 1',
         'mayfly_catalog_revision 7',
         'mayfly_build_info{version="1.2.3"} 1',
+      ]),
+    );
+  });
+
+  test('tells what waits, what was written off, what was tried most often, and what is paused', async () => {
+    const queue: Awaited<ReturnType<ScrapeSources['queue']>> = {
+      backlog: [
+        { target: 'ledger-db', state: 'waiting', count: 4, overdue: 0, oldestSeconds: 9, attempts: 12 },
+        { target: 'ledger-db', state: 'written_off', count: 2, overdue: 0, oldestSeconds: 9_000, attempts: 300 },
+      ],
+      paused: new Map([['crm-db', false]]),
+    };
+    expect(await scrape(createMetrics(), { queue: async () => queue })).toEqual(
+      expect.arrayContaining([
+        'mayfly_revocations{target="ledger-db",state="waiting"} 4',
+        'mayfly_revocations{target="ledger-db",state="written_off"} 2',
+        'mayfly_revocation_most_attempts{target="ledger-db"} 12',
+        'mayfly_target_paused{target="crm-db",deadlines="run"} 1',
       ]),
     );
   });

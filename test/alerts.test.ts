@@ -9,7 +9,10 @@ const docs = fileURLToPath(new URL('../docs/', import.meta.url));
 const rule = z.strictObject({
   alert: z.string().regex(/^Mayfly[A-Z]\w+$/),
   expr: z.string(),
-  for: z.string().regex(/^\d+[mh]$/).optional(),
+  for: z
+    .string()
+    .regex(/^\d+[mh]$/)
+    .optional(),
   labels: z.strictObject({ severity: z.enum(['page', 'ticket']) }),
   annotations: z.strictObject({ summary: z.string(), runbook_url: z.string() }),
 });
@@ -69,6 +72,7 @@ test('every page says what it means, what to look at, what to press and when to 
   for (const { alert } of rules) {
     const text = readFileSync(`${docs}runbooks/${alert}.md`, 'utf8');
     expect([...text.matchAll(/^## (.*)$/gm)].map(([, heading]) => heading)).toEqual(HEADINGS);
-    for (const [, page = ''] of text.matchAll(/\]\((\w+)\.md\)/g)) expect(rules.map((each) => each.alert)).toContain(page);
+    for (const [, page = ''] of text.matchAll(/\]\((\w+)\.md\)/g))
+      expect(rules.map((each) => each.alert)).toContain(page);
   }
 });

@@ -53,7 +53,8 @@ export async function tellRevocation(deps: Pick<BrokerDeps, 'db'>, id: Revocatio
     listTaskEvents(deps.db, revocation.taskId, MOST_EVENTS, revocation.grantId),
     findPause(deps.db, revocation.target),
   ]);
-  const ending = (type: string) => type.startsWith('revocation.') || type === 'grant.ended' || type === 'grant.mint_failed';
+  const ending = (type: string) =>
+    type.startsWith('revocation.') || type === 'grant.ended' || type === 'grant.mint_failed';
   return {
     revocation,
     events: events.filter(({ type }) => ending(type)),

@@ -3,7 +3,7 @@ import { problemCodes } from '../domain/problems.ts';
 
 // What we answer. The views are typed by these schemas, the OpenAPI document is made from them, and the tests hold answers against them.
 
-export const idOf = (prefix: string, says: string) =>
+const idOf = (prefix: string, says: string) =>
   z
     .string()
     .regex(new RegExp(`^${prefix}_[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`))

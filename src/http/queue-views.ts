@@ -3,7 +3,14 @@ import { type RevocationId, wireId } from '../domain/ids.ts';
 import type { QueuedRevocation } from '../store/queue.ts';
 import type { Queue } from '../store/revocations.ts';
 import type { Pause } from '../store/target-controls.ts';
-import type { PauseBody, QueuedBody, QueuePageBody, StoryBody, TargetControlBody, TargetCounts } from './queue-bodies.ts';
+import type {
+  PauseBody,
+  QueuedBody,
+  QueuePageBody,
+  StoryBody,
+  TargetControlBody,
+  TargetCounts,
+} from './queue-bodies.ts';
 import { viewOfEvent } from './views.ts';
 
 export function viewOfPage({ items, next, queue }: QueuePage): QueuePageBody {

@@ -95,6 +95,7 @@ export class Webhooks {
     if (performance.now() - this.#droppedAt < DROP_MILLIS) return;
     const dropped = await dropOldNotices(this.#options.db, KEPT_SECONDS);
     this.#droppedAt = performance.now();
-    if (this.#options.endpoint !== undefined) for (let n = 0; n < dropped; n++) this.#options.observer.notified('dropped');
+    if (this.#options.endpoint !== undefined)
+      for (let n = 0; n < dropped; n++) this.#options.observer.notified('dropped');
   }
 }

@@ -3,7 +3,7 @@ import { glance } from './glance.ts';
 
 describe('a glance', () => {
   test('is one read for all who ask at once, and for a while after', async () => {
-    const read = vi.fn(async () => read.mock.calls.length);
+    const read = vi.fn<() => Promise<number>>(async () => read.mock.calls.length);
     const look = glance(60_000, 1_000, read);
     expect(await Promise.all([look(), look(), look()])).toEqual([1, 1, 1]);
     expect(await look()).toBe(1);
@@ -11,13 +11,13 @@ describe('a glance', () => {
   });
 
   test('that is old is read again', async () => {
-    const read = vi.fn(async () => read.mock.calls.length);
+    const read = vi.fn<() => Promise<number>>(async () => read.mock.calls.length);
     const look = glance(0, 1_000, read);
     expect([await look(), await look()]).toEqual([1, 2]);
   });
 
   test('that failed is not kept', async () => {
-    const read = vi.fn(async () => 'seen').mockRejectedValueOnce(new Error('down'));
+    const read = vi.fn<() => Promise<string>>(async () => 'seen').mockRejectedValueOnce(new Error('down'));
     const look = glance(60_000, 1_000, read);
     await expect(look()).rejects.toThrow('down');
     expect(await look()).toBe('seen');
@@ -25,7 +25,7 @@ describe('a glance', () => {
 
   test('at what says nothing is given up, and asks it no second time meanwhile', async () => {
     let say: (what: string) => void = () => {};
-    const read = vi.fn(
+    const read = vi.fn<() => Promise<string>>(
       () =>
         new Promise<string>((resolve) => {
           say = resolve;

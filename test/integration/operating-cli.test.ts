@@ -34,7 +34,9 @@ test('an operator sees the queue, retries, writes off, pauses and resumes in the
   await house.client().cancel(task.id);
 
   const queue = await mayfly('revocations', '--target', 'ledger-db', '--state', 'due');
-  expect(queue.stdout).toMatch(/^TARGET +DUE +WAITING +RUNNING +TO CLEAN +WRITTEN OFF +OVERDUE +OLDEST\nledger-db +2 +0 .* PAUSED\n/);
+  expect(queue.stdout).toMatch(
+    /^TARGET +DUE +WAITING +RUNNING +TO CLEAN +WRITTEN OFF +OVERDUE +OLDEST\nledger-db +2 +0 .* PAUSED\n/,
+  );
   expect(queue.stdout).toContain(first);
   const asJson = await mayfly('revocations', '--json', '--limit', '1');
   const page = queuePageBody.parse(JSON.parse(asJson.stdout));

@@ -135,7 +135,10 @@ describe('a paused target', () => {
     const { grants, task } = await grantsIn(house, 2);
     const [grant] = grants;
     const paused = await operators.post(PAUSE, REASON);
-    expect(paused.body).toMatchObject({ target: 'ledger-db', pause: { by: 'dev-operators:olga', deadlines: 'run', ...REASON } });
+    expect(paused.body).toMatchObject({
+      target: 'ledger-db',
+      pause: { by: 'dev-operators:olga', deadlines: 'run', ...REASON },
+    });
     const token = await house.token();
     const wanted = { entitlement: 'ledger-db/read-invoices' };
     const issue = await ask(house.url, 'POST', `/v1/tasks/${task.id}/grants`, { token, body: wanted });
@@ -180,7 +183,10 @@ describe('a paused target', () => {
   test('holds deadlines too when that is said, and says so loudly', async () => {
     const { grants } = await grantsIn(house, 1, 1);
     const paused = await operators.post(PAUSE, { ...REASON, deadlines: 'also' });
-    expect(paused.body).toMatchObject({ pause: { deadlines: 'held' }, says: expect.stringContaining('NOTHING is taken back') });
+    expect(paused.body).toMatchObject({
+      pause: { deadlines: 'held' },
+      says: expect.stringContaining('NOTHING is taken back'),
+    });
     const id = grants[0]?.revocation.id ?? '';
     await operators.until(id, 'due');
     const sweeps = await house.onStore<{ n: string }>('SELECT last_value AS n FROM mayfly.claim_numbers');
@@ -279,8 +285,11 @@ describe('a write-off', () => {
         operators.post(`/v1/revocations/${id}/write-off`, { reason: `${who} says so` }, 'operator', who),
       ),
     );
-    expect(both.map(({ status }) => status).sort()).toEqual([200, 409]);
-    expect(both.find(({ status }) => status === 409)?.body).toMatchObject({ code: 'revocation_over', state: 'written_off' });
+    expect(both.map(({ status }) => status).sort((a, b) => a - b)).toEqual([200, 409]);
+    expect(both.find(({ status }) => status === 409)?.body).toMatchObject({
+      code: 'revocation_over',
+      state: 'written_off',
+    });
     expect(await events('revocation.written_off', id)).toHaveLength(1);
   });
 
@@ -299,9 +308,10 @@ describe('a write-off', () => {
     );
     expect((await operators.post(path, REASON)).body['code']).toBe('revocation_running');
     expect((await operators.post(path.replace('write-off', 'retry'))).status).toBe(202);
-    await house.onStore(`UPDATE mayfly.revocations SET state = 'due', claimed_by = NULL, claimed_until = NULL WHERE id = $1`, [
-      grant,
-    ]);
+    await house.onStore(
+      `UPDATE mayfly.revocations SET state = 'due', claimed_by = NULL, claimed_until = NULL WHERE id = $1`,
+      [grant],
+    );
     await operators.post(RESUME);
     await operators.until(id, 'clean');
     expect((await operators.post(path, REASON)).body).toMatchObject({ code: 'revocation_over', state: 'clean' });

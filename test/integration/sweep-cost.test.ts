@@ -85,6 +85,17 @@ describe.each([
     }
   });
 
+  test('claimDue looks at no more on a paused target', async () => {
+    await client.query(
+      `INSERT INTO mayfly.target_controls VALUES ('target-1', true, false, 'a test', 'a test', clock_timestamp())`,
+    );
+    for (let run = 0; run < RUNS; run++) {
+      const [seen] = await explain(client, (tx) => claimDue(tx, 'target-1', 'worker', 5, 50));
+      expect(scansIn(seen).filter(({ kind }) => kind === 'Seq Scan')).toEqual([]);
+      expect(rowsIn(seen)).toBeLessThan(FEW);
+    }
+  });
+
   test('without the indexes each of them would look at all, and this test would see it', async () => {
     const { rows } = await client.query<{ name: string }>(
       `SELECT indexrelid::regclass::text AS name FROM pg_index WHERE indrelid = 'mayfly.revocations'::regclass AND indpred IS NOT NULL`,
