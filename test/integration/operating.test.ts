@@ -1,3 +1,4 @@
+import pg from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { ask } from '../support/ask.ts';
 import { type House, startHouse } from '../support/house.ts';
@@ -280,11 +281,22 @@ describe('a write-off', () => {
 
   test('by two operators at once is one of them’s', async () => {
     const [id = ''] = await heldBack(1);
-    const both = await Promise.all(
-      ['olga', 'omar'].map((who) =>
-        operators.post(`/v1/revocations/${id}/write-off`, { reason: `${who} says so` }, 'operator', who),
-      ),
+    const holder = new pg.Client({ connectionString: house.store.ownerUrl.reveal() });
+    await holder.connect();
+    await holder.query('BEGIN');
+    await holder.query('SELECT FROM mayfly.revocations WHERE id = $1 FOR UPDATE', [id.slice(4)]);
+    const asked = ['olga', 'omar'].map((who) =>
+      operators.post(`/v1/revocations/${id}/write-off`, { reason: `${who} says so` }, 'operator', who),
     );
+    await vi.waitFor(
+      async () => expect(await house.onStore('SELECT FROM pg_locks WHERE NOT granted')).toHaveLength(2),
+      {
+        timeout: 8_000,
+        interval: 20,
+      },
+    );
+    await holder.end();
+    const both = await Promise.all(asked);
     expect(both.map(({ status }) => status).sort((a, b) => a - b)).toEqual([200, 409]);
     expect(both.find(({ status }) => status === 409)?.body).toMatchObject({
       code: 'revocation_over',
