@@ -153,6 +153,8 @@ describe('a scrape', () => {
       expect.arrayContaining([
         'mayfly_revocations{target="quiet-db",state="due"} 0',
         'mayfly_revocations_overdue{target="quiet-db"} 0',
+        'mayfly_orphans_total{target="quiet-db"} 0',
+        'mayfly_revocation_verify_failures_total{target="quiet-db"} 0',
       ]),
     );
   });

@@ -56,10 +56,9 @@ export interface Metrics {
 /** From a cache hit to the longest that a person waits. */
 const REQUEST_BUCKETS = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60];
 const MINT_BUCKETS = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10];
+const LAG_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30];
 /** From at once to five minutes late. */
 const LATENESS_BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300];
-
-const LAG_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30];
 
 const BREAKER = { closed: 0, probing: 1, open: 2 } as const;
 
@@ -130,20 +129,6 @@ export function createMetrics(): Metrics {
     labelNames: ['target', 'class'],
     registers,
   });
-  const overdueEvents = new Counter({
-    name: 'mayfly_revocations_overdue_total',
-    help: 'Revocations that passed the objective without being contained.',
-    labelNames: ['target'],
-    registers,
-  });
-
-  const breakers = new Gauge({
-    name: 'mayfly_breaker_state',
-    help: 'Whether this replica still tries a target: 0 closed, 1 probing, 2 open.',
-    labelNames: ['target'],
-    registers,
-  });
-
   const attempts = new Counter({
     name: 'mayfly_revocation_attempts_total',
     help: 'Attempts to revoke, by what came of them.',
@@ -173,6 +158,20 @@ export function createMetrics(): Metrics {
     name: 'mayfly_webhooks_total',
     help: 'Webhooks sent: taken, failed and to be sent again, or dropped after a day.',
     labelNames: ['outcome'],
+    registers,
+  });
+  for (const outcome of ['taken', 'failed', 'dropped']) webhooks.inc({ outcome }, 0);
+  const overdueEvents = new Counter({
+    name: 'mayfly_revocations_overdue_total',
+    help: 'Revocations that passed the objective without being contained.',
+    labelNames: ['target'],
+    registers,
+  });
+
+  const breakers = new Gauge({
+    name: 'mayfly_breaker_state',
+    help: 'Whether this replica still tries a target: 0 closed, 1 probing, 2 open.',
+    labelNames: ['target'],
     registers,
   });
 
@@ -232,6 +231,8 @@ export function createMetrics(): Metrics {
       overdue.set({ target }, 0);
       oldestOverdue.set({ target }, 0);
       mostAttempts.set({ target }, 0);
+      // An increase is seen only of what was there before it.
+      for (const counter of [notSeen, orphans, overdueEvents]) counter.inc({ target }, 0);
     }
     for (const { target, state, count } of rows) inHand.set({ target, state }, count);
     for (const [target, held] of queue.paused) paused.set({ target, deadlines: held ? 'held' : 'run' }, 1);
@@ -278,12 +279,12 @@ export function createMetrics(): Metrics {
     },
     overdue: (target) => overdueEvents.inc({ target }),
     breaker: (target, state) => breakers.set({ target }, BREAKER[state]),
+    catalogRevision: (number) => revision.set(number),
+    build: (version) => build.set({ version }, 1),
     notSeen: (target, count) => notSeen.inc({ target }, count),
     orphaned: (target) => orphans.inc({ target }),
     rang: (backend, lagSeconds) => lag.observe({ backend }, Math.max(0, lagSeconds)),
     notified: (outcome) => webhooks.inc({ outcome }),
-    catalogRevision: (number) => revision.set(number),
-    build: (version) => build.set({ version }, 1),
     scrape: async (sources) => {
       await readSources(sources);
       return { contentType: registry.contentType, text: await registry.metrics() };
