@@ -6,10 +6,10 @@ import type { Database } from '../store/database.ts';
 export interface RevocationObserver {
   /** @param lateSeconds From due to contained. */
   contained(target: string, cause: string, lateSeconds: number): void;
-  failed(target: string, errorClass: string): void;
-  overdue(target: string): void;
   /** The target said that these were fenced, and they do not look contained. */
   notSeen(target: string, count: number): void;
+  failed(target: string, errorClass: string): void;
+  overdue(target: string): void;
 }
 
 export interface RevocationDeps {
