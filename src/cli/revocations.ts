@@ -1,8 +1,9 @@
 import { setTimeout as wait } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { type QueuePageBody, queuePageBody, storyBody } from '../http/queue-bodies.ts';
+import { CliError } from './fail.ts';
 import { callAsOperator } from './operator.ts';
-import { say, styled, table } from './output.ts';
+import { note, say, styled, table } from './output.ts';
 import { untilSignal } from './signals.ts';
 
 const WATCH_MILLIS = 2_000;
@@ -75,11 +76,17 @@ async function read({ target, state, cause, overdue, limit, cursor }: ListFlags)
 async function watch(flags: ListFlags): Promise<void> {
   const stop = new AbortController();
   void untilSignal().then(() => stop.abort());
+  let begun = false;
   while (!stop.signal.aborted) {
-    const page = await read(flags);
+    const page = await read(flags).catch((error: unknown) => {
+      // A broker that is restarted comes back; one that never answered is another thing.
+      if (!begun || !(error instanceof CliError)) throw error;
+      note(error.message);
+    });
+    begun = true;
     // As JSON one line a look, for another program.
-    if (flags.json === true) say(JSON.stringify(page));
-    else {
+    if (page !== undefined && flags.json === true) say(JSON.stringify(page));
+    else if (page !== undefined) {
       say(process.stdout.isTTY ? `${CLEAR}${new Date().toISOString()}` : new Date().toISOString());
       show(page, flags);
     }
@@ -137,7 +144,9 @@ function tellStory(story: ReturnType<typeof storyBody.parse>, json: boolean | un
   if (events.length > 0) say();
   for (const { ts, type, payload } of events) {
     const said = [payload['error_class'], payload['says'], payload['reason'], payload['by']];
-    say(`${ts}  ${type}  ${said.filter((part) => typeof part === 'string').join('  ')}`.trimEnd());
+    const line = `${ts}  ${type}  ${said.filter((part) => typeof part === 'string').join('  ')}`;
+    // A target's words may hold an agent's: none of them moves the cursor.
+    say(line.replaceAll(/[\p{Cc}\p{Cf}]/gu, '').trimEnd());
   }
 }
 
