@@ -35,6 +35,30 @@ describe('settings', () => {
     expect(readConfig(env).public_url).toBe(url);
   });
 
+  const WEBHOOK_SECRET = `whsec_${Buffer.alloc(24, 7).toString('base64')}`;
+
+  test.each([
+    ['https://hooks.example/mayfly?team=sre', []],
+    ['http://127.0.0.1:9000/', []],
+    ['http://[::1]/', []],
+    ['http://hooks.example/', ['MAYFLY_WEBHOOK_URL']],
+    ['http://169.254.169.254/latest', ['MAYFLY_WEBHOOK_URL']],
+    ['http://127.0.0.1.hooks.example/', ['MAYFLY_WEBHOOK_URL']],
+    ['https://user:password@hooks.example/', ['MAYFLY_WEBHOOK_URL']],
+    ['file:///etc/passwd', ['MAYFLY_WEBHOOK_URL']],
+    ['hooks.example', ['MAYFLY_WEBHOOK_URL']],
+  ])('take a webhook by https, or on loopback: %s', (url, names) => {
+    const faults = faultsOf({ MAYFLY_WEBHOOK_URL: url, MAYFLY_WEBHOOK_SECRET: WEBHOOK_SECRET });
+    expect(faults.map((fault) => fault.split(':')[0])).toEqual(names);
+  });
+
+  test('take no webhook without its secret, and no secret that is short', () => {
+    const url = { MAYFLY_WEBHOOK_URL: 'https://hooks.example/' };
+    expect(faultsOf(url).join()).toContain('give both or neither');
+    expect(faultsOf({ ...url, MAYFLY_WEBHOOK_SECRET: 'whsec_c2hvcnQ=' }).join()).toContain('24 to 64');
+    expect(JSON.stringify(readConfig({ ...url, MAYFLY_WEBHOOK_SECRET: WEBHOOK_SECRET }))).not.toContain(WEBHOOK_SECRET);
+  });
+
   test('a list with several faulty parts is told of once', () => {
     expect(faultsOf({ MAYFLY_TRUSTED_PROXIES: 'one,two,10.0.0.0/33', MAYFLY_PROVIDERS: 'A,B' })).toEqual([
       'MAYFLY_TRUSTED_PROXIES: must be addresses or CIDR blocks, separated by commas',

@@ -83,6 +83,19 @@ const settings = z.strictObject({
     .optional()
     .describe('Redis for the alarms of revocation. Default: the store itself.')
     .meta({ secret: true }),
+  webhook_url: z
+    .string()
+    .refine(isWebhookUrl, 'must be an https URL without user or fragment, or http on loopback')
+    .optional()
+    .describe('Told of what is overdue, contained late, written off or paused, by signed webhooks.'),
+  webhook_secret: z
+    .string()
+    // 24 to 64 bytes: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+    .regex(/^whsec_[A-Za-z0-9+/]{32,86}={0,2}$/, 'must be whsec_ and 24 to 64 random bytes in base64')
+    .transform((secret) => new Secret(secret))
+    .optional()
+    .describe('Signs the webhooks (Standard Webhooks).')
+    .meta({ secret: true }),
   secrets_dir: z
     .string()
     .min(1)
@@ -181,6 +194,8 @@ function faultsTogether(config: Settings): string[] {
   if ((config.tls_cert_file === undefined) !== (config.tls_key_file === undefined)) {
     faults.push('MAYFLY_TLS_CERT_FILE and MAYFLY_TLS_KEY_FILE: give both or neither');
   }
+  if ((config.webhook_url === undefined) !== (config.webhook_secret === undefined))
+    faults.push('MAYFLY_WEBHOOK_URL and MAYFLY_WEBHOOK_SECRET: give both or neither');
   if (!loopback && !tls && config.trusted_proxies === undefined) {
     faults.push(
       `MAYFLY_HOST: ${config.host} is not loopback, so set MAYFLY_TLS_CERT_FILE and MAYFLY_TLS_KEY_FILE, or name the proxies that terminate TLS in MAYFLY_TRUSTED_PROXIES`,
@@ -224,6 +239,13 @@ function printable(value: unknown): string {
 export function isLoopback(host: string): boolean {
   const name = host.replace(/^\[|\]$/g, '');
   return name === 'localhost' || name === '::1' || (isIP(name) === 4 && name.startsWith('127.'));
+}
+
+function isWebhookUrl(text: string): boolean {
+  if (!URL.canParse(text)) return false;
+  const url = new URL(text);
+  const safe = url.protocol === 'https:' || (url.protocol === 'http:' && isLoopback(url.hostname));
+  return safe && url.username === '' && url.password === '' && url.hash === '';
 }
 
 /** Whether an address is in one of the blocks. */

@@ -4,7 +4,11 @@ import { createMetrics, type ScrapeSources } from './metrics.ts';
 import type { RevocationObserver } from './revocation/deps.ts';
 import type { Backlog } from './store/revocations.ts';
 
-const nothing: ScrapeSources = { backlog: async () => [], sweepAge: () => 0.25, targets: [] };
+const nothing: ScrapeSources = {
+  queue: async () => ({ backlog: [], paused: new Map() }),
+  sweepAge: () => 0.25,
+  targets: [],
+};
 
 async function scrape(
   metrics: ReturnType<typeof createMetrics>,
@@ -64,6 +68,27 @@ describe('the metrics', () => {
     );
   });
 
+  test('count attempts by what came of them, what did not look done, orphans, and how late alarms rang', async () => {
+    const metrics = createMetrics();
+    metrics.contained('ledger-db', 'expired', 1);
+    metrics.failed('ledger-db', 'denied');
+    metrics.failed('ledger-db', 'retryable');
+    metrics.notSeen('ledger-db', 3);
+    metrics.orphaned('ledger-db');
+    metrics.rang('redis', 0.02);
+    metrics.notified('failed');
+    expect(await scrape(metrics)).toEqual(
+      expect.arrayContaining([
+        'mayfly_revocation_attempts_total{target="ledger-db",outcome="contained"} 1',
+        'mayfly_revocation_attempts_total{target="ledger-db",outcome="failed"} 2',
+        'mayfly_revocation_verify_failures_total{target="ledger-db"} 3',
+        'mayfly_orphans_total{target="ledger-db"} 1',
+        'mayfly_alarm_lag_seconds_bucket{le="0.025",backend="redis"} 1',
+        'mayfly_webhooks_total{outcome="failed"} 1',
+      ]),
+    );
+  });
+
   test('count what failed and what passed the objective', async () => {
     const metrics = createMetrics();
     metrics.failed('ledger-db', 'denied');
@@ -79,17 +104,17 @@ describe('the metrics', () => {
 
 describe('a scrape', () => {
   const rows: readonly Backlog[] = [
-    { target: 'ledger-db', state: 'due', count: 5, overdue: 2, oldestSeconds: 90 },
-    { target: 'ledger-db', state: 'running', count: 3, overdue: 1, oldestSeconds: 120 },
-    { target: 'ledger-db', state: 'contained', count: 7, overdue: 0, oldestSeconds: 5_000 },
-    { target: 'crm-db', state: 'due', count: 1, overdue: 0, oldestSeconds: 3 },
+    { target: 'ledger-db', state: 'due', count: 5, overdue: 2, oldestSeconds: 90, attempts: 1 },
+    { target: 'ledger-db', state: 'running', count: 3, overdue: 1, oldestSeconds: 120, attempts: 1 },
+    { target: 'ledger-db', state: 'contained', count: 7, overdue: 0, oldestSeconds: 5_000, attempts: 1 },
+    { target: 'crm-db', state: 'due', count: 1, overdue: 0, oldestSeconds: 3, attempts: 1 },
   ];
 
   test('tells what is in hand, what is overdue, and since when', async () => {
     const metrics = createMetrics();
     metrics.catalogRevision(7);
     metrics.build('1.2.3');
-    expect(await scrape(metrics, { backlog: async () => rows })).toEqual(
+    expect(await scrape(metrics, { queue: async () => ({ backlog: rows, paused: new Map() }) })).toEqual(
       expect.arrayContaining([
         'mayfly_revocations{target="ledger-db",state="due"} 5',
         'mayfly_revocations{target="ledger-db",state="contained"} 7',
@@ -105,23 +130,43 @@ describe('a scrape', () => {
     );
   });
 
+  test('tells what waits, what was written off, what was tried most often, and what is paused', async () => {
+    const queue: Awaited<ReturnType<ScrapeSources['queue']>> = {
+      backlog: [
+        { target: 'ledger-db', state: 'waiting', count: 4, overdue: 0, oldestSeconds: 9, attempts: 12 },
+        { target: 'ledger-db', state: 'written_off', count: 2, overdue: 0, oldestSeconds: 9_000, attempts: 300 },
+      ],
+      paused: new Map([['crm-db', false]]),
+    };
+    expect(await scrape(createMetrics(), { queue: async () => queue })).toEqual(
+      expect.arrayContaining([
+        'mayfly_revocations{target="ledger-db",state="waiting"} 4',
+        'mayfly_revocations{target="ledger-db",state="written_off"} 2',
+        'mayfly_revocation_most_attempts{target="ledger-db"} 12',
+        'mayfly_target_paused{target="crm-db",deadlines="run"} 1',
+      ]),
+    );
+  });
+
   test('shows a target with nothing in hand as 0', async () => {
     expect(await scrape(createMetrics(), { targets: ['quiet-db'] })).toEqual(
       expect.arrayContaining([
         'mayfly_revocations{target="quiet-db",state="due"} 0',
         'mayfly_revocations_overdue{target="quiet-db"} 0',
+        'mayfly_orphans_total{target="quiet-db"} 0',
+        'mayfly_revocation_verify_failures_total{target="quiet-db"} 0',
       ]),
     );
   });
 
   test('shows nothing old: what is done is gone, and what can not be read is not told', async () => {
     const metrics = createMetrics();
-    await scrape(metrics, { backlog: async () => rows });
+    await scrape(metrics, { queue: async () => ({ backlog: rows, paused: new Map() }) });
     expect((await scrape(metrics, { targets: ['ledger-db'] })).join('\n')).toContain(
       'mayfly_revocations{target="ledger-db",state="due"} 0',
     );
-    await scrape(metrics, { backlog: async () => rows });
-    const down = (await scrape(metrics, { backlog: () => Promise.reject(new Error('down')) })).join('\n');
+    await scrape(metrics, { queue: async () => ({ backlog: rows, paused: new Map() }) });
+    const down = (await scrape(metrics, { queue: () => Promise.reject(new Error('down')) })).join('\n');
     expect(down).toContain('mayfly_store_up 0');
     expect(down).not.toContain('mayfly_revocations{');
   });
@@ -129,8 +174,8 @@ describe('a scrape', () => {
   test('beside another one loses nothing', async () => {
     const metrics = createMetrics();
     const both = await Promise.all([
-      scrape(metrics, { backlog: async () => rows }),
-      scrape(metrics, { backlog: async () => rows }),
+      scrape(metrics, { queue: async () => ({ backlog: rows, paused: new Map() }) }),
+      scrape(metrics, { queue: async () => ({ backlog: rows, paused: new Map() }) }),
     ]);
     for (const lines of both) expect(lines).toContain('mayfly_revocations{target="ledger-db",state="due"} 5');
   });

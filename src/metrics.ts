@@ -3,8 +3,11 @@ import type { ProblemCode } from './domain/problems.ts';
 
 /** What is asked at the moment of a scrape. */
 export interface ScrapeSources {
-  /** What is in hand or late, a row for each target and state. */
-  readonly backlog: () => Promise<readonly BacklogRow[]>;
+  /** What is in hand, late or written off, a row for each target and state; and the paused targets, with whether deadlines are held too. */
+  readonly queue: () => Promise<{
+    readonly backlog: readonly BacklogRow[];
+    readonly paused: ReadonlyMap<string, boolean>;
+  }>;
   /** Seconds since the last whole sweep; infinite before the first. */
   readonly sweepAge: () => number;
   /** Targets of the active catalog, so that one with nothing in hand says 0 instead of nothing. */
@@ -13,10 +16,11 @@ export interface ScrapeSources {
 
 interface BacklogRow {
   readonly target: string;
-  readonly state: 'due' | 'running' | 'contained';
+  readonly state: (typeof states)[number];
   readonly count: number;
   readonly overdue: number;
   readonly oldestSeconds: number;
+  readonly attempts: number;
 }
 
 /**
@@ -37,6 +41,14 @@ export interface Metrics {
   /** The revision that answers now. */
   catalogRevision(number: number): void;
   build(version: string): void;
+  /** The target did what it was told to, and does not show it. */
+  notSeen(target: string, count: number): void;
+  /** Something bears our mark in the target, and nobody here knows of it. */
+  orphaned(target: string): void;
+  /** @param lagSeconds From the moment that an alarm was set for to its ring. */
+  rang(backend: string, lagSeconds: number): void;
+  /** A webhook was sent: taken, to be sent again, or given up. */
+  notified(outcome: 'taken' | 'failed' | 'dropped'): void;
   /** The text format of Prometheus. Never rejects for a store that is down: it says so. */
   scrape(sources: ScrapeSources): Promise<{ readonly contentType: string; readonly text: string }>;
 }
@@ -44,6 +56,7 @@ export interface Metrics {
 /** From a cache hit to the longest that a person waits. */
 const REQUEST_BUCKETS = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60];
 const MINT_BUCKETS = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10];
+const LAG_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30];
 /** From at once to five minutes late. */
 const LATENESS_BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300];
 
@@ -51,7 +64,7 @@ const BREAKER = { closed: 0, probing: 1, open: 2 } as const;
 
 /** Methods that we answer to. Others are one label, or a caller could make as many as it likes. */
 const methods = new Set(['GET', 'HEAD', 'POST', 'DELETE']);
-const states = ['due', 'running', 'contained'] as const;
+const states = ['due', 'waiting', 'running', 'contained', 'written_off'] as const;
 
 /** The metrics of one broker, in a registry of their own. */
 export function createMetrics(): Metrics {
@@ -116,6 +129,38 @@ export function createMetrics(): Metrics {
     labelNames: ['target', 'class'],
     registers,
   });
+  const attempts = new Counter({
+    name: 'mayfly_revocation_attempts_total',
+    help: 'Attempts to revoke, by what came of them.',
+    labelNames: ['target', 'outcome'],
+    registers,
+  });
+  const notSeen = new Counter({
+    name: 'mayfly_revocation_verify_failures_total',
+    help: 'Revocations that a target said were done, and that did not look so.',
+    labelNames: ['target'],
+    registers,
+  });
+  const orphans = new Counter({
+    name: 'mayfly_orphans_total',
+    help: 'Identities with our mark that were found in a target and that nobody knew of.',
+    labelNames: ['target'],
+    registers,
+  });
+  const lag = new Histogram({
+    name: 'mayfly_alarm_lag_seconds',
+    help: 'From the moment that an alarm was set for to its ring, by the queue’s backend.',
+    labelNames: ['backend'],
+    buckets: LAG_BUCKETS,
+    registers,
+  });
+  const webhooks = new Counter({
+    name: 'mayfly_webhooks_total',
+    help: 'Webhooks sent: taken, failed and to be sent again, or dropped after a day.',
+    labelNames: ['outcome'],
+    registers,
+  });
+  for (const outcome of ['taken', 'failed', 'dropped']) webhooks.inc({ outcome }, 0);
   const overdueEvents = new Counter({
     name: 'mayfly_revocations_overdue_total',
     help: 'Revocations that passed the objective without being contained.',
@@ -132,7 +177,7 @@ export function createMetrics(): Metrics {
 
   const inHand = new Gauge({
     name: 'mayfly_revocations',
-    help: 'Revocations in hand, by state.',
+    help: 'Revocations by where they stand: due now, waiting for the next try, running, contained but not clean, written off.',
     labelNames: ['target', 'state'],
     registers,
   });
@@ -146,6 +191,18 @@ export function createMetrics(): Metrics {
     name: 'mayfly_revocation_oldest_overdue_seconds',
     help: 'How long the oldest overdue revocation has been due; 0 when none is overdue.',
     labelNames: ['target'],
+    registers,
+  });
+  const mostAttempts = new Gauge({
+    name: 'mayfly_revocation_most_attempts',
+    help: 'Attempts made at the revocation in hand that was tried most often.',
+    labelNames: ['target'],
+    registers,
+  });
+  const paused = new Gauge({
+    name: 'mayfly_target_paused',
+    help: 'Targets that an operator has paused; deadlines `held` when not even what reaches its deadline is ended there.',
+    labelNames: ['target', 'deadlines'],
     registers,
   });
   const sweepAge = new Gauge({ name: 'mayfly_sweep_age_seconds', help: 'Since the last whole sweep.', registers });
@@ -163,18 +220,28 @@ export function createMetrics(): Metrics {
 
   async function readSources(sources: ScrapeSources): Promise<void> {
     sweepAge.set(sources.sweepAge());
-    const rows = await sources.backlog().catch(() => undefined);
-    storeUp.set(rows === undefined ? 0 : 1);
+    const queue = await sources.queue().catch(() => undefined);
+    storeUp.set(queue === undefined ? 0 : 1);
     // What could not be read must not be shown as it was. Nothing is awaited from here on: another scrape may run beside this one.
-    for (const gauge of [inHand, overdue, oldestOverdue]) gauge.reset();
-    if (rows === undefined) return;
+    for (const gauge of [inHand, overdue, oldestOverdue, mostAttempts, paused]) gauge.reset();
+    if (queue === undefined) return;
+    const { backlog: rows } = queue;
     for (const target of sources.targets) {
       for (const state of states) inHand.set({ target, state }, 0);
       overdue.set({ target }, 0);
       oldestOverdue.set({ target }, 0);
+      mostAttempts.set({ target }, 0);
+      // An increase is seen only of what was there before it.
+      for (const counter of [notSeen, orphans, overdueEvents]) counter.inc({ target }, 0);
     }
     for (const { target, state, count } of rows) inHand.set({ target, state }, count);
+    for (const [target, held] of queue.paused) paused.set({ target, deadlines: held ? 'held' : 'run' }, 1);
     for (const target of new Set(rows.map((row) => row.target))) {
+      const open = rows.filter((row) => row.target === target && row.state !== 'written_off');
+      mostAttempts.set(
+        { target },
+        open.reduce((most, row) => Math.max(most, row.attempts), 0),
+      );
       const late = rows.filter((row) => row.target === target && row.overdue > 0);
       overdue.set(
         { target },
@@ -202,12 +269,22 @@ export function createMetrics(): Metrics {
       mints.inc({ target, outcome });
       mintSeconds.observe({ target }, seconds);
     },
-    contained: (target, cause, lateSeconds) => lateness.observe({ target, cause }, Math.max(0, lateSeconds)),
-    failed: (target, errorClass) => failures.inc({ target, class: errorClass }),
+    contained: (target, cause, lateSeconds) => {
+      lateness.observe({ target, cause }, Math.max(0, lateSeconds));
+      attempts.inc({ target, outcome: 'contained' });
+    },
+    failed: (target, errorClass) => {
+      failures.inc({ target, class: errorClass });
+      attempts.inc({ target, outcome: 'failed' });
+    },
     overdue: (target) => overdueEvents.inc({ target }),
     breaker: (target, state) => breakers.set({ target }, BREAKER[state]),
     catalogRevision: (number) => revision.set(number),
     build: (version) => build.set({ version }, 1),
+    notSeen: (target, count) => notSeen.inc({ target }, count),
+    orphaned: (target) => orphans.inc({ target }),
+    rang: (backend, lagSeconds) => lag.observe({ backend }, Math.max(0, lagSeconds)),
+    notified: (outcome) => webhooks.inc({ outcome }),
     scrape: async (sources) => {
       await readSources(sources);
       return { contentType: registry.contentType, text: await registry.metrics() };

@@ -25,17 +25,23 @@ import { createPolicyEngine } from './policy/engine.ts';
 import { AlarmClock } from './revocation/alarm-clock.ts';
 import type { RevocationDeps } from './revocation/deps.ts';
 import { RevocationEngine } from './revocation/engine.ts';
+import { Webhooks } from './revocation/webhooks.ts';
 import { findActiveRevisionNumber, findRevision } from './store/catalog-revisions.ts';
 import { Changes } from './store/changes.ts';
 import { Database } from './store/database.ts';
+import { glance } from './store/glance.ts';
 import { findInstallation } from './store/installation.ts';
 import { coalescedIssuing } from './store/issuing.ts';
 import { coalescedOwnedGrants } from './store/owned-grants.ts';
 import { compareSchema } from './store/migrate.ts';
+import { readQueue } from './store/revocations.ts';
 import { checkRuntimeLogin } from './store/runtime-login.ts';
 
 /** A replica that lags behind an apply notices at the latest after this. */
 const CATALOG_POLL_MILLIS = 5_000;
+/** However many scrape, the store is asked about the queue once in so long, and a scrape waits for it no longer than this. */
+const QUEUE_KEPT_MILLIS = 3_000;
+const QUEUE_PATIENCE_MILLIS = 3_000;
 
 export interface BrokerOptions {
   readonly config: Config & { readonly database_url: Secret<string> };
@@ -118,6 +124,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
         ? { kind: 'postgres', url: config.database_url }
         : { kind: 'redis', url: config.redis_url },
     ring: (target) => engine.wake(target),
+    rang: (backend, lagSeconds) => metrics.rang(backend, lagSeconds),
     log: (event, message) => log.warn(event, message),
   });
   const engine = new RevocationEngine({
@@ -144,6 +151,15 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     log: (event, message) => log.error(event, message),
   };
 
+  const { webhook_url: url, webhook_secret: secret } = config;
+  const webhooks = new Webhooks({
+    db,
+    endpoint: url === undefined || secret === undefined ? undefined : { url, secret },
+    observer: metrics,
+    random: Math.random,
+    log: (event, message) => log.warn(event, message),
+  });
+
   let draining = false;
   let stopped: Promise<void> | undefined;
   const readiness = async () => [
@@ -158,7 +174,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     config,
     readiness,
     metrics,
-    backlog: db,
+    queue: glance(QUEUE_KEPT_MILLIS, QUEUE_PATIENCE_MILLIS, () => readQueue(db)),
     sweepAge: () => engine.sweepAge,
     log,
     draining: () => draining,
@@ -170,6 +186,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     await changes.start();
     await catalog.refresh();
     engine.start();
+    webhooks.start();
     poll = setInterval(() => void catalog.refresh(), CATALOG_POLL_MILLIS);
     server = await startServer({ app, config, log });
   } catch (error) {
@@ -200,6 +217,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
   /** Lets go of everything but the listener: after a stop, and when the start failed half way. */
   async function release(): Promise<void> {
     clearInterval(poll);
+    await webhooks.stop();
     await within(config.shutdown_seconds * 1000, engine.stop());
     identity.close();
     await changes.close();

@@ -1,7 +1,7 @@
 import type { OperatorRole } from '../catalog/types.ts';
 import { MayflyError } from '../domain/errors.ts';
 import type { Workload } from '../domain/task.ts';
-import type { Caller, WorkloadCaller } from '../identity/types.ts';
+import type { Caller, OperatorCaller, WorkloadCaller } from '../identity/types.ts';
 import type { BrokerDeps } from './deps.ts';
 
 /** Believes the caller or throws 401. */
@@ -29,10 +29,14 @@ export function ownerScope(caller: Caller, role: OperatorRole): Workload | null 
   return null;
 }
 
-/** @throws MayflyError `operator_only` unless the caller is an operator with that role. `admin` may do everything. */
-function requireRole(caller: Caller, role: OperatorRole): void {
+/**
+ * What only operators do. `admin` may do everything, and who has any role may look.
+ * @throws MayflyError `operator_only` unless the caller is an operator with that role.
+ */
+export function requireRole(caller: Caller, role: OperatorRole): OperatorCaller {
   const may =
     caller.kind === 'operator' &&
     (caller.roles.has(role) || caller.roles.has('admin') || (role === 'viewer' && caller.roles.size > 0));
   if (!may) throw new MayflyError('operator_only');
+  return caller;
 }

@@ -63,3 +63,32 @@ export function grantEvent(
     payload: { target: grant.target, handle: grant.handle, ...details.payload },
   });
 }
+
+/** An event that an operator caused. @param behalf On whose behalf the task was that it is about; of none, the operator. */
+export function operatorEvent(
+  type: AuditEventType,
+  catalog: Parameters<typeof digestInForce>[0],
+  context: Pick<CallContext, 'requestId'>,
+  operator: string,
+  details: Pick<AuditEvent, 'resource' | 'payload'> &
+    Partial<Pick<AuditEvent, 'agent' | 'cause' | 'taskId' | 'grantId' | 'txn'>> & { readonly behalf?: string },
+): AuditEvent {
+  const { behalf, payload, ...rest } = details;
+  return {
+    type,
+    agent: 'none',
+    subject: behalf ?? operator,
+    action: type.slice(type.indexOf('.') + 1),
+    decision: 'none',
+    correlationId: context.requestId,
+    posture: 'unknown',
+    cause: 'none',
+    taskId: null,
+    grantId: null,
+    decisionId: null,
+    txn: null,
+    policyDigest: digestInForce(catalog),
+    ...rest,
+    payload: { ...payload, by: operator },
+  };
+}

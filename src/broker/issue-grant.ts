@@ -14,6 +14,7 @@ import type { BrokerDeps, CallContext } from './deps.ts';
 import { grantEvent } from './evidence.ts';
 import { type Cut, checkAlive, cutOf } from './life.ts';
 import { type Delivered, mintGrant } from './mint-grant.ts';
+import { pausedProblem } from './pause-target.ts';
 import { requireRevision, revisionOf } from './revision.ts';
 
 export interface GrantRequest {
@@ -104,6 +105,7 @@ async function settle(
     const decided = decideGrant(deps, ask, state, context);
     if (!decided.permitted) return decided;
     const outcome = await stage.store.intend(decided.intent, state);
+    if (outcome === 'paused') throw pausedProblem(ask.target.name);
     const replaced = outcome === 'key_used' ? await replace(stage, decided.intent, state, context) : [];
     return outcome === 'changed' || outcome === 'busy' || replaced === undefined
       ? state.task.rootId

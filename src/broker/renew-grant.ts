@@ -8,10 +8,12 @@ import { ProviderError, type Ref, type Renewed, type Secret, type Session } from
 import { extendGrant, findGrants, type GrantWithRevocation } from '../store/grants.ts';
 import { birthLocks } from '../store/locks.ts';
 import { issuingWithin } from '../store/issuing.ts';
+import { findPause } from '../store/target-controls.ts';
 import { insertDecision } from '../store/tasks.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
 import { grantEvent, taskEvent } from './evidence.ts';
 import { type Cut, checkAlive, cutOf, lifeBounds } from './life.ts';
+import { pausedProblem } from './pause-target.ts';
 import { requireRevision, revisionOf } from './revision.ts';
 
 export interface RenewedGrant {
@@ -49,6 +51,7 @@ export async function renewGrant(
     requireRevision(active, state.seen.revision);
     const { task } = state;
     checkAlive(task, tx.now);
+    if ((await findPause(tx, grant.target)) !== undefined) throw pausedProblem(grant.target);
     const bounds = lifeBounds(ttlSeconds, task, entitlement, grant.guarantee, tx.now);
     const decision = active.policy.decide({
       action: 'renew',

@@ -14,6 +14,7 @@ const commands: Readonly<Record<string, () => Promise<Add>>> = {
   migrate: async () => (await import('./migrate.ts')).addMigrateCommand,
   catalog: async () => (await import('./catalog.ts')).addCatalogCommands,
   target: async () => (await import('./target.ts')).addTargetCommands,
+  revocations: async () => (await import('./revocations.ts')).addRevocationCommands,
   task: async () => (await import('./task.ts')).addTaskCommands,
   run: async () => (await import('./run.ts')).addRunCommand,
   demo: async () => (await import('./demo.ts')).addDemoCommand,

@@ -12,6 +12,7 @@ import { findActiveRevisionNumber, findRevision } from '../store/catalog-revisio
 import { findInstallation } from '../store/installation.ts';
 import { CliError } from './fail.ts';
 import { note, say, styled } from './output.ts';
+import { addPauseCommands } from './pause.ts';
 import { openStore } from './store.ts';
 
 const CHECK_SECONDS = 60;
@@ -69,6 +70,7 @@ export function addTargetCommands(program: Command): void {
         if (failed > 0) throw new CliError(`${failed} of ${steps.length} steps failed.`);
       });
     });
+  addPauseCommands(target);
 }
 
 /**

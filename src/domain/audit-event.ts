@@ -21,6 +21,10 @@ export type AuditEventType =
   | 'revocation.clean'
   | 'revocation.overdue'
   | 'revocation.claim_lost'
+  | 'revocation.retried'
+  | 'revocation.written_off'
+  | 'target.paused'
+  | 'target.resumed'
   | 'catalog.applied';
 
 /**

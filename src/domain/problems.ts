@@ -192,6 +192,13 @@ const kinds = {
     'A request with this Idempotency-Key is still running',
     'Wait a moment, then send the same request again.',
   ],
+  revocation_not_due: [
+    409,
+    'The grant has not ended',
+    'End it first, with DELETE /v1/grants/{id}; then there is something to revoke.',
+  ],
+  revocation_running: [409, 'A worker has it in hand at this moment', 'Look at it again in a few seconds.'],
+  revocation_over: [409, 'There is nothing left to do for this revocation', '`state` says how it ended.'],
   catalog_changed: [409, 'Another revision became active meanwhile', 'Look at the difference again, then apply.'],
 
   body_too_large: [413, 'The body is too large', 'Send at most 64 KiB.'],
@@ -221,6 +228,11 @@ const kinds = {
     503,
     'The target refused to make the credential',
     'Tell the platform team: the target needs to be prepared again. What was begun is being taken back.',
+  ],
+  target_paused: [
+    503,
+    'An operator has paused this target',
+    'Try again after `Retry-After`, or ask an operator when it is resumed.',
   ],
   not_ready: [503, 'The broker is not ready', 'Try again after `Retry-After`; /readyz says which part.'],
   shutting_down: [503, 'The broker is shutting down', 'Try again: another replica will answer.'],

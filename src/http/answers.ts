@@ -9,15 +9,15 @@ const idOf = (prefix: string, says: string) =>
     .regex(new RegExp(`^${prefix}_[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`))
     .meta({ description: says, example: `${prefix}_0198c0de-7a11-7000-8000-0123456789ab` });
 
-const time = z.iso.datetime({ precision: 3 }).meta({ example: '2026-11-22T18:00:00.000Z' });
-const anything = z.record(z.string(), z.unknown());
+export const time = z.iso.datetime({ precision: 3 }).meta({ example: '2026-11-22T18:00:00.000Z' });
+export const anything = z.record(z.string(), z.unknown());
 
-const taskId = idOf('task', 'A task.');
-const grantId = idOf('grt', 'A grant.');
-const revocationId = idOf('rev', 'The obligation to end a grant.');
+export const taskId = idOf('task', 'A task.');
+export const grantId = idOf('grt', 'A grant.');
+export const revocationId = idOf('rev', 'The obligation to end a grant.');
 const decisionId = idOf('dec', 'A policy decision.');
 
-const endedBy = z.enum([
+export const endedBy = z.enum([
   'completed',
   'cancelled',
   'expired',
@@ -29,7 +29,7 @@ const endedBy = z.enum([
   'mint_failed',
   'orphaned',
 ]);
-const revocationState = z.enum(['scheduled', 'due', 'running', 'contained', 'clean', 'written_off']);
+export const revocationState = z.enum(['scheduled', 'due', 'running', 'contained', 'clean', 'written_off']);
 
 const guarantee = z
   .strictObject({
@@ -156,7 +156,7 @@ export const releasedGrantBody = z
   .strictObject({ grant: grantBody, revocations: z.array(revocationLine) })
   .meta({ id: 'ReleasedGrant' });
 
-const eventBody = z
+export const eventBody = z
   .strictObject({
     id: idOf('evt', 'An event.'),
     ts: time,

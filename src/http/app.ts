@@ -16,7 +16,9 @@ import { documentPage } from './openapi.ts';
 import type { Page } from './page.ts';
 import { problemPage } from './problem-pages.ts';
 import { asMayflyError, sendProblem } from './problem.ts';
+import { revocationRoutes } from './revocations.ts';
 import type { Operation, Route } from './route.ts';
+import { targetRoutes } from './targets.ts';
 import { taskRoutes } from './tasks.ts';
 import { ownVersion } from './version.ts';
 import { writeAnswer } from './write.ts';
@@ -32,7 +34,7 @@ export function createApp(deps: HttpDeps): Express {
 
   const version = ownVersion();
   deps.metrics.build(version);
-  const routes = [...taskRoutes, ...grantRoutes];
+  const routes = [...taskRoutes, ...grantRoutes, ...revocationRoutes, ...targetRoutes];
   const plain = [...healthPages, problemPage, ...docsPages];
   const pages = [...plain, documentPage(routes, plain, deps.config.public_url, version)];
   const inHand = inHandOf(app);

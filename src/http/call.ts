@@ -1,7 +1,8 @@
 import { asWorkload } from '../broker/callers.ts';
 import type { BrokerDeps, CallContext } from '../broker/deps.ts';
+import { namePattern } from '../catalog/names.ts';
 import { MayflyError } from '../domain/errors.ts';
-import { type GrantId, parseWireId, type TaskId } from '../domain/ids.ts';
+import { type GrantId, parseWireId, type RevocationId, type TaskId } from '../domain/ids.ts';
 import { workloadId } from '../domain/task.ts';
 import type { Caller, WorkloadCaller } from '../identity/types.ts';
 import type { UseCases } from './deps.ts';
@@ -62,6 +63,20 @@ export class Call<Body, Query, Headers> {
     if (id === undefined) throw new MayflyError('not_found');
     notesOf(this.exchange.response).grant_id = text;
     return id;
+  }
+
+  /** The revocation in the path. @throws MayflyError `not_found` */
+  revocationId(): RevocationId {
+    const id = parseWireId('rev', this.#pathId());
+    if (id === undefined) throw new MayflyError('not_found');
+    return id;
+  }
+
+  /** The target in the path. What is no name is as unknown as any other. @throws MayflyError `not_found` */
+  targetName(): string {
+    const name = this.#pathId();
+    if (!namePattern.test(name)) throw new MayflyError('not_found');
+    return name;
   }
 
   /**

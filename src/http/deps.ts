@@ -3,13 +3,16 @@ import type { BrokerDeps } from '../broker/deps.ts';
 import { endTask } from '../broker/end-task.ts';
 import { issueGrant } from '../broker/issue-grant.ts';
 import { openTask } from '../broker/open-task.ts';
+import { retryRevocation, writeOffRevocation } from '../broker/operate-revocation.ts';
+import { pauseTarget, resumeTarget } from '../broker/pause-target.ts';
 import { readGrant, readTask, readTimeline, viewTask, waitContained, waitUntil } from '../broker/read.ts';
+import { readQueuePage, readRevocation, tellRevocation } from '../broker/read-queue.ts';
 import { releaseGrant, takeBackUndelivered } from '../broker/release-grant.ts';
 import { renewGrant } from '../broker/renew-grant.ts';
 import { underOneRevision } from '../broker/revision.ts';
 import type { Config } from '../config.ts';
 import type { Metrics } from '../metrics.ts';
-import type { Queryable } from '../store/database.ts';
+import type { Queue } from '../store/revocations.ts';
 import type { Logger } from './log.ts';
 
 /** What the routes call. A test may put others in their place. */
@@ -28,6 +31,13 @@ export const useCases = {
   waitContained,
   waitUntil,
   underOneRevision,
+  readQueuePage,
+  readRevocation,
+  tellRevocation,
+  retryRevocation,
+  writeOffRevocation,
+  pauseTarget,
+  resumeTarget,
 };
 export type UseCases = typeof useCases;
 
@@ -47,8 +57,8 @@ export interface HttpDeps {
   readonly config: Pick<Config, 'public_url' | 'trusted_proxies'>;
   readonly readiness: () => Promise<readonly ReadyPart[]>;
   readonly metrics: HttpMetrics;
-  /** Where the backlog of revocations is read at a scrape. */
-  readonly backlog: Queryable;
+  /** The queue of revocations as it is shown at a scrape. */
+  readonly queue: () => Promise<Queue>;
   readonly sweepAge: () => number;
   readonly log: Logger;
   /** True from the moment on that the broker wants to stop: connections are not kept alive any more. */

@@ -1,4 +1,3 @@
-import { readBacklog } from '../store/revocations.ts';
 import { aliveBody, type ReadyBody, readyBody } from './answers.ts';
 import type { HttpDeps, ReadyPart } from './deps.ts';
 import type { Page } from './page.ts';
@@ -75,7 +74,7 @@ const metrics: Page = {
   show: async ({ deps, response }) => {
     const { catalog } = deps.broker;
     const { contentType, text } = await deps.metrics.scrape({
-      backlog: () => readBacklog(deps.backlog),
+      queue: deps.queue,
       sweepAge: deps.sweepAge,
       targets: catalog.ready ? catalog.current().catalog.targets.keys() : [],
     });

@@ -73,7 +73,9 @@ describe('the OpenAPI document', () => {
         ? { ttl_seconds: 1 }
         : path.endsWith('/grants')
           ? { entitlement: 'x/y' }
-          : body && { request: 'a.b.c' };
+          : /\/(write-off|pause)$/.test(path)
+            ? { reason: 'x' }
+            : body && { request: 'a.b.c' };
       const { status } = await app.ask(method, path.replace(/\{\w+\}/g, 'x'), { token: false, body: asked });
       expect([name, status === 401]).toEqual([name, operation.security.length > 0]);
     }

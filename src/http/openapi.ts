@@ -61,6 +61,7 @@ function describe(routes: readonly Route[], pages: readonly Page[], publicUrl: s
     tags: [
       { name: 'tasks', description: 'Bounded pieces of agent work.' },
       { name: 'grants', description: 'Entitlements issued to tasks.' },
+      { name: 'operating', description: 'The queue of revocations and the targets. For operators.' },
       { name: 'broker', description: 'The broker itself. Needs no caller.' },
     ],
   });

@@ -33,7 +33,7 @@ export interface Operation {
   readonly path: string;
   /** `operationId`. */
   readonly name: string;
-  readonly tag: 'tasks' | 'grants' | 'broker';
+  readonly tag: 'tasks' | 'grants' | 'operating' | 'broker';
   readonly summary: string;
   readonly description?: string;
   readonly params?: z.ZodObject;

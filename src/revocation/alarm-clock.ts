@@ -10,6 +10,8 @@ export type AlarmBackend =
 export interface AlarmClockOptions {
   readonly backend: AlarmBackend;
   readonly ring: (target: string) => void;
+  /** How late an alarm rang, in seconds by this machine's clock. */
+  readonly rang: (backend: AlarmBackend['kind'], lagSeconds: number) => void;
   readonly log: (event: Readonly<Record<string, unknown>>, message: string) => void;
 }
 
@@ -122,7 +124,7 @@ export class AlarmClock {
     const queue = new Queue(queueName(target), { connection }, createPostgresBackend);
     const worker = new Worker(
       queueName(target),
-      async () => this.#options.ring(target),
+      async ({ id }) => ringing(this.#options, target, id),
       { connection, ...WORKER_OPTIONS },
       createPostgresBackend,
     );
@@ -141,7 +143,7 @@ function redisBell(redis: Redis, target: string, options: AlarmClockOptions): Be
   const failed = (error: Error) => options.log({ target, error }, TROUBLE);
   listening.on('error', failed);
   const queue = new Queue(queueName(target), { connection: redis });
-  const worker = new Worker(queueName(target), async () => options.ring(target), {
+  const worker = new Worker(queueName(target), async ({ id }) => ringing(options, target, id), {
     connection: listening,
     ...WORKER_OPTIONS,
   });
@@ -154,6 +156,13 @@ function redisBell(redis: Redis, target: string, options: AlarmClockOptions): Be
       listening.disconnect();
     },
   };
+}
+
+/** The id of an alarm says for when it was set. */
+function ringing({ ring, rang, backend }: AlarmClockOptions, target: string, id: string | undefined): void {
+  ring(target);
+  const moment = Number(/^at-(\d+)$/.exec(id ?? '')?.[1]);
+  if (Number.isSafeInteger(moment)) rang(backend.kind, (Date.now() - moment) / 1000);
 }
 
 function queueName(target: string): string {

@@ -7,6 +7,8 @@ import type { BreakerState } from './breaker.ts';
 export interface RevocationObserver {
   /** @param lateSeconds From due to contained. */
   contained(target: string, cause: string, lateSeconds: number): void;
+  /** The target said that these were fenced, and they do not look contained. */
+  notSeen(target: string, count: number): void;
   failed(target: string, errorClass: string): void;
   overdue(target: string): void;
   /** Whether this replica still tries the target. */

@@ -86,6 +86,7 @@ async function endAt(
     );
     const fenced = sift(items, outcomes, failures);
     const seen = await look(session, [...fenced.keys()], failures, signal, 'contained');
+    if (seen.size < fenced.size) deps.observer.notSeen(claim.target, fenced.size - seen.size);
     const fresh = await contain(deps, claim, fenced, seen);
     const earlier = items.filter((item) => item.contained && seen.has(item.id));
     return [...fresh, ...earlier].map((item) => ({ item, session }));

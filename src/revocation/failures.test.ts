@@ -16,7 +16,7 @@ function depsOf(): RevocationDeps {
       throw new Error('no session is asked for here');
     },
     policyDigest: () => 'none',
-    observer: { contained: () => {}, failed: () => {}, overdue: () => {}, breaker: () => {} },
+    observer: { contained: () => {}, failed: () => {}, overdue: () => {}, breaker: () => {}, notSeen: () => {} },
     worker: 'worker',
     random: () => 0,
     log: () => {},

@@ -79,11 +79,19 @@ export async function claimDue(
       to_clean AS (
         SELECT id FROM mayfly.revocations WHERE target = $1 AND state = 'contained' AND try_at <= (SELECT now FROM clock)
         ORDER BY try_at LIMIT $4 FOR UPDATE SKIP LOCKED),
-      chosen AS (SELECT id FROM to_fence UNION ALL SELECT id FROM to_clean),
+      -- On a paused target only what has reached its deadline, and not even that if the operator said so.
+      pause AS MATERIALIZED (SELECT deadlines_held FROM mayfly.target_controls WHERE target = $1 AND paused),
+      to_fence_at_deadline AS (
+        SELECT r.id FROM mayfly.revocations r JOIN mayfly.grants g ON g.id = r.grant_id
+        WHERE r.target = $1 AND r.state = 'due' AND r.try_at <= (SELECT now FROM clock) AND g.deadline <= (SELECT now FROM clock)
+        ORDER BY r.try_at LIMIT $4 FOR UPDATE OF r SKIP LOCKED),
+      chosen AS (
+        SELECT id FROM to_fence WHERE NOT EXISTS (SELECT FROM pause) UNION ALL SELECT id FROM to_clean WHERE NOT EXISTS (SELECT FROM pause)
+        UNION ALL SELECT id FROM to_fence_at_deadline WHERE EXISTS (SELECT FROM pause WHERE NOT deadlines_held)),
       claimed AS (
         UPDATE mayfly.revocations r SET state = CASE r.state WHEN 'due' THEN 'running' ELSE r.state END,
           attempts = r.attempts + 1, claim_number = n, claimed_by = $2, claimed_until = now + make_interval(secs => $3),
-          try_at = CASE r.state WHEN 'contained' THEN now + make_interval(secs => $3) ELSE r.try_at END
+          try_at = CASE r.state WHEN 'contained' THEN now + make_interval(secs => $3) ELSE r.try_at END, claimed_at = now
         FROM chosen c, number, clock WHERE r.id = c.id RETURNING r.*, now)
       SELECT c.id, c.grant_id, g.handle, g.facts, g.deadline, g.decided_revision, g.guarantee->>'revocation' AS guarantee,
         g.ended_by, g.entitlement, c.due_at, c.attempts,

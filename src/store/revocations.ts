@@ -122,32 +122,45 @@ export async function findMoments(
 
 export interface Backlog {
   readonly target: string;
-  readonly state: 'due' | 'running' | 'contained';
+  /** `due`: may be tried now; `waiting`: due, and waits for its next try. */
+  readonly state: 'due' | 'waiting' | 'running' | 'contained' | 'written_off';
   readonly count: number;
   readonly overdue: number;
   readonly oldestSeconds: number;
+  /** Of the one that was tried most often. */
+  readonly attempts: number;
 }
 
-/** What is in hand or late, per target; scheduled ones are not counted, so that it costs O(due). */
-export async function readBacklog(db: Queryable): Promise<Backlog[]> {
+export interface Queue {
+  readonly backlog: readonly Backlog[];
+  /** Paused targets: whether deadlines are held too. */
+  readonly paused: ReadonlyMap<string, boolean>;
+}
+
+/** What is in hand, late or written off, per target; scheduled ones are not counted, so that it costs O(due). And what is paused. */
+export async function readQueue(db: Queryable): Promise<Queue> {
   const rows = await db.query<{
     target: string;
-    state: Backlog['state'];
+    state: Backlog['state'] | 'paused';
     count: number;
     overdue: number;
     oldest: number;
+    attempts: number;
   }>({
-    name: 'read_backlog',
-    text: `SELECT target, state, count(*)::int AS count, (count(*) FILTER (WHERE overdue_at IS NOT NULL AND state <> 'contained'))::int AS overdue,
-        greatest(0, extract(epoch FROM clock_timestamp() - min(due_at)))::float8 AS oldest
-      FROM mayfly.revocations WHERE state IN ('due', 'running', 'contained') GROUP BY 1, 2`,
+    name: 'read_queue',
+    text: `WITH queue AS (
+        SELECT target, CASE WHEN state = 'due' AND try_at > clock_timestamp() THEN 'waiting' ELSE state END AS state, due_at, attempts,
+          overdue_at IS NOT NULL AND state IN ('due', 'running') AS overdue
+        FROM mayfly.revocations WHERE state IN ('due', 'running', 'contained', 'written_off'))
+      SELECT target, state, count(*)::int AS count, (count(*) FILTER (WHERE overdue))::int AS overdue,
+        greatest(0, extract(epoch FROM clock_timestamp() - min(due_at)))::float8 AS oldest, max(attempts) AS attempts FROM queue GROUP BY 1, 2
+      UNION ALL SELECT target, 'paused', deadlines_held::int, 0, 0, 0 FROM mayfly.target_controls WHERE paused`,
     values: [],
   });
-  return rows.map((row) => ({
-    target: row.target,
-    state: row.state,
-    count: row.count,
-    overdue: row.overdue,
-    oldestSeconds: row.oldest,
-  }));
+  return {
+    backlog: rows.flatMap(({ target, state, count, overdue, oldest, attempts }) =>
+      state === 'paused' ? [] : [{ target, state, count, overdue, oldestSeconds: oldest, attempts }],
+    ),
+    paused: new Map(rows.flatMap((row) => (row.state === 'paused' ? [[row.target, row.count === 1]] : []))),
+  };
 }

@@ -1,5 +1,5 @@
 import type { AuditEvent } from '../domain/audit-event.ts';
-import type { EventId, TaskId } from '../domain/ids.ts';
+import type { EventId, GrantId, TaskId } from '../domain/ids.ts';
 import type { Queryable } from './database.ts';
 
 export interface StoredEvent extends Omit<AuditEvent, 'type'> {
@@ -28,13 +28,19 @@ type Row = {
   payload: AuditEvent['payload'];
 };
 
-/** The evidence of one task in order of time; the latest, where there is more than the limit. */
-export async function listTaskEvents(db: Queryable, taskId: TaskId, limit: number): Promise<StoredEvent[]> {
+/** The evidence of one task, or of one of its grants, in order of time; the latest, where there is more than the limit. */
+export async function listTaskEvents(
+  db: Queryable,
+  taskId: TaskId,
+  limit: number,
+  grantId: GrantId | null = null,
+): Promise<StoredEvent[]> {
   const rows = await db.query<Row>({
     text: `SELECT id, ts, type, agent, subject, resource, action, decision, correlation_id, posture, cause, task_id, grant_id, decision_id, txn,
-        policy_digest, payload FROM (SELECT * FROM mayfly.audit_events WHERE task_id = $1 ORDER BY ts DESC, id DESC LIMIT $2) latest
+        policy_digest, payload FROM (SELECT * FROM mayfly.audit_events WHERE task_id = $1 AND ($3::uuid IS NULL OR grant_id = $3)
+        ORDER BY ts DESC, id DESC LIMIT $2) latest
       ORDER BY ts, id`,
-    values: [taskId, limit],
+    values: [taskId, limit, grantId],
   });
   return rows.map((row) => ({
     id: row.id,

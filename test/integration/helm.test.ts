@@ -59,6 +59,8 @@ describe.skipIf(found === null)('the Helm chart', () => {
           [],
         ]);
         const settings = variables.map(([name, value]) => {
+          if (name === 'MAYFLY_WEBHOOK_SECRET_FILE')
+            return ['MAYFLY_WEBHOOK_SECRET', `whsec_${Buffer.alloc(24).toString('base64')}`];
           if (!name.endsWith('_URL_FILE')) return [name, value];
           return [name.replace(/_FILE$/, ''), name.includes('REDIS') ? 'redis://h' : 'postgres://u:p@h/d'];
         });
@@ -85,6 +87,7 @@ describe.skipIf(found === null)('the Helm chart', () => {
     expect(whoReads(pods, 'mayfly-database-sequencer')).toEqual([migration]);
     expect(whoReads(pods, 'mayfly-database').toSorted()).toEqual([broker, catalog, migration]);
     expect(whoReads(pods, 'mayfly-redis')).toEqual([broker]);
+    expect(whoReads(pods, 'mayfly-webhook')).toEqual([broker]);
     expect(whoReads(pods, 'ledger-db-broker')).toEqual([broker]);
   });
 
@@ -180,6 +183,7 @@ describe.skipIf(found === null)('the Helm chart', () => {
     ['an unknown value deep down', { service: { prot: 1 } }],
     ['a password', { database: { runtime: { password: 'x' } } }],
     ['a URL with a password', { database: { runtime: { url: 'postgres://u:p@h/d' } } }],
+    ['a webhook without TLS', { webhook: { url: 'http://hooks.example', existingSecret: 'hook' } }],
     ['a URL with a password where the name of a Secret belongs', { redis: { existingSecret: 'redis://:p@h' } }],
     ['a key in clear', { tls: { key: '-----BEGIN' } }],
     ['a free variable', { env: [{ name: 'MAYFLY_DATABASE_URL', value: 'x' }] }],
@@ -201,6 +205,11 @@ describe.skipIf(found === null)('the Helm chart', () => {
   test.each([
     ['no listener security', { tls: { existingSecret: '' } }, /tls\.existingSecret or trustedProxies is required/],
     ['no name', { publicUrl: '' }, /publicUrl is required/],
+    [
+      'no key for a webhook',
+      { webhook: { url: 'https://hooks.example' } },
+      /webhook\.existingSecret is required with webhook\.url/,
+    ],
     ['no store', { database: { runtime: { existingSecret: '' } } }, /database\.runtime\.existingSecret is required/],
     [
       'no owner for the migration',

@@ -1,5 +1,6 @@
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { claimDue } from '../../src/store/claims.ts';
 import { type PostgresServer, startPostgres } from '../support/postgres-servers.ts';
 import { createStore } from '../support/store.ts';
 import { bear, explain, rowsIn, scansIn, sweepStatements } from '../support/sweep-plans.ts';
@@ -57,6 +58,17 @@ describe.each([
     for (let run = 0; run < RUNS; run++) {
       const [seen, ...more] = await explain(client, ask);
       expect(more).toEqual([]);
+      expect(scansIn(seen).filter(({ kind }) => kind === 'Seq Scan')).toEqual([]);
+      expect(rowsIn(seen)).toBeLessThan(FEW);
+    }
+  });
+
+  test('claimDue looks at no more on a paused target', async () => {
+    await client.query(
+      `INSERT INTO mayfly.target_controls VALUES ('target-1', true, false, 'a test', 'a test', clock_timestamp())`,
+    );
+    for (let run = 0; run < RUNS; run++) {
+      const [seen] = await explain(client, (tx) => claimDue(tx, 'target-1', 'worker', 5, 50));
       expect(scansIn(seen).filter(({ kind }) => kind === 'Seq Scan')).toEqual([]);
       expect(rowsIn(seen)).toBeLessThan(FEW);
     }

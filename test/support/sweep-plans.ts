@@ -6,7 +6,7 @@ import {
   findClaimableTargets,
   findMoments,
   markOverdue,
-  readBacklog,
+  readQueue,
   releaseLostClaims,
 } from '../../src/store/revocations.ts';
 
@@ -21,7 +21,7 @@ export const sweepStatements: Readonly<Record<string, (tx: Transaction) => Promi
   findClaimableTargets: (tx) => findClaimableTargets(tx),
   'findMoments at first': (tx) => findMoments(tx, 0, 60, 10),
   'findMoments later': (tx) => findMoments(tx, 20, 60, 10),
-  readBacklog: (tx) => readBacklog(tx),
+  readQueue: (tx) => readQueue(tx),
   claimDue: (tx) => claimDue(tx, 'target-1', 'worker', 5, 50),
   'claimDue of a probe': (tx) => claimDue(tx, 'target-1', 'worker', 5, 1, true),
   hasten: (tx) => hasten(tx, 'target-1'),

@@ -96,7 +96,7 @@ export async function startTestApp(options: TestAppOptions = {}): Promise<TestAp
     config: { public_url: 'http://127.0.0.1:7420', trusted_proxies: undefined, ...options.config },
     readiness: options.readiness ?? (async () => [{ part: 'store', ok: true }]),
     metrics: createMetrics(),
-    backlog: db,
+    queue: () => Promise.reject(new Error('down')),
     sweepAge: () => 0.5,
     log: logger,
     draining: options.draining ?? (() => false),

@@ -1,0 +1,91 @@
+import { MayflyError } from '../domain/errors.ts';
+import type { RevocationId } from '../domain/ids.ts';
+import type { Caller } from '../identity/types.ts';
+import type { Transaction } from '../store/database.ts';
+import { findQueued, holdQueued, markWrittenOff, type QueuedRevocation, tryNow } from '../store/queue.ts';
+import { requireRole } from './callers.ts';
+import type { BrokerDeps, CallContext } from './deps.ts';
+import { operatorEvent } from './evidence.ts';
+
+/**
+ * Lets a revocation be tried now instead of at its next try. Attempts count on. One that a worker has in hand is being tried
+ * already. Said again, it answers the same.
+ * @throws MayflyError `not_found`, `revocation_not_due`, `revocation_over`
+ */
+export async function retryRevocation(
+  deps: BrokerDeps,
+  caller: Caller,
+  id: RevocationId,
+  context: CallContext,
+): Promise<QueuedRevocation> {
+  const { operator } = requireRole(caller, 'operator');
+  const tried = await deps.db.transaction({}, async (tx) => {
+    const held = await hold(tx, id);
+    if (held.state === 'clean' || held.state === 'written_off') throw over(held);
+    // A claim that has lapsed is nobody's any more.
+    const inHand = held.state === 'running' || (held.holder !== null && held.holder.until > tx.now);
+    if (inHand || held.tryAt <= tx.now) return held;
+    await tryNow(tx, id);
+    tx.record(
+      operatorEvent('revocation.retried', deps.catalog, context, operator, about(held, { attempts: held.attempts })),
+    );
+    return { ...held, tryAt: tx.now };
+  });
+  deps.alarms.now(tried.target);
+  return tried;
+}
+
+/**
+ * Gives an obligation up for good, by an operator's word. The grant stays `revoking` and is counted apart: nothing says that the
+ * credential is gone.
+ * @throws MayflyError `not_found`, `revocation_not_due`, `revocation_running`, `revocation_over`
+ */
+export async function writeOffRevocation(
+  deps: BrokerDeps,
+  caller: Caller,
+  id: RevocationId,
+  reason: string,
+  context: CallContext,
+): Promise<QueuedRevocation> {
+  const { operator } = requireRole(caller, 'operator');
+  await deps.db.transaction({}, async (tx) => {
+    const held = await hold(tx, id);
+    if (held.state === 'running') throw new MayflyError('revocation_running', undefined, { retryAfterSeconds: 5 });
+    if (held.state !== 'due') throw over(held);
+    await markWrittenOff(tx, id, operator, reason);
+    const payload = { reason, attempts: held.attempts, last_error: held.lastError, due_at: held.dueAt.toISOString() };
+    tx.record(operatorEvent('revocation.written_off', deps.catalog, context, operator, about(held, payload)));
+    tx.changed(held.taskId);
+  });
+  const after = await findQueued(deps.db, id);
+  if (after === undefined) throw new MayflyError('internal');
+  return after;
+}
+
+/** One whose grant has ended. @throws MayflyError `not_found`, `revocation_not_due` */
+async function hold(tx: Transaction, id: RevocationId): Promise<QueuedRevocation> {
+  const held = await holdQueued(tx, id);
+  if (held === undefined) throw new MayflyError('not_found');
+  if (held.state === 'scheduled')
+    throw new MayflyError('revocation_not_due', undefined, { members: { state: held.state } });
+  return held;
+}
+
+function over({ state, writtenOff }: QueuedRevocation): MayflyError {
+  return new MayflyError('revocation_over', undefined, {
+    members: { state, ...(writtenOff === null ? {} : { written_off_by: writtenOff.by }) },
+  });
+}
+
+function about(held: QueuedRevocation, payload: Readonly<Record<string, unknown>>) {
+  return {
+    agent: held.agent,
+    behalf: held.subject,
+    resource: held.entitlement,
+    cause: held.cause ?? 'none',
+    taskId: held.taskId,
+    grantId: held.grantId,
+    txn: held.txn,
+    payload: { target: held.target, handle: held.handle, revocation_id: `rev_${held.id}`, ...payload },
+  };
+}

@@ -1,0 +1,71 @@
+import { MayflyError } from '../domain/errors.ts';
+import type { Caller } from '../identity/types.ts';
+import { hasOpenOn } from '../store/queue.ts';
+import { endPause, findPause, insertPause, type Pause } from '../store/target-controls.ts';
+import { requireRole } from './callers.ts';
+import type { BrokerDeps, CallContext } from './deps.ts';
+import { operatorEvent } from './evidence.ts';
+
+export interface PauseRequest {
+  readonly reason: string;
+  /** Hold what has reached its deadline too. */
+  readonly deadlinesHeld: boolean;
+}
+
+/**
+ * Leaves a target alone: grants that ended early are not taken back there, and none is issued or renewed. What reaches its deadline
+ * is ended all the same, unless that is said to be held too. Said again, it answers the pause that stands.
+ */
+export async function pauseTarget(
+  deps: BrokerDeps,
+  caller: Caller,
+  target: string,
+  request: PauseRequest,
+  context: CallContext,
+): Promise<Pause> {
+  const { operator } = requireRole(caller, 'operator');
+  await requireTarget(deps, target);
+  const pause = await deps.db.transaction({}, async (tx) => {
+    const fresh = await insertPause(tx, { target, ...request, by: operator });
+    if (fresh === undefined) return await findPause(tx, target);
+    tx.record(
+      operatorEvent('target.paused', deps.catalog, context, operator, {
+        resource: target,
+        payload: { target, reason: fresh.reason, deadlines: fresh.deadlinesHeld ? 'held' : 'run' },
+      }),
+    );
+    return fresh;
+  });
+  // Resumed by another operator between the two statements.
+  if (pause === undefined) throw new MayflyError('store_unavailable', 'The target was resumed at this moment.');
+  return pause;
+}
+
+/** Goes on with a target. What was held back is tried at once. Said again, nothing happens. */
+export async function resumeTarget(
+  deps: BrokerDeps,
+  caller: Caller,
+  target: string,
+  context: CallContext,
+): Promise<void> {
+  const { operator } = requireRole(caller, 'operator');
+  await requireTarget(deps, target);
+  await deps.db.transaction({}, async (tx) => {
+    if (!(await endPause(tx, target, operator))) return;
+    tx.record(
+      operatorEvent('target.resumed', deps.catalog, context, operator, { resource: target, payload: { target } }),
+    );
+  });
+  deps.alarms.now(target);
+}
+
+export function pausedProblem(target: string): MayflyError {
+  return new MayflyError('target_paused', `Target ${target} is paused.`, { retryAfterSeconds: 30 });
+}
+
+/** One of the active catalog, or one that was dropped from it and is not clean or not resumed yet. @throws MayflyError `not_found` */
+async function requireTarget(deps: BrokerDeps, target: string): Promise<void> {
+  if (deps.catalog.ready && deps.catalog.current().catalog.targets.has(target)) return;
+  if ((await findPause(deps.db, target)) !== undefined || (await hasOpenOn(deps.db, target))) return;
+  throw new MayflyError('not_found');
+}
