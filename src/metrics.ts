@@ -33,6 +33,13 @@ export interface Metrics {
   contained(target: string, cause: string, lateSeconds: number): void;
   failed(target: string, errorClass: string): void;
   overdue(target: string): void;
+  orphaned(target: string, count: number): void;
+  lost(target: string, count: number): void;
+  returned(target: string, count: number): void;
+  drifted(target: string, count: number): void;
+  unverified(target: string, count: number): void;
+  reconciled(target: string, outcome: 'done' | 'failed' | 'stranger', seconds: number): void;
+  stranger(target: string, is: boolean): void;
   /** The revision that answers now. */
   catalogRevision(number: number): void;
   build(version: string): void;
@@ -120,6 +127,32 @@ export function createMetrics(): Metrics {
     registers,
   });
 
+  const findings = new Counter({
+    name: 'mayfly_reconcile_findings_total',
+    help: 'What comparing a target with the store brought to light: orphaned, lost, returned, drifted, unverified.',
+    labelNames: ['target', 'kind'],
+    registers,
+  });
+  const runs = new Counter({
+    name: 'mayfly_reconcile_runs_total',
+    help: 'Comparisons of a target with the store.',
+    labelNames: ['target', 'outcome'],
+    registers,
+  });
+  const runSeconds = new Histogram({
+    name: 'mayfly_reconcile_duration_seconds',
+    help: 'How long a comparison took.',
+    labelNames: ['target'],
+    buckets: LATENESS_BUCKETS,
+    registers,
+  });
+  const strangers = new Gauge({
+    name: 'mayfly_target_stranger',
+    help: '1 where another broker holds the target, so that this one is read-only there.',
+    labelNames: ['target'],
+    registers,
+  });
+
   const inHand = new Gauge({
     name: 'mayfly_revocations',
     help: 'Revocations in hand, by state.',
@@ -195,6 +228,16 @@ export function createMetrics(): Metrics {
     contained: (target, cause, lateSeconds) => lateness.observe({ target, cause }, Math.max(0, lateSeconds)),
     failed: (target, errorClass) => failures.inc({ target, class: errorClass }),
     overdue: (target) => overdueEvents.inc({ target }),
+    orphaned: (target, count) => findings.inc({ target, kind: 'orphaned' }, count),
+    lost: (target, count) => findings.inc({ target, kind: 'lost' }, count),
+    returned: (target, count) => findings.inc({ target, kind: 'returned' }, count),
+    drifted: (target, count) => findings.inc({ target, kind: 'drifted' }, count),
+    unverified: (target, count) => findings.inc({ target, kind: 'unverified' }, count),
+    reconciled: (target, outcome, seconds) => {
+      runs.inc({ target, outcome });
+      runSeconds.observe({ target }, seconds);
+    },
+    stranger: (target, is) => strangers.set({ target }, is ? 1 : 0),
     catalogRevision: (number) => revision.set(number),
     build: (version) => build.set({ version }, 1),
     scrape: async (sources) => {

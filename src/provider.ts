@@ -43,6 +43,7 @@ export interface Preparation<TargetConfig = unknown, EntitlementConfig = unknown
     entitlements: readonly PreparedEntitlement<EntitlementConfig>[],
     installation: string,
     secret: Secret<string> | null,
+    claim?: Claim,
   ): Promise<string>;
   /** @throws ProviderError with what the target said. */
   apply(
@@ -51,12 +52,43 @@ export interface Preparation<TargetConfig = unknown, EntitlementConfig = unknown
     entitlements: readonly PreparedEntitlement<EntitlementConfig>[],
     installation: string,
     secret: Secret<string>,
+    claim?: Claim,
   ): Promise<void>;
   /**
    * A Kubernetes manifest, without secrets, of what ends sessions past their deadline with the whole broker down.
    * @param name Of the target in the catalog. @throws ProviderError
    */
   expireJob?(name: string, target: TargetConfig): string;
+}
+
+/** Which of the stores that bear one installation id: a copy of the store bears it too. */
+export interface Holding {
+  /** What tells the store from a copy of its contents. */
+  readonly store: string;
+  /** A UUID: one time as the holder, from an adoption to the next. */
+  readonly tenure: string;
+}
+
+/** In whose name a target is prepared. Without `adopt` one that another store holds is refused. */
+export interface Claim {
+  readonly holding?: Holding;
+  readonly adopt?: boolean;
+}
+
+/** One step of a tenure, written into the target by its holder. */
+export interface Beat extends Holding {
+  readonly beat: number;
+}
+
+/** The target's own record of who works on it. */
+export interface Holder {
+  readonly installation: string;
+  /** Counts adoptions. */
+  readonly epoch: number;
+  /** Null until the first beat. */
+  readonly store: string | null;
+  readonly tenure: string | null;
+  readonly beat: number;
 }
 
 export interface PreparedEntitlement<EntitlementConfig = unknown> {
@@ -263,8 +295,16 @@ export interface Session<EntitlementConfig = unknown> {
   inspect?(grants: readonly Granted<EntitlementConfig>[], signal: AbortSignal): Promise<readonly Inspection[]>;
   /** The sessions that use each credential at this moment; same order and length as the refs given. Changes nothing. */
   observe?(refs: readonly Ref[], signal: AbortSignal): Promise<readonly Observation[]>;
-  /** Everything in the target that verifiably bears our mark. */
-  list?(signal: AbortSignal): Promise<readonly Found[]>;
+  /**
+   * Everything in the target that verifiably bears our mark. Given `after`, a page: in the order of the handles' code units
+   * those behind it, and none only when there are no more. A provider may answer all at once; who reads then skips the rest.
+   */
+  list?(signal: AbortSignal, after?: string): Promise<readonly Found[]>;
+  /**
+   * Who holds the target, by its own record. Given a beat, writes it first: where nobody holds the target, or this tenure with
+   * an earlier beat; otherwise nothing is written. Targets that can keep no record have none, and no stranger is noticed.
+   */
+  hold?(signal: AbortSignal, beat?: Beat): Promise<Holder>;
   /** Canary: mint, use, be refused, revoke, verify; clock skew; rights too wide or too narrow. */
   check(
     entitlement: { name: string; config: EntitlementConfig } | null,

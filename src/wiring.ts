@@ -25,6 +25,9 @@ import { createPolicyEngine } from './policy/engine.ts';
 import { AlarmClock } from './revocation/alarm-clock.ts';
 import type { RevocationDeps } from './revocation/deps.ts';
 import { RevocationEngine } from './revocation/engine.ts';
+import { Ownership } from './revocation/ownership.ts';
+import type { ReconcileDeps } from './revocation/reconcile-deps.ts';
+import { Reconciler } from './revocation/reconciler.ts';
 import { findActiveRevisionNumber, findRevision } from './store/catalog-revisions.ts';
 import { Changes } from './store/changes.ts';
 import { Database } from './store/database.ts';
@@ -33,6 +36,7 @@ import { coalescedIssuing } from './store/issuing.ts';
 import { coalescedOwnedGrants } from './store/owned-grants.ts';
 import { compareSchema } from './store/migrate.ts';
 import { checkRuntimeLogin } from './store/runtime-login.ts';
+import { readStoreIdentity } from './store/tenures.ts';
 
 /** A replica that lags behind an apply notices at the latest after this. */
 const CATALOG_POLL_MILLIS = 5_000;
@@ -103,7 +107,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
   const revocationDeps: RevocationDeps = {
     db,
     targetAt: (name, revision, asGranted) => catalog.targetAt(name, revision, asGranted),
-    session: (target) => sessions.get(target),
+    session: (target) => ownership.guard(target.name, sessions.get(target)),
     policyDigest: () => digestInForce(catalog),
     observer: metrics,
     worker: `${hostname()}-${process.pid}-${randomUUID().slice(0, 8)}`,
@@ -126,6 +130,28 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     expireTasks: (limit) => expireTasks({ db, catalog, alarms: engine }, limit),
   });
 
+  const reconcileDeps: ReconcileDeps = {
+    ...revocationDeps,
+    found: metrics,
+    targets: () => (catalog.ready ? catalog.current().catalog.targets.values() : []),
+    revision: () => catalog.current().number,
+    entitlement: (name) => catalog.current().catalog.entitlements.get(name)?.provider,
+    wake: (target) => engine.now(target),
+  };
+  const ownership = new Ownership({
+    deps: reconcileDeps,
+    db,
+    installation: installation.id,
+    store: await readStoreIdentity(db),
+  });
+  const reconciler = new Reconciler({
+    deps: reconcileDeps,
+    ownership,
+    installation: installation.id,
+    graceSeconds: config.orphan_grace_seconds,
+    everySeconds: config.reconcile_seconds,
+  });
+
   const broker: BrokerDeps = {
     db,
     issuing: coalescedIssuing(db),
@@ -133,7 +159,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     changes,
     catalog,
     identity,
-    access: accessFor(catalog, sessions),
+    access: accessFor(catalog, revocationDeps.session),
     alarms: engine,
     observer: metrics,
     ids: randomIds,
@@ -168,6 +194,8 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     await changes.start();
     await catalog.refresh();
     engine.start();
+    ownership.start(() => [...reconcileDeps.targets()].map((target) => [target.name, sessions.get(target)] as const));
+    reconciler.start();
     poll = setInterval(() => void catalog.refresh(), CATALOG_POLL_MILLIS);
     server = await startServer({ app, config, log });
   } catch (error) {
@@ -198,7 +226,8 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
   /** Lets go of everything but the listener: after a stop, and when the start failed half way. */
   async function release(): Promise<void> {
     clearInterval(poll);
-    await within(config.shutdown_seconds * 1000, engine.stop());
+    ownership.stop();
+    await within(config.shutdown_seconds * 1000, Promise.all([engine.stop(), reconciler.stop()]));
     identity.close();
     await changes.close();
     await sessions.close();
@@ -232,11 +261,11 @@ async function checkStore(db: Database, schema: () => ReturnType<typeof compareS
   return installation;
 }
 
-function accessFor(catalog: ActiveCatalog, sessions: TargetSessions) {
+function accessFor(catalog: ActiveCatalog, session: RevocationDeps['session']) {
   return (entitlement: EntitlementDefinition): TargetAccess => {
     const target = catalog.current().catalog.targets.get(entitlement.target);
     if (target === undefined) throw new MayflyError('not_in_task');
-    return { session: sessions.get(target), config: entitlement.provider };
+    return { session: session(target), config: entitlement.provider };
   };
 }
 

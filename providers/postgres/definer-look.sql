@@ -10,6 +10,7 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
     'system_identifier', (SELECT c.system_identifier::text FROM pg_control_system() c),
     'server_version', current_setting('server_version_num')::integer,
     'in_recovery', pg_is_in_recovery(),
+    'tenure', set_config('mayfly.tenure', coalesce(i.tenure::text, ''), false),
     'clock_ms', extract(epoch FROM clock_timestamp()) * 1000)
   FROM (SELECT 1) AS one LEFT JOIN mayfly.installation i ON true
 $$;
@@ -46,17 +47,30 @@ CREATE OR REPLACE FUNCTION mayfly.asleep_now() RETURNS integer[]
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 RETURN mayfly.asleep();
 
--- Every role of ours that is in the target, with its mark checked.
-CREATE OR REPLACE FUNCTION mayfly.list(p_installation uuid)
+-- Roles of ours that are in the target, with their marks checked, in the order of their handles: those that are registered, and
+-- those that only bear our mark and the name that goes with it (a registry that was restored). At most p_limit after p_after.
+DROP FUNCTION IF EXISTS mayfly.list(uuid);
+CREATE OR REPLACE FUNCTION mayfly.list(p_installation uuid, p_after text DEFAULT '', p_limit integer DEFAULT NULL)
 RETURNS TABLE (handle text, grant_id uuid, installation uuid, role_oid oid, role_name name, template text,
                valid_until timestamptz, fenced boolean, can_login boolean, marked boolean)
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-  SELECT h.handle, h.grant_id, h.installation, a.oid, a.rolname, h.template, a.rolvaliduntil, h.fenced_at IS NOT NULL,
-         a.rolcanlogin, coalesce(d.description = mayfly.mark(h.installation, h.grant_id), false)
-  FROM mayfly.handle h JOIN pg_authid a ON a.oid = h.role_oid
-  LEFT JOIN pg_shdescription d ON d.objoid = a.oid AND d.classoid = 'pg_authid'::regclass
-  WHERE h.installation = p_installation AND h.dropped_at IS NULL
-  ORDER BY h.handle
+  SELECT f.handle, f.grant_id, p_installation, f.oid, f.rolname, f.template, f.rolvaliduntil, f.fenced, f.rolcanlogin,
+         coalesce(d.description = mayfly.mark(p_installation, f.grant_id), false)
+  FROM (
+    (SELECT h.handle, h.grant_id, a.oid, a.rolname, h.template, a.rolvaliduntil, h.fenced_at IS NOT NULL AS fenced, a.rolcanlogin
+     FROM mayfly.handle h JOIN pg_authid a ON a.oid = h.role_oid
+     WHERE h.installation = p_installation AND h.dropped_at IS NULL AND h.handle > p_after ORDER BY h.handle LIMIT p_limit)
+    UNION ALL
+    (SELECT a.rolname::text, CASE WHEN a.rolname ~ '^mfy_[0-9a-f]{32}$' THEN substr(a.rolname, 5)::uuid END, a.oid, a.rolname,
+            NULL, a.rolvaliduntil, false, a.rolcanlogin
+     FROM pg_authid a JOIN pg_shdescription m ON m.objoid = a.oid AND m.classoid = 'pg_authid'::regclass
+     WHERE a.rolname ~ '^mfy_[0-9a-f]{32}$' AND a.rolname > p_after::name
+       AND NOT EXISTS (SELECT FROM mayfly.handle h WHERE h.role_oid = a.oid AND h.dropped_at IS NULL)
+       AND m.description = mayfly.mark(p_installation, CASE WHEN a.rolname ~ '^mfy_[0-9a-f]{32}$' THEN substr(a.rolname, 5)::uuid END)
+     ORDER BY a.rolname LIMIT p_limit)
+    ORDER BY 1 LIMIT p_limit
+  ) f LEFT JOIN pg_shdescription d ON d.objoid = f.oid AND d.classoid = 'pg_authid'::regclass
+  ORDER BY f.handle
 $$;
 
 -- What `check` judges: settings and rights that would let a credential outlive its end, or reach further than it says.

@@ -16,12 +16,16 @@ export const provider: Provider<PostgresTarget, PostgresEntitlement> = {
   entitlementSchema,
   connect,
   preparation: {
-    script: async (target, entitlements, installation, secret) => {
+    script: async (target, entitlements, installation, secret, { holding, adopt = false } = {}) => {
       const brokerVerifier = secret && (await scramVerifier(secret.reveal(), Math.max(target.scram_iterations, 4096)));
-      return prepareSql(target, entitlements, installation, brokerVerifier === null ? {} : { brokerVerifier });
+      return prepareSql(target, entitlements, installation, {
+        ...(brokerVerifier === null ? {} : { brokerVerifier }),
+        ...(holding === undefined ? {} : { holding }),
+        adopt,
+      });
     },
-    apply: (adminUrl, target, entitlements, installation, secret) =>
-      prepare(adminUrl.reveal(), target, entitlements, installation, { password: secret }),
+    apply: (adminUrl, target, entitlements, installation, secret, claim = {}) =>
+      prepare(adminUrl.reveal(), target, entitlements, installation, { password: secret, ...claim }),
     expireJob,
   },
 };

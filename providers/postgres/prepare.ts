@@ -1,5 +1,5 @@
 import pg from 'pg';
-import { ProviderError, type Secret } from '../../src/provider.ts';
+import { type Holding, ProviderError, type Secret } from '../../src/provider.ts';
 import {
   bindings,
   boundFunctions,
@@ -9,6 +9,7 @@ import {
   expiry,
   meaning,
 } from './prepare-bound.ts';
+import { owner } from './prepare-owner.ts';
 import { block, identifier, literal } from './quote.ts';
 import { forgetLogins, part, prepareManagedSql } from './prepare-managed.ts';
 import type { PostgresEntitlement, PostgresTarget, Privilege } from './schema.ts';
@@ -27,18 +28,21 @@ export interface PrepareEntitlement {
 export interface PrepareOptions {
   /** SCRAM verifier for the broker's login. Without it the password is left as it is (none, for a new login). */
   readonly brokerVerifier?: string;
-  /** Take the target over from another installation. */
+  /** Take the target over from another installation, or from another store of the same. */
   readonly adopt?: boolean;
+  /** Who prepares it. */
+  readonly holding?: Holding;
 }
 
 /** All renewals of one role together; DESIGN §4 allows no grant beyond a day. */
 const maxTotalSeconds = 86_400;
 /** What looks at roles and rights and changes nothing. */
-const lookParts = ['definer-observe.sql', 'definer-inspect.sql', 'definer-width.sql', 'definer-standby.sql'];
+const lookParts = ['definer-observe.sql', 'definer-inspect.sql', 'definer-width.sql', 'definer-standby.sql', 'definer-hold.sql'];
 const parts = ['definer.sql', 'definer-mint.sql', 'definer-end.sql', 'definer-look.sql', ...lookParts, ...boundParts];
 /** What the broker's login may execute, and nothing else. */
 const brokerFunctions = [
-  ...['version()', 'status()', 'allowance(text)', 'asleep_now()', 'survey()', 'list(uuid)', 'look(text[], oid[])'],
+  ...['version()', 'status()', 'allowance(text)', 'asleep_now()', 'survey()', 'look(text[], oid[])'],
+  ...['list(uuid, text, integer)', 'hold(uuid, text, uuid, bigint)'],
   'mint(uuid, text, uuid, text, text, timestamptz, timestamptz, timestamptz, integer, jsonb)',
   'renew(uuid, text, timestamptz)',
   'fence(uuid, text[], oid[], timestamptz[], integer, boolean)',
@@ -66,7 +70,7 @@ export function prepareSql(
     assertNothingBound(config.mode, entitlements);
     const shared = {
       ...{ functions: parts.map(part), brokerFunctions, rightDatabase: rightDatabase(config) },
-      ...{ installation: owner(installation, options.adopt === true), allowList: allowList(templates, false) },
+      ...{ installation: owner(installation, options), allowList: allowList(templates, false) },
       rights: [...templates].map(([name, { privileges }]) => rights(config.database, name, privileges)),
     };
     return prepareManagedSql(config, entitlements, shared, options.brokerVerifier);
@@ -76,7 +80,7 @@ export function prepareSql(
     "BEGIN;\nSET LOCAL search_path = pg_catalog, pg_temp;\nSET LOCAL lock_timeout = '10s';",
     rightDatabase(config),
     ...parts.map(part),
-    owner(installation, options.adopt === true),
+    owner(installation, options),
     broker(config, options.brokerVerifier),
     allowList(templates, true),
     ...[...templates].map(([name, { privileges }]) => rights(config.database, name, privileges)),
@@ -101,10 +105,10 @@ export async function prepare(
   config: PostgresTarget,
   entitlements: readonly PrepareEntitlement[],
   installation: string,
-  options: { readonly password: Secret<string>; readonly adopt?: boolean },
+  options: { readonly password: Secret<string> } & Pick<PrepareOptions, 'adopt' | 'holding'>,
 ): Promise<void> {
   const brokerVerifier = await scramVerifier(options.password.reveal(), Math.max(config.scram_iterations, 4096));
-  const sql = prepareSql(config, entitlements, installation, { brokerVerifier, adopt: options.adopt === true });
+  const sql = prepareSql(config, entitlements, installation, { ...options, brokerVerifier });
   let url: URL;
   try {
     url = new URL(adminUrl);
@@ -168,19 +172,6 @@ function rightDatabase(config: PostgresTarget): string {
   END IF;
   IF session_user = ${literal(config.user)} THEN
     RAISE EXCEPTION 'the broker must not prepare its own target: use an admin';
-  END IF;
-END`);
-}
-
-function owner(installation: string, adopt: boolean): string {
-  const id = `${literal(installation)}::uuid`;
-  const take = `UPDATE SET id = excluded.id, epoch = i.epoch + 1, since = clock_timestamp() WHERE i.id <> excluded.id;
-  UPDATE mayfly.handle SET installation = ${id} WHERE installation <> ${id}`;
-  return block(`BEGIN
-  INSERT INTO mayfly.installation AS i (id) VALUES (${id}) ON CONFLICT (only_one) DO ${adopt ? take : 'NOTHING'};
-  IF NOT EXISTS (SELECT FROM mayfly.installation i WHERE i.id = ${id}) THEN
-    RAISE EXCEPTION 'this target belongs to installation %', (SELECT i.id FROM mayfly.installation i)
-      USING HINT = 'Only if that one is gone: mayfly target adopt';
   END IF;
 END`);
 }

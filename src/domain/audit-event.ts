@@ -21,6 +21,14 @@ export type AuditEventType =
   | 'revocation.clean'
   | 'revocation.overdue'
   | 'revocation.claim_lost'
+  | 'revocation.returned'
+  | 'grant.orphaned'
+  | 'grant.lost'
+  | 'grant.drifted'
+  | 'grant.used'
+  | 'target.reconciled'
+  | 'target.held_elsewhere'
+  | 'target.adopted'
   | 'catalog.applied';
 
 /**

@@ -1,0 +1,28 @@
+import type { Holding } from '../../src/provider.ts';
+import { block, literal } from './quote.ts';
+
+/**
+ * SQL that makes the installation the owner of the target, or refuses. Adopting begins a new tenure: connections of the owner
+ * before it can do nothing more from then on.
+ */
+export function owner(
+  installation: string,
+  options: { readonly adopt?: boolean; readonly holding?: Holding | undefined },
+): string {
+  const id = `${literal(installation)}::uuid`;
+  const store = options.holding === undefined ? 'NULL' : literal(options.holding.store);
+  const tenure = options.holding === undefined ? 'NULL' : `${literal(options.holding.tenure)}::uuid`;
+  const take = `UPDATE SET id = excluded.id, epoch = i.epoch + 1, since = clock_timestamp(), store = ${store}, tenure = ${tenure}, beat = 0;
+  UPDATE mayfly.handle SET installation = ${id} WHERE installation <> ${id}`;
+  return block(`BEGIN
+  INSERT INTO mayfly.installation AS i (id) VALUES (${id}) ON CONFLICT (only_one) DO ${options.adopt === true ? take : 'NOTHING'};
+  IF NOT EXISTS (SELECT FROM mayfly.installation i WHERE i.id = ${id}) THEN
+    RAISE EXCEPTION 'this target belongs to installation %', (SELECT i.id FROM mayfly.installation i)
+      USING HINT = 'Only if that one is gone: mayfly target adopt';
+  END IF;
+  IF EXISTS (SELECT FROM mayfly.installation i WHERE i.store <> ${store}) THEN
+    RAISE EXCEPTION 'this target is held by another store of the same installation: is this one a copy?'
+      USING HINT = 'Only if that one is gone: mayfly target adopt';
+  END IF;
+END`);
+}
