@@ -69,10 +69,11 @@ export interface Holding {
   readonly tenure: string;
 }
 
-/** In whose name a target is prepared. Without `adopt` one that another store holds is refused. */
+/** In whose name a target is prepared. One that another store holds is refused, unless a new tenure is to begin. */
 export interface Claim {
-  readonly holding?: Holding;
-  readonly adopt?: boolean;
+  readonly store: string;
+  /** Adopts the target. */
+  readonly tenure?: string;
 }
 
 /** One step of a tenure, written into the target by its holder. */

@@ -16,16 +16,18 @@ export const provider: Provider<PostgresTarget, PostgresEntitlement> = {
   entitlementSchema,
   connect,
   preparation: {
-    script: async (target, entitlements, installation, secret, { holding, adopt = false } = {}) => {
+    script: async (target, entitlements, installation, secret, claim) => {
       const brokerVerifier = secret && (await scramVerifier(secret.reveal(), Math.max(target.scram_iterations, 4096)));
       return prepareSql(target, entitlements, installation, {
         ...(brokerVerifier === null ? {} : { brokerVerifier }),
-        ...(holding === undefined ? {} : { holding }),
-        adopt,
+        ...(claim === undefined ? {} : { claim }),
       });
     },
-    apply: (adminUrl, target, entitlements, installation, secret, claim = {}) =>
-      prepare(adminUrl.reveal(), target, entitlements, installation, { password: secret, ...claim }),
+    apply: (adminUrl, target, entitlements, installation, secret, claim) =>
+      prepare(adminUrl.reveal(), target, entitlements, installation, {
+        password: secret,
+        ...(claim === undefined ? {} : { claim }),
+      }),
     expireJob,
   },
 };

@@ -1,4 +1,4 @@
-import type { Holding } from '../../src/provider.ts';
+import type { Claim } from '../../src/provider.ts';
 import { block, literal } from './quote.ts';
 
 /**
@@ -7,15 +7,16 @@ import { block, literal } from './quote.ts';
  */
 export function owner(
   installation: string,
-  options: { readonly adopt?: boolean; readonly holding?: Holding | undefined },
+  { adopt = false, claim }: { readonly adopt?: boolean; readonly claim?: Claim },
 ): string {
   const id = `${literal(installation)}::uuid`;
-  const store = options.holding === undefined ? 'NULL' : literal(options.holding.store);
-  const tenure = options.holding === undefined ? 'NULL' : `${literal(options.holding.tenure)}::uuid`;
+  const store = claim === undefined ? 'NULL' : literal(claim.store);
+  const tenure = claim?.tenure === undefined ? 'NULL' : `${literal(claim.tenure)}::uuid`;
   const take = `UPDATE SET id = excluded.id, epoch = i.epoch + 1, since = clock_timestamp(), store = ${store}, tenure = ${tenure}, beat = 0;
   UPDATE mayfly.handle SET installation = ${id} WHERE installation <> ${id}`;
+  const taking = adopt || claim?.tenure !== undefined;
   return block(`BEGIN
-  INSERT INTO mayfly.installation AS i (id) VALUES (${id}) ON CONFLICT (only_one) DO ${options.adopt === true ? take : 'NOTHING'};
+  INSERT INTO mayfly.installation AS i (id) VALUES (${id}) ON CONFLICT (only_one) DO ${taking ? take : 'NOTHING'};
   IF NOT EXISTS (SELECT FROM mayfly.installation i WHERE i.id = ${id}) THEN
     RAISE EXCEPTION 'this target belongs to installation %', (SELECT i.id FROM mayfly.installation i)
       USING HINT = 'Only if that one is gone: mayfly target adopt';

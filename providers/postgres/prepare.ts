@@ -1,5 +1,5 @@
 import pg from 'pg';
-import { type Holding, ProviderError, type Secret } from '../../src/provider.ts';
+import { type Claim, ProviderError, type Secret } from '../../src/provider.ts';
 import {
   bindings,
   boundFunctions,
@@ -31,7 +31,7 @@ export interface PrepareOptions {
   /** Take the target over from another installation, or from another store of the same. */
   readonly adopt?: boolean;
   /** Who prepares it. */
-  readonly holding?: Holding;
+  readonly claim?: Claim;
 }
 
 /** All renewals of one role together; DESIGN §4 allows no grant beyond a day. */
@@ -105,7 +105,7 @@ export async function prepare(
   config: PostgresTarget,
   entitlements: readonly PrepareEntitlement[],
   installation: string,
-  options: { readonly password: Secret<string> } & Pick<PrepareOptions, 'adopt' | 'holding'>,
+  options: { readonly password: Secret<string> } & Pick<PrepareOptions, 'adopt' | 'claim'>,
 ): Promise<void> {
   const brokerVerifier = await scramVerifier(options.password.reveal(), Math.max(config.scram_iterations, 4096));
   const sql = prepareSql(config, entitlements, installation, { ...options, brokerVerifier });

@@ -9,14 +9,17 @@ import { isLoopback } from '../config.ts';
 import { Secret } from '../domain/secret.ts';
 import type { CheckStep, PreparedEntitlement, Provider } from '../provider.ts';
 import { findActiveRevisionNumber, findRevision } from '../store/catalog-revisions.ts';
+import { Ownership } from '../revocation/ownership.ts';
+import type { Database } from '../store/database.ts';
 import { findInstallation } from '../store/installation.ts';
+import { readStoreIdentity } from '../store/tenures.ts';
 import { CliError } from './fail.ts';
 import { note, say, styled } from './output.ts';
 import { openStore } from './store.ts';
 
 const CHECK_SECONDS = 60;
 
-export function addTargetCommands(program: Command): void {
+export function addTargetCommands(program: Command): Command {
   const target = program.command('target').description('The connected systems of the active catalog.');
   target
     .command('prepare <target>')
@@ -25,7 +28,7 @@ export function addTargetCommands(program: Command): void {
     .option('--without-password', 'leave the password of the broker’s own login as it is')
     .option('--expire-cronjob', 'print a Kubernetes CronJob that ends sessions past their deadline without the broker')
     .action(async (name: string, options: PrepareFlags) => {
-      await onTarget(name, async ({ definition, provider, entitlements, installation, secret }) => {
+      await onTarget(name, async ({ definition, provider, entitlements, installation, store, secret }) => {
         if (provider.preparation === undefined)
           throw new CliError(`A target of type ${definition.provider} needs no preparation.`);
         const connection = definition.connection;
@@ -37,13 +40,11 @@ export function addTargetCommands(program: Command): void {
         }
         if (options.adminUrlFile === undefined) {
           const password = options.withoutPassword === true ? null : secret();
-          say(await provider.preparation.script(connection, entitlements, installation, password));
+          say(await provider.preparation.script(connection, entitlements, installation, password, { store }));
           return;
         }
-        const adminUrl = new Secret(
-          readFileSync(options.adminUrlFile === '-' ? 0 : options.adminUrlFile, 'utf8').trim(),
-        );
-        await provider.preparation.apply(adminUrl, connection, entitlements, installation, secret());
+        const adminUrl = readAdminUrl(options.adminUrlFile);
+        await provider.preparation.apply(adminUrl, connection, entitlements, installation, secret(), { store });
         note(`${name} is prepared for ${entitlements.length} entitlements. Now: mayfly target check ${name}`);
       });
     });
@@ -69,6 +70,7 @@ export function addTargetCommands(program: Command): void {
         if (failed > 0) throw new CliError(`${failed} of ${steps.length} steps failed.`);
       });
     });
+  return target;
 }
 
 /**
@@ -107,7 +109,16 @@ interface PrepareFlags {
   readonly expireCronjob?: boolean;
 }
 
+/** @param file `-` for stdin. */
+export function readAdminUrl(file: string): Secret<string> {
+  return new Secret(readFileSync(file === '-' ? 0 : file, 'utf8').trim());
+}
+
 interface TargetContext {
+  readonly db: Database;
+  /** What tells this store from a copy of it. */
+  readonly store: string;
+  readonly policyDigest: string;
   readonly definition: TargetDefinition;
   readonly provider: Provider;
   readonly session: ReturnType<TargetSessions['get']>;
@@ -117,7 +128,8 @@ interface TargetContext {
   readonly secret: () => Secret<string>;
 }
 
-async function onTarget(name: string, work: (context: TargetContext) => Promise<void>): Promise<void> {
+/** A target of the active catalog, to be worked on as the broker of this store would. */
+export async function onTarget(name: string, work: (context: TargetContext) => Promise<void>): Promise<void> {
   const { db, providers, secretsDir } = await openStore();
   try {
     const installation = await findInstallation(db);
@@ -140,11 +152,20 @@ async function onTarget(name: string, work: (context: TargetContext) => Promise<
       secret,
       log: (_event, message) => note(message),
     });
+    const store = await readStoreIdentity(db);
+    const deps = {
+      ...{ policyDigest: () => revision.digest, worker: 'cli', found: { stranger: () => {} } },
+      log: (_event: Readonly<Record<string, unknown>>, message: string) => note(message),
+    };
+    const ownership = new Ownership({ deps, db, installation: installation.id, store });
     try {
       await work({
+        db,
+        store,
+        policyDigest: revision.digest,
         definition,
         provider,
-        session: sessions.get(definition),
+        session: ownership.guard(name, sessions.get(definition)),
         entitlements: entitlementsOf(catalog, definition),
         installation: installation.id,
         secret: () => secret(name, passwordReference(definition)),

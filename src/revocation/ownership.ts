@@ -3,11 +3,11 @@ import { within } from '../domain/within.ts';
 import { type Holder, ProviderError, type Session } from '../provider.ts';
 import type { Database } from '../store/database.ts';
 import { findTenure, insertTenure, loseTenure, raiseBeat } from '../store/tenures.ts';
-import type { ReconcileDeps } from './reconcile-deps.ts';
+import type { ReconcileDeps, ReconcileObserver } from './reconcile-deps.ts';
 import { targetEvent } from './evidence.ts';
 
 export interface OwnershipOptions {
-  readonly deps: Pick<ReconcileDeps, 'policyDigest' | 'worker' | 'log' | 'found'>;
+  readonly deps: Pick<ReconcileDeps, 'policyDigest' | 'worker' | 'log'> & { readonly found: Pick<ReconcileObserver, 'stranger'> };
   readonly db: Database;
   readonly installation: string;
   /** See `readStoreIdentity`. */

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { type House, startHouse } from '../support/house.ts';
 import {
@@ -94,7 +95,7 @@ describe('comparing a target with the store', () => {
     const { installation } = house.broker;
     const ours = await mintUnknown(house);
     const [unmarked, forged, foreign, copied, unsigned] = Array.from({ length: 5 }, () => randomUUID());
-    const all = [unmarked, forged, foreign, copied, unsigned].map((id = '') => roleOf(id));
+    const all = [unmarked, forged, foreign, copied, unsigned].map((id) => roleOf(String(id)));
     const [mark] = await house.onTarget<{ text: string }>(
       `SELECT d.description AS text FROM pg_shdescription d JOIN pg_roles r ON r.oid = d.objoid WHERE r.rolname = $1`,
       [roleOf(ours)],
@@ -123,9 +124,13 @@ describe('comparing a target with the store', () => {
   });
 
   test('tells of a changed credential and of a new session, once each', async () => {
-    const { taskId, ids } = await mintKnown(house, 1);
+    const { taskId, ids, logins } = await mintKnown(house, 1);
     const [id = ''] = ids;
     await reconcile(house);
+    expect(await eventsOf(house, id)).not.toContain('grant.used');
+    const agent = new pg.Client({ ...logins[0], application_name: 'agent' });
+    agent.on('error', () => {});
+    await agent.connect();
     expect(await eventsOf(house, id)).not.toContain('grant.drifted');
     await house.onTarget(`ALTER ROLE ${roleOf(id)} CONNECTION LIMIT 50`);
     await vi.waitFor(async () => expect(await eventsOf(house, id)).toContain('grant.drifted'), { timeout: 10_000 });
@@ -136,6 +141,13 @@ describe('comparing a target with the store', () => {
       [id],
     );
     expect(event?.payload.drift.map(({ what }) => what)).toEqual(['connection_limit']);
+    await reconcile(house);
+    const uses = await house.onStore<{ payload: unknown }>(
+      `SELECT payload FROM mayfly.audit_events WHERE grant_id = $1 AND type = 'grant.used'`,
+      [id],
+    );
+    expect(uses).toMatchObject([{ payload: { total: 1, sessions: [{ application: 'agent' }] } }]);
+    await agent.end();
     await house.client().cancel(taskId, { wait: 20 });
   });
 });

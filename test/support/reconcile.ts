@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import type pg from 'pg';
 import { vi } from 'vitest';
 import { provider } from '../../providers/postgres/index.ts';
 import type { GrantBody } from '../../src/client/index.ts';
@@ -83,7 +84,8 @@ export async function eventsOf(house: House, grantId: string): Promise<string[]>
 /** Asks for a run that begins from now on and waits for what it found. */
 export async function reconcile(house: House): Promise<ReconcileResult> {
   const [asked] = await house.onStore<{ asked_at: Date }>(
-    `UPDATE mayfly.reconciliations SET next_at = least(next_at, clock_timestamp()), asked_at = clock_timestamp() RETURNING asked_at`,
+    `INSERT INTO mayfly.reconciliations AS r (target, next_at, asked_at) VALUES ('ledger-db', clock_timestamp(), clock_timestamp())
+     ON CONFLICT (target) DO UPDATE SET next_at = least(r.next_at, excluded.next_at), asked_at = excluded.asked_at RETURNING asked_at`,
   );
   return vi.waitFor(
     async () => {
@@ -98,12 +100,13 @@ export async function reconcile(house: House): Promise<ReconcileResult> {
   );
 }
 
-export async function mintKnown(house: House, count: number): Promise<{ taskId: string; grants: GrantBody[]; ids: string[] }> {
+export async function mintKnown(house: House, count: number): Promise<{ taskId: string; grants: GrantBody[]; ids: string[]; logins: pg.ClientConfig[] }> {
   const client = house.client();
   const { task } = await client.openTask(await house.sign());
   const issued = await Promise.all(
     Array.from({ length: count }, () => client.issue(task.id, { entitlement: 'ledger-db/read-invoices' })),
   );
   const grants = issued.map(({ grant }) => grant);
-  return { taskId: task.id, grants, ids: grants.map(({ id }) => id.slice(4)) };
+  const logins = issued.map(({ credential }) => ({ connectionString: String(credential['url']) }));
+  return { taskId: task.id, grants, ids: grants.map(({ id }) => id.slice(4)), logins };
 }
