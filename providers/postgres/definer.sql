@@ -105,13 +105,19 @@ RETURN (SELECT 'mayfly:1:' || p_installation || ':' || p_grant_id || ':' || left
           i.mark_key || convert_to(p_installation || ':' || p_grant_id, 'UTF8'))), 'hex'), 32)
         FROM mayfly.installation i);
 
--- A connection works for the tenure that it found when it was opened (status): one that slept through an adoption does nothing more.
+-- A connection works for the tenure that it found first (here or in `status`): one that slept through an adoption does no more.
 CREATE OR REPLACE FUNCTION mayfly.assert_owner(p_installation uuid) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  v_tenure text := nullif(current_setting('mayfly.tenure', true), '');
+  v_owner mayfly.installation;
 BEGIN
-  IF NOT EXISTS (SELECT FROM mayfly.installation i WHERE i.id = p_installation
-                 AND coalesce(nullif(current_setting('mayfly.tenure', true), ''), i.tenure::text) IS NOT DISTINCT FROM i.tenure::text) THEN
+  SELECT * INTO v_owner FROM mayfly.installation i WHERE i.id = p_installation;
+  IF NOT FOUND OR v_tenure <> coalesce(v_owner.tenure::text, '') THEN
     RAISE EXCEPTION 'this target belongs to another installation' USING ERRCODE = 'MF001';
+  END IF;
+  IF v_tenure IS NULL AND v_owner.tenure IS NOT NULL THEN
+    PERFORM set_config('mayfly.tenure', v_owner.tenure::text, false);
   END IF;
 END
 $$;
