@@ -6,7 +6,7 @@ import { findRunSince, requestRuns } from '../store/reconciliations.ts';
 import { insertTenure } from '../store/tenures.ts';
 import { CliError } from './fail.ts';
 import { note, say } from './output.ts';
-import { onTarget, readAdminUrl } from './target.ts';
+import { onTarget, readAdminUrl } from './on-target.ts';
 
 const POLL_MILLIS = 250;
 

@@ -4,7 +4,7 @@ import type { AliveGrant } from '../store/reconcile-page.ts';
 import type { ReconcileDeps } from './reconcile-deps.ts';
 
 /** One call to a target. */
-const CALL_SECONDS = 15;
+const CALL_SECONDS = 10;
 /** Clocks are measured anew now and then: a session's begin moves by as much. */
 const SAME_SESSION_MILLIS = 2_000;
 

@@ -9,7 +9,7 @@ import type { ReconcileDeps } from './reconcile-deps.ts';
 import { codes, listPage, lookAtAlive, type Seen } from './reconcile-look.ts';
 
 /** A run's claim lives this long after the last page. */
-export const RUN_LEASE_SECONDS = 60;
+export const RUN_LEASE_SECONDS = 30;
 const ALIVE_AT_ONCE = 500;
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
