@@ -110,3 +110,17 @@ export async function mintKnown(house: House, count: number): Promise<{ taskId: 
   const logins = issued.map(({ credential }) => ({ connectionString: String(credential['url']) }));
   return { taskId: task.id, grants, ids: grants.map(({ id }) => id.slice(4)), logins };
 }
+
+/** Many of them, by the effects of a mint: no session is opened for each. */
+export async function seedUnknown(house: House, count: number): Promise<void> {
+  const { template } = targetOf(house);
+  for (let made = 0; made < count; made += 1000) {
+    await house.onTarget(`DO $$ DECLARE g uuid; h text; BEGIN FOR n IN 1..${Math.min(1000, count - made)} LOOP
+      g := gen_random_uuid(); h := 'mfy_' || replace(g::text, '-', '');
+      EXECUTE format('CREATE ROLE %I LOGIN', h);
+      EXECUTE format('COMMENT ON ROLE %I IS %L', h, mayfly.mark('${house.broker.installation}', g));
+      INSERT INTO mayfly.handle (handle, grant_id, installation, template, role_oid, minted_at, valid_until, not_after, keep_until)
+      VALUES (h, g, '${house.broker.installation}', '${template}', h::regrole, now(), now() + interval '1 hour', now() + interval '1 hour', now() + interval '1 hour');
+    END LOOP; END $$`);
+  }
+}
