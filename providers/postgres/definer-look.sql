@@ -54,23 +54,25 @@ CREATE OR REPLACE FUNCTION mayfly.list(p_installation uuid, p_after text DEFAULT
 RETURNS TABLE (handle text, grant_id uuid, installation uuid, role_oid oid, role_name name, template text,
                valid_until timestamptz, fenced boolean, can_login boolean, marked boolean)
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-  SELECT f.handle, f.grant_id, p_installation, f.oid, f.rolname, f.template, f.rolvaliduntil, f.fenced, f.rolcanlogin,
-         coalesce(d.description = mayfly.mark(p_installation, f.grant_id), false)
-  FROM (
-    (SELECT h.handle, h.grant_id, a.oid, a.rolname, h.template, a.rolvaliduntil, h.fenced_at IS NOT NULL AS fenced, a.rolcanlogin
-     FROM mayfly.handle h JOIN pg_authid a ON a.oid = h.role_oid
-     WHERE h.installation = p_installation AND h.dropped_at IS NULL AND h.handle > p_after ORDER BY h.handle LIMIT p_limit)
-    UNION ALL
-    (SELECT a.rolname::text, CASE WHEN a.rolname ~ '^mfy_[0-9a-f]{32}$' THEN substr(a.rolname, 5)::uuid END, a.oid, a.rolname,
-            NULL, a.rolvaliduntil, false, a.rolcanlogin
-     FROM pg_authid a JOIN pg_shdescription m ON m.objoid = a.oid AND m.classoid = 'pg_authid'::regclass
-     WHERE a.rolname ~ '^mfy_[0-9a-f]{32}$' AND a.rolname > p_after::name
-       AND NOT EXISTS (SELECT FROM mayfly.handle h WHERE h.role_oid = a.oid AND h.dropped_at IS NULL)
-       AND m.description = mayfly.mark(p_installation, CASE WHEN a.rolname ~ '^mfy_[0-9a-f]{32}$' THEN substr(a.rolname, 5)::uuid END)
-     ORDER BY a.rolname LIMIT p_limit)
-    ORDER BY 1 LIMIT p_limit
-  ) f LEFT JOIN pg_shdescription d ON d.objoid = f.oid AND d.classoid = 'pg_authid'::regclass
-  ORDER BY f.handle
+  WITH registered AS MATERIALIZED (
+    SELECT h.handle, h.grant_id, a.oid, a.rolname, h.template, a.rolvaliduntil, h.fenced_at IS NOT NULL AS fenced, a.rolcanlogin
+    FROM mayfly.handle h JOIN pg_authid a ON a.oid = h.role_oid
+    WHERE h.installation = p_installation AND h.dropped_at IS NULL AND h.handle > p_after ORDER BY h.handle LIMIT p_limit
+  ), named AS (
+    -- No further than the page: all of them for each page would be too many.
+    SELECT a.rolname::text AS handle, CASE WHEN a.rolname ~ '^mfy_[0-9a-f]{32}$' THEN substr(a.rolname, 5)::uuid END AS grant_id,
+           a.oid, a.rolname, NULL::text AS template, a.rolvaliduntil, false AS fenced, a.rolcanlogin
+    FROM pg_authid a
+    WHERE a.rolname > greatest(p_after, 'mfy_')::name AND a.rolname ~ '^mfy_[0-9a-f]{32}$'
+      AND a.rolname <= (SELECT coalesce(max(r.handle) FILTER (WHERE q.n >= p_limit), 'mfy_g')::name FROM registered r, (SELECT count(*) AS n FROM registered) q)
+      AND NOT EXISTS (SELECT FROM mayfly.handle h WHERE h.role_oid = a.oid AND h.dropped_at IS NULL)
+  ), found AS (
+    SELECT r.*, coalesce(d.description = mayfly.mark(p_installation, r.grant_id), false) AS marked
+    FROM (SELECT * FROM registered UNION ALL SELECT * FROM named) r
+    LEFT JOIN pg_shdescription d ON d.objoid = r.oid AND d.classoid = 'pg_authid'::regclass
+  )
+  SELECT f.handle, f.grant_id, p_installation, f.oid, f.rolname, f.template, f.rolvaliduntil, f.fenced, f.rolcanlogin, f.marked
+  FROM found f WHERE f.marked OR EXISTS (SELECT FROM registered r WHERE r.oid = f.oid) ORDER BY f.handle LIMIT p_limit
 $$;
 
 -- What `check` judges: settings and rights that would let a credential outlive its end, or reach further than it says.

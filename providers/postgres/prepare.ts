@@ -37,7 +37,13 @@ export interface PrepareOptions {
 /** All renewals of one role together; DESIGN §4 allows no grant beyond a day. */
 const maxTotalSeconds = 86_400;
 /** What looks at roles and rights and changes nothing. */
-const lookParts = ['definer-observe.sql', 'definer-inspect.sql', 'definer-width.sql', 'definer-standby.sql', 'definer-hold.sql'];
+const lookParts = [
+  'definer-observe.sql',
+  'definer-inspect.sql',
+  'definer-width.sql',
+  'definer-standby.sql',
+  'definer-hold.sql',
+];
 const parts = ['definer.sql', 'definer-mint.sql', 'definer-end.sql', 'definer-look.sql', ...lookParts, ...boundParts];
 /** What the broker's login may execute, and nothing else. */
 const brokerFunctions = [

@@ -97,4 +97,3 @@ export function passwordReference(definition: TargetDefinition): string {
   if (typeof reference !== 'string') throw new CliError(`Target ${definition.name} names no password.`);
   return reference;
 }
-

@@ -32,29 +32,34 @@ export function addOwnerCommands(target: Command): void {
     });
   target
     .command('adopt <target>')
-    .description('Make the broker of this store the holder of a target that another holds. That one can do nothing there then.')
+    .description(
+      'Make the broker of this store the holder of a target that another holds. That one can do nothing there then.',
+    )
     .option('--admin-url-file <file>', 'apply it as this administrator; the file holds the URL (- reads it from stdin)')
     .option('--without-password', 'with no administrator: leave the password of the broker’s own login as it is')
     .action(async (name: string, options: { adminUrlFile?: string; withoutPassword?: boolean }) => {
-      await onTarget(name, async ({ db, store, definition, provider, entitlements, installation, secret, policyDigest }) => {
-        if (provider.preparation === undefined)
-          throw new CliError(`A target of type ${definition.provider} keeps no record of its holder.`);
-        const claim = { store, tenure: randomUUID() };
-        // Known here before the target shows it.
-        await db.transaction({}, async (tx) => {
-          await insertTenure(tx, claim.tenure, name);
-          const deps = { policyDigest: () => policyDigest, worker: 'cli' };
-          tx.record(targetEvent('target.adopted', deps, name, { tenure: claim.tenure }));
-        });
-        const { connection } = definition;
-        if (options.adminUrlFile === undefined) {
-          const password = options.withoutPassword === true ? null : secret();
-          say(await provider.preparation.script(connection, entitlements, installation, password, claim));
-          return;
-        }
-        const adminUrl = readAdminUrl(options.adminUrlFile);
-        await provider.preparation.apply(adminUrl, connection, entitlements, installation, secret(), claim);
-        note(`${name} is held by this store now. Any other broker is read-only there.`);
-      });
+      await onTarget(
+        name,
+        async ({ db, store, definition, provider, entitlements, installation, secret, policyDigest }) => {
+          if (provider.preparation === undefined)
+            throw new CliError(`A target of type ${definition.provider} keeps no record of its holder.`);
+          const claim = { store, tenure: randomUUID() };
+          // Known here before the target shows it.
+          await db.transaction({}, async (tx) => {
+            await insertTenure(tx, claim.tenure, name);
+            const deps = { policyDigest: () => policyDigest, worker: 'cli' };
+            tx.record(targetEvent('target.adopted', deps, name, { tenure: claim.tenure }));
+          });
+          const { connection } = definition;
+          if (options.adminUrlFile === undefined) {
+            const password = options.withoutPassword === true ? null : secret();
+            say(await provider.preparation.script(connection, entitlements, installation, password, claim));
+            return;
+          }
+          const adminUrl = readAdminUrl(options.adminUrlFile);
+          await provider.preparation.apply(adminUrl, connection, entitlements, installation, secret(), claim);
+          note(`${name} is held by this store now. Any other broker is read-only there.`);
+        },
+      );
     });
 }

@@ -7,7 +7,9 @@ import type { ReconcileDeps, ReconcileObserver } from './reconcile-deps.ts';
 import { targetEvent } from './evidence.ts';
 
 export interface OwnershipOptions {
-  readonly deps: Pick<ReconcileDeps, 'policyDigest' | 'worker' | 'log'> & { readonly found: Pick<ReconcileObserver, 'stranger'> };
+  readonly deps: Pick<ReconcileDeps, 'policyDigest' | 'worker' | 'log'> & {
+    readonly found: Pick<ReconcileObserver, 'stranger'>;
+  };
   readonly db: Database;
   readonly installation: string;
   /** See `readStoreIdentity`. */
@@ -145,19 +147,32 @@ export class Ownership {
     if (holder.installation !== installation)
       return this.#stranger(standing, holder, `the target belongs to installation ${holder.installation}`);
     if (holder.store !== store)
-      return this.#stranger(standing, holder, 'another store of this installation holds the target: is this one a copy?');
+      return this.#stranger(
+        standing,
+        holder,
+        'another store of this installation holds the target: is this one a copy?',
+      );
     const tenure = holder.tenure ?? '';
     // Read after the target: a living holder has written there what it wrote here before.
     const stored = await findTenure(db, tenure);
     const ours = standing.tenure === tenure ? standing.beat : 0;
     if (stored === undefined && ours === 0)
-      return this.#stranger(standing, holder, 'the target was adopted by another, or by this store in a time that it forgot');
+      return this.#stranger(
+        standing,
+        holder,
+        'the target was adopted by another, or by this store in a time that it forgot',
+      );
     if (stored?.lost === true)
       return this.#stranger(standing, holder, 'another broker of this installation is alive and holds the target');
     const known = Math.max(stored?.beat ?? 0, ours);
     if (holder.beat > known && !(await this.#isSilent(standing, holder, tenure))) return;
     this.#ours(standing);
-    const beat = await raiseBeat(db, tenure, Math.max(known, holder.beat), holder.beat > known ? 0 : this.#beatSeconds / 2);
+    const beat = await raiseBeat(
+      db,
+      tenure,
+      Math.max(known, holder.beat),
+      holder.beat > known ? 0 : this.#beatSeconds / 2,
+    );
     if (beat === undefined) return;
     standing.tenure = tenure;
     standing.beat = beat;

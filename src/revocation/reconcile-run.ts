@@ -33,13 +33,7 @@ export class ReconcileRun {
   readonly #signal: AbortSignal;
   readonly #counts = { listed: 0, orphans: 0, waiting: 0, lost: 0, returned: 0, drifted: 0, unverified: 0 };
 
-  constructor(
-    deps: ReconcileDeps,
-    claim: RunClaim,
-    session: Session,
-    options: RunOptions,
-    signal: AbortSignal,
-  ) {
+  constructor(deps: ReconcileDeps, claim: RunClaim, session: Session, options: RunOptions, signal: AbortSignal) {
     this.#deps = deps;
     this.#claim = claim;
     this.#session = session;

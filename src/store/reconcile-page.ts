@@ -118,9 +118,7 @@ export async function reopen(
   tx: Transaction,
   found: readonly { readonly grantId: string; readonly facts: Facts }[],
 ): Promise<Returned[]> {
-  const rows = await tx.query<
-    EventRow & { id: RevocationId; grant_id: GrantId; ended_by: EndedBy; clean_at: Date }
-  >({
+  const rows = await tx.query<EventRow & { id: RevocationId; grant_id: GrantId; ended_by: EndedBy; clean_at: Date }>({
     name: 'reopen_revocations',
     // Grant before obligation, in the order of their ids, as every other end takes them.
     text: `WITH held AS (

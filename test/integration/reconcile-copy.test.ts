@@ -42,7 +42,9 @@ describe('staging, restored from production’s backup', () => {
   async function saysStranger(copy: SecondBroker): Promise<void> {
     await vi.waitFor(
       async () => {
-        const [row] = await copy.onStore(`SELECT result->>'outcome' AS outcome, result->>'says' AS says FROM mayfly.reconciliations`);
+        const [row] = await copy.onStore(
+          `SELECT result->>'outcome' AS outcome, result->>'says' AS says FROM mayfly.reconciliations`,
+        );
         expect(row).toEqual({ outcome: 'stranger', says: expect.stringContaining('mayfly target adopt ledger-db') });
         const metrics = await (await fetch(`${copy.url}/metrics`)).text();
         expect(metrics.split('\n')).toContain('mayfly_target_stranger{target="ledger-db"} 1');
@@ -54,43 +56,50 @@ describe('staging, restored from production’s backup', () => {
     ).toBeGreaterThan(0);
   }
 
-  test.each(['a dump', 'a physical copy'])('from %s, kills nothing, mints nothing and says so; production goes on', async (kind) => {
-    const copy = await startOnCopy(house, copyServer, kind === 'a dump' ? 'dumped' : undefined);
-    try {
-      await saysStranger(copy);
-      const all = [...before.ids, ...after.ids];
-      // In the copy all that it knows is due, and it tries.
-      await copy.onStore(
-        `WITH ended AS (UPDATE mayfly.grants SET state = 'revoking', ended_at = now(), ended_by = 'operator' WHERE state = 'active')
+  test.each(['a dump', 'a physical copy'])(
+    'from %s, kills nothing, mints nothing and says so; production goes on',
+    async (kind) => {
+      const copy = await startOnCopy(house, copyServer, kind === 'a dump' ? 'dumped' : undefined);
+      try {
+        await saysStranger(copy);
+        const all = [...before.ids, ...after.ids];
+        // In the copy all that it knows is due, and it tries.
+        await copy.onStore(
+          `WITH ended AS (UPDATE mayfly.grants SET state = 'revoking', ended_at = now(), ended_by = 'operator' WHERE state = 'active')
          UPDATE mayfly.revocations SET state = 'due', due_at = now(), try_at = now() WHERE state = 'scheduled'`,
-      );
-      await vi.waitFor(
-        async () => {
-          const tried = await copy.onStore('SELECT state, last_error FROM mayfly.revocations WHERE attempts > 1');
-          expect(tried).toEqual(before.ids.map(() => ({ state: expect.stringMatching(/due|running/), last_error: 'misconfigured' })));
-        },
-        { timeout: 20_000, interval: 100 },
-      );
-      const asked = house.client(undefined, copy.url);
-      const { task } = await asked.openTask(await house.sign());
-      await expect(asked.issue(task.id, { entitlement: 'ledger-db/read-invoices' })).rejects.toMatchObject({ status: 503 });
-      expect(await copy.onStore('SELECT FROM mayfly.grants WHERE task_id = $1', [task.id.slice(5)])).toEqual([]);
-      expect(await copy.onStore('SELECT FROM mayfly.orphan_sightings')).toEqual([]);
-      expect(await rolesOf(house, all)).toHaveLength(6);
-      for (const login of [...before.logins, ...after.logins]) {
-        const agent = new pg.Client(login);
-        await agent.connect();
-        await agent.query('SELECT 1 FROM billing.invoices');
-        await agent.end();
+        );
+        await vi.waitFor(
+          async () => {
+            const tried = await copy.onStore('SELECT state, last_error FROM mayfly.revocations WHERE attempts > 1');
+            expect(tried).toEqual(
+              before.ids.map(() => ({ state: expect.stringMatching(/due|running/), last_error: 'misconfigured' })),
+            );
+          },
+          { timeout: 20_000, interval: 100 },
+        );
+        const asked = house.client(undefined, copy.url);
+        const { task } = await asked.openTask(await house.sign());
+        await expect(asked.issue(task.id, { entitlement: 'ledger-db/read-invoices' })).rejects.toMatchObject({
+          status: 503,
+        });
+        expect(await copy.onStore('SELECT FROM mayfly.grants WHERE task_id = $1', [task.id.slice(5)])).toEqual([]);
+        expect(await copy.onStore('SELECT FROM mayfly.orphan_sightings')).toEqual([]);
+        expect(await rolesOf(house, all)).toHaveLength(6);
+        for (const login of [...before.logins, ...after.logins]) {
+          const agent = new pg.Client(login);
+          await agent.connect();
+          await agent.query('SELECT 1 FROM billing.invoices');
+          await agent.end();
+        }
+        const more = await mintKnown(house, 1);
+        expect(await reconcile(house)).toMatchObject({ outcome: 'done', orphans: 0, lost: 0 });
+        await house.client().cancel(more.taskId, { wait: 20 });
+        expect(await grantState(house, more.ids[0] ?? '')).toMatchObject({ state: 'revoked' });
+      } finally {
+        await copy.stop();
       }
-      const more = await mintKnown(house, 1);
-      expect(await reconcile(house)).toMatchObject({ outcome: 'done', orphans: 0, lost: 0 });
-      await house.client().cancel(more.taskId, { wait: 20 });
-      expect(await grantState(house, more.ids[0] ?? '')).toMatchObject({ state: 'revoked' });
-    } finally {
-      await copy.stop();
-    }
-  });
+    },
+  );
 
   test('becomes the holder by `mayfly target adopt`, and then production is the stranger', async () => {
     const copy = await startOnCopy(house, copyServer, 'dumped');
@@ -108,7 +117,10 @@ describe('staging, restored from production’s backup', () => {
         interval: 200,
       });
       // What only the former holder knew of is an orphan now.
-      await vi.waitFor(async () => expect(await rolesOf(house, after.ids)).toEqual([]), { timeout: 30_000, interval: 200 });
+      await vi.waitFor(async () => expect(await rolesOf(house, after.ids)).toEqual([]), {
+        timeout: 30_000,
+        interval: 200,
+      });
       const reconciled = await startCli(['target', 'reconcile', 'ledger-db'], { env }).ended;
       expect(reconciled).toMatchObject({ code: 0, stdout: expect.stringMatching(/listed +\d/) });
       expect(await reconcile(house)).toMatchObject({ outcome: 'stranger' });

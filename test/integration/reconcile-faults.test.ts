@@ -4,7 +4,16 @@ import { claimRun, finishRun, keepRun, requestRuns } from '../../src/store/recon
 import { makeLedger, soon } from '../contract/postgres-fixture.ts';
 import { type House, startHouse } from '../support/house.ts';
 import { type PostgresServer, startPostgres } from '../support/postgres-servers.ts';
-import { eventsOf, grantState, mintKnown, mintUnknown, QUICK, reconcile, rolesOf, seedUnknown } from '../support/reconcile.ts';
+import {
+  eventsOf,
+  grantState,
+  mintKnown,
+  mintUnknown,
+  QUICK,
+  reconcile,
+  rolesOf,
+  seedUnknown,
+} from '../support/reconcile.ts';
 import { createStore } from '../support/store.ts';
 import { startTcpProxy, type TcpProxy } from '../support/tcp-proxy.ts';
 
@@ -41,10 +50,13 @@ describe('comparing a target with the store, when things go wrong', () => {
   test('a target that hangs while it lists fails that run, holds up no end of another kind, and is read again', async () => {
     await reconcile(house);
     proxy.blackHole();
-    await vi.waitFor(async () => expect(await run()).toMatchObject({ outcome: 'failed', says: /did not answer|failed/ }), {
-      timeout: 40_000,
-      interval: 100,
-    });
+    await vi.waitFor(
+      async () => expect(await run()).toMatchObject({ outcome: 'failed', says: /did not answer|failed/ }),
+      {
+        timeout: 40_000,
+        interval: 100,
+      },
+    );
     expect((await fetch(`${house.url}/readyz`)).status).toBe(200);
     proxy.heal();
     proxy.cut();
@@ -66,7 +78,8 @@ describe('comparing a target with the store, when things go wrong', () => {
     house.broker = await house.restart();
     for (const id of orphans) await gone(id);
     expect(await rolesOf(house, orphans)).toEqual([]);
-    for (const id of orphans) expect((await eventsOf(house, id)).filter((type) => type === 'grant.orphaned')).toHaveLength(1);
+    for (const id of orphans)
+      expect((await eventsOf(house, id)).filter((type) => type === 'grant.orphaned')).toHaveLength(1);
   });
 
   test('of two replicas each orphan is taken in once, and what lives is left alone by both', async () => {
@@ -75,7 +88,8 @@ describe('comparing a target with the store, when things go wrong', () => {
     const orphans: string[] = [];
     for (let made = 0; made < 8; made++) orphans.push(await mintUnknown(house));
     for (const id of orphans) await gone(id);
-    for (const id of orphans) expect((await eventsOf(house, id)).filter((type) => type === 'grant.orphaned')).toHaveLength(1);
+    for (const id of orphans)
+      expect((await eventsOf(house, id)).filter((type) => type === 'grant.orphaned')).toHaveLength(1);
     expect(await rolesOf(house, ids)).toHaveLength(4);
     await house.client().cancel(taskId, { wait: 20 });
     await replica.stop();

@@ -51,7 +51,14 @@ describe('comparing a target with the store', () => {
       `ALTER TABLE mayfly.grants DISABLE TRIGGER USER; UPDATE mayfly.grants SET state = 'minting', facts = NULL, activated_at = NULL WHERE id = '${minting}';
        ALTER TABLE mayfly.grants ENABLE TRIGGER USER`,
     );
-    expect(await reconcile(house)).toMatchObject({ outcome: 'done', listed: 3, orphans: 0, waiting: 0, lost: 0, returned: 0 });
+    expect(await reconcile(house)).toMatchObject({
+      outcome: 'done',
+      listed: 3,
+      orphans: 0,
+      waiting: 0,
+      lost: 0,
+      returned: 0,
+    });
     expect(await rolesOf(house, ids)).toHaveLength(3);
     await house.client().cancel(taskId, { wait: 20 });
   });
@@ -118,7 +125,9 @@ describe('comparing a target with the store', () => {
     });
     await reconcile(house);
     expect(
-      await house.onTarget('SELECT rolname FROM pg_roles WHERE rolname = ANY($1) AND rolcanlogin', [[...all, 'app_admin']]),
+      await house.onTarget('SELECT rolname FROM pg_roles WHERE rolname = ANY($1) AND rolcanlogin', [
+        [...all, 'app_admin'],
+      ]),
     ).toHaveLength(6);
     await house.onTarget([...all, 'app_admin'].map((name) => `DROP ROLE ${name};`).join(' '));
   });

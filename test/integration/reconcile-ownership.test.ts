@@ -102,9 +102,12 @@ describe('who holds a target', () => {
     await expect(copy.guarded.fence([live.ref], soon())).rejects.toMatchObject({ name: 'Stranger' });
     await expect(copy.guarded.reap([live.ref], soon())).rejects.toMatchObject({ name: 'Stranger' });
     expect(await copy.guarded.verify([live.ref], soon())).toMatchObject([{ ok: true, contained: false }]);
-    expect(await copy.db.query({ text: `SELECT resource FROM mayfly.audit_events WHERE type = 'target.held_elsewhere'`, values: [] })).toEqual(
-      [{ resource: 'ledger' }],
-    );
+    expect(
+      await copy.db.query({
+        text: `SELECT resource FROM mayfly.audit_events WHERE type = 'target.held_elsewhere'`,
+        values: [],
+      }),
+    ).toEqual([{ resource: 'ledger' }]);
   });
 
   test('a physical copy finds that another is alive, and stays a stranger when that one is down for a while', async () => {

@@ -65,10 +65,13 @@ describe('a credential that comes back', () => {
   /** Ends both; then the target is as it was before, behind the same address. */
   async function goBack(cancelled: Awaited<ReturnType<typeof mintKnown>>, make: () => Promise<PostgresServer>) {
     await house.client().cancel(cancelled.taskId, { wait: 20 });
-    await vi.waitFor(async () => expect(await grantState(house, cancelled.ids[0] ?? '')).toMatchObject({ revocation: 'clean' }), {
-      timeout: 20_000,
-      interval: 50,
-    });
+    await vi.waitFor(
+      async () => expect(await grantState(house, cancelled.ids[0] ?? '')).toMatchObject({ revocation: 'clean' }),
+      {
+        timeout: 20_000,
+        interval: 50,
+      },
+    );
     heir = await make();
     expect(await roles(heir, cancelled.ids)).toHaveLength(cancelled.ids.length);
     proxy.retarget(heir.port);
@@ -77,11 +80,16 @@ describe('a credential that comes back', () => {
 
   async function isRevokedAgain(ids: readonly string[]): Promise<void> {
     for (const id of ids) {
-      await vi.waitFor(async () => expect(await eventsOf(house, id)).toContain('revocation.returned'), { timeout: 30_000 });
-      await vi.waitFor(async () => expect(await grantState(house, id)).toMatchObject({ state: 'revoked', revocation: 'clean' }), {
+      await vi.waitFor(async () => expect(await eventsOf(house, id)).toContain('revocation.returned'), {
         timeout: 30_000,
-        interval: 50,
       });
+      await vi.waitFor(
+        async () => expect(await grantState(house, id)).toMatchObject({ state: 'revoked', revocation: 'clean' }),
+        {
+          timeout: 30_000,
+          interval: 50,
+        },
+      );
       const events = await eventsOf(house, id);
       expect(events.slice(events.indexOf('revocation.returned'))).toEqual([
         'revocation.returned',
@@ -124,4 +132,3 @@ describe('a credential that comes back', () => {
     await isRevokedAgain(ended.ids);
   });
 });
-

@@ -41,7 +41,14 @@ export async function mintUnknown(house: House): Promise<string> {
     });
     const deadline = new Date(Date.now() + 300_000);
     const ref = { grantId, handle: session.reserve(grantId), facts: null, deadline };
-    const request = { grantId, entitlement: 'ledger-db/read-invoices', config, params: {}, deadline, notAfter: deadline };
+    const request = {
+      grantId,
+      entitlement: 'ledger-db/read-invoices',
+      config,
+      params: {},
+      deadline,
+      notAfter: deadline,
+    };
     await session.mint(ref, { ...request, mintBy: new Date(Date.now() + 10_000) }, AbortSignal.timeout(10_000));
     return grantId;
   } finally {
@@ -54,9 +61,10 @@ export function roleOf(grantId: string): string {
 }
 
 export async function rolesOf(house: House, grantIds: readonly string[]): Promise<string[]> {
-  const rows = await house.onTarget<{ rolname: string }>('SELECT rolname FROM pg_roles WHERE rolname = ANY($1) ORDER BY 1', [
-    grantIds.map(roleOf),
-  ]);
+  const rows = await house.onTarget<{ rolname: string }>(
+    'SELECT rolname FROM pg_roles WHERE rolname = ANY($1) ORDER BY 1',
+    [grantIds.map(roleOf)],
+  );
   return rows.map(({ rolname }) => rolname);
 }
 
@@ -75,9 +83,10 @@ export async function grantState(house: House, grantId: string): Promise<GrantSt
 }
 
 export async function eventsOf(house: House, grantId: string): Promise<string[]> {
-  const rows = await house.onStore<{ type: string }>('SELECT type FROM mayfly.audit_events WHERE grant_id = $1 ORDER BY ts, id', [
-    grantId,
-  ]);
+  const rows = await house.onStore<{ type: string }>(
+    'SELECT type FROM mayfly.audit_events WHERE grant_id = $1 ORDER BY ts, id',
+    [grantId],
+  );
   return rows.map(({ type }) => type);
 }
 
@@ -100,7 +109,10 @@ export async function reconcile(house: House): Promise<ReconcileResult> {
   );
 }
 
-export async function mintKnown(house: House, count: number): Promise<{ taskId: string; grants: GrantBody[]; ids: string[]; logins: pg.ClientConfig[] }> {
+export async function mintKnown(
+  house: House,
+  count: number,
+): Promise<{ taskId: string; grants: GrantBody[]; ids: string[]; logins: pg.ClientConfig[] }> {
   const client = house.client();
   const { task } = await client.openTask(await house.sign());
   const issued = await Promise.all(
