@@ -4,9 +4,6 @@
  */
 export function within(millis: number, ...signals: readonly AbortSignal[]): AbortSignal {
   const late = new AbortController();
-  setTimeout(
-    () => late.abort(new DOMException('The operation was aborted due to timeout', 'TimeoutError')),
-    millis,
-  ).unref();
+  setTimeout(() => late.abort(new DOMException('The operation was aborted due to timeout', 'TimeoutError')), millis).unref();
   return AbortSignal.any([late.signal, ...signals]);
 }
