@@ -303,9 +303,10 @@ export interface Session<EntitlementConfig = unknown> {
   list?(signal: AbortSignal, after?: string): Promise<readonly Found[]>;
   /**
    * Who holds the target, by its own record. Given a beat, writes it first: where nobody holds the target, or this tenure with
-   * an earlier beat; otherwise nothing is written. Targets that can keep no record have none, and no stranger is noticed.
+   * an earlier beat; otherwise nothing is written. Without it, or with null, the target keeps no such record (yet), and no
+   * stranger is noticed.
    */
-  hold?(signal: AbortSignal, beat?: Beat): Promise<Holder>;
+  hold?(signal: AbortSignal, beat?: Beat): Promise<Holder | null>;
   /** Canary: mint, use, be refused, revoke, verify; clock skew; rights too wide or too narrow. */
   check(
     entitlement: { name: string; config: EntitlementConfig } | null,

@@ -1,10 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import { within } from '../domain/within.ts';
-import { type Holder, ProviderError, type Session } from '../provider.ts';
+import { type Beat, type Holder, ProviderError, type Session } from '../provider.ts';
 import type { Database } from '../store/database.ts';
 import { findTenure, insertTenure, loseTenure, raiseBeat } from '../store/tenures.ts';
 import type { ReconcileDeps, ReconcileObserver } from './reconcile-deps.ts';
 import { targetEvent } from './evidence.ts';
+import { guardSession } from './guarded-session.ts';
 
 export interface OwnershipOptions {
   readonly deps: Pick<ReconcileDeps, 'policyDigest' | 'worker' | 'log'> & {
@@ -85,7 +86,7 @@ export class Ownership {
   /** The same session, except that what changes the target is refused while it is not known to be ours. */
   guard(target: string, session: Session): Session {
     if (session.hold === undefined) return session;
-    const guarded = this.#guarded.get(session) ?? this.#wrap(target, session);
+    const guarded = this.#guarded.get(session) ?? guardSession(session, () => this.prove(target, session));
     this.#guarded.set(session, guarded);
     this.#behind.set(guarded, session);
     return guarded;
@@ -143,7 +144,9 @@ export class Ownership {
   async #judge(standing: Standing): Promise<void> {
     const { db, installation, store } = this.#options;
     let holder = await hold(standing.session);
+    if (holder === null) return this.#ours(standing);
     if (holder.installation === installation && holder.tenure === null) holder = await this.#begin(standing);
+    if (holder === null) return;
     if (holder.installation !== installation)
       return this.#stranger(standing, holder, `the target belongs to installation ${holder.installation}`);
     if (holder.store !== store)
@@ -180,7 +183,7 @@ export class Ownership {
   }
 
   /** Nobody holds it yet. Of several who begin at once the target keeps one. */
-  async #begin(standing: Standing): Promise<Holder> {
+  async #begin(standing: Standing): Promise<Holder | null> {
     const { db, store } = this.#options;
     const tenure = randomUUID();
     await insertTenure(db, tenure, standing.target);
@@ -229,30 +232,8 @@ export class Ownership {
       tx.record(targetEvent('target.held_elsewhere', deps, standing.target, { says, epoch: holder.epoch }));
     });
   }
-
-  #wrap(target: string, session: Session): Session {
-    const ours = () => this.prove(target, session);
-    const { renew, inspect, observe, list, hold: holdIt } = session;
-    return {
-      guarantee: async (...args) => (await ours(), session.guarantee(...args)),
-      reserve: (grantId) => session.reserve(grantId),
-      mint: async (...args) => (await ours(), session.mint(...args)),
-      ...(renew && { renew: async (...args: Parameters<typeof renew>) => (await ours(), renew.apply(session, args)) }),
-      fence: async (...args) => (await ours(), session.fence(...args)),
-      verify: (...args) => session.verify(...args),
-      reap: async (...args) => (await ours(), session.reap(...args)),
-      ...(inspect && { inspect: (...args: Parameters<typeof inspect>) => inspect.apply(session, args) }),
-      ...(observe && { observe: (...args: Parameters<typeof observe>) => observe.apply(session, args) }),
-      ...(list && { list: (...args: Parameters<typeof list>) => list.apply(session, args) }),
-      ...(holdIt && { hold: (...args: Parameters<typeof holdIt>) => holdIt.apply(session, args) }),
-      check: async (...args) => (await ours(), session.check(...args)),
-      close: () => session.close(),
-    };
-  }
 }
 
-async function hold(session: Session, beat?: Parameters<NonNullable<Session['hold']>>[1]): Promise<Holder> {
-  const holder = await session.hold?.(within(CALL_SECONDS * 1000), beat);
-  if (holder === undefined) throw new ProviderError('misconfigured', 'the target keeps no record of its holder');
-  return holder;
+async function hold(session: Session, beat?: Beat): Promise<Holder | null> {
+  return (await session.hold?.(within(CALL_SECONDS * 1000), beat)) ?? null;
 }

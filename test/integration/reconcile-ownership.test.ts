@@ -182,6 +182,15 @@ describe('who holds a target', () => {
     expect(one.isStranger()).toBe(false);
   });
 
+  test('a target that an earlier release prepared keeps no record, and is worked on all the same', async () => {
+    await fresh();
+    await ledger.admin('DROP FUNCTION mayfly.hold(uuid, text, uuid, bigint)');
+    const { guarded } = await broker();
+    const live = await ledger.mint();
+    await mint(guarded);
+    expect(await guarded.fence([live.ref], soon())).toMatchObject([{ ok: true }]);
+  });
+
   test('adopted by another, connections that slept through it do nothing, and the holder before is a stranger', async () => {
     await fresh();
     const before = await broker();
