@@ -129,6 +129,8 @@ describe('comparing a target with the store', () => {
         [...all, 'app_admin'],
       ]),
     ).toHaveLength(6);
+    expect(await house.onStore('SELECT handle FROM mayfly.orphan_sightings WHERE handle = ANY($1)', [all])).toEqual([]);
+    expect(await house.onStore('SELECT handle FROM mayfly.grants WHERE handle = ANY($1)', [all])).toEqual([]);
     await house.onTarget([...all, 'app_admin'].map((name) => `DROP ROLE ${name};`).join(' '));
   });
 
