@@ -2,9 +2,10 @@ import type { z } from 'zod';
 import type { Facts, Guarantee } from './domain/grant.ts';
 import type { ErrorClass, Evidence } from './domain/revocation.ts';
 import { Secret } from './domain/secret.ts';
+import type { Beat, Claim, Holder } from './domain/tenure.ts';
 import { within } from './domain/within.ts';
 
-export type { ErrorClass, Evidence, Facts, Guarantee };
+export type { Beat, Claim, ErrorClass, Evidence, Facts, Guarantee, Holder };
 export { Secret, within };
 
 /**
@@ -59,37 +60,6 @@ export interface Preparation<TargetConfig = unknown, EntitlementConfig = unknown
    * @param name Of the target in the catalog. @throws ProviderError
    */
   expireJob?(name: string, target: TargetConfig): string;
-}
-
-/** Which of the stores that bear one installation id: a copy of the store bears it too. */
-export interface Holding {
-  /** What tells the store from a copy of its contents. */
-  readonly store: string;
-  /** A UUID: one time as the holder, from an adoption to the next. */
-  readonly tenure: string;
-}
-
-/** In whose name a target is prepared. One that another store holds is refused, unless a new tenure is to begin. */
-export interface Claim {
-  readonly store: string;
-  /** Adopts the target. */
-  readonly tenure?: string;
-}
-
-/** One step of a tenure, written into the target by its holder. */
-export interface Beat extends Holding {
-  readonly beat: number;
-}
-
-/** The target's own record of who works on it. */
-export interface Holder {
-  readonly installation: string;
-  /** Counts adoptions. */
-  readonly epoch: number;
-  /** Null until the first beat. */
-  readonly store: string | null;
-  readonly tenure: string | null;
-  readonly beat: number;
 }
 
 export interface PreparedEntitlement<EntitlementConfig = unknown> {
@@ -296,16 +266,9 @@ export interface Session<EntitlementConfig = unknown> {
   inspect?(grants: readonly Granted<EntitlementConfig>[], signal: AbortSignal): Promise<readonly Inspection[]>;
   /** The sessions that use each credential at this moment; same order and length as the refs given. Changes nothing. */
   observe?(refs: readonly Ref[], signal: AbortSignal): Promise<readonly Observation[]>;
-  /**
-   * Everything in the target that verifiably bears our mark. Given `after`, a page: in the order of the handles' code units
-   * those behind it, and none only when there are no more. A provider may answer all at once; who reads then skips the rest.
-   */
+  /** Everything in the target that verifiably bears our mark; with `after`, a page of it: those behind it, in order; none at the end. */
   list?(signal: AbortSignal, after?: string): Promise<readonly Found[]>;
-  /**
-   * Who holds the target, by its own record. Given a beat, writes it first: where nobody holds the target, or this tenure with
-   * an earlier beat; otherwise nothing is written. Without it, or with null, the target keeps no such record (yet), and no
-   * stranger is noticed.
-   */
+  /** Who holds the target, once the beat is written where it may be. Without it, or with null, there is no record (yet). */
   hold?(signal: AbortSignal, beat?: Beat): Promise<Holder | null>;
   /** Canary: mint, use, be refused, revoke, verify; clock skew; rights too wide or too narrow. */
   check(
