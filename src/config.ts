@@ -111,6 +111,12 @@ const settings = z.strictObject({
   overdue_seconds: wholeNumber(1, 3600)
     .default(30)
     .describe('A revocation not contained this long after it was due is overdue.'),
+  reconcile_seconds: wholeNumber(1, 86400)
+    .default(300)
+    .describe('How often each target is compared with the store, give or take a tenth.'),
+  orphan_grace_seconds: wholeNumber(2, 3600)
+    .default(60)
+    .describe('How long a credential that is unknown here is left alone: it may just be on its way.'),
   mint_seconds: wholeNumber(1, 60).default(10).describe('How long a target may take to make a credential.'),
   shutdown_seconds: wholeNumber(1, 300)
     .default(20)
@@ -214,6 +220,8 @@ function faultsTogether(config: Settings): string[] {
   }
   if (config.overdue_seconds <= config.sweep_seconds)
     faults.push('MAYFLY_OVERDUE_SECONDS: must be longer than MAYFLY_SWEEP_SECONDS');
+  if (config.orphan_grace_seconds <= config.mint_seconds)
+    faults.push('MAYFLY_ORPHAN_GRACE_SECONDS: must be longer than MAYFLY_MINT_SECONDS');
   if (config.port === 0 && config.public_url === undefined)
     faults.push('MAYFLY_PUBLIC_URL: needed when MAYFLY_PORT is 0');
   return faults;

@@ -74,7 +74,7 @@ describe('the metrics', () => {
     metrics.failed('ledger-db', 'denied');
     metrics.failed('ledger-db', 'retryable');
     metrics.notSeen('ledger-db', 3);
-    metrics.orphaned('ledger-db');
+    metrics.orphaned('ledger-db', 1);
     metrics.rang('redis', 0.02);
     metrics.notified('failed');
     expect(await scrape(metrics)).toEqual(
@@ -82,7 +82,7 @@ describe('the metrics', () => {
         'mayfly_revocation_attempts_total{target="ledger-db",outcome="contained"} 1',
         'mayfly_revocation_attempts_total{target="ledger-db",outcome="failed"} 2',
         'mayfly_revocation_verify_failures_total{target="ledger-db"} 3',
-        'mayfly_orphans_total{target="ledger-db"} 1',
+        'mayfly_reconcile_findings_total{target="ledger-db",kind="orphaned"} 1',
         'mayfly_alarm_lag_seconds_bucket{le="0.025",backend="redis"} 1',
         'mayfly_webhooks_total{outcome="failed"} 1',
       ]),
@@ -153,7 +153,7 @@ describe('a scrape', () => {
       expect.arrayContaining([
         'mayfly_revocations{target="quiet-db",state="due"} 0',
         'mayfly_revocations_overdue{target="quiet-db"} 0',
-        'mayfly_orphans_total{target="quiet-db"} 0',
+        'mayfly_reconcile_findings_total{target="quiet-db",kind="orphaned"} 0',
         'mayfly_revocation_verify_failures_total{target="quiet-db"} 0',
       ]),
     );

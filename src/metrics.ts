@@ -1,33 +1,22 @@
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { ProblemCode } from './domain/problems.ts';
+import { createQueueMetrics, type QueueSeen } from './metrics-queue.ts';
+import { createReconcileMetrics, type ReconcileMetrics } from './metrics-reconcile.ts';
 
 /** What is asked at the moment of a scrape. */
 export interface ScrapeSources {
-  /** What is in hand, late or written off, a row for each target and state; and the paused targets, with whether deadlines are held too. */
-  readonly queue: () => Promise<{
-    readonly backlog: readonly BacklogRow[];
-    readonly paused: ReadonlyMap<string, boolean>;
-  }>;
+  readonly queue: () => Promise<QueueSeen>;
   /** Seconds since the last whole sweep; infinite before the first. */
   readonly sweepAge: () => number;
   /** Targets of the active catalog, so that one with nothing in hand says 0 instead of nothing. */
   readonly targets: Iterable<string>;
 }
 
-interface BacklogRow {
-  readonly target: string;
-  readonly state: (typeof states)[number];
-  readonly count: number;
-  readonly overdue: number;
-  readonly oldestSeconds: number;
-  readonly attempts: number;
-}
-
 /**
  * Everything that the broker counts: what the use cases, the revocation engine and the routes tell an observer. Labels are names
  * from the catalog, route patterns and codes: no id, nothing from a caller. All durations are seconds.
  */
-export interface Metrics {
+export interface Metrics extends ReconcileMetrics {
   /** @param route The pattern, never the address. @param status `aborted` when the caller left before the answer. */
   answered(route: string, method: string, status: number | 'aborted', seconds: number): void;
   refused(code: ProblemCode): void;
@@ -43,8 +32,6 @@ export interface Metrics {
   build(version: string): void;
   /** The target did what it was told to, and does not show it. */
   notSeen(target: string, count: number): void;
-  /** Something bears our mark in the target, and nobody here knows of it. */
-  orphaned(target: string): void;
   /** @param lagSeconds From the moment that an alarm was set for to its ring. */
   rang(backend: string, lagSeconds: number): void;
   /** A webhook was sent: taken, to be sent again, or given up. */
@@ -64,7 +51,6 @@ const BREAKER = { closed: 0, probing: 1, open: 2 } as const;
 
 /** Methods that we answer to. Others are one label, or a caller could make as many as it likes. */
 const methods = new Set(['GET', 'HEAD', 'POST', 'DELETE']);
-const states = ['due', 'waiting', 'running', 'contained', 'written_off'] as const;
 
 /** The metrics of one broker, in a registry of their own. */
 export function createMetrics(): Metrics {
@@ -141,12 +127,6 @@ export function createMetrics(): Metrics {
     labelNames: ['target'],
     registers,
   });
-  const orphans = new Counter({
-    name: 'mayfly_orphans_total',
-    help: 'Identities with our mark that were found in a target and that nobody knew of.',
-    labelNames: ['target'],
-    registers,
-  });
   const lag = new Histogram({
     name: 'mayfly_alarm_lag_seconds',
     help: 'From the moment that an alarm was set for to its ring, by the queue’s backend.',
@@ -175,36 +155,8 @@ export function createMetrics(): Metrics {
     registers,
   });
 
-  const inHand = new Gauge({
-    name: 'mayfly_revocations',
-    help: 'Revocations by where they stand: due now, waiting for the next try, running, contained but not clean, written off.',
-    labelNames: ['target', 'state'],
-    registers,
-  });
-  const overdue = new Gauge({
-    name: 'mayfly_revocations_overdue',
-    help: 'Revocations overdue now.',
-    labelNames: ['target'],
-    registers,
-  });
-  const oldestOverdue = new Gauge({
-    name: 'mayfly_revocation_oldest_overdue_seconds',
-    help: 'How long the oldest overdue revocation has been due; 0 when none is overdue.',
-    labelNames: ['target'],
-    registers,
-  });
-  const mostAttempts = new Gauge({
-    name: 'mayfly_revocation_most_attempts',
-    help: 'Attempts made at the revocation in hand that was tried most often.',
-    labelNames: ['target'],
-    registers,
-  });
-  const paused = new Gauge({
-    name: 'mayfly_target_paused',
-    help: 'Targets that an operator has paused; deadlines `held` when not even what reaches its deadline is ended there.',
-    labelNames: ['target', 'deadlines'],
-    registers,
-  });
+  const queueGauges = createQueueMetrics(registers);
+  const reconciling = createReconcileMetrics(registers);
   const sweepAge = new Gauge({ name: 'mayfly_sweep_age_seconds', help: 'Since the last whole sweep.', registers });
   const storeUp = new Gauge({
     name: 'mayfly_store_up',
@@ -222,35 +174,11 @@ export function createMetrics(): Metrics {
     sweepAge.set(sources.sweepAge());
     const queue = await sources.queue().catch(() => undefined);
     storeUp.set(queue === undefined ? 0 : 1);
-    // What could not be read must not be shown as it was. Nothing is awaited from here on: another scrape may run beside this one.
-    for (const gauge of [inHand, overdue, oldestOverdue, mostAttempts, paused]) gauge.reset();
-    if (queue === undefined) return;
-    const { backlog: rows } = queue;
-    for (const target of sources.targets) {
-      for (const state of states) inHand.set({ target, state }, 0);
-      overdue.set({ target }, 0);
-      oldestOverdue.set({ target }, 0);
-      mostAttempts.set({ target }, 0);
-      // An increase is seen only of what was there before it.
-      for (const counter of [notSeen, orphans, overdueEvents]) counter.inc({ target }, 0);
-    }
-    for (const { target, state, count } of rows) inHand.set({ target, state }, count);
-    for (const [target, held] of queue.paused) paused.set({ target, deadlines: held ? 'held' : 'run' }, 1);
-    for (const target of new Set(rows.map((row) => row.target))) {
-      const open = rows.filter((row) => row.target === target && row.state !== 'written_off');
-      mostAttempts.set(
-        { target },
-        open.reduce((most, row) => Math.max(most, row.attempts), 0),
-      );
-      const late = rows.filter((row) => row.target === target && row.overdue > 0);
-      overdue.set(
-        { target },
-        late.reduce((sum, row) => sum + row.overdue, 0),
-      );
-      oldestOverdue.set(
-        { target },
-        late.reduce((most, row) => Math.max(most, row.oldestSeconds), 0),
-      );
+    queueGauges.show(queue, sources.targets);
+    // An increase is seen only of what was there before it.
+    for (const target of queue === undefined ? [] : sources.targets) {
+      for (const counter of [notSeen, overdueEvents]) counter.inc({ target }, 0);
+      reconciling.begin(target);
     }
   }
 
@@ -279,10 +207,10 @@ export function createMetrics(): Metrics {
     },
     overdue: (target) => overdueEvents.inc({ target }),
     breaker: (target, state) => breakers.set({ target }, BREAKER[state]),
+    ...reconciling.tell,
     catalogRevision: (number) => revision.set(number),
     build: (version) => build.set({ version }, 1),
     notSeen: (target, count) => notSeen.inc({ target }, count),
-    orphaned: (target) => orphans.inc({ target }),
     rang: (backend, lagSeconds) => lag.observe({ backend }, Math.max(0, lagSeconds)),
     notified: (outcome) => webhooks.inc({ outcome }),
     scrape: async (sources) => {

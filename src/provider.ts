@@ -1,11 +1,12 @@
 import type { z } from 'zod';
 import type { Facts, Guarantee } from './domain/grant.ts';
-import type { ErrorClass, Evidence } from './domain/revocation.ts';
 import { ProviderError } from './domain/provider-error.ts';
+import type { ErrorClass, Evidence } from './domain/revocation.ts';
 import { Secret } from './domain/secret.ts';
+import type { Beat, Claim, Holder } from './domain/tenure.ts';
 import { within } from './domain/within.ts';
 
-export type { ErrorClass, Evidence, Facts, Guarantee };
+export type { Beat, Claim, ErrorClass, Evidence, Facts, Guarantee, Holder };
 export { ProviderError, Secret, within };
 
 /**
@@ -44,6 +45,7 @@ export interface Preparation<TargetConfig = unknown, EntitlementConfig = unknown
     entitlements: readonly PreparedEntitlement<EntitlementConfig>[],
     installation: string,
     secret: Secret<string> | null,
+    claim?: Claim,
   ): Promise<string>;
   /** @throws ProviderError with what the target said. */
   apply(
@@ -52,6 +54,7 @@ export interface Preparation<TargetConfig = unknown, EntitlementConfig = unknown
     entitlements: readonly PreparedEntitlement<EntitlementConfig>[],
     installation: string,
     secret: Secret<string>,
+    claim?: Claim,
   ): Promise<void>;
   /**
    * A Kubernetes manifest, without secrets, of what ends sessions past their deadline with the whole broker down.
@@ -265,9 +268,8 @@ export interface Session<EntitlementConfig = unknown> {
   /** Moves the end to `until`. A new secret, if the target cannot extend, belongs to the same handle. */
   renew?(ref: Ref, until: Date, signal: AbortSignal): Promise<Renewed>;
   /**
-   * Cuts access now. Fast, idempotent. Already gone is success, permission denied never is. One bad ref fails alone.
-   * Where it ends sessions, its evidence has what it saw of them: `sessions: [{address, application, since}]`, at most
-   * {@link observedSessions}.
+   * Cuts access now. Fast, idempotent. Already gone is success, permission denied never is. One bad ref fails alone. Its
+   * evidence has the `sessions: [{address, application, since}]` that it ended, at most {@link observedSessions}.
    */
   fence(refs: readonly Ref[], signal: AbortSignal, view?: FenceView): Promise<readonly Outcome[]>;
   /** Looks at the target, not at notes. Absent counts only in the incarnation that `facts` pins. */
@@ -285,8 +287,10 @@ export interface Session<EntitlementConfig = unknown> {
   inspect?(grants: readonly Granted<EntitlementConfig>[], signal: AbortSignal): Promise<readonly Inspection[]>;
   /** The sessions that use each credential at this moment; same order and length as the refs given. Changes nothing. */
   observe?(refs: readonly Ref[], signal: AbortSignal): Promise<readonly Observation[]>;
-  /** Everything in the target that verifiably bears our mark. */
-  list?(signal: AbortSignal): Promise<readonly Found[]>;
+  /** Everything in the target that verifiably bears our mark; with `after`, a page of it: those behind it, in order; none at the end. */
+  list?(signal: AbortSignal, after?: string): Promise<readonly Found[]>;
+  /** Who holds the target, once the beat is written where it may be. Without it, or with null, there is no record (yet). */
+  hold?(signal: AbortSignal, beat?: Beat): Promise<Holder | null>;
   /** Canary: mint, use, be refused, revoke, verify; clock skew; rights too wide or too narrow. */
   check(
     entitlement: { name: string; config: EntitlementConfig } | null,

@@ -19,23 +19,26 @@ import { createApp } from './http/app.ts';
 import type { Logger } from './http/log.ts';
 import { startServer } from './http/server.ts';
 import { createIdentity } from './identity/index.ts';
+import { checkStore } from './check-store.ts';
 import { createMetrics } from './metrics.ts';
 import { cedarWorks } from './policy/cedar.ts';
 import { createPolicyEngine } from './policy/engine.ts';
 import { AlarmClock } from './revocation/alarm-clock.ts';
 import type { RevocationDeps } from './revocation/deps.ts';
 import { RevocationEngine } from './revocation/engine.ts';
+import { Ownership } from './revocation/ownership.ts';
+import type { ReconcileDeps } from './revocation/reconcile-deps.ts';
+import { Reconciler } from './revocation/reconciler.ts';
 import { Webhooks } from './revocation/webhooks.ts';
 import { findActiveRevisionNumber, findRevision } from './store/catalog-revisions.ts';
 import { Changes } from './store/changes.ts';
 import { Database } from './store/database.ts';
 import { glance } from './store/glance.ts';
-import { findInstallation } from './store/installation.ts';
 import { coalescedIssuing } from './store/issuing.ts';
 import { coalescedOwnedGrants } from './store/owned-grants.ts';
 import { compareSchema } from './store/migrate.ts';
 import { readQueue } from './store/revocations.ts';
-import { checkRuntimeLogin } from './store/runtime-login.ts';
+import { readStoreIdentity } from './store/tenures.ts';
 
 /** A replica that lags behind an apply notices at the latest after this. */
 const CATALOG_POLL_MILLIS = 5_000;
@@ -111,7 +114,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
   const revocationDeps: RevocationDeps = {
     db,
     targetAt: (name, revision, asGranted) => catalog.targetAt(name, revision, asGranted),
-    session: (target) => sessions.get(target),
+    session: (target) => ownership.guard(target.name, sessions.get(target)),
     policyDigest: () => digestInForce(catalog),
     observer: metrics,
     worker: `${hostname()}-${process.pid}-${randomUUID().slice(0, 8)}`,
@@ -135,6 +138,28 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     expireTasks: (limit) => expireTasks({ db, catalog, alarms: engine }, limit),
   });
 
+  const reconcileDeps: ReconcileDeps = {
+    ...revocationDeps,
+    found: metrics,
+    targets: () => (catalog.ready ? catalog.current().catalog.targets.values() : []),
+    revision: () => catalog.current().number,
+    entitlement: (name) => catalog.current().catalog.entitlements.get(name)?.provider,
+    wake: (target) => engine.now(target),
+  };
+  const ownership = new Ownership({
+    deps: reconcileDeps,
+    db,
+    installation: installation.id,
+    store: await readStoreIdentity(db),
+  });
+  const reconciler = new Reconciler({
+    deps: reconcileDeps,
+    ownership,
+    installation: installation.id,
+    graceSeconds: config.orphan_grace_seconds,
+    everySeconds: config.reconcile_seconds,
+  });
+
   const broker: BrokerDeps = {
     db,
     issuing: coalescedIssuing(db),
@@ -142,7 +167,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     changes,
     catalog,
     identity,
-    access: accessFor(catalog, sessions),
+    access: accessFor(catalog, revocationDeps.session),
     alarms: engine,
     observer: metrics,
     ids: randomIds,
@@ -187,6 +212,8 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     await catalog.refresh();
     engine.start();
     webhooks.start();
+    ownership.start(() => [...reconcileDeps.targets()].map((target) => [target.name, sessions.get(target)] as const));
+    reconciler.start();
     poll = setInterval(() => void catalog.refresh(), CATALOG_POLL_MILLIS);
     server = await startServer({ app, config, log });
   } catch (error) {
@@ -218,7 +245,8 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
   async function release(): Promise<void> {
     clearInterval(poll);
     await webhooks.stop();
-    await within(config.shutdown_seconds * 1000, engine.stop());
+    ownership.stop();
+    await within(config.shutdown_seconds * 1000, Promise.all([engine.stop(), reconciler.stop()]));
     identity.close();
     await changes.close();
     await sessions.close();
@@ -227,36 +255,11 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
   }
 }
 
-/** @throws Error, in a sentence, when this store is not one that this release and mode may work on. */
-async function checkStore(db: Database, schema: () => ReturnType<typeof compareSchema>, options: BrokerOptions) {
-  const compared = await schema().catch((cause: unknown) => {
-    if (cause instanceof MayflyError) throw cause;
-    throw new Error('The store has no schema of ours: run `mayfly migrate` first.', { cause });
-  });
-  if (compared.newer.length > 0)
-    throw new Error(`The store is newer than this release: it has ${compared.newer.join(', ')}.`);
-  if (compared.missing.length > 0)
-    throw new Error(
-      `The store is older than this release: run \`mayfly migrate\` (missing: ${compared.missing.join(', ')}).`,
-    );
-  const installation = await findInstallation(db);
-  if (installation === undefined) throw new Error('The store was never initialised: run `mayfly migrate` first.');
-  if (installation.dev !== options.dev) {
-    throw new Error(
-      options.dev
-        ? 'This store was not made by `mayfly dev`: dev mode works on its own store only.'
-        : 'This store was made by `mayfly dev`: it trusts keys that lie about in a folder. Use a store of your own.',
-    );
-  }
-  await checkRuntimeLogin(db);
-  return installation;
-}
-
-function accessFor(catalog: ActiveCatalog, sessions: TargetSessions) {
+function accessFor(catalog: ActiveCatalog, session: RevocationDeps['session']) {
   return (entitlement: EntitlementDefinition): TargetAccess => {
     const target = catalog.current().catalog.targets.get(entitlement.target);
     if (target === undefined) throw new MayflyError('not_in_task');
-    return { session: sessions.get(target), config: entitlement.provider };
+    return { session: session(target), config: entitlement.provider };
   };
 }
 

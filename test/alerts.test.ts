@@ -29,7 +29,7 @@ async function exported(): Promise<Map<string, Set<string>>> {
   metrics.contained('t', 'c', 1);
   metrics.failed('t', 'denied');
   metrics.notSeen('t', 1);
-  metrics.orphaned('t');
+  metrics.orphaned('t', 1);
   metrics.rang('postgres', 1);
   metrics.notified('taken');
   metrics.breaker('t', 'open');

@@ -131,7 +131,8 @@ export class Connection {
       return rows;
     } catch (error) {
       // A fatal error ends the session a moment later; it must not be handed out again in between.
-      if (!(error instanceof pg.DatabaseError) || error.severity === 'FATAL') {
+      // One that works for a tenure that is over (MF001) is of no more use either.
+      if (!(error instanceof pg.DatabaseError) || error.severity === 'FATAL' || error.code === 'MF001') {
         this.destroy();
       }
       throw classify(error, doing);

@@ -46,7 +46,7 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
   SELECT a.oid, CASE
     WHEN p_handle !~ '^mfy_[0-9a-f]{32}$' THEN 'foreign'
     WHEN a.rolcanlogin OR a.rolsuper THEN 'live'
-    WHEN d.description ~ ('^mayfly:1:[0-9a-f-]{36}:' || substr(p_handle, 5)::uuid || '$') THEN 'ending'
+    WHEN d.description ~ ('^mayfly:1:[0-9a-f-]{36}:' || substr(p_handle, 5)::uuid || '(:[0-9a-f]{32})?$') THEN 'ending'
     -- A role of a pool has no handle of its own: whose it is now is decided in the target's own database.
     WHEN d.description = (SELECT 'mayfly:1:' || i.id || ':pool' FROM mayfly.installation i) THEN 'ending'
     ELSE 'foreign' END

@@ -10,6 +10,7 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
     'system_identifier', (SELECT c.system_identifier::text FROM pg_control_system() c),
     'server_version', current_setting('server_version_num')::integer,
     'in_recovery', pg_is_in_recovery(),
+    'tenure', set_config('mayfly.tenure', coalesce(i.tenure::text, ''), false),
     'clock_ms', extract(epoch FROM clock_timestamp()) * 1000)
   FROM (SELECT 1) AS one LEFT JOIN mayfly.installation i ON true
 $$;
@@ -46,17 +47,32 @@ CREATE OR REPLACE FUNCTION mayfly.asleep_now() RETURNS integer[]
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 RETURN mayfly.asleep();
 
--- Every role of ours that is in the target, with its mark checked.
-CREATE OR REPLACE FUNCTION mayfly.list(p_installation uuid)
+-- Roles of ours that are in the target, with their marks checked, in the order of their handles: those that are registered, and
+-- those that only bear our mark and the name that goes with it (a registry that was restored). At most p_limit after p_after.
+DROP FUNCTION IF EXISTS mayfly.list(uuid);
+CREATE OR REPLACE FUNCTION mayfly.list(p_installation uuid, p_after text DEFAULT '', p_limit integer DEFAULT NULL)
 RETURNS TABLE (handle text, grant_id uuid, installation uuid, role_oid oid, role_name name, template text,
                valid_until timestamptz, fenced boolean, can_login boolean, marked boolean)
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-  SELECT h.handle, h.grant_id, h.installation, a.oid, a.rolname, h.template, a.rolvaliduntil, h.fenced_at IS NOT NULL,
-         a.rolcanlogin, coalesce(d.description = mayfly.mark(h.installation, h.grant_id), false)
-  FROM mayfly.handle h JOIN pg_authid a ON a.oid = h.role_oid
-  LEFT JOIN pg_shdescription d ON d.objoid = a.oid AND d.classoid = 'pg_authid'::regclass
-  WHERE h.installation = p_installation AND h.dropped_at IS NULL
-  ORDER BY h.handle
+  WITH registered AS MATERIALIZED (
+    SELECT h.handle, h.grant_id, a.oid, a.rolname, h.template, a.rolvaliduntil, h.fenced_at IS NOT NULL AS fenced, a.rolcanlogin
+    FROM mayfly.handle h JOIN pg_authid a ON a.oid = h.role_oid
+    WHERE h.installation = p_installation AND h.dropped_at IS NULL AND h.handle > p_after ORDER BY h.handle LIMIT p_limit
+  ), named AS (
+    -- No further than the page: all of them for each page would be too many.
+    SELECT a.rolname::text AS handle, CASE WHEN a.rolname ~ '^mfy_[0-9a-f]{32}$' THEN substr(a.rolname, 5)::uuid END AS grant_id,
+           a.oid, a.rolname, NULL::text AS template, a.rolvaliduntil, false AS fenced, a.rolcanlogin
+    FROM pg_authid a
+    WHERE a.rolname > greatest(p_after, 'mfy_')::name AND a.rolname ~ '^mfy_[0-9a-f]{32}$'
+      AND a.rolname <= (SELECT coalesce(max(r.handle) FILTER (WHERE q.n >= p_limit), 'mfy_g')::name FROM registered r, (SELECT count(*) AS n FROM registered) q)
+      AND NOT EXISTS (SELECT FROM mayfly.handle h WHERE h.role_oid = a.oid AND h.dropped_at IS NULL)
+  ), found AS (
+    SELECT r.*, coalesce(d.description = mayfly.mark(p_installation, r.grant_id), false) AS marked
+    FROM (SELECT * FROM registered UNION ALL SELECT * FROM named) r
+    LEFT JOIN pg_shdescription d ON d.objoid = r.oid AND d.classoid = 'pg_authid'::regclass
+  )
+  SELECT f.handle, f.grant_id, p_installation, f.oid, f.rolname, f.template, f.rolvaliduntil, f.fenced, f.rolcanlogin, f.marked
+  FROM found f WHERE f.marked OR EXISTS (SELECT FROM registered r WHERE r.oid = f.oid) ORDER BY f.handle LIMIT p_limit
 $$;
 
 -- What `check` judges: settings and rights that would let a credential outlive its end, or reach further than it says.

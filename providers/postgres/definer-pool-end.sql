@@ -126,15 +126,15 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
   ORDER BY r.ord
 $$;
 
-CREATE OR REPLACE FUNCTION mayfly.list(p_installation uuid)
+CREATE OR REPLACE FUNCTION mayfly.list(p_installation uuid, p_after text DEFAULT '', p_limit integer DEFAULT NULL)
 RETURNS TABLE (handle text, grant_id uuid, installation uuid, role_oid oid, role_name name, template text,
                valid_until timestamptz, fenced boolean, can_login boolean, marked boolean)
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   SELECT h.handle, h.grant_id, h.installation, a.oid, a.rolname, h.template, a.rolvaliduntil, h.fenced_at IS NOT NULL,
          a.rolcanlogin, true
   FROM mayfly.pooled p JOIN mayfly.handle h ON h.handle = p.handle JOIN pg_authid a ON a.oid = p.role_oid
-  WHERE h.installation = p_installation
-  ORDER BY h.handle
+  WHERE h.installation = p_installation AND h.handle > p_after
+  ORDER BY h.handle LIMIT p_limit
 $$;
 
 -- Gives the role back, once `disown` has emptied it. outcome as in part 3, and: busy

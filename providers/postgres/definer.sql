@@ -37,6 +37,13 @@ CREATE TABLE IF NOT EXISTS mayfly.installation (
   epoch bigint NOT NULL DEFAULT 1,
   since timestamptz NOT NULL DEFAULT clock_timestamp()
 );
+-- Which of the stores that call themselves by this id, and how far it has come (definer-hold.sql).
+ALTER TABLE mayfly.installation ADD COLUMN IF NOT EXISTS store text;
+ALTER TABLE mayfly.installation ADD COLUMN IF NOT EXISTS tenure uuid;
+ALTER TABLE mayfly.installation ADD COLUMN IF NOT EXISTS beat bigint NOT NULL DEFAULT 0;
+-- Signs the marks. Who may comment on roles can copy a mark from one role to another, and make none up.
+ALTER TABLE mayfly.installation ADD COLUMN IF NOT EXISTS mark_key bytea NOT NULL
+  DEFAULT sha256(convert_to(gen_random_uuid()::text || gen_random_uuid()::text, 'UTF8'));
 
 -- The allow-list. max_seconds bounds each step into the future, max_total_seconds all renewals together: they hold
 -- even against somebody who stole the broker's login.
@@ -82,14 +89,24 @@ RETURN (SELECT r.oid FROM pg_roles r WHERE r.rolname = current_user);
 
 -- The comment on a role of ours: set in the transaction of its CREATE ROLE; a plain login cannot change it.
 CREATE OR REPLACE FUNCTION mayfly.mark(p_installation uuid, p_grant_id uuid) RETURNS text
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
-RETURN 'mayfly:1:' || p_installation || ':' || p_grant_id;
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+RETURN (SELECT 'mayfly:1:' || p_installation || ':' || p_grant_id || ':' || left(encode(sha256(i.mark_key || sha256(
+          i.mark_key || convert_to(p_installation || ':' || p_grant_id, 'UTF8'))), 'hex'), 32)
+        FROM mayfly.installation i);
 
+-- A connection works for the tenure that it found first (here or in `status`): one that slept through an adoption does no more.
 CREATE OR REPLACE FUNCTION mayfly.assert_owner(p_installation uuid) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  v_tenure text := nullif(current_setting('mayfly.tenure', true), '');
+  v_owner mayfly.installation;
 BEGIN
-  IF NOT EXISTS (SELECT FROM mayfly.installation i WHERE i.id = p_installation) THEN
+  SELECT * INTO v_owner FROM mayfly.installation i WHERE i.id = p_installation;
+  IF NOT FOUND OR v_tenure <> coalesce(v_owner.tenure::text, '') THEN
     RAISE EXCEPTION 'this target belongs to another installation' USING ERRCODE = 'MF001';
+  END IF;
+  IF v_tenure IS NULL AND v_owner.tenure IS NOT NULL THEN
+    PERFORM set_config('mayfly.tenure', v_owner.tenure::text, false);
   END IF;
 END
 $$;

@@ -17,13 +17,19 @@ export const provider: Provider<PostgresTarget, PostgresEntitlement> = {
   entitlementSchema,
   connect,
   preparation: {
-    script: async (target, entitlements, installation, secret) => {
+    script: async (target, entitlements, installation, secret, claim) => {
       const brokerVerifier = secret && (await scramVerifier(secret.reveal(), Math.max(target.scram_iterations, 4096)));
-      const sql = prepareSql(target, entitlements, installation, brokerVerifier === null ? {} : { brokerVerifier });
+      const sql = prepareSql(target, entitlements, installation, {
+        ...(brokerVerifier === null ? {} : { brokerVerifier }),
+        ...(claim === undefined ? {} : { claim }),
+      });
       return sql + elsewhereScript(target, installation);
     },
-    apply: (adminUrl, target, entitlements, installation, secret) =>
-      prepare(adminUrl.reveal(), target, entitlements, installation, { password: secret }),
+    apply: (adminUrl, target, entitlements, installation, secret, claim) =>
+      prepare(adminUrl.reveal(), target, entitlements, installation, {
+        password: secret,
+        ...(claim === undefined ? {} : { claim }),
+      }),
     expireJob,
   },
 };

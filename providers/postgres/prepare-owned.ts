@@ -1,6 +1,7 @@
 import { ProviderError } from '../../src/provider.ts';
 import { defaultOwner, leaveOwner, makeOwner, withoutSuperuser } from './prepare-managed.ts';
-import { owner, part, type PrepareEntitlement, rightDatabase } from './prepare-sql.ts';
+import { ownerElsewhere } from './prepare-owner.ts';
+import { part, type PrepareEntitlement, rightDatabase } from './prepare-sql.ts';
 import { block, identifier, literal } from './quote.ts';
 import type { PostgresTarget } from './schema.ts';
 
@@ -81,7 +82,7 @@ export function elsewhereSql(config: PostgresTarget, database: string, installat
   const login = identifier(config.user);
   const functions = ['definer-elsewhere.sql', 'definer-owners.sql', 'definer-disown.sql'].map(part);
   const rights = [
-    owner(installation, adopt, false),
+    ownerElsewhere(installation, adopt),
     `GRANT USAGE ON SCHEMA mayfly TO ${login};`,
     `GRANT EXECUTE ON FUNCTION mayfly.${disownFunction} TO ${login};`,
   ];

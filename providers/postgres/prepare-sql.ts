@@ -30,18 +30,3 @@ export function rightDatabase(database: string, user: string): string {
   END IF;
 END`);
 }
-
-/** Whose the database is: the first to prepare it, unless it is adopted. `handles`: those go along. */
-export function owner(installation: string, adopt: boolean, handles = true): string {
-  const id = `${literal(installation)}::uuid`;
-  const take = `UPDATE SET id = excluded.id, epoch = i.epoch + 1, since = clock_timestamp() WHERE i.id <> excluded.id${
-    handles ? `;\n  UPDATE mayfly.handle SET installation = ${id} WHERE installation <> ${id}` : ''
-  }`;
-  return block(`BEGIN
-  INSERT INTO mayfly.installation AS i (id) VALUES (${id}) ON CONFLICT (only_one) DO ${adopt ? take : 'NOTHING'};
-  IF NOT EXISTS (SELECT FROM mayfly.installation i WHERE i.id = ${id}) THEN
-    RAISE EXCEPTION 'this target belongs to installation %', (SELECT i.id FROM mayfly.installation i)
-      USING HINT = 'Only if that one is gone: mayfly target adopt';
-  END IF;
-END`);
-}

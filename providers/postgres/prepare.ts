@@ -1,9 +1,10 @@
 import pg from 'pg';
-import { ProviderError, type Secret } from '../../src/provider.ts';
+import { type Claim, ProviderError, type Secret } from '../../src/provider.ts';
 import { assertNothingBound, bindings, boundFunctions, boundParts, expiry, meaning } from './prepare-bound.ts';
 import { forgetLogins, prepareManagedSql } from './prepare-managed.ts';
 import { assertNothingKept, elsewhereSql, keeping, ownedFunctions, ownedParts } from './prepare-owned.ts';
-import { owner, part, type PrepareEntitlement, rightDatabase } from './prepare-sql.ts';
+import { owner } from './prepare-owner.ts';
+import { part, type PrepareEntitlement, rightDatabase } from './prepare-sql.ts';
 import { block, identifier, literal } from './quote.ts';
 import type { PostgresTarget, Privilege } from './schema.ts';
 import { scramVerifier } from './scram.ts';
@@ -14,21 +15,30 @@ export type { PrepareEntitlement } from './prepare-sql.ts';
 export interface PrepareOptions {
   /** SCRAM verifier for the broker's login. Without it the password is left as it is (none, for a new login). */
   readonly brokerVerifier?: string;
-  /** Take the target over from another installation. */
+  /** Take the target over from another installation, or from another store of the same. */
   readonly adopt?: boolean;
+  /** Who prepares it. */
+  readonly claim?: Claim;
 }
 
 /** All renewals of one role together; DESIGN §4 allows no grant beyond a day. */
 const maxTotalSeconds = 86_400;
 /** What looks at roles and rights and changes nothing. */
-const lookParts = ['definer-observe.sql', 'definer-inspect.sql', 'definer-width.sql', 'definer-standby.sql'];
+const lookParts = [
+  'definer-observe.sql',
+  'definer-inspect.sql',
+  'definer-width.sql',
+  'definer-standby.sql',
+  'definer-hold.sql',
+];
 const parts = [
   ...['definer.sql', 'definer-mint.sql', 'definer-end.sql', 'definer-look.sql'],
   ...[...lookParts, ...boundParts, ...ownedParts],
 ];
 /** What the broker's login may execute, and nothing else. */
 const brokerFunctions = [
-  ...['version()', 'status()', 'allowance(text)', 'asleep_now()', 'survey()', 'list(uuid)', 'look(text[], oid[])'],
+  ...['version()', 'status()', 'allowance(text)', 'asleep_now()', 'survey()', 'look(text[], oid[])'],
+  ...['list(uuid, text, integer)', 'hold(uuid, text, uuid, bigint)'],
   'mint(uuid, text, uuid, text, text, timestamptz, timestamptz, timestamptz, integer, jsonb)',
   'renew(uuid, text, timestamptz)',
   'fence(uuid, text[], oid[], timestamptz[], integer, boolean)',
@@ -57,7 +67,7 @@ export function prepareSql(
     assertNothingKept(config.mode, entitlements);
     const shared = {
       ...{ functions: parts.map(part), brokerFunctions, rightDatabase: rightDatabase(config.database, config.user) },
-      ...{ installation: owner(installation, options.adopt === true), allowList: allowList(templates, false) },
+      ...{ installation: owner(installation, options), allowList: allowList(templates, false) },
       rights: [...templates].map(([name, { privileges }]) => rights(config.database, name, privileges)),
     };
     return prepareManagedSql(config, entitlements, shared, options.brokerVerifier);
@@ -67,7 +77,7 @@ export function prepareSql(
     "BEGIN;\nSET LOCAL search_path = pg_catalog, pg_temp;\nSET LOCAL lock_timeout = '10s';",
     rightDatabase(config.database, config.user),
     ...parts.map(part),
-    owner(installation, options.adopt === true),
+    owner(installation, options),
     broker(config, options.brokerVerifier),
     allowList(templates, true),
     ...[...templates].map(([name, { privileges }]) => rights(config.database, name, privileges)),
@@ -93,10 +103,10 @@ export async function prepare(
   config: PostgresTarget,
   entitlements: readonly PrepareEntitlement[],
   installation: string,
-  options: { readonly password: Secret<string>; readonly adopt?: boolean },
+  options: { readonly password: Secret<string> } & Pick<PrepareOptions, 'adopt' | 'claim'>,
 ): Promise<void> {
   const brokerVerifier = await scramVerifier(options.password.reveal(), Math.max(config.scram_iterations, 4096));
-  const sql = prepareSql(config, entitlements, installation, { brokerVerifier, adopt: options.adopt === true });
+  const sql = prepareSql(config, entitlements, installation, { ...options, brokerVerifier });
   let url: URL;
   try {
     url = new URL(adminUrl);

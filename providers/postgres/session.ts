@@ -3,6 +3,7 @@ import { check } from './check.ts';
 import { fence } from './fence.ts';
 import { guarantee } from './guarantee.ts';
 import { handleOf } from './handle.ts';
+import { hold } from './hold.ts';
 import { inspect } from './inspect.ts';
 import { mint, renew } from './mint.ts';
 import { reap } from './reap.ts';
@@ -30,11 +31,15 @@ export function connect(config: PostgresTarget, context: ConnectContext): Sessio
         }
       : {}),
     observe: (refs, signal) => observeEverywhere(target, refs, signal),
-    list: (signal) => list(target, signal),
+    list: (signal, after) => list(target, signal, after),
+    hold: (signal, beat) => hold(target, signal, beat),
     check: (entitlement, signal) => check(target, entitlement, signal),
     close: () => target.close(),
   };
 }
+
+/** A target with 50,000 roles is read in a hundred pages. */
+const listedAtOnce = 500;
 
 interface ListRow {
   readonly handle: string;
@@ -48,12 +53,12 @@ interface ListRow {
   readonly marked: boolean;
 }
 
-async function list(target: Target, signal: AbortSignal): Promise<readonly Found[]> {
+async function list(target: Target, signal: AbortSignal, after: string | undefined): Promise<readonly Found[]> {
   return target.revoking.useTwice(signal, async ({ connection, status }) => {
     const rows = await connection.query<ListRow & Record<string, unknown>>(
       'listing',
-      'SELECT * FROM mayfly.list($1)',
-      [target.context.installation],
+      'SELECT * FROM mayfly.list($1, $2, $3)',
+      [target.context.installation, after ?? '', after === undefined ? null : listedAtOnce],
       signal,
     );
     return rows.map((row) => ({

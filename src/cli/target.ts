@@ -1,19 +1,16 @@
-import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import { loadCatalog } from '../catalog/load.ts';
 import { loadProviders } from '../catalog/provider-registry.ts';
 import { createSecretResolver } from '../catalog/secrets.ts';
-import { TargetSessions } from '../catalog/target-sessions.ts';
-import type { Catalog, TargetDefinition } from '../catalog/types.ts';
+import type { TargetDefinition } from '../catalog/types.ts';
 import { isLoopback } from '../config.ts';
 import { Secret } from '../domain/secret.ts';
-import type { CheckStep, PreparedEntitlement, Provider } from '../provider.ts';
-import { findActiveRevisionNumber, findRevision } from '../store/catalog-revisions.ts';
-import { findInstallation } from '../store/installation.ts';
+import type { CheckStep } from '../provider.ts';
 import { CliError } from './fail.ts';
+import { entitlementsOf, onTarget, passwordReference, readAdminUrl } from './on-target.ts';
 import { note, say, styled } from './output.ts';
 import { addPauseCommands } from './pause.ts';
-import { openStore } from './store.ts';
+import { addOwnerCommands } from './target-owner.ts';
 
 const CHECK_SECONDS = 60;
 
@@ -26,7 +23,7 @@ export function addTargetCommands(program: Command): void {
     .option('--without-password', 'leave the password of the broker’s own login as it is')
     .option('--expire-cronjob', 'print a Kubernetes CronJob that ends sessions past their deadline without the broker')
     .action(async (name: string, options: PrepareFlags) => {
-      await onTarget(name, async ({ definition, provider, entitlements, installation, secret }) => {
+      await onTarget(name, async ({ definition, provider, entitlements, installation, store, secret }) => {
         if (provider.preparation === undefined)
           throw new CliError(`A target of type ${definition.provider} needs no preparation.`);
         const connection = definition.connection;
@@ -38,13 +35,11 @@ export function addTargetCommands(program: Command): void {
         }
         if (options.adminUrlFile === undefined) {
           const password = options.withoutPassword === true ? null : secret();
-          say(await provider.preparation.script(connection, entitlements, installation, password));
+          say(await provider.preparation.script(connection, entitlements, installation, password, { store }));
           return;
         }
-        const adminUrl = new Secret(
-          readFileSync(options.adminUrlFile === '-' ? 0 : options.adminUrlFile, 'utf8').trim(),
-        );
-        await provider.preparation.apply(adminUrl, connection, entitlements, installation, secret());
+        const adminUrl = readAdminUrl(options.adminUrlFile);
+        await provider.preparation.apply(adminUrl, connection, entitlements, installation, secret(), { store });
         note(`${name} is prepared for ${entitlements.length} entitlements. Now: mayfly target check ${name}`);
       });
     });
@@ -71,6 +66,7 @@ export function addTargetCommands(program: Command): void {
       });
     });
   addPauseCommands(target);
+  addOwnerCommands(target);
 }
 
 /**
@@ -107,73 +103,6 @@ interface PrepareFlags {
   readonly adminUrlFile?: string;
   readonly withoutPassword?: boolean;
   readonly expireCronjob?: boolean;
-}
-
-interface TargetContext {
-  readonly definition: TargetDefinition;
-  readonly provider: Provider;
-  readonly session: ReturnType<TargetSessions['get']>;
-  readonly entitlements: readonly PreparedEntitlement[];
-  readonly installation: string;
-  /** The password of the broker's own login on the target. */
-  readonly secret: () => Secret<string>;
-}
-
-async function onTarget(name: string, work: (context: TargetContext) => Promise<void>): Promise<void> {
-  const { db, providers, secretsDir } = await openStore();
-  try {
-    const installation = await findInstallation(db);
-    const number = await findActiveRevisionNumber(db);
-    const revision = number === null ? undefined : await findRevision(db, number);
-    if (installation === undefined || revision === undefined)
-      throw new CliError('No catalog is active yet: mayfly catalog apply DIR.');
-    const catalog = loadCatalog(revision.files, { providers, allowDev: installation.dev });
-    const definition = catalog.targets.get(name);
-    const provider = definition && providers.get(definition.provider);
-    if (definition === undefined || provider === undefined) {
-      throw new CliError(
-        `The active catalog has no target ${name}. It has: ${[...catalog.targets.keys()].join(', ')}.`,
-      );
-    }
-    const secret = createSecretResolver({ secretsDir, env: process.env });
-    const sessions = new TargetSessions({
-      providers,
-      installation: installation.id,
-      secret,
-      log: (_event, message) => note(message),
-    });
-    try {
-      await work({
-        definition,
-        provider,
-        session: sessions.get(definition),
-        entitlements: entitlementsOf(catalog, definition),
-        installation: installation.id,
-        secret: () => secret(name, passwordReference(definition)),
-      });
-    } finally {
-      await sessions.close();
-    }
-  } finally {
-    await db.close();
-  }
-}
-
-function entitlementsOf(catalog: Catalog, target: TargetDefinition): PreparedEntitlement[] {
-  return [...catalog.entitlements.values()]
-    .filter((entitlement) => entitlement.target === target.name)
-    .map(({ name, maxTtlSeconds, params, provider, onOwnedObjects }) => ({
-      ...{ name, maxTtlSeconds, params, onOwnedObjects },
-      config: provider,
-    }));
-}
-
-function passwordReference(definition: TargetDefinition): string {
-  const { connection } = definition;
-  const reference =
-    typeof connection === 'object' && connection !== null && 'password' in connection ? connection.password : undefined;
-  if (typeof reference !== 'string') throw new CliError(`Target ${definition.name} names no password.`);
-  return reference;
 }
 
 function isDemo(definition: TargetDefinition, port: number): boolean {

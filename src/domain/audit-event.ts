@@ -25,6 +25,14 @@ export type AuditEventType =
   | 'revocation.written_off'
   | 'target.paused'
   | 'target.resumed'
+  | 'revocation.returned'
+  | 'grant.orphaned'
+  | 'grant.lost'
+  | 'grant.drifted'
+  | 'grant.used'
+  | 'target.reconciled'
+  | 'target.held_elsewhere'
+  | 'target.adopted'
   | 'catalog.applied';
 
 /**

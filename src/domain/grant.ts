@@ -15,7 +15,8 @@ export const grantMachine: Machine<GrantState> = {
     minting: ['active', 'revoking'],
     active: ['revoking'],
     revoking: ['revoked'],
-    revoked: [],
+    // Only when its credential is found in the target again.
+    revoked: ['revoking'],
   },
 };
 

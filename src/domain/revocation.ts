@@ -12,7 +12,8 @@ export const revocationMachine: Machine<RevocationState> = {
     due: ['running', 'written_off'],
     running: ['contained', 'due'],
     contained: ['clean'],
-    clean: [],
+    // Only when the credential is found in the target again.
+    clean: ['due'],
     written_off: [],
   },
 };

@@ -43,3 +43,17 @@ export function engineEvent(
     },
   };
 }
+
+/** An event about a target as a whole. */
+export function targetEvent(
+  type: AuditEventType,
+  deps: Pick<RevocationDeps, 'policyDigest' | 'worker'>,
+  target: string,
+  payload: AuditEvent['payload'],
+): AuditEvent {
+  return {
+    ...{ type, agent: 'none', subject: 'none', resource: target, action: type.slice(type.indexOf('.') + 1) },
+    ...{ decision: 'none', correlationId: deps.worker, posture: 'unknown', cause: 'none' },
+    ...{ taskId: null, grantId: null, decisionId: null, txn: null, policyDigest: deps.policyDigest(), payload },
+  };
+}

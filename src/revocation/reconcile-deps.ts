@@ -1,0 +1,30 @@
+import type { TargetDefinition } from '../catalog/types.ts';
+import type { RevocationDeps } from './deps.ts';
+
+/** What comparing a target with the store brings to light. */
+export interface ReconcileObserver {
+  /** Unknown here, and now being revoked. */
+  orphaned(target: string, count: number): void;
+  /** Alive here, gone there. */
+  lost(target: string, count: number): void;
+  /** Gone once, and back. */
+  returned(target: string, count: number): void;
+  drifted(target: string, count: number): void;
+  /** Bears our mark's form without being verifiably ours: left alone. */
+  unverified(target: string, count: number): void;
+  reconciled(target: string, outcome: 'done' | 'failed' | 'stranger', seconds: number): void;
+  /** Whether another holds the target. */
+  stranger(target: string, is: boolean): void;
+}
+
+export interface ReconcileDeps extends RevocationDeps {
+  readonly found: ReconcileObserver;
+  /** The targets of the active catalog. */
+  readonly targets: () => Iterable<TargetDefinition>;
+  /** The number of the active revision. */
+  readonly revision: () => number;
+  /** An entitlement's terms for its provider as the active catalog has them. */
+  readonly entitlement: (name: string) => unknown;
+  /** Something is due on this target now. */
+  readonly wake: (target: string) => void;
+}

@@ -1,0 +1,128 @@
+import { within } from '../domain/within.ts';
+import type { Drift, Found, Observation, Ref, Session, Use } from '../provider.ts';
+import type { AliveGrant } from '../store/reconcile-page.ts';
+import type { ReconcileDeps } from './reconcile-deps.ts';
+
+/** One call to a target. */
+const CALL_SECONDS = 10;
+/** Clocks are measured anew now and then: a session's begin moves by as much. */
+const SAME_SESSION_MILLIS = 2_000;
+
+/** What a look at a living grant showed that was not told before. */
+export interface Seen {
+  readonly grant: AliveGrant;
+  readonly lost: boolean;
+  /** Undefined where nothing new can be said. */
+  readonly drift: readonly Drift[] | undefined;
+  readonly used: (Observation & { ok: true }) | undefined;
+  readonly usedSince: Date | null;
+}
+
+/** The next page of what the target lists, in order; empty at its end. A provider may have answered all at once before. */
+export async function listPage(session: Session, after: string, signal: AbortSignal): Promise<readonly Found[]> {
+  const listed = (await session.list?.(within(CALL_SECONDS * 1000, signal), after)) ?? [];
+  return listed.filter(({ handle }) => handle > after).toSorted((a, b) => (a.handle < b.handle ? -1 : 1));
+}
+
+/** Looks at the grants of one page that are alive here. Only what is new is answered. */
+export async function lookAtAlive(
+  deps: ReconcileDeps,
+  session: Session,
+  alive: readonly AliveGrant[],
+  listed: ReadonlySet<string>,
+  signal: AbortSignal,
+): Promise<readonly Seen[]> {
+  const missing = alive.filter(({ handle }) => !listed.has(handle));
+  const present = alive.filter(({ handle }) => listed.has(handle));
+  const gone = await confirmGone(session, missing, signal);
+  const drifts = await drifted(deps, session, present, signal);
+  const uses = await observed(deps, session, present, signal);
+  const lost = missing.flatMap((grant) =>
+    gone.has(grant) && !grant.lost
+      ? [{ grant, lost: true, drift: undefined, used: undefined, usedSince: grant.usedSince }]
+      : [],
+  );
+  const seen = present.flatMap((grant) => {
+    const drift = drifts.get(grant);
+    const changed = drift !== undefined && codes(drift) !== [...grant.drift].sort().join();
+    const used = uses.get(grant);
+    if (!changed && used === undefined && !grant.lost) return [];
+    const usedSince = used === undefined ? grant.usedSince : youngest(used.sessions);
+    return [{ grant, lost: false, drift: changed ? drift : undefined, used, usedSince }];
+  });
+  return [...lost, ...seen];
+}
+
+/** The codes of a drift, as they are kept. */
+export function codes(drift: readonly Drift[]): string {
+  return [...new Set(drift.map(({ what }) => what))].sort().join();
+}
+
+/** A list can be short of one; only what `verify` finds nothing of is gone. */
+async function confirmGone(
+  session: Session,
+  missing: readonly AliveGrant[],
+  signal: AbortSignal,
+): Promise<ReadonlySet<AliveGrant>> {
+  if (missing.length === 0) return new Set();
+  const verdicts = await session.verify(missing.map(toRef), within(CALL_SECONDS * 1000, signal));
+  return new Set(
+    missing.filter((_, index) => {
+      const verdict = verdicts[index];
+      return verdict?.ok === true && verdict.clean;
+    }),
+  );
+}
+
+async function drifted(
+  deps: ReconcileDeps,
+  session: Session,
+  present: readonly AliveGrant[],
+  signal: AbortSignal,
+): Promise<ReadonlyMap<AliveGrant, readonly Drift[]>> {
+  const known = present.flatMap((grant) => {
+    const config = deps.entitlement(grant.entitlement);
+    return config === undefined ? [] : [{ grant, config }];
+  });
+  if (session.inspect === undefined || known.length === 0) return new Map();
+  const granted = known.map(({ grant, config }) => ({ ...toRef(grant), config }));
+  const inspections = await session
+    .inspect(granted, within(CALL_SECONDS * 1000, signal))
+    .catch((error: unknown) => deps.log({ error }, 'what was granted can not be inspected now'));
+  return new Map(
+    known.flatMap(({ grant }, index) => {
+      const inspection = inspections?.[index];
+      return inspection?.ok === true ? [[grant, inspection.drift] as const] : [];
+    }),
+  );
+}
+
+/** Sessions that were not seen before. */
+async function observed(
+  deps: ReconcileDeps,
+  session: Session,
+  present: readonly AliveGrant[],
+  signal: AbortSignal,
+): Promise<ReadonlyMap<AliveGrant, Observation & { ok: true }>> {
+  if (session.observe === undefined || present.length === 0) return new Map();
+  const observations = await session
+    .observe(present.map(toRef), within(CALL_SECONDS * 1000, signal))
+    .catch((error: unknown) => deps.log({ error }, 'use can not be observed now'));
+  return new Map(
+    present.flatMap((grant, index) => {
+      const observation = observations?.[index];
+      if (observation?.ok !== true) return [];
+      const newest = youngest(observation.sessions)?.getTime() ?? Number.NEGATIVE_INFINITY;
+      const before = grant.usedSince?.getTime() ?? Number.NEGATIVE_INFINITY;
+      return newest > before + SAME_SESSION_MILLIS ? [[grant, observation] as const] : [];
+    }),
+  );
+}
+
+function youngest(sessions: readonly Use[]): Date | null {
+  return sessions.length === 0 ? null : new Date(Math.max(...sessions.map(({ since }) => since.getTime())));
+}
+
+function toRef({ grantId, handle, facts, deadline }: AliveGrant): Ref {
+  return { grantId, handle, facts, deadline };
+}

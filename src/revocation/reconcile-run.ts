@@ -1,0 +1,187 @@
+import { randomIds } from '../domain/ids.ts';
+import type { Found, Session } from '../provider.ts';
+import type { Transaction } from '../store/database.ts';
+import { adoptOrphans, forgetUnknown, type Marked, noteUnknown } from '../store/orphans.ts';
+import { findAlive, findKnown, recordSightings, reopen } from '../store/reconcile-page.ts';
+import { keepRun, type ReconcileResult, type RunClaim } from '../store/reconciliations.ts';
+import { engineEvent } from './evidence.ts';
+import type { ReconcileDeps } from './reconcile-deps.ts';
+import { codes, listPage, lookAtAlive, type Seen } from './reconcile-look.ts';
+
+/** A run's claim lives this long after the last page. */
+export const RUN_LEASE_SECONDS = 30;
+const ALIVE_AT_ONCE = 500;
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
+
+export interface RunOptions {
+  readonly installation: string;
+  /** Longer than any mint can be in flight. */
+  readonly graceSeconds: number;
+}
+
+export type Counts = Omit<ReconcileResult, 'outcome' | 'says'>;
+
+/** Another replica took the run over. */
+export class RunLost extends Error {}
+
+/** One comparison of a target with the store: page by page, each page's findings in one transaction behind the run's claim. */
+export class ReconcileRun {
+  readonly #deps: ReconcileDeps;
+  readonly #claim: RunClaim;
+  readonly #session: Session;
+  readonly #options: RunOptions;
+  readonly #signal: AbortSignal;
+  readonly #counts = { listed: 0, orphans: 0, waiting: 0, lost: 0, returned: 0, drifted: 0, unverified: 0 };
+
+  constructor(deps: ReconcileDeps, claim: RunClaim, session: Session, options: RunOptions, signal: AbortSignal) {
+    this.#deps = deps;
+    this.#claim = claim;
+    this.#session = session;
+    this.#options = options;
+    this.#signal = signal;
+  }
+
+  get counts(): Counts {
+    return this.#counts;
+  }
+
+  /** @throws RunLost, ProviderError, MayflyError */
+  async run(): Promise<void> {
+    if (this.#session.list === undefined) return;
+    let after = '';
+    for (;;) {
+      const page = await listPage(this.#session, after, this.#signal);
+      const upTo = page.at(-1)?.handle ?? null;
+      await this.#compare(page, after, upTo);
+      if (upTo === null) break;
+      after = upTo;
+    }
+    await this.#deps.db.transaction({}, (tx) => forgetUnknown(tx, this.#claim.target));
+  }
+
+  /** @param upTo The last handle of the page; null behind the last page. */
+  async #compare(page: readonly Found[], after: string, upTo: string | null): Promise<void> {
+    const { db } = this.#deps;
+    const marked = page.flatMap((found) => this.#ours(found));
+    this.#counts.listed += page.length;
+    this.#counts.unverified += page.length - marked.length;
+    const known = await findKnown(
+      db,
+      marked.map(({ grantId }) => grantId),
+    );
+    const unknown = marked.filter(({ grantId }) => !known.has(grantId));
+    const clean = marked.filter(({ grantId }) => {
+      const grant = known.get(grantId);
+      return grant?.revocation === 'clean' && grant.target === this.#claim.target;
+    });
+    const back = await this.#stillThere(clean, after);
+    const seen = await this.#lookAtAlive(new Set(page.map(({ handle }) => handle)), after, upTo);
+    await db.transaction({}, async (tx) => {
+      if (!(await keepRun(tx, this.#claim, RUN_LEASE_SECONDS))) throw new RunLost();
+      await this.#takeBack(tx, back);
+      await this.#takeIn(tx, unknown);
+      await this.#tell(tx, seen);
+    });
+    if (back.length + unknown.length > 0) this.#deps.wake(this.#claim.target);
+  }
+
+  #ours({ handle, grantId, installation, facts }: Found): readonly Marked[] {
+    const ours = grantId !== null && UUID.test(grantId) && installation === this.#options.installation;
+    return ours ? [{ handle, grantId, facts }] : [];
+  }
+
+  /** What was cleaned between the list and the look into the store is not back: it is no longer listed. */
+  async #stillThere(clean: readonly Marked[], after: string): Promise<readonly Marked[]> {
+    if (clean.length === 0) return [];
+    const again = new Set((await listPage(this.#session, after, this.#signal)).map(({ handle }) => handle));
+    return clean.filter(({ handle }) => again.has(handle));
+  }
+
+  async #lookAtAlive(listed: ReadonlySet<string>, after: string, upTo: string | null): Promise<readonly Seen[]> {
+    const { target, startedAt } = this.#claim;
+    const seen: Seen[] = [];
+    for (let from = after; ; ) {
+      const alive = await findAlive(this.#deps.db, target, startedAt, from, upTo, ALIVE_AT_ONCE);
+      seen.push(...(await lookAtAlive(this.#deps, this.#session, alive, listed, this.#signal)));
+      const last = alive.at(-1);
+      if (last === undefined || alive.length < ALIVE_AT_ONCE) return seen;
+      from = last.handle;
+    }
+  }
+
+  async #takeBack(tx: Transaction, back: readonly Marked[]): Promise<void> {
+    if (back.length === 0) return;
+    const { target } = this.#claim;
+    const returned = await reopen(tx, back);
+    for (const one of returned) {
+      const payload = { clean_at: one.cleanAt.toISOString() };
+      tx.record(engineEvent('revocation.returned', this.#deps, target, one, payload));
+      tx.changed(one.taskId);
+      const about = { target, grant_id: one.grantId, clean_at: one.cleanAt, alert: 'returned' };
+      this.#deps.log(about, 'a credential that was gone is in the target again; it is revoked again');
+    }
+    this.#counts.returned += returned.length;
+    if (returned.length > 0) this.#deps.found.returned(target, returned.length);
+  }
+
+  async #takeIn(tx: Transaction, unknown: readonly Marked[]): Promise<void> {
+    if (unknown.length === 0) return;
+    const { target } = this.#claim;
+    const handles = unknown.map(({ handle }) => handle);
+    const ripe = await noteUnknown(tx, target, handles, this.#options.graceSeconds);
+    const found = unknown.flatMap((one) => {
+      const firstSeenAt = ripe.get(one.handle);
+      return firstSeenAt === undefined ? [] : [{ ...one, firstSeenAt }];
+    });
+    this.#counts.waiting += unknown.length - found.length;
+    if (found.length === 0) return;
+    const orphans = await adoptOrphans(tx, target, found, this.#deps.revision(), randomIds);
+    for (const orphan of orphans) {
+      const payload = { first_seen_at: orphan.firstSeenAt.toISOString(), says: 'orphan found' };
+      tx.record(engineEvent('grant.orphaned', this.#deps, target, orphan, payload));
+      const about = { target, grant_id: orphan.grantId, handle: orphan.handle, alert: 'orphan' };
+      this.#deps.log(about, 'an orphan was found: it bears our mark and is unknown here; it is revoked');
+    }
+    this.#counts.orphans += orphans.length;
+    if (orphans.length > 0) this.#deps.found.orphaned(target, orphans.length);
+  }
+
+  async #tell(tx: Transaction, seen: readonly Seen[]): Promise<void> {
+    if (seen.length === 0) return;
+    const active = await recordSightings(
+      tx,
+      seen.map(({ grant, lost, drift, usedSince }) => ({
+        grantId: grant.grantId,
+        lost,
+        drift: drift === undefined ? grant.drift : codes(drift).split(',').filter(Boolean),
+        usedSince,
+      })),
+    );
+    for (const one of seen) if (active.has(one.grant.grantId)) this.#tellOf(tx, one);
+  }
+
+  #tellOf(tx: Transaction, { grant, lost, drift, used }: Seen): void {
+    const { target } = this.#claim;
+    if (lost) {
+      tx.record(engineEvent('grant.lost', this.#deps, target, grant, { handle: grant.handle }));
+      const about = { target, grant_id: grant.grantId, handle: grant.handle, alert: 'lost' };
+      this.#deps.log(about, 'a living grant is gone from the target, and nobody ended it here');
+      this.#counts.lost += 1;
+      this.#deps.found.lost(target, 1);
+    }
+    if (drift !== undefined) {
+      tx.record(engineEvent('grant.drifted', this.#deps, target, grant, { drift }));
+      this.#deps.log({ target, grant_id: grant.grantId, drift: codes(drift) }, 'a credential is not what was granted');
+      if (drift.length > 0) {
+        this.#counts.drifted += 1;
+        this.#deps.found.drifted(target, 1);
+      }
+    }
+    if (used !== undefined) {
+      const sessions = used.sessions.map(({ clientAddress, applicationName, since }) => ({
+        ...{ address: clientAddress, application: applicationName, since: since.toISOString() },
+      }));
+      tx.record(engineEvent('grant.used', this.#deps, target, grant, { total: used.total, sessions }));
+    }
+  }
+}

@@ -1,0 +1,101 @@
+import type { Queryable, Transaction } from './database.ts';
+
+/** What one run found, in counts. Written to the row of its target for whoever asked, and to the evidence. */
+export interface ReconcileResult {
+  readonly outcome: 'done' | 'failed' | 'stranger';
+  readonly says: string;
+  /** Credentials listed. */
+  readonly listed: number;
+  /** Unknown here: revoked now. */
+  readonly orphans: number;
+  /** Unknown here, and not yet older than any mint in flight. */
+  readonly waiting: number;
+  readonly lost: number;
+  readonly returned: number;
+  readonly drifted: number;
+  readonly unverified: number;
+}
+
+export interface RunClaim {
+  readonly target: string;
+  readonly number: bigint;
+  /** The store's clock when it began. */
+  readonly startedAt: Date;
+}
+
+/**
+ * Makes the targets known to the schedule, each to be looked at now; one that another has in hand is looked at once more after.
+ */
+export async function requestRuns(db: Queryable, targets: readonly string[]): Promise<Date> {
+  const rows = await db.query<{ asked_at: Date }>({
+    name: 'request_reconciliations',
+    text: `WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now), asked AS (
+        INSERT INTO mayfly.reconciliations AS r (target, next_at, asked_at) SELECT t, now, now FROM unnest($1::text[]) t, clock
+        ON CONFLICT (target) DO UPDATE SET next_at = least(r.next_at, excluded.next_at), asked_at = excluded.asked_at)
+      SELECT now AS asked_at FROM clock`,
+    values: [targets],
+  });
+  return rows[0]?.asked_at ?? new Date(0);
+}
+
+/** Claims one of the targets whose time has come and that nobody has in hand. */
+export async function claimRun(
+  db: Queryable,
+  targets: readonly string[],
+  worker: string,
+  leaseSeconds: number,
+): Promise<RunClaim | undefined> {
+  const rows = await db.query<{ target: string; claim_number: string; started_at: Date }>({
+    name: 'claim_reconciliation',
+    text: `WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now), ready AS (
+        SELECT target FROM mayfly.reconciliations, clock
+        WHERE target = ANY($1) AND next_at <= now AND coalesce(claimed_until <= now, true)
+        ORDER BY next_at LIMIT 1 FOR UPDATE OF reconciliations SKIP LOCKED)
+      UPDATE mayfly.reconciliations r SET claim_number = nextval('mayfly.claim_numbers'), claimed_by = $2, started_at = now,
+        claimed_until = now + make_interval(secs => $3)
+      FROM ready, clock WHERE r.target = ready.target RETURNING r.target, r.claim_number, r.started_at`,
+    values: [targets, worker, leaseSeconds],
+  });
+  const [row] = rows;
+  return row && { target: row.target, number: BigInt(row.claim_number), startedAt: row.started_at };
+}
+
+/**
+ * Holds the run's claim until the end of the transaction, and for `leaseSeconds` from now: what a run writes, it writes behind this.
+ * @returns false when another has taken over.
+ */
+export async function keepRun(tx: Transaction, claim: RunClaim, leaseSeconds: number): Promise<boolean> {
+  const rows = await tx.query({
+    name: 'keep_reconciliation',
+    text: `UPDATE mayfly.reconciliations SET claimed_until = $3::timestamptz + make_interval(secs => $4)
+      WHERE target = $1 AND claim_number = $2 AND claimed_until IS NOT NULL RETURNING target`,
+    values: [claim.target, String(claim.number), tx.now, leaseSeconds],
+  });
+  return rows.length > 0;
+}
+
+/** Ends a run. The next is in `nextSeconds`, or at once when it was asked for since this one began. */
+export async function finishRun(
+  tx: Transaction,
+  claim: RunClaim,
+  result: ReconcileResult,
+  nextSeconds: number,
+): Promise<boolean> {
+  const rows = await tx.query({
+    name: 'finish_reconciliation',
+    text: `UPDATE mayfly.reconciliations SET claimed_by = NULL, claimed_until = NULL, finished_at = $3, result = $4,
+        next_at = CASE WHEN asked_at > started_at THEN $3 ELSE $3::timestamptz + make_interval(secs => $5) END
+      WHERE target = $1 AND claim_number = $2 AND claimed_until IS NOT NULL RETURNING target`,
+    values: [claim.target, String(claim.number), tx.now, JSON.stringify(result), nextSeconds],
+  });
+  return rows.length > 0;
+}
+
+/** The result of a run that began at or after that time, once it is over. */
+export async function findRunSince(db: Queryable, target: string, since: Date): Promise<ReconcileResult | undefined> {
+  const rows = await db.query<{ result: ReconcileResult }>({
+    text: `SELECT result FROM mayfly.reconciliations WHERE target = $1 AND started_at >= $2 AND finished_at >= started_at`,
+    values: [target, since],
+  });
+  return rows[0]?.result;
+}
