@@ -1,3 +1,4 @@
+import { step } from '../domain/step.ts';
 import { type Claim, claimClock, type Claimed, markClean } from '../store/claims.ts';
 import type { RevocationDeps } from './deps.ts';
 import { openSession } from './end-batch.ts';
@@ -53,8 +54,13 @@ export class Cleaner {
     const failures: Failures = new Map();
     try {
       const session = await openSession(this.#deps, this.#target, items);
-      const reaped = sift(items, await session.reap(items.map(toRef), callSignal(heartbeat.signal)), failures);
+      step('reap.before');
+      const outcomes = await session.reap(items.map(toRef), callSignal(heartbeat.signal));
+      step('reap.after');
+      const reaped = sift(items, outcomes, failures);
+      step('verify-clean.before');
       const seen = await look(session, [...reaped.keys()], failures, heartbeat.signal, 'clean');
+      step('verify-clean.after');
       const now = this.#clock();
       const done = [...reaped.keys()].flatMap((item) => {
         const evidence = seen.get(item.id);
@@ -63,7 +69,9 @@ export class Cleaner {
         return [{ item, evidence, now, event }];
       });
       heartbeat.stop();
+      step('clean.before');
       if (done.length > 0) await markClean(this.#deps.db, done);
+      step('clean.after');
       this.#deps.db.announce(done.map(({ item }) => item.taskId));
     } catch (error) {
       this.#deps.log({ target: this.#target, error }, 'cleaning failed; it is tried again');

@@ -2,6 +2,7 @@ import type { Claim, Claimed } from '../store/claims.ts';
 import { claimClock, markContained } from '../store/claims.ts';
 import type { RevocationId } from '../domain/ids.ts';
 import type { Evidence } from '../domain/revocation.ts';
+import { step } from '../domain/step.ts';
 import { ProviderError, type Session } from '../provider.ts';
 import type { RevocationDeps } from './deps.ts';
 import { engineEvent } from './evidence.ts';
@@ -45,9 +46,13 @@ async function endPart(deps: RevocationDeps, claim: Claim, items: readonly Claim
   const clock = () => claimClock(claim);
   try {
     const session = await openSession(deps, claim.target, items);
+    step('fence.before');
     const outcomes = await session.fence(items.map(toRef), callSignal(heartbeat.signal));
+    step('fence.after');
     const fenced = sift(items, outcomes, failures);
+    step('verify-contained.before');
     const seen = await look(session, [...fenced.keys()], failures, heartbeat.signal, 'contained');
+    step('verify-contained.after');
     const fresh = await contain(deps, claim, fenced, seen);
     const earlier = items.filter((item) => item.contained && seen.has(item.id));
     await recordFailures(deps, claim.target, items, failures, clock);
@@ -94,7 +99,9 @@ async function contain(
     return [{ item, evidence, now, event: engineEvent('revocation.contained', deps, claim.target, item, payload) }];
   });
   if (done.length === 0) return [];
+  step('contain.before');
   const ours = await markContained(deps.db, done, LEASE_SECONDS);
+  step('contain.after');
   const contained = done.map(({ item }) => item).filter((item) => ours.has(item.id));
   for (const item of contained) deps.observer.contained(claim.target, item.endedBy, lateSeconds(item));
   deps.db.announce(contained.map((item) => item.taskId));

@@ -1,3 +1,4 @@
+import { step } from '../domain/step.ts';
 import { claimDue } from '../store/claims.ts';
 import { fallDue } from '../store/revocations.ts';
 import { Cleaner } from './cleaner.ts';
@@ -61,8 +62,10 @@ export class TargetWorker {
 
   async #endDue(): Promise<void> {
     while (!this.#stopped) {
+      step('claim.before');
       const claim = await claimDue(this.#deps.db, this.#target, this.#deps.worker, LEASE_SECONDS, BATCH);
       if (claim === undefined) return;
+      step('claim.after');
       if (claim.items.length >= BATCH) this.wake(false);
       this.#cleaner.add(claim, await endBatch(this.#deps, claim));
     }
@@ -70,13 +73,16 @@ export class TargetWorker {
 
   async #fallDue(): Promise<void> {
     this.#falls = false;
-    await this.#deps.db.transaction({}, async (tx) => {
+    const fell = await this.#deps.db.transaction({}, async (tx) => {
       const fallen = await fallDue(tx, this.#target, BATCH * LANES);
       for (const one of fallen) {
         tx.record(engineEvent('grant.ended', this.#deps, this.#target, one, { by: 'deadline' }));
         tx.changed(one.taskId);
       }
       if (fallen.length === BATCH * LANES) this.wake(true);
+      if (fallen.length > 0) step('fall-due.before');
+      return fallen.length > 0;
     });
+    if (fell) step('fall-due.after');
   }
 }

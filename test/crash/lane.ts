@@ -1,0 +1,68 @@
+import { type House, startHouse } from '../support/house.ts';
+import type { PostgresServer } from '../support/postgres-servers.ts';
+import { startTcpProxy, type TcpProxy } from '../support/tcp-proxy.ts';
+import { Eye } from './eye.ts';
+
+/** Where cases run one after another: a house, who watches it, and what can stand in its way to the target. */
+export interface Lane {
+  readonly house: House;
+  readonly eye: Eye;
+  readonly proxy: TcpProxy;
+  close(): Promise<void>;
+}
+
+/** The shortest times that production could be set to, and a mint that is given up after three seconds. */
+const QUICK = { MAYFLY_SWEEP_SECONDS: '1', MAYFLY_OVERDUE_SECONDS: '2', MAYFLY_MINT_SECONDS: '3' };
+
+/** @param redisUrl a database of its own in a Redis, or undefined: alarms stand in the store. */
+export async function openLane(server: PostgresServer, redisUrl: string | undefined): Promise<Lane> {
+  const closing: (() => Promise<unknown>)[] = [];
+  const close = async () => {
+    for (const one of closing.splice(0).reverse()) await one();
+  };
+  try {
+    const proxy = await startTcpProxy(server.port);
+    closing.push(() => proxy.close());
+    const house = await startHouse({
+      server,
+      targetPort: proxy.port,
+      inProcess: false,
+      env: { ...QUICK, ...(redisUrl === undefined ? {} : { MAYFLY_REDIS_URL: redisUrl }) },
+    });
+    closing.push(() => house.stop());
+    const eye = await Eye.open(house);
+    closing.push(() => eye.close());
+    return { house, eye, proxy, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+/** Lanes for cases that run side by side. One that a case has failed on is not used again. */
+export class Lanes {
+  readonly #open: (index: number) => Promise<Lane>;
+  readonly #free: Lane[] = [];
+  readonly #all: Lane[] = [];
+
+  constructor(open: (index: number) => Promise<Lane>) {
+    this.#open = open;
+  }
+
+  async use<T>(work: (lane: Lane) => Promise<T>): Promise<T> {
+    const lane = this.#free.pop() ?? (await this.#more());
+    const result = await work(lane);
+    this.#free.push(lane);
+    return result;
+  }
+
+  async close(): Promise<void> {
+    for (const lane of this.#all) await lane.close();
+  }
+
+  async #more(): Promise<Lane> {
+    const lane = await this.#open(this.#all.length);
+    this.#all.push(lane);
+    return lane;
+  }
+}
