@@ -2,7 +2,7 @@ import pg from 'pg';
 import type { House } from '../support/house.ts';
 
 /** Looks every so often. It costs the cores one query a look. */
-const LOOK_MILLIS = 60;
+const LOOK_MILLIS = 100;
 
 export interface Seen {
   readonly handle: string;

@@ -11,8 +11,8 @@ export interface Lane {
   close(): Promise<void>;
 }
 
-/** The shortest times that production could be set to, and a mint that is given up after three seconds. */
-const QUICK = { MAYFLY_SWEEP_SECONDS: '1', MAYFLY_OVERDUE_SECONDS: '2', MAYFLY_MINT_SECONDS: '3' };
+/** The shortest times that production could be set to, and a mint that is given up after four seconds. */
+const QUICK = { MAYFLY_SWEEP_SECONDS: '1', MAYFLY_OVERDUE_SECONDS: '2', MAYFLY_MINT_SECONDS: '4' };
 
 /** @param redisUrl a database of its own in a Redis, or undefined: alarms stand in the store. */
 export async function openLane(server: PostgresServer, redisUrl: string | undefined): Promise<Lane> {
@@ -44,16 +44,27 @@ export class Lanes {
   readonly #open: (index: number) => Promise<Lane>;
   readonly #free: Lane[] = [];
   readonly #all: Lane[] = [];
+  readonly #most: number;
+  readonly #waiting: (() => void)[] = [];
+  #used = 0;
 
-  constructor(open: (index: number) => Promise<Lane>) {
+  /** @param most Lanes at once. */
+  constructor(open: (index: number) => Promise<Lane>, most: number) {
     this.#open = open;
+    this.#most = most;
   }
 
-  async use<T>(work: (lane: Lane) => Promise<T>): Promise<T> {
-    const lane = this.#free.pop() ?? (await this.#more());
-    const result = await work(lane);
-    this.#free.push(lane);
-    return result;
+  async use(work: (lane: Lane) => Promise<void>): Promise<void> {
+    if (this.#used >= this.#most) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    this.#used += 1;
+    try {
+      const lane = this.#free.pop() ?? (await this.#more());
+      await work(lane);
+      this.#free.push(lane);
+    } finally {
+      this.#used -= 1;
+      this.#waiting.shift()?.();
+    }
   }
 
   async close(): Promise<void> {

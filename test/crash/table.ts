@@ -1,5 +1,8 @@
 import { acts, type StepName } from '../../src/domain/step.ts';
+import { killAt } from './killed.ts';
 import * as play from './scenarios.ts';
+import { overtaken, rivalled, undone } from './woken.ts';
+import type { World } from './world.ts';
 
 type Act = (typeof acts)[number];
 
@@ -39,30 +42,54 @@ const lives: Readonly<Record<Act, Readonly<Record<string, play.Scenario>>>> = {
   'set-alarms': { 'a grant at its deadline': play.expiry, 'a cancel': play.cancel },
 };
 
+/** A case by its name: `fence.after (a cancel)`. */
 export interface Case {
-  /** `fence.after (a cancel)` */
   readonly name: string;
-  readonly step: StepName;
-  readonly scenario: play.Scenario;
+  readonly run: (world: World) => Promise<void>;
 }
 
-/** Every case: each step in each of its lives. */
-export const cases: readonly Case[] = acts.flatMap((act) =>
+const killed: readonly Case[] = acts.flatMap((act) =>
   Object.entries(lives[act]).flatMap(([life, scenario]) =>
     (['before', 'after'] as const).map((side) => ({
       name: `${act}.${side} (${life})`,
-      step: `${act}.${side}` as const,
-      scenario,
+      run: (world: World) => killAt(world, `${act}.${side}`, scenario),
     })),
   ),
 );
 
-/** The few that `npm test` runs: at least one for each kind of hole. */
+/** Where a broker sleeps and wakes too late, and the step at which it is seen to have gone on. */
+const slept: readonly (readonly [StepName, StepName, play.Scenario])[] = [
+  ['mint.before', 'give-up.after', play.issue],
+  ['mint.after', 'give-up.after', play.issue],
+  ['activate.before', 'give-up.after', play.issue],
+  ['claim.after', 'contain.after', play.cancel],
+  ['fence.before', 'contain.after', play.cancel],
+  ['contain.before', 'contain.after', play.cancel],
+  ['clean.before', 'clean.after', play.cancel],
+];
+
+const woken: readonly Case[] = [
+  ...slept.map(([step, later, scenario]) => ({
+    name: `woken at ${step}`,
+    run: (world: World) => overtaken(world, [step, later], scenario),
+  })),
+  ...(['contain', 'fail'] as const).map((act) => ({
+    name: `woken at ${act}.before, while another has it in hand`,
+    run: (world: World) =>
+      rivalled(world, [`${act}.before`, `${act}.after`], act === 'fail' ? play.unreachable : play.cancel),
+  })),
+  { name: 'woken at fence.after, and the fence undone', run: undone },
+];
+
+/** Every case: each step in each of its lives, and the sleepers. */
+export const cases: readonly Case[] = [...killed, ...woken];
+
+/** The few that `npm test` runs: one for each kind of hole. */
 export const fewCases: readonly string[] = [
   'mint.after (the same key again)',
   'activate.after (nobody asks again)',
   'end.after (a cancel)',
   'claim.after (a cancel)',
   'fence.after (a cancel)',
-  'contain.after (a cancel)',
+  'woken at contain.before, while another has it in hand',
 ];

@@ -1,5 +1,5 @@
 import pg from 'pg';
-import { type Credential, type GrantBody, MayflyClient, ProblemError } from '../../src/client/index.ts';
+import { type GrantBody, MayflyClient, ProblemError } from '../../src/client/index.ts';
 import type { Fall, RunningBroker } from '../support/broker-process.ts';
 import type { House, SignOptions } from '../support/house.ts';
 import type { TcpProxy } from '../support/tcp-proxy.ts';
@@ -14,7 +14,8 @@ export const PAYMENTS = 'ledger-db/read-payments';
 /** A credential in the hands of an agent, with a session open. */
 export interface Held {
   readonly grant: GrantBody;
-  readonly credential: Credential;
+  /** With the password. */
+  readonly url: string;
   readonly session: pg.Client;
 }
 
@@ -57,21 +58,24 @@ export class World {
 
   /** Issues, logs in with what it got, and keeps the session. */
   async hold(taskId: string, ask: { entitlement?: string; ttl_seconds?: number } = {}, key?: string): Promise<Held> {
-    const { grant, credential } = await this.client(key).issue(taskId, { entitlement: INVOICES, ...ask });
-    const session = new pg.Client({ connectionString: String(credential['url']), connectionTimeoutMillis: 10_000 });
+    const issued = await this.patiently(() => this.client(key).issue(taskId, { entitlement: INVOICES, ...ask }));
+    const url = new URL(String(issued.credential['url']));
+    // What stands between broker and target is not in the agent's way.
+    url.port = String(this.house.targetServer.port);
+    const session = new pg.Client({ connectionString: url.href, connectionTimeoutMillis: 10_000 });
     session.on('error', () => {});
     await session.connect();
-    const held = { grant, credential, session };
+    const held = { grant: issued.grant, url: url.href, session };
     this.#held.push(held);
     await this.use(held);
     return held;
   }
 
   /** What the credential is for works, in the open session and with a new login. */
-  async use({ grant, credential, session }: Held): Promise<void> {
+  async use({ grant, url, session }: Held): Promise<void> {
     const text = `SELECT count(*) FROM ${grant.entitlement === INVOICES ? 'billing.invoices' : 'billing.payments'}`;
     await session.query(text);
-    const again = new pg.Client({ connectionString: String(credential['url']), connectionTimeoutMillis: 10_000 });
+    const again = new pg.Client({ connectionString: url, connectionTimeoutMillis: 10_000 });
     await again.connect();
     await again.query(text).finally(() => again.end());
   }
@@ -95,7 +99,7 @@ export class World {
     const until = Date.now() + PATIENCE_MILLIS;
     while (!(await holds())) {
       if (Date.now() > until) throw new Error(`in vain waited until ${what}`);
-      await new Promise((resolve) => setTimeout(resolve, 60));
+      await new Promise((resolve) => setTimeout(resolve, 120));
     }
   }
 
@@ -137,7 +141,7 @@ export class World {
   /** Ends what is still open, and waits until nothing is left; then agents hang up. */
   async finish(): Promise<void> {
     const open = await this.eye.store<{ id: string }>(`SELECT id FROM mayfly.tasks WHERE state = 'active'`);
-    for (const { id } of open) await this.patiently(() => this.client().complete(`task_${id}`));
+    for (const { id } of open) await this.patiently(() => this.client().complete(`task_${id}`)).catch(() => {});
     await this.until('nothing is left', async () => (await this.eye.leftBehind()).length === 0).catch(() => {});
     for (const { session } of this.#held) await session.end().catch(() => {});
   }

@@ -51,7 +51,7 @@ export interface House {
   /** The first replica again, on its own port, after it was killed. */
   restart(falls?: readonly Fall[]): Promise<RunningBroker>;
   /** Another replica on the same store and target. */
-  startReplica(env?: Readonly<Record<string, string>>): Promise<RunningBroker>;
+  startReplica(env?: Readonly<Record<string, string>>, falls?: readonly Fall[]): Promise<RunningBroker>;
   client(workload?: string, url?: string): MayflyClient;
   token(workload?: string): Promise<string>;
   sign(options?: Partial<SignOptions>): Promise<string>;
@@ -160,7 +160,7 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
       devDir,
       broker,
       restart: (falls) => start(port, {}, falls),
-      startReplica: async (env) => start(await freePort(), env),
+      startReplica: async (env, falls) => start(await freePort(), env, falls),
       client: (workload, at = url) => new MayflyClient({ url: at, token: () => token(workload) }),
       token,
       sign: async (wanted = {}) =>
