@@ -35,7 +35,7 @@ export async function openTask(
   });
   checkActor(statement, caller);
   step('open.before');
-  const opened = await deps.db.transaction(birthLocks(), async (tx): Promise<OpenedTask> => {
+  const answer = await deps.db.transaction(birthLocks(), async (tx): Promise<OpenedTask> => {
     requireRevision(active, await findActiveRevisionNumber(tx));
     const purpose = active.catalog.purposes.get(statement.purpose);
     if (purpose === undefined || (statement.phase !== null && !purpose.phases.includes(statement.phase))) {
@@ -99,7 +99,7 @@ export async function openTask(
     return { task: earlier.task, replayed: true, cut: null };
   });
   step('open.after');
-  return opened;
+  return answer;
 }
 
 function checkActor(statement: TaskStatement, caller: WorkloadCaller): void {

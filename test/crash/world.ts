@@ -6,7 +6,7 @@ import type { TcpProxy } from '../support/tcp-proxy.ts';
 import type { Eye } from './eye.ts';
 
 /** How long anything may take before it counts as stuck. */
-export const PATIENCE_MILLIS = 40_000;
+export const PATIENCE_MILLIS = Number(process.env['MAYFLY_CRASH_PATIENCE'] ?? 40) * 1000;
 
 export const INVOICES = 'ledger-db/read-invoices';
 export const PAYMENTS = 'ledger-db/read-payments';
@@ -77,7 +77,11 @@ export class World {
     await session.query(text);
     const again = new pg.Client({ connectionString: url, connectionTimeoutMillis: 10_000 });
     await again.connect();
-    await again.query(text).finally(() => again.end());
+    try {
+      await again.query(text);
+    } finally {
+      await again.end();
+    }
   }
 
   /** Asks until there is an answer: what a patient agent does while the broker is away, or its key is in flight. */

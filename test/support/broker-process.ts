@@ -47,7 +47,7 @@ export async function startBrokerProcess(
     env: { PATH, HOME, ...(TMPDIR === undefined ? {} : { TMPDIR }), NODE_ENV: 'test' },
     stdio: ['pipe', 'pipe', 'pipe'],
   });
-  child.stderr.pipe(logTo, { end: false });
+  child.stderr.on('data', (text: Buffer) => logTo.write(text));
   const fallen = new Set<string>();
   const waiting: ((answer: Record<string, string>) => void)[] = [];
   const falling = new EventEmitter();
