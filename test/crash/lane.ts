@@ -39,11 +39,11 @@ export async function openLane(server: PostgresServer, redisUrl: string | undefi
   }
 }
 
-/** Lanes for cases that run side by side. One that a case has failed on is not used again. */
+/** Lanes for cases that run side by side. One that a case has failed on is closed. */
 export class Lanes {
   readonly #open: (index: number) => Promise<Lane>;
   readonly #free: Lane[] = [];
-  readonly #all: Lane[] = [];
+  #opened = 0;
   readonly #most: number;
   readonly #waiting: (() => void)[] = [];
   #used = 0;
@@ -58,9 +58,14 @@ export class Lanes {
     if (this.#used >= this.#most) await new Promise<void>((resolve) => this.#waiting.push(resolve));
     this.#used += 1;
     try {
-      const lane = this.#free.pop() ?? (await this.#more());
-      await work(lane);
-      this.#free.push(lane);
+      const lane = this.#free.pop() ?? (await this.#open(this.#opened++));
+      try {
+        await work(lane);
+        this.#free.push(lane);
+      } catch (error) {
+        await lane.close();
+        throw error;
+      }
     } finally {
       this.#used -= 1;
       this.#waiting.shift()?.();
@@ -68,12 +73,6 @@ export class Lanes {
   }
 
   async close(): Promise<void> {
-    for (const lane of this.#all) await lane.close();
-  }
-
-  async #more(): Promise<Lane> {
-    const lane = await this.#open(this.#all.length);
-    this.#all.push(lane);
-    return lane;
+    for (const lane of this.#free) await lane.close();
   }
 }
