@@ -39,7 +39,7 @@ const lives: Readonly<Record<Act, Readonly<Record<string, play.Scenario>>>> = {
   'expire-tasks': { 'a deadline while nobody was there': play.expiredMeanwhile },
   'cry-overdue': { 'a target out of reach': play.late },
   'feed-alarms': { 'a deadline to come': play.unfed },
-  'set-alarms': { 'a grant at its deadline': play.expiry, 'a cancel': play.cancel },
+  'set-alarms': { 'nobody asks again': play.issueAndLeave, 'a cancel': play.cancel },
 };
 
 /** A case by its name: `fence.after (a cancel)`. */

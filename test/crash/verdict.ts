@@ -20,6 +20,8 @@ export interface Verdict {
 export async function judge(world: World, play: (world: World) => Promise<void>): Promise<Verdict> {
   const { eye } = world;
   const faults: string[] = [];
+  // The lane's earlier cases were judged by themselves.
+  const earlier = new Set((await eye.fates()).map(({ id }) => id));
   try {
     const neighbour = await world.hold(await world.open());
     await play(world);
@@ -30,7 +32,7 @@ export async function judge(world: World, play: (world: World) => Promise<void>)
   heal(world);
   await world.finish();
   const left = await eye.leftBehind();
-  const fates = await eye.fates();
+  const fates = (await eye.fates()).filter(({ id }) => !earlier.has(id));
   const lateMillis = Math.max(0, ...fates.map((fate) => fate.lateMillis));
   const allowed = world.awayMillis + LEASE_MILLIS + SWEEP_MILLIS + SLACK_MILLIS;
   if (lateMillis > allowed)
