@@ -1,7 +1,7 @@
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { ProblemCode } from './domain/problems.ts';
-import { createQueueMetrics, type QueueSeen } from './metrics-queue.ts';
-import { createReconcileMetrics, type ReconcileMetrics } from './metrics-reconcile.ts';
+import { createQueueMetrics, type QueueSeen } from './metrics/queue.ts';
+import { createReconcileMetrics, type ReconcileMetrics } from './metrics/reconcile.ts';
 
 /** What is asked at the moment of a scrape. */
 export interface ScrapeSources {

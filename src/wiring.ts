@@ -19,7 +19,7 @@ import { createApp } from './http/app.ts';
 import type { Logger } from './http/log.ts';
 import { startServer } from './http/server.ts';
 import { createIdentity } from './identity/index.ts';
-import { checkStore } from './check-store.ts';
+import { checkStore } from './store/check-store.ts';
 import { createMetrics } from './metrics.ts';
 import { cedarWorks } from './policy/cedar.ts';
 import { createPolicyEngine } from './policy/engine.ts';

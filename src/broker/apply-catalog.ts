@@ -1,5 +1,6 @@
 import type { Catalog } from '../catalog/types.ts';
 import { MayflyError } from '../domain/errors.ts';
+import { step } from '../domain/step.ts';
 import {
   type AppliedRevision,
   findActiveRevisionNumber,
@@ -49,8 +50,13 @@ export async function applyCatalog(
       policyDigest: catalog.digest,
       payload: { revision: revision.number, before },
     });
+    step('apply.before');
     return revision;
   });
-  if (applied !== null) await deps.published();
+  step('apply.after');
+  if (applied === null) return null;
+  step('publish.before');
+  await deps.published();
+  step('publish.after');
   return applied;
 }

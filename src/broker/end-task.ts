@@ -1,5 +1,6 @@
 import { MayflyError } from '../domain/errors.ts';
 import type { TaskId } from '../domain/ids.ts';
+import { step } from '../domain/step.ts';
 import type { EndedBy, Task, TaskState } from '../domain/task.ts';
 import type { Caller } from '../identity/types.ts';
 import { endGrants, type GrantWithRevocation, listGrantsOfTree } from '../store/grants.ts';
@@ -83,8 +84,11 @@ async function endTree(
         );
       }
     }
-    return byId.get(id) ?? (await findTask(tx, id));
+    const ended = byId.get(id) ?? (await findTask(tx, id));
+    step('end.before');
+    return ended;
   });
+  step('end.after');
   for (const target of targets) deps.alarms.now(target);
   if (task === undefined) throw new MayflyError('not_found');
   return task;

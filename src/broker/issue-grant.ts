@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { MayflyError } from '../domain/errors.ts';
 import type { GrantId, TaskId } from '../domain/ids.ts';
+import { step } from '../domain/step.ts';
 import { type Task, workloadId } from '../domain/task.ts';
 import { orAborted } from '../domain/within.ts';
 import type { WorkloadCaller } from '../identity/types.ts';
@@ -104,7 +105,9 @@ async function settle(
     ask = ask?.active === active ? ask : await describe(deps, active, request, bodyDigest);
     const decided = decideGrant(deps, ask, state, context);
     if (!decided.permitted) return decided;
+    step('intend.before');
     const outcome = await stage.store.intend(decided.intent, state);
+    step('intend.after');
     if (outcome === 'paused') throw pausedProblem(ask.target.name);
     const replaced = outcome === 'key_used' ? await replace(stage, decided.intent, state, context) : [];
     return outcome === 'changed' || outcome === 'busy' || replaced === undefined
@@ -117,9 +120,11 @@ async function settle(
   for (let tries = 1; typeof settled === 'string' && tries < OPTIMISTIC_TRIES; tries++) settled = await attempt(onPool);
   if (typeof settled !== 'string') return settled;
   const locks = { kill: 'shared', catalog: 'shared', root: { id: settled, mode: 'exclusive' } } as const;
+  step('intend-alone.before');
   const alone = await deps.db.transaction(locks, (tx) =>
     attempt({ store: issuingWithin(tx), transaction: (run) => run(tx) }),
   );
+  step('intend-alone.after');
   if (typeof alone === 'string') throw new MayflyError('store_unavailable', 'The task changed while it was looked at.');
   return alone;
 }
@@ -135,9 +140,11 @@ async function describe(
   if (entitlement === undefined || target === undefined) throw new MayflyError('not_in_task');
   const access = deps.access(entitlement);
   const signal = AbortSignal.timeout(deps.mintSeconds * 1000);
+  step('guarantee.before');
   const guarantee = await orAborted(access.session.guarantee(access.config, signal), signal).catch((cause: unknown) => {
     throw new MayflyError('target_unavailable', undefined, { cause });
   });
+  step('guarantee.after');
   return { active, entitlement, target, access, guarantee, request, bodyDigest };
 }
 
@@ -152,6 +159,7 @@ async function deny(
   denied: Denied,
   context: CallContext,
 ): Promise<never> {
+  step('deny.before');
   const ended = await deps.db.transaction({}, async (tx) => {
     await insertDecision(tx, denied.decision);
     tx.record(denied.event);
@@ -160,6 +168,7 @@ async function deny(
     if (used?.sameBody !== true) return [];
     return await endForReplay(tx, used.grantId, denied.task, denied.event.policyDigest, context, null);
   });
+  step('deny.after');
   for (const { grant } of ended) deps.alarms.now(grant.target);
   deps.observer.decided('issue', false, denied.policy.errors.length > 0);
   throw new MayflyError(denied.code, undefined, {
@@ -201,7 +210,8 @@ async function replace(
 ): Promise<readonly GrantWithRevocation[] | undefined> {
   const { grant, idempotency } = intent;
   if (idempotency === null) return [];
-  return await stage.transaction(async (tx) => {
+  step('replay.before');
+  const replaced = await stage.transaction(async (tx) => {
     const outcome = await issuingWithin(tx).intend({ ...intent, idempotency: null }, state);
     if (outcome !== 'done') return undefined;
     const used = await findUsedKey(tx, grant.taskId, idempotency.key, idempotency.bodyDigest);
@@ -214,4 +224,6 @@ async function replace(
     // Ended before, by whatever: then there is nothing to end, but the answer is a repeated one all the same.
     return ended.length > 0 ? ended : await findGrants(tx, [used.grantId]);
   });
+  step('replay.after');
+  return replaced;
 }

@@ -1,5 +1,6 @@
 import { MayflyError } from '../domain/errors.ts';
 import type { Grant } from '../domain/grant.ts';
+import { step } from '../domain/step.ts';
 import type { Task } from '../domain/task.ts';
 import { orAborted } from '../domain/within.ts';
 import { type Minted, ProviderError, type Secret } from '../provider.ts';
@@ -46,6 +47,7 @@ export async function mintGrant(
   let minted: Minted;
   try {
     const signal = AbortSignal.timeout(deps.mintSeconds * 1000);
+    step('mint.before');
     const made = access.session.mint(
       { grantId: grant.id, handle: grant.handle, facts: null, deadline: here(grant.deadline) },
       {
@@ -60,6 +62,7 @@ export async function mintGrant(
       signal,
     );
     minted = await orAborted(made, signal);
+    step('mint.after');
   } catch (error) {
     deps.observer.minted(grant.target, seconds(), 'failed');
     await giveUp(deps, task, grant, digest, context, error instanceof ProviderError ? error.errorClass : 'retryable');
@@ -78,6 +81,7 @@ export async function mintGrant(
     decision: 'permit',
     payload: { native_expiry: expiresAt.toISOString(), facts: minted.facts },
   });
+  step('activate.before');
   const outcome = await deps.issuing
     .activate({ grant, facts: minted.facts, event, now })
     .catch(async (error: unknown) => {
@@ -85,6 +89,7 @@ export async function mintGrant(
       await giveUp(deps, task, grant, digest, context, 'not_recorded');
       throw error;
     });
+  step('activate.after');
   if (outcome === 'ended') {
     // Its task or its time ended while the target worked. Whether somebody ended the grant or not: it is not delivered.
     deps.observer.minted(grant.target, seconds(), 'too_late');
@@ -130,7 +135,9 @@ async function giveUp(
       });
       if (ended.length > 0) tx.record(event);
       tx.changed(task.id);
+      step('give-up.before');
     });
+    step('give-up.after');
   } catch (error) {
     deps.log({ grant_id: grant.id, error }, 'a failed mint could not be recorded');
     if (tries > 1) {

@@ -1,4 +1,5 @@
 import { MayflyError } from '../domain/errors.ts';
+import { step } from '../domain/step.ts';
 import { type Task, workloadId } from '../domain/task.ts';
 import type { TaskStatement, WorkloadCaller } from '../identity/types.ts';
 import { findActiveRevisionNumber } from '../store/catalog-revisions.ts';
@@ -33,7 +34,8 @@ export async function openTask(
     now: new Date(),
   });
   checkActor(statement, caller);
-  return await deps.db.transaction(birthLocks(), async (tx) => {
+  step('open.before');
+  const answer = await deps.db.transaction(birthLocks(), async (tx): Promise<OpenedTask> => {
     requireRevision(active, await findActiveRevisionNumber(tx));
     const purpose = active.catalog.purposes.get(statement.purpose);
     if (purpose === undefined || (statement.phase !== null && !purpose.phases.includes(statement.phase))) {
@@ -96,6 +98,8 @@ export async function openTask(
     tx.record(taskEvent('task.replayed', earlier.task, active.catalog.digest, context));
     return { task: earlier.task, replayed: true, cut: null };
   });
+  step('open.after');
+  return answer;
 }
 
 function checkActor(statement: TaskStatement, caller: WorkloadCaller): void {

@@ -1,5 +1,6 @@
 import { MayflyError } from '../domain/errors.ts';
 import type { GrantId } from '../domain/ids.ts';
+import { step } from '../domain/step.ts';
 import type { Caller } from '../identity/types.ts';
 import { findGrants, type GrantWithRevocation } from '../store/grants.ts';
 import type { OwnedGrant } from '../store/owned-grants.ts';
@@ -42,7 +43,10 @@ async function endGrant(
     cause: endedBy,
     payload: { by },
   });
-  if (await deps.ownedGrants.end({ id: grant.id, endedBy, event, now })) {
+  step('release.before');
+  const ended = await deps.ownedGrants.end({ id: grant.id, endedBy, event, now });
+  step('release.after');
+  if (ended) {
     deps.alarms.now(grant.target);
     deps.db.announce([grant.taskId]);
     return {

@@ -1,6 +1,7 @@
 import { shortestLife } from '../domain/deadline.ts';
 import { MayflyError } from '../domain/errors.ts';
 import type { DecisionId, GrantId } from '../domain/ids.ts';
+import { step } from '../domain/step.ts';
 import type { Task } from '../domain/task.ts';
 import { orAborted } from '../domain/within.ts';
 import type { WorkloadCaller } from '../identity/types.ts';
@@ -90,8 +91,10 @@ export async function renewGrant(
       decision.maxTtlSeconds === null ? bounds : [...bounds, { by: 'policy', seconds: decision.maxTtlSeconds }],
     );
     const until = new Date(Math.max(tx.now.getTime() + Math.floor(life.seconds * 1000), grant.deadline.getTime()));
+    step('decide-renewal.before');
     return { task, decision, decisionId, life, until, aheadMillis: Date.now() - tx.now.getTime() };
   });
+  step('decide-renewal.after');
 
   deps.observer.decided('renew', settled.decision.permitted, settled.decision.errors.length > 0);
   if (!settled.decision.permitted) {
@@ -110,8 +113,10 @@ export async function renewGrant(
     if (deadline === undefined) return undefined;
     tx.record(renewalEvent(task, found, decisionId, active.catalog.digest, context, deadline));
     tx.changed(task.id);
+    step('extend.before');
     return { deadline, millis: deadline.getTime() - tx.now.getTime() };
   });
+  step('extend.after');
   if (stored === undefined) throw new MayflyError('grant_ended', 'The grant or its task ended meanwhile.');
   const { deadline, millis } = stored;
   deps.alarms.in(grant.target, millis);
@@ -129,7 +134,10 @@ async function renewal(session: Session, ref: Ref, until: Date, signal: AbortSig
   if (session.renew === undefined)
     throw new MayflyError('grant_ended', 'This target can not renew; ask for a new grant.');
   try {
-    return await orAborted(session.renew(ref, until, signal), signal);
+    step('renew.before');
+    const renewed = await orAborted(session.renew(ref, until, signal), signal);
+    step('renew.after');
+    return renewed;
   } catch (error) {
     const gone = error instanceof ProviderError && error.errorClass === 'gone';
     throw new MayflyError(gone ? 'grant_ended' : 'target_unavailable', undefined, { cause: error });

@@ -1,6 +1,7 @@
 import { createPostgresBackend, type JobsOptions, Queue, Worker } from 'bullmq';
 import { Redis } from 'ioredis';
 import type { Secret } from '../domain/secret.ts';
+import { step } from '../domain/step.ts';
 
 /** Where the alarms stand. Neither holds truth: what is lost there, the sweeper finds in the store. */
 export type AlarmBackend =
@@ -94,8 +95,10 @@ export class AlarmClock {
         removeOnComplete: true,
         removeOnFail: true,
       }));
+      step('set-alarms.before');
       this.#bell(target)
         .set(jobs)
+        .then(() => step('set-alarms.after'))
         .catch((error: unknown) =>
           this.#options.log({ target, error }, 'alarms could not be set; the sweeper stands in'),
         );

@@ -1,3 +1,4 @@
+import { step } from '../domain/step.ts';
 import { within } from '../domain/within.ts';
 import type { Session } from '../provider.ts';
 import { type Claim, claimClock, type Claimed, markClean, postpone } from '../store/claims.ts';
@@ -70,9 +71,11 @@ export class Cleaner {
     const failures: Failures = new Map();
     try {
       const { signal } = heartbeat;
+      step('reap.before');
       const outcomes = await asWriter(this.#deps, session, this.#target, items, signal, (view) =>
         askEach(items.length, signal, (limited) => session.reap(items.map(toRef), limited, view)),
       );
+      step('reap.after');
       const reaped = sift(items, outcomes, failures);
       const waiting = items.flatMap((item, index) => {
         const seconds = secondsUntil(outcomes[index]?.notBefore);
@@ -80,7 +83,9 @@ export class Cleaner {
       });
       for (const { item } of waiting) reaped.delete(item);
       const ready = [...reaped.keys()];
+      step('verify-clean.before');
       const seen = await look(session, ready, failures, signal, 'clean');
+      step('verify-clean.after');
       const now = this.#clock();
       const done = ready.flatMap((item) => {
         const evidence = seen.get(item.id);
@@ -89,8 +94,10 @@ export class Cleaner {
         return [{ item, evidence, now, event }];
       });
       heartbeat.stop();
+      step('clean.before');
       if (done.length > 0) await markClean(this.#deps.db, done);
       if (waiting.length > 0) await postpone(this.#deps.db, waiting);
+      step('clean.after');
       this.#deps.db.announce(done.map(({ item }) => item.taskId));
     } catch (error) {
       this.#deps.log({ target: this.#target, error }, 'cleaning failed; it is tried again');

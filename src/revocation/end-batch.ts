@@ -2,6 +2,7 @@ import type { Claim, Claimed } from '../store/claims.ts';
 import { claimClock, markContained } from '../store/claims.ts';
 import type { RevocationId } from '../domain/ids.ts';
 import type { Evidence } from '../domain/revocation.ts';
+import { step } from '../domain/step.ts';
 import { within } from '../domain/within.ts';
 import { ProviderError, type Session } from '../provider.ts';
 import { askEach } from './answers.ts';
@@ -81,11 +82,15 @@ async function endAt(
 ): Promise<readonly Ended[]> {
   try {
     const session = await open();
+    step('fence.before');
     const outcomes = await asWriter(deps, session, claim.target, items, signal, (view) =>
       askEach(items.length, signal, (limited) => session.fence(items.map(toRef), limited, view)),
     );
+    step('fence.after');
     const fenced = sift(items, outcomes, failures);
+    step('verify-contained.before');
     const seen = await look(session, [...fenced.keys()], failures, signal, 'contained');
+    step('verify-contained.after');
     if (seen.size < fenced.size) deps.observer.notSeen(claim.target, fenced.size - seen.size);
     const fresh = await contain(deps, claim, fenced, seen);
     const earlier = items.filter((item) => item.contained && seen.has(item.id));
@@ -186,7 +191,9 @@ async function contain(
     return [{ item, evidence, now, event: engineEvent('revocation.contained', deps, claim.target, item, payload) }];
   });
   if (done.length === 0) return [];
+  step('contain.before');
   const ours = await markContained(deps.db, done, LEASE_SECONDS);
+  step('contain.after');
   const contained = done.map(({ item }) => item).filter((item) => ours.has(item.id));
   for (const item of contained) deps.observer.contained(claim.target, item.endedBy, lateSeconds(item));
   deps.db.announce(contained.map((item) => item.taskId));

@@ -1,5 +1,6 @@
 import type { RevocationId } from '../domain/ids.ts';
 import { type ErrorClass, retryDelaySeconds } from '../domain/revocation.ts';
+import { step } from '../domain/step.ts';
 import { ProviderError } from '../provider.ts';
 import { type Claimed, markFailed } from '../store/claims.ts';
 import type { RevocationDeps } from './deps.ts';
@@ -75,7 +76,9 @@ export async function recordFailures(
     return [{ item, event, now, errorClass, delaySeconds: retryDelaySeconds(item.attempts, deps.random()) }];
   });
   if (failed.length === 0) return;
+  step('fail.before');
   const ours = await markFailed(deps.db, failed);
+  step('fail.after');
   for (const { item, errorClass } of failed) if (ours.has(item.id)) deps.observer.failed(target, errorClass);
   deps.db.announce(failed.map(({ item }) => item.taskId));
 }

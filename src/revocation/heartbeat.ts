@@ -1,3 +1,4 @@
+import { step } from '../domain/step.ts';
 import { ProviderError } from '../provider.ts';
 import { type Claimed, extendClaims } from '../store/claims.ts';
 import type { RevocationDeps } from './deps.ts';
@@ -14,8 +15,10 @@ export class Heartbeat {
 
   constructor(deps: Pick<RevocationDeps, 'db' | 'log'>, items: readonly Claimed[]) {
     this.#timer = setInterval(() => {
+      step('beat.before');
       extendClaims(deps.db, items, LEASE_SECONDS)
         .then((ours) => {
+          step('beat.after');
           // A beat that crosses the recording of the outcome finds nothing to extend, rightly.
           if (ours === 0 && !this.#stopped) this.#lost.abort(new ProviderError('retryable', 'The claim was lost.'));
         })

@@ -1,3 +1,4 @@
+import { step } from '../domain/step.ts';
 import type { Database } from '../store/database.ts';
 import { findClaimableTargets, findMoments, markOverdue, releaseLostClaims } from '../store/revocations.ts';
 import { BUCKET_MILLIS, HORIZON_SECONDS } from './alarm-clock.ts';
@@ -58,8 +59,8 @@ export class Sweeper {
       () => this.#feedAlarms(),
     ];
     let failed = false;
-    for (const step of steps) {
-      await step().catch((error: unknown) => {
+    for (const each of steps) {
+      await each().catch((error: unknown) => {
         failed = true;
         deps.log({ error }, 'a step of the sweep failed');
       });
@@ -73,15 +74,21 @@ export class Sweeper {
       for (const lost of await releaseLostClaims(tx, MOST_A_SWEEP)) {
         tx.record(engineEvent('revocation.claim_lost', deps, lost.target, lost, { claimed_by: lost.claimedBy }));
       }
+      step('release-claims.before');
     });
+    step('release-claims.after');
   }
 
   async #wakeTargets(): Promise<void> {
+    step('wake-targets.before');
     for (const target of await findClaimableTargets(this.#options.db)) this.#options.wake(target);
+    step('wake-targets.after');
   }
 
   async #expireTasks(): Promise<void> {
+    step('expire-tasks.before');
     while ((await this.#options.expireTasks(MOST_A_SWEEP)) === MOST_A_SWEEP && !this.#stopped);
+    step('expire-tasks.after');
   }
 
   async #cryOverdue(): Promise<void> {
@@ -93,7 +100,9 @@ export class Sweeper {
         deps.observer.overdue(late.target);
         deps.log({ target: late.target, grant_id: late.grantId, due_at: late.dueAt }, 'a revocation is overdue');
       }
+      step('cry-overdue.before');
     });
+    step('cry-overdue.after');
   }
 
   /** Sets alarms for what came within the horizon since the last time; the first time, for all within it. */
@@ -101,9 +110,11 @@ export class Sweeper {
     const now = performance.now() / 1000;
     if (now - this.#fedAt < FEED_SECONDS) return;
     const first = this.#fedAt === Number.NEGATIVE_INFINITY;
+    step('feed-alarms.before');
     const from = first ? 0 : HORIZON_SECONDS - 2 * FEED_SECONDS;
     for (const { target, inMillis } of await findMoments(this.#options.db, from, HORIZON_SECONDS, BUCKET_MILLIS))
       this.#options.alarm(target, inMillis);
+    step('feed-alarms.after');
     this.#fedAt = now;
   }
 }

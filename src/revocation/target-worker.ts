@@ -1,3 +1,4 @@
+import { step } from '../domain/step.ts';
 import { claimDue, hasten } from '../store/claims.ts';
 import { fallDue } from '../store/revocations.ts';
 import { Breaker } from './breaker.ts';
@@ -91,8 +92,10 @@ export class TargetWorker {
 
   /** @returns whether there may be more. */
   async #endBatch(limit: number, early: boolean): Promise<boolean> {
+    step('claim.before');
     const claim = await claimDue(this.#deps.db, this.#target, this.#deps.worker, LEASE_SECONDS, limit, early);
     if (claim === undefined) return false;
+    step('claim.after');
     if (claim.items.length >= limit && !early) this.wake(false);
     const { contained, silent } = await endBatch(this.#deps, claim);
     this.#cleaner.add(claim, contained);
@@ -122,13 +125,16 @@ export class TargetWorker {
 
   async #fallDue(): Promise<void> {
     this.#falls = false;
-    await this.#deps.db.transaction({}, async (tx) => {
+    const fell = await this.#deps.db.transaction({}, async (tx) => {
       const fallen = await fallDue(tx, this.#target, MOST_THAT_FALL);
       for (const one of fallen) {
         tx.record(engineEvent('grant.ended', this.#deps, this.#target, one, { by: 'deadline' }));
         tx.changed(one.taskId);
       }
       if (fallen.length === MOST_THAT_FALL) this.wake(true);
+      if (fallen.length > 0) step('fall-due.before');
+      return fallen.length > 0;
     });
+    if (fell) step('fall-due.after');
   }
 }

@@ -3,6 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { type ContractMode, contractModes, parseModes } from '../support/contract-modes.ts';
 import { parseVersions, postgresVersions, type PostgresVersion } from '../support/postgres-binaries.ts';
+import { plantedBugs } from './planted/list.ts';
 import { plantAll } from './planted/plant.ts';
 import { type Rows, rowsOf, table } from './runner/rows.ts';
 import { suitesOf } from './runner/suites.ts';
@@ -67,7 +68,7 @@ let all: Rows = { rows: [], blanks: [] };
 if (options.planted) {
   const [version = 18] = options.versions.toReversed();
   const env = { MAYFLY_TEST_PG_VERSIONS: String(version), MAYFLY_TEST_MODE: 'definer' };
-  const caught = await plantAll(root, env, (one) => {
+  const caught = await plantAll(root, plantedBugs, env, (one) => {
     console.log(`${one.caught ? 'caught ' : 'MISSED '} ${one.bug}: ${one.says}`);
   });
   const backend = `definer ${version}`;

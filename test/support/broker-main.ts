@@ -1,9 +1,14 @@
+import { writeSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { readConfig } from '../../src/config.ts';
 import { Secret } from '../../src/domain/secret.ts';
+import { onStep } from '../../src/domain/step.ts';
 import { createLogger } from '../../src/http/log.ts';
 import { startBroker } from '../../src/wiring.ts';
+import type { Fall, ProcessSettings } from './broker-process.ts';
 import { migrationsFolder } from './store.ts';
+
+type Order = { readonly files: Record<string, string> } | { readonly falls: readonly Fall[] };
 
 /** A broker in a process of its own, for tests that kill it. Orders come as JSON lines on its input; each is answered by a line. */
 const orders = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
@@ -11,8 +16,17 @@ const next = async <T>(): Promise<T | undefined> => {
   const line = await orders.next();
   return line.done === true ? undefined : (JSON.parse(line.value) as T);
 };
-const settings = await next<{ env: Record<string, string>; databaseUrl: string }>();
+const settings = await next<ProcessSettings>();
 if (settings === undefined) throw new Error('no settings');
+let falls = [...(settings.falls ?? [])];
+onStep((name) => {
+  const fall = falls.find(({ step }) => step === name);
+  if (fall === undefined) return;
+  falls = falls.filter((each) => each !== fall);
+  // At once, without the event loop: nothing more is done before the signal.
+  writeSync(process.stdout.fd, `${JSON.stringify({ reached: name })}\n`);
+  process.kill(process.pid, fall.signal);
+});
 const config = { ...readConfig(settings.env), database_url: new Secret(settings.databaseUrl) };
 const broker = await startBroker({
   config,
@@ -24,7 +38,12 @@ const broker = await startBroker({
 const say = (answer: object) => process.stdout.write(`${JSON.stringify(answer)}\n`);
 say({ url: broker.url, installation: broker.installation });
 process.on('SIGTERM', () => void broker.stop().then(() => process.exit(0)));
-for (let order = await next<{ files: Record<string, string> }>(); order !== undefined; order = await next()) {
+for (let order = await next<Order>(); order !== undefined; order = await next<Order>()) {
+  if ('falls' in order) {
+    falls = [...order.falls];
+    say({});
+    continue;
+  }
   say(
     await broker.apply(order.files, 'test').then(
       () => ({}),

@@ -1,12 +1,21 @@
 import { spawn } from 'node:child_process';
-import { once } from 'node:events';
+import { EventEmitter, once } from 'node:events';
 import { createRequire } from 'node:module';
 import { createInterface } from 'node:readline';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import type { StepName } from '../../src/domain/step.ts';
+
+/** What becomes of a broker in a process of its own when it comes to a step the next time. */
+export interface Fall {
+  readonly step: StepName;
+  readonly signal: 'SIGKILL' | 'SIGSTOP';
+}
 
 export interface ProcessSettings {
   readonly env: Readonly<Record<string, string>>;
   readonly databaseUrl: string;
+  /** From its start on. */
+  readonly falls?: readonly Fall[];
 }
 
 /** A replica, here or in a process of its own. */
@@ -17,6 +26,10 @@ export interface RunningBroker {
   stop(): Promise<void>;
   /** Only in a process of its own. */
   signal(signal: NodeJS.Signals): Promise<void>;
+  /** From now on, instead of those before. Only in a process of its own. */
+  fallAt(falls: readonly Fall[]): Promise<void>;
+  /** Resolves when it has come to that step, and fallen. Only in a process of its own. */
+  reached(step: StepName): Promise<void>;
 }
 
 /**
@@ -34,15 +47,31 @@ export async function startBrokerProcess(
     env: { PATH, HOME, ...(TMPDIR === undefined ? {} : { TMPDIR }), NODE_ENV: 'test' },
     stdio: ['pipe', 'pipe', 'pipe'],
   });
-  child.stderr.pipe(logTo, { end: false });
-  const answers = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+  child.stderr.on('data', (text: Buffer) => logTo.write(text));
+  const fallen = new Set<string>();
+  const waiting: ((answer: Record<string, string>) => void)[] = [];
+  const falling = new EventEmitter();
+  createInterface({ input: child.stdout }).on('line', (line) => {
+    const answer = JSON.parse(line) as Record<string, string>;
+    const { reached } = answer;
+    if (reached === undefined) return waiting.shift()?.(answer);
+    fallen.add(reached);
+    falling.emit(reached);
+  });
+  child.stdin.on('error', () => {});
+  // Not `exit`: what it said last is still to be read then.
+  const ended = once(child, 'close');
+  const died = ended.then((): never => {
+    throw new Error(`the broker process ended${fallen.size === 0 ? '' : ` at ${[...fallen].join(', ')}`}`);
+  });
+  died.catch(() => {});
   const ask = async (order: object): Promise<Record<string, string>> => {
+    const answer = new Promise<Record<string, string>>((resolve) => {
+      waiting.push(resolve);
+    });
     child.stdin.write(`${JSON.stringify(order)}\n`);
-    const line = await answers.next();
-    if (line.done === true) throw new Error('the broker process ended');
-    return JSON.parse(line.value) as Record<string, string>;
+    return await Promise.race([answer, died]);
   };
-  const ended = once(child, 'exit');
   const over = () => child.exitCode !== null || child.signalCode !== null;
   const { url = '', installation = '' } = await ask(settings);
   return {
@@ -62,6 +91,13 @@ export async function startBrokerProcess(
       if (over()) return;
       child.kill(signal);
       if (signal === 'SIGKILL') await ended;
+    },
+    fallAt: async (falls) => {
+      fallen.clear();
+      await ask({ falls });
+    },
+    reached: async (step) => {
+      if (!fallen.has(step)) await once(falling, step);
     },
   };
 }

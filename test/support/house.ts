@@ -10,7 +10,7 @@ import { readConfig } from '../../src/config.ts';
 import { Secret } from '../../src/domain/secret.ts';
 import { createLogger } from '../../src/http/log.ts';
 import { startBroker } from '../../src/wiring.ts';
-import { type ProcessSettings, type RunningBroker, startBrokerProcess } from './broker-process.ts';
+import { type Fall, type ProcessSettings, type RunningBroker, startBrokerProcess } from './broker-process.ts';
 import { freePort } from './free-port.ts';
 import { type PostgresServer, startPostgres } from './postgres-servers.ts';
 import { createStore, migrationsFolder, type TestStore } from './store.ts';
@@ -49,9 +49,9 @@ export interface House {
   readonly devDir: string;
   broker: RunningBroker;
   /** The first replica again, on its own port, after it was killed. */
-  restart(): Promise<RunningBroker>;
+  restart(falls?: readonly Fall[]): Promise<RunningBroker>;
   /** Another replica on the same store and target. */
-  startReplica(env?: Readonly<Record<string, string>>): Promise<RunningBroker>;
+  startReplica(env?: Readonly<Record<string, string>>, falls?: readonly Fall[]): Promise<RunningBroker>;
   client(workload?: string, url?: string): MayflyClient;
   token(workload?: string): Promise<string>;
   sign(options?: Partial<SignOptions>): Promise<string>;
@@ -115,7 +115,7 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
     closing.push(() => Promise.all(brokers.map((broker) => broker.stop())));
     const storeUrl = new URL(store.runtimeUrl.reveal());
     storeUrl.port = String(options.storePort ?? server.port);
-    const start = async (listen: number, env: Readonly<Record<string, string>> = {}) => {
+    const start = async (listen: number, env: Readonly<Record<string, string>> = {}, falls: readonly Fall[] = []) => {
       const settings: ProcessSettings = {
         env: {
           MAYFLY_PORT: String(listen),
@@ -127,6 +127,7 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
           ...env,
         },
         databaseUrl: storeUrl.href,
+        falls,
       };
       const broker =
         options.inProcess === false
@@ -158,8 +159,8 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
       targetPassword,
       devDir,
       broker,
-      restart: () => start(port),
-      startReplica: async (env) => start(await freePort(), env),
+      restart: (falls) => start(port, {}, falls),
+      startReplica: async (env, falls) => start(await freePort(), env, falls),
       client: (workload, at = url) => new MayflyClient({ url: at, token: () => token(workload) }),
       token,
       sign: async (wanted = {}) =>
@@ -224,10 +225,14 @@ async function startHere(
       await broker.apply(files, 'test');
     },
     stop: () => broker.stop(),
-    signal: async () => {
-      throw new Error('this broker runs in the process of the test');
-    },
+    signal: ownProcess,
+    fallAt: ownProcess,
+    reached: ownProcess,
   };
+}
+
+async function ownProcess(): Promise<never> {
+  throw new Error('this broker runs in the process of the test');
 }
 
 /** A database with something to read, for a target. */

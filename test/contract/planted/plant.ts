@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { caseName } from '../runner/rows.ts';
 import { runVitest } from '../runner/vitest.ts';
-import { type PlantedBug, plantedBugs } from './list.ts';
+import type { PlantedBug } from './list.ts';
 
 export interface Caught {
   readonly bug: string;
@@ -37,6 +37,7 @@ export function edited(text: string, { file, from, to }: PlantedBug['edits'][num
  */
 export async function plantAll(
   root: string,
+  plantedBugs: readonly PlantedBug[],
   env: Readonly<Record<string, string>>,
   onResult: (result: Caught) => void,
 ): Promise<readonly Caught[]> {

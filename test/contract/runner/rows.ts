@@ -5,7 +5,7 @@ export interface Row {
   /** `<mode> <version>`: `definer 18`. */
   readonly backend: string;
   readonly ok: boolean;
-  /** Processes that outlived the suites of this backend. */
+  /** Processes that outlived the suites of this backend; of a crash, what stands in target and store and must not. */
   readonly left_behind?: number;
   /** How long after it was due an end was seen, where the case measures it. */
   readonly late_ms?: number;
@@ -51,10 +51,12 @@ export function rowsOf(run: VitestRun, backend: string): Rows {
       const name = unique(caseName(result), names);
       if (result.status === 'passed' || result.status === 'failed') {
         const late = result.meta?.late_ms;
+        const left = result.meta?.left_behind;
         const why = result.failureMessages?.[0]?.split('\n')[0];
         rows.push({
           ...{ case: name, backend, ok: result.status === 'passed' },
           ...(late === undefined ? {} : { late_ms: late }),
+          ...(left === undefined ? {} : { left_behind: left }),
           ...(why === undefined ? {} : { says: why }),
         });
       } else {

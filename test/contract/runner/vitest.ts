@@ -17,8 +17,8 @@ const reportSchema = z.object({
           title: z.string(),
           ancestorTitles: z.array(z.string()),
           failureMessages: z.array(z.string()).nullish(),
-          /** A case may say how late it was seen to be over: `task.meta.late_ms`. */
-          meta: z.object({ late_ms: z.number().optional() }).optional(),
+          /** A case may say how late it was seen to be over, and how much was left behind: `task.meta.late_ms`. */
+          meta: z.object({ late_ms: z.number().optional(), left_behind: z.number().optional() }).optional(),
         }),
       ),
     }),

@@ -1,8 +1,8 @@
-import { MayflyError } from './domain/errors.ts';
-import type { Database } from './store/database.ts';
-import { findInstallation } from './store/installation.ts';
-import type { compareSchema } from './store/migrate.ts';
-import { checkRuntimeLogin } from './store/runtime-login.ts';
+import { MayflyError } from '../domain/errors.ts';
+import type { Database } from './database.ts';
+import { findInstallation } from './installation.ts';
+import type { compareSchema } from './migrate.ts';
+import { checkRuntimeLogin } from './runtime-login.ts';
 
 /** @throws Error, in a sentence, when this store is not one that this release and mode may work on. */
 export async function checkStore(

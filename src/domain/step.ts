@@ -1,0 +1,52 @@
+/**
+ * What the broker does that outlives it: each commit in the store, each call to a target, each word to the queue. A crash can fall
+ * on either side of each, so each has a step on both sides, and `test/crash` ends the broker at every one of them.
+ */
+export const acts = [
+  'open',
+  'guarantee',
+  'intend',
+  'intend-alone',
+  'replay',
+  'deny',
+  'mint',
+  'activate',
+  'give-up',
+  'decide-renewal',
+  'renew',
+  'extend',
+  'end',
+  'release',
+  'apply',
+  'publish',
+  'fall-due',
+  'claim',
+  'beat',
+  'fence',
+  'verify-contained',
+  'contain',
+  'fail',
+  'reap',
+  'verify-clean',
+  'clean',
+  'release-claims',
+  'wake-targets',
+  'expire-tasks',
+  'cry-overdue',
+  'feed-alarms',
+  'set-alarms',
+] as const;
+
+export type StepName = `${(typeof acts)[number]}.${'before' | 'after'}`;
+
+let hook: ((name: StepName) => void) | undefined;
+
+/** Marks a place in the code. Does nothing but in the crash tests. */
+export function step(name: StepName): void {
+  hook?.(name);
+}
+
+/** For the crash tests: called at every step, it may end or stop this process. */
+export function onStep(called: (name: StepName) => void): void {
+  hook = called;
+}

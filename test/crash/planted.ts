@@ -1,0 +1,115 @@
+import type { PlantedBug } from '../contract/planted/list.ts';
+
+const suites = ['test/crash/crash.test.ts'];
+const claims = 'src/store/claims.ts';
+
+/** Run with alarms in the store by `npm run test:crash -- --planted`. */
+export const plantedBugs: readonly PlantedBug[] = [
+  {
+    name: 'no intent is committed before the mint',
+    edits: [
+      {
+        file: 'src/broker/issue-grant.ts',
+        from: 'const outcome = await stage.store.intend(decided.intent, state);',
+        to: "Object.assign(decided.intent, { late: () => stage.store.intend(decided.intent, state) });\n    const outcome: string = 'done';",
+      },
+      {
+        file: 'src/broker/mint-grant.ts',
+        from: "step('mint.after');",
+        to: "step('mint.after');\n    await intent.late();",
+      },
+    ],
+    suites,
+    cases: 'mint.after (nobody asks again)',
+  },
+  {
+    name: 'no sweeper',
+    edits: [{ file: 'src/revocation/engine.ts', from: 'this.#sweeper.start();', to: '' }],
+    suites,
+    cases: 'claim.after (a cancel)',
+  },
+  {
+    name: 'fence skipped',
+    edits: [
+      {
+        file: 'src/revocation/end-batch.ts',
+        from: 'await session.fence(items.map(toRef), callSignal(heartbeat.signal))',
+        to: 'items.map(() => ({ ok: true, evidence: {} }))',
+      },
+    ],
+    suites,
+    cases: 'end.after (a cancel)',
+  },
+  {
+    name: '`verify` is always true',
+    edits: [
+      {
+        file: 'src/revocation/looking.ts',
+        from: 'if (verdict?.ok === true && verdict[wanted])',
+        to: 'if (verdict?.ok === true)',
+      },
+    ],
+    suites,
+    cases: 'woken at fence.after, and the fence undone',
+  },
+  {
+    name: 'containment is written without the number of its claim',
+    edits: [
+      {
+        file: claims,
+        from: "WHERE r.id = d.id AND r.claim_number = d.claim AND r.state = 'running' RETURNING r.id, r.grant_id",
+        to: "WHERE r.id = d.id AND r.state = 'running' RETURNING r.id, r.grant_id",
+      },
+    ],
+    suites,
+    cases: 'woken at contain.before, while another has it in hand',
+  },
+  {
+    name: 'a failure is written without the number of its claim',
+    edits: [
+      {
+        file: claims,
+        from: "WHERE r.id = d.id AND r.claim_number = d.claim AND r.state IN ('running', 'contained') RETURNING r.id, d.event)",
+        to: "WHERE r.id = d.id AND r.state IN ('running', 'contained') RETURNING r.id, d.event)",
+      },
+    ],
+    suites,
+    cases: 'woken at fail.before, while another has it in hand',
+  },
+  {
+    name: 'a task ends in one transaction and its grants in another',
+    edits: [
+      {
+        file: 'src/broker/end-task.ts',
+        from: 'const tasks = await endSubtree(tx, id, state, endedBy);',
+        to: 'const tasks = await deps.db.transaction({}, (other) => endSubtree(other, id, state, endedBy));',
+      },
+    ],
+    suites,
+    cases: 'end.before (a cancel)',
+  },
+  {
+    name: 'an intent falls due only at the deadline of its grant',
+    edits: [
+      {
+        file: 'src/broker/decide-grant.ts',
+        from: 'const dueAt = new Date(mintBy.getTime() + UNREPORTED_MILLIS);',
+        to: 'const dueAt = new Date(now.getTime() + life.seconds * 1000 + 0 * UNREPORTED_MILLIS);',
+      },
+    ],
+    suites,
+    cases: 'mint.after (the same key again)',
+  },
+  {
+    name: 'a renewal is stored in one transaction and told in another',
+    edits: [
+      {
+        file: 'src/broker/renew-grant.ts',
+        from: 'const deadline = await extendGrant(tx, grant.id, until, renewed.facts, decisionId, active.number);',
+        to: 'const deadline = await deps.db.transaction({}, async (other) =>\n      extendGrant(other, grant.id, until, renewed.facts, decisionId, active.number));',
+      },
+    ],
+    suites,
+    cases: 'extend.before (nobody asks again)',
+  },
+];

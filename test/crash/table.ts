@@ -1,0 +1,95 @@
+import { acts, type StepName } from '../../src/domain/step.ts';
+import { killAt } from './killed.ts';
+import * as play from './scenarios.ts';
+import { overtaken, rivalled, undone } from './woken.ts';
+import type { World } from './world.ts';
+
+type Act = (typeof acts)[number];
+
+/** In which lives the broker dies on both sides of each act. An act without a life here does not compile. */
+const lives: Readonly<Record<Act, Readonly<Record<string, play.Scenario>>>> = {
+  open: { 'the same request again': play.open },
+  guarantee: { 'the same key again': play.issue },
+  intend: { 'the same key again': play.issue, 'nobody asks again': play.issueAndLeave },
+  'intend-alone': { 'a crowd': play.crowd },
+  replay: { 'the same key again': play.replay },
+  deny: { 'asked again': play.deny },
+  mint: { 'the same key again': play.issue, 'nobody asks again': play.issueAndLeave },
+  activate: { 'the same key again': play.issue, 'nobody asks again': play.issueAndLeave },
+  'give-up': { 'the same key again': play.refused },
+  'decide-renewal': { 'asked again': play.renew },
+  renew: { 'asked again': play.renew, 'nobody asks again': play.renewAndLeave },
+  extend: { 'asked again': play.renew, 'nobody asks again': play.renewAndLeave },
+  end: { 'a cancel': play.cancel, 'a complete': play.complete, 'a task at its deadline': play.taskExpiry },
+  release: { 'asked again': play.release },
+  apply: { 'applied again': play.apply },
+  publish: { 'applied again': play.apply },
+  'fall-due': { 'a grant at its deadline': play.expiry },
+  claim: { 'a cancel': play.cancel },
+  beat: { 'a slow target': play.slow },
+  fence: { 'a cancel': play.cancel },
+  'verify-contained': { 'a cancel': play.cancel },
+  contain: { 'a cancel': play.cancel, 'a grant at its deadline': play.expiry },
+  fail: { 'a target out of reach': play.unreachable },
+  reap: { 'a cancel': play.cancel },
+  'verify-clean': { 'a cancel': play.cancel },
+  clean: { 'a cancel': play.cancel },
+  'release-claims': { 'claims of a dead broker': play.lostClaims },
+  'wake-targets': { 'obligations of a dead broker': play.unbegun },
+  'expire-tasks': { 'a deadline while nobody was there': play.expiredMeanwhile },
+  'cry-overdue': { 'a target out of reach': play.late },
+  'feed-alarms': { 'a deadline to come': play.unfed },
+  'set-alarms': { 'nobody asks again': play.issueAndLeave, 'a cancel': play.cancel },
+};
+
+/** A case by its name: `fence.after (a cancel)`. */
+export interface Case {
+  readonly name: string;
+  readonly run: (world: World) => Promise<void>;
+}
+
+const killed: readonly Case[] = acts.flatMap((act) =>
+  Object.entries(lives[act]).flatMap(([life, scenario]) =>
+    (['before', 'after'] as const).map((side) => ({
+      name: `${act}.${side} (${life})`,
+      run: (world: World) => killAt(world, `${act}.${side}`, scenario),
+    })),
+  ),
+);
+
+/** Where a broker sleeps and wakes too late, and the step at which it is seen to have gone on. */
+const slept: readonly (readonly [StepName, StepName, play.Scenario])[] = [
+  ['mint.before', 'give-up.after', play.issue],
+  ['mint.after', 'give-up.after', play.issue],
+  ['activate.before', 'give-up.after', play.issue],
+  ['claim.after', 'contain.after', play.cancel],
+  ['fence.before', 'contain.after', play.cancel],
+  ['contain.before', 'contain.after', play.cancel],
+  ['clean.before', 'clean.after', play.cancel],
+];
+
+const woken: readonly Case[] = [
+  ...slept.map(([step, later, scenario]) => ({
+    name: `woken at ${step}`,
+    run: (world: World) => overtaken(world, [step, later], scenario),
+  })),
+  ...(['contain', 'fail'] as const).map((act) => ({
+    name: `woken at ${act}.before, while another has it in hand`,
+    run: (world: World) =>
+      rivalled(world, [`${act}.before`, `${act}.after`], act === 'fail' ? play.unreachable : play.cancel),
+  })),
+  { name: 'woken at fence.after, and the fence undone', run: undone },
+];
+
+/** Every case: each step in each of its lives, and the sleepers. */
+export const cases: readonly Case[] = [...killed, ...woken];
+
+/** The few that `npm test` runs: one for each kind of hole. */
+export const fewCases: readonly string[] = [
+  'mint.after (the same key again)',
+  'activate.after (nobody asks again)',
+  'end.after (a cancel)',
+  'claim.after (a cancel)',
+  'fence.after (a cancel)',
+  'woken at contain.before, while another has it in hand',
+];
