@@ -23,6 +23,7 @@ export type AuditEventType =
   | 'revocation.claim_lost'
   | 'revocation.retried'
   | 'revocation.written_off'
+  | 'target.breaker'
   | 'target.paused'
   | 'target.resumed'
   | 'revocation.returned'

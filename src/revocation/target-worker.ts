@@ -1,12 +1,12 @@
 import { step } from '../domain/step.ts';
 import { claimDue, hasten } from '../store/claims.ts';
 import { fallDue } from '../store/revocations.ts';
-import { Breaker } from './breaker.ts';
+import { Breaker, type BreakerState } from './breaker.ts';
 import { Cleaner } from './cleaner.ts';
 import { Concurrency } from './concurrency.ts';
 import type { RevocationDeps } from './deps.ts';
 import { endBatch } from './end-batch.ts';
-import { engineEvent } from './evidence.ts';
+import { engineEvent, targetEvent } from './evidence.ts';
 import { LEASE_SECONDS } from './heartbeat.ts';
 
 const MOST_THAT_FALL = 200;
@@ -111,8 +111,20 @@ export class TargetWorker {
     const state = this.#breaker.state;
     if (state === before) return;
     this.#deps.observer.breaker(this.#target, state);
+    // A probe that failed is no news.
+    if (before === 'probing' && state === 'open') return;
     this.#deps.log({ target: this.#target, breaker: state }, `the breaker of a target is ${state}`);
+    void this.#tell(state);
     if (state === 'closed') void this.#resume();
+  }
+
+  async #tell(state: BreakerState): Promise<void> {
+    const event = targetEvent('target.breaker', this.#deps, this.#target, { target: this.#target, state });
+    await this.#deps.db
+      .transaction({}, async (tx) => tx.record(event))
+      .catch((error: unknown) =>
+        this.#deps.log({ target: this.#target, error }, 'the state of a breaker can not be recorded now'),
+      );
   }
 
   /** What backed off while the target said nothing does not wait any longer. */

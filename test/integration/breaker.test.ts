@@ -71,5 +71,11 @@ describe('a target that says nothing at all', () => {
       expect(rows).toEqual([{ state: 'clean' }]);
     }, patiently);
     expect(await breaker()).toBe(0);
+    await vi.waitFor(async () => {
+      const told = await house.onStore(
+        `SELECT resource, payload->>'state' AS state FROM mayfly.audit_events WHERE type = 'target.breaker' ORDER BY ts`,
+      );
+      expect(told).toEqual(['open', 'closed'].map((state) => ({ resource: 'ledger-db', state })));
+    }, patiently);
   });
 });
