@@ -24,6 +24,8 @@ export interface OwnershipOptions {
 const BEAT_SECONDS = 10;
 const SILENCE_SECONDS = 35;
 const CALL_SECONDS = 5;
+/** As often who has held a target for long speaks against another that writes there; a copy has been silenced by then. */
+const MOST_CONTESTS = 3;
 
 /** Another holds the target: everything but looking is refused. */
 export class Stranger extends ProviderError {
@@ -43,6 +45,10 @@ interface Standing {
   /** The highest beat that this process wrote: a store that failed over may have forgotten it. */
   tenure: string | null;
   beat: number;
+  /** Since when this process has held it, and how often and when it last spoke against another that writes there. */
+  heldSince: number;
+  contests: number;
+  contestedAt: number;
   /** A beat of unknown origin, and since when it stands still. */
   watched: { readonly beat: number; readonly since: number } | undefined;
   proving: Promise<void> | undefined;
@@ -129,6 +135,7 @@ export class Ownership {
     const standing: Standing = {
       ...{ target, session, verdict: 'unproven', says: 'who holds the target is not known yet' },
       ...{ provenAt: 0, tenure: null, beat: 0, watched: undefined, proving: undefined },
+      ...{ heldSince: Number.POSITIVE_INFINITY, contests: 0, contestedAt: 0 },
     };
     this.#standings.set(session, standing);
     return standing;
@@ -168,7 +175,7 @@ export class Ownership {
     if (stored?.lost === true)
       return this.#stranger(standing, holder, 'another broker of this installation is alive and holds the target');
     const known = Math.max(stored?.beat ?? 0, ours);
-    if (holder.beat > known && !(await this.#isSilent(standing, holder, tenure))) return;
+    if (holder.beat > known && !this.#contests(standing) && !(await this.#isSilent(standing, holder, tenure))) return;
     this.#ours(standing);
     const beat = await raiseBeat(
       db,
@@ -179,6 +186,7 @@ export class Ownership {
     if (beat === undefined) return;
     standing.tenure = tenure;
     standing.beat = beat;
+    standing.heldSince = Math.min(standing.heldSince, performance.now());
     await hold(standing.session, { store, tenure, beat });
   }
 
@@ -188,6 +196,23 @@ export class Ownership {
     const tenure = randomUUID();
     await insertTenure(db, tenure, standing.target);
     return hold(standing.session, { store, tenure, beat: 1 });
+  }
+
+  /**
+   * A copy that was started within a beat of its backup knows all that the target shows, and writes there. Who has held the target
+   * for long goes on: the copy then sees a beat that is not its own, and is the stranger. Not without end: of two that have both
+   * held it for long (a store split in two) neither should.
+   */
+  #contests(standing: Standing): boolean {
+    const now = performance.now();
+    if (standing.verdict !== 'ours' || now - standing.heldSince < this.#silenceMillis) return false;
+    if (now - standing.contestedAt > this.#silenceMillis) standing.contests = 0;
+    if (standing.contests >= MOST_CONTESTS) return false;
+    standing.contests += 1;
+    standing.contestedAt = now;
+    const { log } = this.#options.deps;
+    log({ target: standing.target, alert: 'contested' }, 'another broker of this installation writes to the target');
+    return true;
   }
 
   /** Whether a beat of unknown origin has stood still for long enough. If it went on, we are the stranger. */

@@ -27,6 +27,15 @@ describe('staging, restored from production’s backup', () => {
     // Unknown to the copy: orphans, if it were at home.
     after = await mintKnown(house, 3);
     copyServer = await restore();
+    // A copy that starts within a beat of its backup acts until the next.
+    const [{ beat } = { beat: 0 }] = await house.onStore<{ beat: number }>(
+      'SELECT max(beat)::int AS beat FROM mayfly.tenures',
+    );
+    await vi.waitFor(
+      async () =>
+        expect(await house.onTarget('SELECT FROM mayfly.installation WHERE beat > $1', [beat])).toHaveLength(1),
+      { timeout: 30_000, interval: 100 },
+    );
     const admin = new pg.Client({ connectionString: copyServer.superuserUrl() });
     await admin.connect();
     // As a dump and its restore leave it: the same contents in another database.

@@ -35,7 +35,7 @@ describe('who holds a target', () => {
   }
 
   /** A broker on that store: what it holds the target with, and what it said. */
-  async function broker(at: TestStore = store, identity?: string) {
+  async function broker(at: TestStore = store, identity?: string, beatSeconds = BEAT) {
     const db = new Database({ url: at.runtimeUrl, connections: 4, onError: () => {} });
     closing.push(() => db.close());
     const said: string[] = [];
@@ -46,7 +46,7 @@ describe('who holds a target', () => {
         found: { stranger: (_target, is) => (stranger = is) },
       },
       ...{ db, installation: ledger.installation, store: identity ?? (await readStoreIdentity(db)) },
-      ...{ beatSeconds: BEAT, silenceSeconds: SILENCE },
+      ...{ beatSeconds, silenceSeconds: SILENCE },
     });
     closing.push(() => ownership.stop());
     const session = ledger.connect();
@@ -136,6 +136,30 @@ describe('who holds a target', () => {
     await expect(mint(again.guarded)).rejects.toMatchObject({ name: 'Stranger' });
     expect(await beats()).toEqual(still);
     await mint((await broker()).guarded);
+  });
+
+  test('a copy that knows all that the target shows acts until the next beat; who has held it for long stays the holder', async () => {
+    await fresh();
+    const production = await broker(store, undefined, 1);
+    await mint(production.guarded);
+    production.start();
+    const begun = performance.now();
+    while (performance.now() - begun < SILENCE * 1000) await goesOn();
+    const other = await createStore(server);
+    const copy = await broker(other, await readStoreIdentity(production.db));
+    const { tenure } = await beats();
+    await insertTenure(copy.db, tenure, 'ledger');
+    await goesOn();
+    const { beat } = await beats();
+    await copy.db.query({ text: 'UPDATE mayfly.tenures SET beat = $1', values: [beat] });
+    copy.start();
+    await vi.waitFor(() => expect(copy.isStranger()).toBe(true), { timeout: 10_000, interval: 20 });
+    expect(copy.said).not.toContainEqual(expect.stringContaining('nobody else holds'));
+    await goesOn();
+    await goesOn();
+    expect(production.isStranger()).toBe(false);
+    await mint(production.guarded);
+    await expect(mint(copy.guarded)).rejects.toMatchObject({ name: 'Stranger' });
   });
 
   test('a store that failed over and lost its last moments goes on at once with a process that lived through it', async () => {

@@ -185,9 +185,7 @@ export const plantedBugs: readonly PlantedBug[] = [
   },
   {
     name: 'any installation may work here',
-    edits: [
-      { file: sql(''), from: 'WHERE i.id = p_installation) THEN', to: 'WHERE i.id <> p_installation OR true) THEN' },
-    ],
+    edits: [{ file: sql(''), from: 'WHERE i.id = p_installation;\n  IF NOT FOUND', to: 'LIMIT 1;\n  IF NOT FOUND' }],
     suites: [suite('stolen')],
     cases: 'cannot mint with another installation',
   },
