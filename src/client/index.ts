@@ -78,7 +78,12 @@ export class ProblemError extends Error {
 
   constructor(status: number, problem: Readonly<Record<string, unknown>>) {
     const text = (name: string) => (typeof problem[name] === 'string' ? problem[name] : '');
-    super([text('title'), text('detail'), text('next')].filter((part) => part !== '').join('. ') || `HTTP ${status}`);
+    super(
+      [text('title'), text('detail'), text('next')]
+        .filter((part) => part !== '')
+        .map((part) => part.replace(/\.$/, ''))
+        .join('. ') || `HTTP ${status}`,
+    );
     this.name = 'ProblemError';
     this.status = status;
     this.code = text('code') || 'unknown';
