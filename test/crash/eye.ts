@@ -107,7 +107,7 @@ export class Eye {
     });
   }
 
-  /** What must not be: identities in the target that the store does not know, and ended grants that are not clean. */
+  /** What must not be: identities in the target that the store does not know, and ended grants that are not clean, nor written off. */
   async leftBehind(): Promise<string[]> {
     const [seen, fates] = [await this.look(), await this.fates()];
     const known = new Set(fates.map(({ id }) => `mfy_${id.replaceAll('-', '')}`));
@@ -116,7 +116,9 @@ export class Eye {
         ({ handle }) => `${handle} is in the target${known.has(handle) ? '' : ', and the store does not know it'}`,
       ),
       ...fates
-        .filter(({ state, revocation }) => state !== 'revoked' || revocation !== 'clean')
+        .filter(
+          ({ state, revocation }) => (state !== 'revoked' || revocation !== 'clean') && revocation !== 'written_off',
+        )
         .map(({ id, state, revocation }) => `${id} is ${state}, its revocation ${revocation}`),
     ];
   }
