@@ -1,3 +1,4 @@
+import { ProblemError } from '../../src/client/index.ts';
 import { ask, type Reply } from '../support/ask.ts';
 import { operatorsOf } from '../support/operators.ts';
 import { cancel, cutOff, heal, type Play, type Scenario } from './scenarios.ts';
@@ -15,7 +16,8 @@ async function post(world: World, path: string, body?: object): Promise<Reply> {
 async function insist(world: World, path: string, body: object | undefined, ...wanted: string[]): Promise<void> {
   await world.until(`${path} is answered`, async () => {
     const reply = await post(world, path, body).catch(() => undefined);
-    return reply !== undefined && wanted.includes(String(reply.body['code'] ?? reply.status));
+    const { code } = reply?.body ?? {};
+    return reply !== undefined && wanted.includes(typeof code === 'string' ? code : String(reply.status));
   });
 }
 
@@ -93,7 +95,7 @@ export const pause: Scenario = async (world) => {
         .client()
         .issue(other, { entitlement: INVOICES })
         .catch((error: unknown) => error);
-      if (!String(Object(refused)['code']).includes('target_paused')) throw new Error('it is not paused');
+      if (!(refused instanceof ProblemError && refused.code === 'target_paused')) throw new Error('it is not paused');
       await world.use(held);
       await resumed(world);
       await world.untilEnded(task);
