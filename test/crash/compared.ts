@@ -36,22 +36,23 @@ export const orphan: Scenario = async (world) => {
 export const returned: Scenario = async (world) => {
   const task = await world.open();
   const id = plain((await world.hold(task)).grant.id);
+  const role = roleOf(id);
+  const [kept] = await world.eye.target('SELECT to_jsonb(h) AS row FROM mayfly.handle h WHERE handle = $1', [role]);
   await world.client().cancel(task, { wait: 20 });
   await world.until('it is gone', () => isClean(world, id));
   await world.kill();
   await runLapses(world);
   const { installation } = world.house.broker;
-  const role = roleOf(id);
   const template = `mayfly_t_read_invoices${world.house.targetDatabase.replace('ledger', '')}`;
   await world.eye.target(`CREATE ROLE ${role} LOGIN IN ROLE ${template}`);
   await world.eye.target(
     `DO $$ BEGIN EXECUTE format('COMMENT ON ROLE ${role} IS %L', mayfly.mark('${installation}', '${id}')); END $$`,
   );
+  await world.eye.target('DELETE FROM mayfly.handle WHERE handle = $1', [role]);
   await world.eye.target(
-    `INSERT INTO mayfly.handle (handle, grant_id, installation, template, role_oid, minted_at, valid_until, not_after, keep_until)
-     VALUES ($1, $2, $3, $4, $1::regrole, now(), now() + interval '1 hour', now() + interval '1 hour', now() + interval '1 hour')
-     ON CONFLICT (handle) DO UPDATE SET role_oid = excluded.role_oid`,
-    [role, id, installation, template],
+    `INSERT INTO mayfly.handle
+     SELECT * FROM jsonb_populate_record(NULL::mayfly.handle, $1::jsonb || jsonb_build_object('role_oid', '${role}'::regrole::oid))`,
+    [JSON.stringify(kept?.['row'])],
   );
   return {
     after: async () => {
