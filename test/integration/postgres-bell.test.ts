@@ -32,7 +32,7 @@ test('a bell that could not reach the store at first rings once it can', async (
   });
   try {
     await vi.waitFor(() => expect(failures.length).toBeGreaterThan(0), { timeout: 20_000 });
-    await expect(bell.set([{ jobId: 'at-none' }])).rejects.toThrow();
+    await expect(bell.set([{ jobId: 'at-none' }])).rejects.toBeInstanceOf(Error);
     proxy.retarget(server.port);
     await vi.waitFor(() => bell.set([{ jobId: 'at-once', removeOnComplete: true }]), {
       timeout: 20_000,
