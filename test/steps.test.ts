@@ -27,7 +27,7 @@ const steps = places(/\bstep\('([a-z.-]+)'\)/g);
 
 /** What changes something outside of this process: commits, calls to targets, words to the queue. */
 const effects = places(
-  /\.transaction\(|\b(?:session|stage\.store|issuing|ownedGrants|bell\(target\))\s*\.(?:mint|renew|fence|verify|reap|guarantee|intend|activate|end|set)\(|\b(?:markContained|markClean|markFailed|claimDue|extendClaims|look)\(|\.published\(/g,
+  /\.transaction\(|\b(?:session|stage\.store|issuing|ownedGrants|bell\(target\))\s*\.(?:mint|renew|fence|verify|reap|guarantee|intend|activate|end|set)\(|\b(?:markContained|markClean|markFailed|claimDue|extendClaims|look|requestRuns|claimRun|insertTenure|raiseBeat)\(|\.published\(/g,
 );
 
 /** Lines that only define what is called between steps elsewhere. */
@@ -39,14 +39,9 @@ const definitions = [
 
 /** Hands on what is called between steps elsewhere, or only looks. */
 const without = ['revocation/guarded-session.ts', 'revocation/reconcile-look.ts'];
-/** Whose commits have no crash cases yet: what operators press, and the comparison of targets with the store. */
-const notYet = [
-  ...['broker/operate-revocation.ts', 'broker/pause-target.ts'],
-  ...['revocation/ownership.ts', 'revocation/reconcile-run.ts', 'revocation/reconciler.ts'],
-];
 
 function isDefinition({ file, at }: Place): boolean {
-  if (without.includes(file) || notYet.includes(file)) return true;
+  if (without.includes(file)) return true;
   const text = files.find((each) => each.file === file)?.text ?? '';
   const line = text.slice(text.lastIndexOf('\n', at) + 1, text.indexOf('\n', at));
   return definitions.some((known) => `${file}: ${line.trim()}`.startsWith(known));

@@ -1,5 +1,6 @@
 import { MayflyError } from '../domain/errors.ts';
 import type { RevocationId } from '../domain/ids.ts';
+import { step } from '../domain/step.ts';
 import type { Caller } from '../identity/types.ts';
 import type { Transaction } from '../store/database.ts';
 import { findQueued, holdQueued, markWrittenOff, type QueuedRevocation, tryNow } from '../store/queue.ts';
@@ -29,8 +30,10 @@ export async function retryRevocation(
     tx.record(
       operatorEvent('revocation.retried', deps.catalog, context, operator, about(held, { attempts: held.attempts })),
     );
+    step('retry.before');
     return { ...held, tryAt: tx.now };
   });
+  step('retry.after');
   deps.alarms.now(tried.target);
   return tried;
 }
@@ -56,7 +59,9 @@ export async function writeOffRevocation(
     const payload = { reason, attempts: held.attempts, last_error: held.lastError, due_at: held.dueAt.toISOString() };
     tx.record(operatorEvent('revocation.written_off', deps.catalog, context, operator, about(held, payload)));
     tx.changed(held.taskId);
+    step('write-off.before');
   });
+  step('write-off.after');
   const after = await findQueued(deps.db, id);
   if (after === undefined) throw new MayflyError('internal');
   return after;

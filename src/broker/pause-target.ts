@@ -1,4 +1,5 @@
 import { MayflyError } from '../domain/errors.ts';
+import { step } from '../domain/step.ts';
 import type { Caller } from '../identity/types.ts';
 import { hasOpenOn } from '../store/queue.ts';
 import { endPause, findPause, insertPause, type Pause } from '../store/target-controls.ts';
@@ -34,8 +35,10 @@ export async function pauseTarget(
         payload: { target, reason: fresh.reason, deadlines: fresh.deadlinesHeld ? 'held' : 'run' },
       }),
     );
+    step('pause.before');
     return fresh;
   });
+  step('pause.after');
   // Resumed by another operator between the two statements.
   if (pause === undefined) throw new MayflyError('store_unavailable', 'The target was resumed at this moment.');
   return pause;
@@ -55,7 +58,9 @@ export async function resumeTarget(
     tx.record(
       operatorEvent('target.resumed', deps.catalog, context, operator, { resource: target, payload: { target } }),
     );
+    step('resume.before');
   });
+  step('resume.after');
   deps.alarms.now(target);
 }
 

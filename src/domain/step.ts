@@ -35,6 +35,19 @@ export const acts = [
   'cry-overdue',
   'feed-alarms',
   'set-alarms',
+  'retry',
+  'write-off',
+  'pause',
+  'resume',
+  'request-runs',
+  'claim-run',
+  'compare',
+  'forget-unknown',
+  'finish-run',
+  'take-hold',
+  'keep-hold',
+  'lose-hold',
+  'tell-stranger',
 ] as const;
 
 export type StepName = `${(typeof acts)[number]}.${'before' | 'after'}`;

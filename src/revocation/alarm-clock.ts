@@ -1,7 +1,8 @@
-import { createPostgresBackend, type JobsOptions, Queue, Worker } from 'bullmq';
+import { type JobsOptions, Queue, Worker } from 'bullmq';
 import { Redis } from 'ioredis';
 import type { Secret } from '../domain/secret.ts';
 import { step } from '../domain/step.ts';
+import { PostgresBell } from './postgres-bell.ts';
 
 /** Where the alarms stand. Neither holds truth: what is lost there, the sweeper finds in the store. */
 export type AlarmBackend =
@@ -114,30 +115,14 @@ export class AlarmClock {
     return bell;
   }
 
-  // Not addBulk: on Postgres that makes temporary tables, for which the runtime login has no right and the catalog no need.
-  /** One listening connection per target and process, and one or two more while alarms are set. */
   #postgresBell(target: string): Bell {
-    const connection = {
-      connectionString: this.#options.backend.url.reveal(),
-      max: 1,
-      connectionTimeoutMillis: 5_000,
-      keepAlive: true,
-      query_timeout: 20_000,
-    };
-    const queue = new Queue(queueName(target), { connection }, createPostgresBackend);
-    const worker = new Worker(
-      queueName(target),
-      async ({ id }) => ringing(this.#options, target, id),
-      { connection, ...WORKER_OPTIONS },
-      createPostgresBackend,
-    );
-    const failed = (error: Error) => this.#options.log({ target, error }, TROUBLE);
-    queue.on('error', failed);
-    worker.on('error', failed);
-    return {
-      set: (jobs) => Promise.all(jobs.map((opts) => queue.add('due', {}, opts))),
-      close: () => Promise.allSettled([worker.close(true), queue.close()]),
-    };
+    return new PostgresBell({
+      queue: queueName(target),
+      url: this.#options.backend.url.reveal(),
+      worker: WORKER_OPTIONS,
+      ring: (id) => ringing(this.#options, target, id),
+      failed: (error) => this.#options.log({ target, error }, TROUBLE),
+    });
   }
 }
 

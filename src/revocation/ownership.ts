@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { step } from '../domain/step.ts';
 import { within } from '../domain/within.ts';
 import { type Beat, type Holder, ProviderError, type Session } from '../provider.ts';
 import type { Database } from '../store/database.ts';
@@ -177,6 +178,7 @@ export class Ownership {
     const known = Math.max(stored?.beat ?? 0, ours);
     if (holder.beat > known && !this.#contests(standing) && !(await this.#isSilent(standing, holder, tenure))) return;
     this.#ours(standing);
+    step('keep-hold.before');
     const beat = await raiseBeat(
       db,
       tenure,
@@ -188,14 +190,18 @@ export class Ownership {
     standing.beat = beat;
     standing.heldSince = Math.min(standing.heldSince, performance.now());
     await hold(standing.session, { store, tenure, beat });
+    step('keep-hold.after');
   }
 
   /** Nobody holds it yet. Of several who begin at once the target keeps one. */
   async #begin(standing: Standing): Promise<Holder | null> {
     const { db, store } = this.#options;
     const tenure = randomUUID();
+    step('take-hold.before');
     await insertTenure(db, tenure, standing.target);
-    return hold(standing.session, { store, tenure, beat: 1 });
+    const holder = await hold(standing.session, { store, tenure, beat: 1 });
+    step('take-hold.after');
+    return holder;
   }
 
   /**
@@ -222,7 +228,9 @@ export class Ownership {
     if (standing.watched !== undefined && standing.watched.beat !== holder.beat) {
       await db.transaction({}, async (tx) => {
         await loseTenure(tx, tenure);
+        step('lose-hold.before');
       });
+      step('lose-hold.after');
       await this.#stranger(standing, holder, 'another broker of this installation is alive and holds the target');
       return false;
     }
@@ -255,7 +263,9 @@ export class Ownership {
     deps.log({ target: standing.target, epoch: holder.epoch, alert: 'stranger' }, standing.says);
     await db.transaction({}, async (tx) => {
       tx.record(targetEvent('target.held_elsewhere', deps, standing.target, { says, epoch: holder.epoch }));
+      step('tell-stranger.before');
     });
+    step('tell-stranger.after');
   }
 }
 

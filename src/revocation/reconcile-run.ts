@@ -1,4 +1,5 @@
 import { randomIds } from '../domain/ids.ts';
+import { step } from '../domain/step.ts';
 import type { Found, Session } from '../provider.ts';
 import type { Transaction } from '../store/database.ts';
 import { adoptOrphans, forgetUnknown, type Marked, noteUnknown } from '../store/orphans.ts';
@@ -56,7 +57,9 @@ export class ReconcileRun {
       if (upTo === null) break;
       after = upTo;
     }
+    step('forget-unknown.before');
     await this.#deps.db.transaction({}, (tx) => forgetUnknown(tx, this.#claim.target));
+    step('forget-unknown.after');
   }
 
   /** @param upTo The last handle of the page; null behind the last page. */
@@ -76,12 +79,15 @@ export class ReconcileRun {
     });
     const back = await this.#stillThere(clean, after);
     const seen = await this.#lookAtAlive(new Set(page.map(({ handle }) => handle)), after, upTo);
+    const found = back.length + unknown.length + seen.length;
     await db.transaction({}, async (tx) => {
       if (!(await keepRun(tx, this.#claim, RUN_LEASE_SECONDS))) throw new RunLost();
       await this.#takeBack(tx, back);
       await this.#takeIn(tx, unknown);
       await this.#tell(tx, seen);
+      if (found > 0) step('compare.before');
     });
+    if (found > 0) step('compare.after');
     if (back.length + unknown.length > 0) this.#deps.wake(this.#claim.target);
   }
 

@@ -1,4 +1,5 @@
 import type { TargetDefinition } from '../catalog/types.ts';
+import { step } from '../domain/step.ts';
 import { claimRun, finishRun, type ReconcileResult, requestRuns, type RunClaim } from '../store/reconciliations.ts';
 import { targetEvent } from './evidence.ts';
 import { failureOf } from './failures.ts';
@@ -57,7 +58,9 @@ export class Reconciler {
       const names = [...targets.keys()];
       await this.#askFor(names.filter((name) => !this.#known.has(name)));
       while (this.#running.size < RUNS_AT_ONCE) {
+        step('claim-run.before');
         const claim = await claimRun(deps.db, names, deps.worker, RUN_LEASE_SECONDS);
+        if (claim !== undefined) step('claim-run.after');
         const target = claim && targets.get(claim.target);
         if (claim === undefined || target === undefined) return;
         const run = this.#run(claim, target).finally(() => this.#running.delete(run));
@@ -71,7 +74,9 @@ export class Reconciler {
   /** At start, and when a catalog brings a new target. */
   async #askFor(targets: readonly string[]): Promise<void> {
     if (targets.length === 0) return;
+    step('request-runs.before');
     await requestRuns(this.#options.deps.db, targets);
+    step('request-runs.after');
     for (const target of targets) this.#known.add(target);
   }
 
@@ -93,7 +98,9 @@ export class Reconciler {
           const told = outcome !== 'done' || Object.values(found).some((count) => count > 0);
           if (told) tx.record(targetEvent('target.reconciled', deps, target, { ...result, listed }));
         }
+        step('finish-run.before');
       });
+      step('finish-run.after');
     } catch (error) {
       deps.log({ target, error }, 'a target could not be reconciled; another run takes over');
       return;

@@ -34,7 +34,7 @@ test.concurrent.for(chosen.map((one) => [one.name, one] as const))(
     await lanes.use(async ({ house, eye, proxy }) => {
       const { faults, leftBehind, lateMillis } = await judge(new World(house, eye, proxy), run);
       Object.assign(task.meta, { late_ms: lateMillis, left_behind: leftBehind });
-      expect(faults).toEqual([]);
+      expect(faults, faults.join('; ')).toEqual([]);
     });
   },
 );

@@ -1,24 +1,31 @@
 import { leafHash } from '../../src/audit/leaf.ts';
 import type { Eye } from './eye.ts';
 
-/** For each thing that the store says, the events that must tell of it, each exactly so often. */
+/** How often a revocation was done with, and begun once more. */
+const returned = `(SELECT count(*) FROM mayfly.audit_events e WHERE e.grant_id = r.grant_id AND e.type = 'revocation.returned')`;
+
+/**
+ * For each thing that the store says, the events that must tell of it, each exactly so often. What an orphan needs to have a task and a
+ * decision is told with the orphan.
+ */
 const told: readonly { readonly says: string; readonly query: string }[] = [
   {
     says: 'a task was opened',
-    query: `SELECT t.id, (SELECT count(*) FROM mayfly.audit_events e WHERE e.task_id = t.id AND e.type = 'task.opened') AS told, 1 AS due FROM mayfly.tasks t`,
+    query: `SELECT t.id, (SELECT count(*) FROM mayfly.audit_events e WHERE e.task_id = t.id AND e.type = 'task.opened') AS told, 1 AS due FROM mayfly.tasks t WHERE t.issuer <> 'mayfly'`,
   },
   {
     says: 'a task ended',
     query: `SELECT t.id, (SELECT count(*) FROM mayfly.audit_events e WHERE e.task_id = t.id AND e.type = 'task.' || t.state) AS told,
-      (t.ended_at IS NOT NULL)::int AS due FROM mayfly.tasks t WHERE t.state <> 'active'`,
+      (t.ended_at IS NOT NULL)::int AS due FROM mayfly.tasks t WHERE t.state <> 'active' AND t.issuer <> 'mayfly'`,
   },
   {
     says: 'a decision was made',
-    query: `SELECT d.id, (SELECT count(*) FROM mayfly.audit_events e WHERE e.decision_id = d.id AND e.type = 'decision.made') AS told, 1 AS due FROM mayfly.decisions d`,
+    query: `SELECT d.id, (SELECT count(*) FROM mayfly.audit_events e WHERE e.decision_id = d.id AND e.type = 'decision.made') AS told, 1 AS due
+      FROM mayfly.decisions d JOIN mayfly.tasks t ON t.id = d.task_id WHERE t.issuer <> 'mayfly'`,
   },
   {
     says: 'a grant was intended',
-    query: `SELECT g.id, (SELECT count(*) FROM mayfly.audit_events e WHERE e.grant_id = g.id AND e.type = 'grant.intended') AS told, 1 AS due FROM mayfly.grants g`,
+    query: `SELECT g.id, (SELECT count(*) FROM mayfly.audit_events e WHERE e.grant_id = g.id AND e.type IN ('grant.intended', 'grant.orphaned')) AS told, 1 AS due FROM mayfly.grants g`,
   },
   {
     says: 'a grant became active',
@@ -33,23 +40,34 @@ const told: readonly { readonly says: string; readonly query: string }[] = [
   },
   {
     says: 'a grant ended',
-    query: `SELECT g.id, (SELECT count(*) FROM mayfly.audit_events e WHERE e.grant_id = g.id AND e.type IN ('grant.ended', 'grant.mint_failed')) AS told,
+    query: `SELECT g.id, (SELECT count(*) FROM mayfly.audit_events e WHERE e.grant_id = g.id AND e.type IN ('grant.ended', 'grant.mint_failed', 'grant.orphaned')) AS told,
       (g.ended_at IS NOT NULL)::int AS due FROM mayfly.grants g`,
   },
   {
     says: 'a revocation was contained',
     query: `SELECT r.grant_id AS id, (SELECT count(*) FROM mayfly.audit_events e WHERE e.grant_id = r.grant_id AND e.type = 'revocation.contained') AS told,
-      (r.contained_at IS NOT NULL)::int AS due FROM mayfly.revocations r`,
+      (r.contained_at IS NOT NULL)::int + ${returned} AS due FROM mayfly.revocations r`,
   },
   {
     says: 'a revocation was clean',
     query: `SELECT r.grant_id AS id, (SELECT count(*) FROM mayfly.audit_events e WHERE e.grant_id = r.grant_id AND e.type = 'revocation.clean') AS told,
-      (r.clean_at IS NOT NULL)::int AS due FROM mayfly.revocations r`,
+      (r.clean_at IS NOT NULL)::int + ${returned} AS due FROM mayfly.revocations r`,
   },
   {
     says: 'a revocation was overdue',
     query: `SELECT r.grant_id AS id, (SELECT count(*) FROM mayfly.audit_events e WHERE e.grant_id = r.grant_id AND e.type = 'revocation.overdue') AS told,
-      (r.overdue_at IS NOT NULL)::int AS due FROM mayfly.revocations r`,
+      (r.overdue_at IS NOT NULL)::int AS due FROM mayfly.revocations r WHERE ${returned} = 0`,
+  },
+  {
+    says: 'a revocation was written off',
+    query: `SELECT r.grant_id AS id, (SELECT count(*) FROM mayfly.audit_events e WHERE e.grant_id = r.grant_id AND e.type = 'revocation.written_off') AS told,
+      (r.written_off_at IS NOT NULL)::int AS due FROM mayfly.revocations r`,
+  },
+  {
+    says: 'a target is paused',
+    query: `SELECT c.target AS id, (SELECT coalesce(sum(CASE e.type WHEN 'target.paused' THEN 1 ELSE -1 END), 0) FROM mayfly.audit_events e
+        WHERE e.resource = c.target AND e.type IN ('target.paused', 'target.resumed')) AS told,
+      c.paused::int AS due FROM mayfly.target_controls c`,
   },
   {
     says: 'a catalog was applied',

@@ -16,6 +16,8 @@ export interface Fate {
   readonly taskId: string;
   readonly state: string;
   readonly revocation: string;
+  /** How often it was tried, and what the last failure that was told said. */
+  readonly tries: string;
   /** Milliseconds from due to the last moment at which it was seen alive in the target. */
   readonly lateMillis: number;
   /** It was seen alive in the target after the store had called it contained. */
@@ -88,26 +90,29 @@ export class Eye {
       task_id: string;
       state: string;
       revocation: string;
+      tries: string;
       handle: string;
       due: number;
       contained: number | null;
     }>(
-      `SELECT g.id, g.task_id, g.state, r.state AS revocation, g.handle, extract(epoch FROM r.due_at)::float8 * 1000 AS due,
+      `SELECT g.id, g.task_id, g.state, r.state AS revocation, g.handle,
+         r.attempts || coalesce(', ' || (SELECT e.payload->>'says' FROM mayfly.audit_events e WHERE e.grant_id = g.id AND e.type = 'revocation.attempted'
+           ORDER BY e.ts DESC LIMIT 1), '') AS tries, extract(epoch FROM r.due_at)::float8 * 1000 AS due,
          extract(epoch FROM r.contained_at)::float8 * 1000 AS contained
        FROM mayfly.grants g JOIN mayfly.revocations r ON r.grant_id = g.id WHERE $1::uuid[] IS NULL OR g.task_id = ANY ($1)`,
       [taskIds ?? null],
     );
-    return rows.map(({ id, task_id: taskId, state, revocation, handle, due, contained }) => {
+    return rows.map(({ id, task_id: taskId, state, revocation, tries, handle, due, contained }) => {
       const alive = this.#lastAlive.get(handle) ?? 0;
       return {
-        ...{ id, taskId, state, revocation },
+        ...{ id, taskId, state, revocation, tries },
         lateMillis: Math.max(0, alive - due),
         lied: contained !== null && alive > contained,
       };
     });
   }
 
-  /** What must not be: identities in the target that the store does not know, and ended grants that are not clean. */
+  /** What must not be: identities in the target that the store does not know, and ended grants that are not clean, nor written off. */
   async leftBehind(): Promise<string[]> {
     const [seen, fates] = [await this.look(), await this.fates()];
     const known = new Set(fates.map(({ id }) => `mfy_${id.replaceAll('-', '')}`));
@@ -116,8 +121,10 @@ export class Eye {
         ({ handle }) => `${handle} is in the target${known.has(handle) ? '' : ', and the store does not know it'}`,
       ),
       ...fates
-        .filter(({ state, revocation }) => state !== 'revoked' || revocation !== 'clean')
-        .map(({ id, state, revocation }) => `${id} is ${state}, its revocation ${revocation}`),
+        .filter(
+          ({ state, revocation }) => (state !== 'revoked' || revocation !== 'clean') && revocation !== 'written_off',
+        )
+        .map(({ id, state, revocation, tries }) => `${id} is ${state}, its revocation ${revocation} (tried ${tries})`),
     ];
   }
 

@@ -112,4 +112,16 @@ export const plantedBugs: readonly PlantedBug[] = [
     suites,
     cases: 'extend.before (nobody asks again)',
   },
+  {
+    name: 'a pause is stored in one transaction and told in another',
+    edits: [
+      {
+        file: 'src/broker/pause-target.ts',
+        from: 'const fresh = await insertPause(tx, { target, ...request, by: operator });',
+        to: 'const fresh = await deps.db.transaction({}, (other) => insertPause(other, { target, ...request, by: operator }));',
+      },
+    ],
+    suites,
+    cases: 'pause.before (asked again)',
+  },
 ];

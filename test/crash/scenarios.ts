@@ -228,7 +228,7 @@ export const apply: Scenario = async (world) => {
 };
 
 /** Cuts the way to the target: each call fails at once. */
-function cutOff(world: World): void {
+export function cutOff(world: World): void {
   world.proxy.retarget(1);
   world.proxy.cut();
 }

@@ -1,5 +1,7 @@
 import { acts, type StepName } from '../../src/domain/step.ts';
+import * as compared from './compared.ts';
 import { killAt } from './killed.ts';
+import * as operated from './operated.ts';
 import * as play from './scenarios.ts';
 import { overtaken, rivalled, undone } from './woken.ts';
 import type { World } from './world.ts';
@@ -40,6 +42,23 @@ const lives: Readonly<Record<Act, Readonly<Record<string, play.Scenario>>>> = {
   'cry-overdue': { 'a target out of reach': play.late },
   'feed-alarms': { 'a deadline to come': play.unfed },
   'set-alarms': { 'nobody asks again': play.issueAndLeave, 'a cancel': play.cancel },
+  retry: { 'asked again': operated.retry },
+  'write-off': { 'asked again': operated.writeOff },
+  pause: { 'asked again': operated.pause },
+  resume: { 'asked again': operated.resume },
+  'request-runs': { 'an orphan': compared.orphan },
+  'claim-run': { 'an orphan': compared.orphan },
+  compare: {
+    'an orphan': compared.orphan,
+    'a credential that came back': compared.returned,
+    'a credential that was lost': compared.lost,
+  },
+  'forget-unknown': { 'an orphan': compared.orphan },
+  'finish-run': { 'an orphan': compared.orphan },
+  'take-hold': { 'a target that nobody holds': compared.unheld },
+  'keep-hold': { 'a target that it holds': compared.holding },
+  'lose-hold': { 'another goes on with it': compared.rival },
+  'tell-stranger': { 'another goes on with it': compared.rival },
 };
 
 /** A case by its name: `fence.after (a cancel)`. */
@@ -57,21 +76,21 @@ const killed: readonly Case[] = acts.flatMap((act) =>
   ),
 );
 
-/** Where a broker sleeps and wakes too late, and the step at which it is seen to have gone on. */
-const slept: readonly (readonly [StepName, StepName, play.Scenario])[] = [
-  ['mint.before', 'give-up.after', play.issue],
-  ['mint.after', 'give-up.after', play.issue],
-  ['activate.before', 'give-up.after', play.issue],
-  ['claim.after', 'contain.after', play.cancel],
-  ['fence.before', 'contain.after', play.cancel],
-  ['contain.before', 'contain.after', play.cancel],
-  ['clean.before', 'clean.after', play.cancel],
+/** Where a broker sleeps and wakes too late, and the steps of which one shows that it has gone on. */
+const slept: readonly (readonly [StepName, readonly StepName[], play.Scenario])[] = [
+  ['mint.before', ['give-up.after'], play.issue],
+  ['mint.after', ['give-up.after'], play.issue],
+  ['activate.before', ['give-up.after'], play.issue],
+  ['claim.after', ['contain.after'], play.cancel],
+  ['fence.before', ['contain.after', 'fail.after'], play.cancel],
+  ['contain.before', ['contain.after'], play.cancel],
+  ['clean.before', ['clean.after'], play.cancel],
 ];
 
 const woken: readonly Case[] = [
   ...slept.map(([step, later, scenario]) => ({
     name: `woken at ${step}`,
-    run: (world: World) => overtaken(world, [step, later], scenario),
+    run: (world: World) => overtaken(world, step, later, scenario),
   })),
   ...(['contain', 'fail'] as const).map((act) => ({
     name: `woken at ${act}.before, while another has it in hand`,

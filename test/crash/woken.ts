@@ -6,40 +6,52 @@ import { plain, type World } from './world.ts';
 
 const stops = (...steps: StepName[]): Fall[] => steps.map((step) => ({ step, signal: 'SIGSTOP' }));
 
-/** Stops the broker at the step, and again at the later one when it was woken. */
-async function stopAt(world: World, steps: readonly [StepName, StepName], act: Play['act']): Promise<void> {
+/** Stops the broker at the step; later ones are only told of, or stop it too. */
+async function stopAt(world: World, step: StepName, later: readonly Fall[], act: Play['act']): Promise<void> {
   const { broker } = world.house;
-  await broker.fallAt(stops(...steps));
+  await broker.fallAt([...stops(step), ...later]);
   // What it was asked is answered when it wakes, or never.
   act?.().catch(() => {});
-  await soon(broker.reached(steps[0]), steps[0]);
+  await soon(broker.reached(step), step);
   world.away();
 }
 
-/** Lets it go on to the later step, and from there. */
-async function wake({ house: { broker } }: World, later: StepName, there: () => Promise<void> = async () => {}) {
-  await broker.signal('SIGCONT');
-  await soon(broker.reached(later), later);
-  await there();
-  await broker.signal('SIGCONT');
-}
-
-/** Others take over and finish; then it wakes and goes on as if nothing had been. */
-export async function overtaken(world: World, steps: readonly [StepName, StepName], scenario: Scenario): Promise<void> {
+/**
+ * Others take over and finish; then it wakes and goes on as if nothing had been.
+ * @param later One of them shows that it went on: which, is a race of its heartbeat against its work.
+ */
+export async function overtaken(
+  world: World,
+  step: StepName,
+  later: readonly StepName[],
+  scenario: Scenario,
+): Promise<void> {
   const { act, after } = await scenario(world);
-  await stopAt(world, steps, act);
+  const { broker } = world.house;
+  await stopAt(
+    world,
+    step,
+    later.map((each) => ({ step: each, signal: 'SIGCONT' })),
+    act,
+  );
   await withReplica(world, [], async (replica) => {
     world.url = replica.url;
     world.back();
     await after();
-    await wake(world, steps[1]);
+    await broker.signal('SIGCONT');
+    await soon(Promise.race(later.map((each) => broker.reached(each))), later.join(' or '));
   });
 }
 
 /** It wakes while another has its obligations in hand: what it writes then must not count. */
-export async function rivalled(world: World, steps: readonly [StepName, StepName], scenario: Scenario): Promise<void> {
+export async function rivalled(
+  world: World,
+  [step, later]: readonly [StepName, StepName],
+  scenario: Scenario,
+): Promise<void> {
   const { act, after } = await scenario(world);
-  await stopAt(world, steps, act);
+  const { broker } = world.house;
+  await stopAt(world, step, stops(later), act);
   await withReplica(world, stops('fence.before'), async (replica) => {
     await soon(replica.reached('fence.before'), 'a claim of the other replica');
     world.back();
@@ -48,11 +60,12 @@ export async function rivalled(world: World, steps: readonly [StepName, StepName
         `SELECT id, claim_number, claimed_by FROM mayfly.revocations WHERE state = 'running' ORDER BY id`,
       );
     const before = await held();
-    await wake(world, steps[1], async () => {
-      if (before.length === 0 || JSON.stringify(await held()) !== JSON.stringify(before))
-        throw new Error('what one has in hand was written by another');
-      await replica.signal('SIGCONT');
-    });
+    await broker.signal('SIGCONT');
+    await soon(broker.reached(later), later);
+    if (before.length === 0 || JSON.stringify(await held()) !== JSON.stringify(before))
+      throw new Error('what one has in hand was written by another');
+    await replica.signal('SIGCONT');
+    await broker.signal('SIGCONT');
     await after();
   });
 }

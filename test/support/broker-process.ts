@@ -8,7 +8,8 @@ import type { StepName } from '../../src/domain/step.ts';
 /** What becomes of a broker in a process of its own when it comes to a step the next time. */
 export interface Fall {
   readonly step: StepName;
-  readonly signal: 'SIGKILL' | 'SIGSTOP';
+  /** SIGCONT: it only says that it was there. */
+  readonly signal: 'SIGKILL' | 'SIGSTOP' | 'SIGCONT';
 }
 
 export interface ProcessSettings {

@@ -1,0 +1,117 @@
+import { ProblemError } from '../../src/client/index.ts';
+import { ask, type Reply } from '../support/ask.ts';
+import { operatorsOf } from '../support/operators.ts';
+import { cancel, cutOff, heal, type Play, type Scenario } from './scenarios.ts';
+import { INVOICES, plain, type World } from './world.ts';
+
+const TARGET = '/v1/targets/ledger-db';
+const REASON = { reason: 'the crash tests' };
+
+async function post(world: World, path: string, body?: object): Promise<Reply> {
+  const token = await operatorsOf(world.house).token('operator');
+  return await ask(world.url, 'POST', path, { token, ...(body === undefined ? {} : { body }) });
+}
+
+/** Asks as an operator does who is in earnest: until the answer is one of these. */
+async function insist(world: World, path: string, body: object | undefined, ...wanted: string[]): Promise<void> {
+  await world.until(`${path} is answered`, async () => {
+    const reply = await post(world, path, body).catch(() => undefined);
+    const { code } = reply?.body ?? {};
+    return reply !== undefined && wanted.includes(typeof code === 'string' ? code : String(reply.status));
+  });
+}
+
+/** Of one who goes on asking until the broker is dead. */
+async function askOn(world: World, path: string, body?: object): Promise<void> {
+  for (;;) {
+    await post(world, path, body);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
+
+/** A task of one grant is cancelled while the target is out of reach: its revocation, and its role. */
+async function stuck(world: World): Promise<{ task: string; path: string; role: string }> {
+  const task = await world.open();
+  const { grant } = await world.hold(task);
+  cutOff(world);
+  await world.client().cancel(task);
+  const id = plain(grant.id);
+  const [row] = await world.eye.store<{ id: string }>('SELECT id FROM mayfly.revocations WHERE grant_id = $1', [id]);
+  return { task, path: `/v1/revocations/rev_${row?.id ?? ''}`, role: `mfy_${id.replaceAll('-', '')}` };
+}
+
+/** An operator wants it tried now, and says so again. */
+export const retry: Scenario = async (world) => {
+  const { task, path } = await stuck(world);
+  return {
+    act: () => askOn(world, `${path}/retry`),
+    after: async () => {
+      heal(world);
+      await insist(world, `${path}/retry`, undefined, '202', 'revocation_over');
+      await world.untilEnded(task);
+    },
+  };
+};
+
+/** An operator gives it up, says so again, and takes it away by hand: that is in nobody's way. */
+export const writeOff: Scenario = async (world) => {
+  const { path, role } = await stuck(world);
+  return {
+    act: () => askOn(world, `${path}/write-off`, REASON),
+    after: async () => {
+      await insist(world, `${path}/write-off`, REASON, '200', 'revocation_over');
+      const id = path.slice(path.lastIndexOf('_') + 1);
+      const [row] = await world.eye.store('SELECT state FROM mayfly.revocations WHERE id = $1', [id]);
+      if (row?.['state'] !== 'written_off') throw new Error(`what was written off is ${String(row?.['state'])}`);
+      heal(world);
+      await dropByHand(world, role);
+    },
+  };
+};
+
+/** A superuser's work. */
+export async function dropByHand({ eye }: World, role: string): Promise<void> {
+  await eye.target(`ALTER ROLE ${role} NOLOGIN`);
+  await eye.target('SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE usename = $1', [role]);
+  await eye.target(`DROP OWNED BY ${role}`);
+  await eye.target(`DROP ROLE ${role}`);
+}
+
+async function resumed(world: World): Promise<void> {
+  await insist(world, `${TARGET}/resume`, undefined, '200');
+}
+
+/** An operator pauses the target, and says so again: it is left alone until it goes on. */
+export const pause: Scenario = async (world) => {
+  const task = await world.open();
+  const held = await world.hold(task);
+  return {
+    act: () => post(world, `${TARGET}/pause`, REASON),
+    after: async () => {
+      await insist(world, `${TARGET}/pause`, REASON, '200');
+      await world.client().cancel(task);
+      const other = await world.open();
+      const refused: unknown = await world
+        .client()
+        .issue(other, { entitlement: INVOICES })
+        .catch((error: unknown) => error);
+      if (!(refused instanceof ProblemError && refused.code === 'target_paused')) throw new Error('it is not paused');
+      await world.use(held);
+      await resumed(world);
+      await world.untilEnded(task);
+    },
+  };
+};
+
+/** An operator lets the target go on, and says so again: what was held back ends. */
+export const resume: Scenario = async (world) => {
+  const play: Play = await cancel(world);
+  await insist(world, `${TARGET}/pause`, REASON, '200');
+  return {
+    act: () => post(world, `${TARGET}/resume`),
+    after: async () => {
+      await resumed(world);
+      await play.after();
+    },
+  };
+};
