@@ -8,6 +8,9 @@ const OUTAGE_MILLIS = Number(process.env['MAYFLY_FAULT_OUTAGE'] ?? 30) * 1000;
 /** The store's connections that hang are given up after so long: `query_timeout`. */
 const STORE_HANGS = 20_000;
 
+/** A call to a target is given up after so long. */
+const TARGET_HANGS = 16_000;
+
 /** A system that stands behind a proxy. */
 export interface System {
   readonly proxy: (lane: FaultLane) => TcpProxy;
@@ -28,7 +31,7 @@ const redisOf = ({ redis }: FaultLane) => {
 export const systems: Readonly<Record<'target' | 'store' | 'redis', System>> = {
   target: {
     ...{ proxy: (lane) => lane.proxy, port: (lane) => lane.house.targetServer.port },
-    ...{ harmless: false, hangs: 10_000, delayMillis: 300 },
+    ...{ harmless: false, hangs: TARGET_HANGS, delayMillis: 300 },
   },
   store: {
     ...{ proxy: (lane) => lane.storeProxy, port: (lane) => lane.storeServer.port },
