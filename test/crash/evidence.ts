@@ -1,24 +1,28 @@
 import { leafHash } from '../../src/audit/leaf.ts';
 import type { Eye } from './eye.ts';
 
+/** Orphans are taken in under a task of the reconciler's own, which nobody opened. */
+const notItsOwn = `t.ended_by IS DISTINCT FROM 'orphaned'`;
+
 /** For each thing that the store says, the events that must tell of it, each exactly so often. */
 const told: readonly { readonly says: string; readonly query: string }[] = [
   {
     says: 'a task was opened',
-    query: `SELECT t.id, (SELECT count(*) FROM mayfly.audit_events e WHERE e.task_id = t.id AND e.type = 'task.opened') AS told, 1 AS due FROM mayfly.tasks t`,
+    query: `SELECT t.id, (SELECT count(*) FROM mayfly.audit_events e WHERE e.task_id = t.id AND e.type = 'task.opened') AS told, 1 AS due FROM mayfly.tasks t WHERE ${notItsOwn}`,
   },
   {
     says: 'a task ended',
     query: `SELECT t.id, (SELECT count(*) FROM mayfly.audit_events e WHERE e.task_id = t.id AND e.type = 'task.' || t.state) AS told,
-      (t.ended_at IS NOT NULL)::int AS due FROM mayfly.tasks t WHERE t.state <> 'active'`,
+      (t.ended_at IS NOT NULL)::int AS due FROM mayfly.tasks t WHERE t.state <> 'active' AND ${notItsOwn}`,
   },
   {
     says: 'a decision was made',
-    query: `SELECT d.id, (SELECT count(*) FROM mayfly.audit_events e WHERE e.decision_id = d.id AND e.type = 'decision.made') AS told, 1 AS due FROM mayfly.decisions d`,
+    query: `SELECT d.id, (SELECT count(*) FROM mayfly.audit_events e WHERE e.decision_id = d.id AND e.type = 'decision.made') AS told, 1 AS due
+      FROM mayfly.decisions d JOIN mayfly.tasks t ON t.id = d.task_id WHERE ${notItsOwn}`,
   },
   {
-    says: 'a grant was intended',
-    query: `SELECT g.id, (SELECT count(*) FROM mayfly.audit_events e WHERE e.grant_id = g.id AND e.type = 'grant.intended') AS told, 1 AS due FROM mayfly.grants g`,
+    says: 'a grant was intended, or taken in',
+    query: `SELECT g.id, (SELECT count(*) FROM mayfly.audit_events e WHERE e.grant_id = g.id AND e.type IN ('grant.intended', 'grant.orphaned')) AS told, 1 AS due FROM mayfly.grants g`,
   },
   {
     says: 'a grant became active',
@@ -33,7 +37,7 @@ const told: readonly { readonly says: string; readonly query: string }[] = [
   },
   {
     says: 'a grant ended',
-    query: `SELECT g.id, (SELECT count(*) FROM mayfly.audit_events e WHERE e.grant_id = g.id AND e.type IN ('grant.ended', 'grant.mint_failed')) AS told,
+    query: `SELECT g.id, (SELECT count(*) FROM mayfly.audit_events e WHERE e.grant_id = g.id AND e.type IN ('grant.ended', 'grant.mint_failed', 'grant.orphaned')) AS told,
       (g.ended_at IS NOT NULL)::int AS due FROM mayfly.grants g`,
   },
   {

@@ -106,7 +106,7 @@ export const storeCrashed: Fault = {
 /** A replica that has all of the store takes its place. */
 export const storeFailedOver: Fault = {
   prepare: async (lane) => {
-    lane.standby = await lane.replicate();
+    lane.standby = await lane.replicate(lane.storeServer.port);
   },
   begin: async (lane) => lane.storeServer.halt(),
   end: async (lane) => {

@@ -18,8 +18,8 @@ export interface FaultLane extends Lane {
   storeServer: PostgresServer;
   /** What can take its place. */
   standby?: PostgresServer;
-  /** A replica of it that streams. */
-  replicate(): Promise<PostgresServer>;
+  /** A replica of it that streams from that port. */
+  replicate(port: number): Promise<PostgresServer>;
   /** The broker, and who watches it, find the store there from now on. */
   moveStore(server: PostgresServer): Promise<void>;
 }
@@ -45,15 +45,19 @@ export async function openLane(targetServer: PostgresServer, withRedis: boolean)
     const house = await startHouse({
       ...{ server: storeServer, targetServer, inProcess: false },
       ...{ targetPort: proxy.port, storePort: storeProxy.port },
-      env: { ...QUICK, ...(redis && { MAYFLY_REDIS_URL: `redis://127.0.0.1:${redis.proxy.port}` }) },
+      env: {
+        ...QUICK,
+        MAYFLY_ORPHAN_GRACE_SECONDS: '5',
+        ...(redis && { MAYFLY_REDIS_URL: `redis://127.0.0.1:${redis.proxy.port}` }),
+      },
     });
     closing.push(() => house.stop());
     const eye = await Eye.open(house);
     closing.push(() => eye.close());
     const lane: FaultLane = {
       ...{ house, eye, proxy, storeProxy, redis, storeServer, close },
-      replicate: async () => {
-        const standby = await startStandby(lane.storeServer, { name: 'next', settings: STORE });
+      replicate: async (port) => {
+        const standby = await startStandby({ ...lane.storeServer, port }, { name: 'next', settings: STORE });
         closing.unshift(() => standby.stop());
         const streams = `SELECT 1 FROM pg_stat_replication WHERE state = 'streaming'`;
         while ((await asSuperuser(lane.storeServer, 'postgres', streams)).length === 0)

@@ -2,6 +2,7 @@ import { soon } from '../crash/verdict.ts';
 import { stops } from '../crash/woken.ts';
 import { INVOICES, plain, type World } from '../crash/world.ts';
 import type { PostgresServer } from '../support/postgres-servers.ts';
+import { startTcpProxy } from '../support/tcp-proxy.ts';
 import { asSuperuser, type FaultLane, promote } from './lane.ts';
 
 /** The store goes away between the intent and what a mint came to: the target has made what nobody could write down. */
@@ -36,22 +37,22 @@ export async function lostMidMint(world: World, { storeProxy, storeServer }: Fau
 
 /** A replica takes over that has never heard of the last moments: a grant, and a cancel that was answered. */
 export async function forgetful(world: World, lane: FaultLane): Promise<void> {
-  const standby = await lane.replicate();
+  const way = await startTcpProxy(lane.storeServer.port);
+  const standby = await lane.replicate(way.port);
   const [known, forgotten] = [await world.open(), await world.open()];
   await world.hold(known);
   await world.until(
     'the replica has it all',
     async () => (await replayed(standby)) >= (await written(lane.storeServer)),
   );
-  await asSuperuser(standby, 'postgres', `ALTER SYSTEM SET primary_conninfo = ''`);
-  await asSuperuser(standby, 'postgres', 'SELECT pg_reload_conf()');
+  await way.close();
   await world.until('the replica hears nothing more', async () => (await receivers(standby)) === 0);
   const { grant } = await world.hold(forgotten);
   await world.client().cancel(known, { wait: 20 });
   await lane.storeServer.halt();
   await promote(lane, standby);
-  // As at a start: then each target is compared with the store. The grace of a mint on its way has to pass.
-  const replica = await world.house.startReplica({ MAYFLY_RECONCILE_SECONDS: '1', MAYFLY_ORPHAN_GRACE_SECONDS: '5' });
+  // At its start each target is compared with the store, by one of them; and again when no mint can be on its way any more.
+  const replica = await world.house.startReplica();
   try {
     await world.until('nothing is left of the grant that was forgotten', async () =>
       (await world.eye.look()).every(({ handle }) => handle !== `mfy_${plain(grant.id).replaceAll('-', '')}`),
