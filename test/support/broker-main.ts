@@ -19,7 +19,8 @@ const next = async <T>(): Promise<T | undefined> => {
 };
 const settings = await next<ProcessSettings>();
 if (settings === undefined) throw new Error('no settings');
-globalThis.Date = clockOffBy(settings.clockOffMillis ?? 0);
+const { clockOffMillis = 0 } = settings;
+if (clockOffMillis !== 0) globalThis.Date = clockOffBy(clockOffMillis);
 let falls = [...(settings.falls ?? [])];
 onStep((name) => {
   const fall = falls.find(({ step }) => step === name);
