@@ -28,7 +28,7 @@ export default defineConfig({
         extends: true,
         test: {
           name: 'system',
-          include: ['test/{contract,integration,crash,bench,model}/**/*.test.ts'],
+          include: ['test/{contract,integration,crash,faults,bench,model}/**/*.test.ts'],
           testTimeout: 60_000,
           hookTimeout: 120_000,
         },

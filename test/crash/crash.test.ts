@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type PostgresServer, startPostgres } from '../support/postgres-servers.ts';
 import { redisAvailable, type RedisServer, startRedis } from '../support/redis-server.ts';
-import { Lanes, openLane } from './lane.ts';
+import { type Lane, Lanes, openLane } from './lane.ts';
 import { cases, fewCases } from './table.ts';
 import { judge } from './verdict.ts';
 import { World } from './world.ts';
@@ -12,7 +12,7 @@ const chosen = cases.filter(({ name }) => backend !== undefined || fewCases.incl
 
 let server: PostgresServer;
 let redis: RedisServer | undefined;
-let lanes: Lanes;
+let lanes: Lanes<Lane>;
 
 beforeAll(async () => {
   server = await startPostgres({ version: 18, settings: { max_connections: 600 } });

@@ -3,6 +3,7 @@ import type { House } from '../support/house.ts';
 
 /** Looks every so often. It costs the cores one query a look. */
 const LOOK_MILLIS = 100;
+const AGAIN_MILLIS = 200;
 
 export interface Seen {
   readonly handle: string;
@@ -25,29 +26,26 @@ export interface Fate {
 }
 
 /**
- * Watches one house from outside: a superuser on the target, the owner on the store. Both are one server, so that all times here are
- * of one clock.
+ * Watches one house from outside: a superuser on the target, the owner on the store. Both are on one machine, so that all times
+ * here are of one clock.
  */
 export class Eye {
   readonly #target: pg.Client;
-  readonly #store: pg.Client;
+  #store: pg.Pool;
   readonly #lastAlive = new Map<string, number>();
   #running: Promise<void> = Promise.resolve();
   #stopped = false;
 
-  private constructor(target: pg.Client, store: pg.Client) {
+  private constructor(target: pg.Client, store: pg.Pool) {
     this.#target = target;
     this.#store = store;
   }
 
   static async open(house: House): Promise<Eye> {
     const target = new pg.Client({ connectionString: house.targetServer.superuserUrl(house.targetDatabase) });
-    const store = new pg.Client({ connectionString: house.store.ownerUrl.reveal() });
-    for (const client of [target, store]) {
-      client.on('error', () => {});
-      await client.connect();
-    }
-    const eye = new Eye(target, store);
+    target.on('error', () => {});
+    await target.connect();
+    const eye = new Eye(target, ownersPool(house.store.ownerUrl.reveal()));
     eye.#running = eye.#watch();
     return eye;
   }
@@ -58,9 +56,24 @@ export class Eye {
     await Promise.all([this.#target.end(), this.#store.end()]);
   }
 
-  /** A query on the store, as its owner. */
+  /** A query on the store, as its owner, asked until a store is there to answer. */
   async store<R extends pg.QueryResultRow>(text: string, values: unknown[] = []): Promise<R[]> {
-    return (await this.#store.query<R>(text, values)).rows;
+    for (;;) {
+      try {
+        return (await this.#store.query<R>(text, values)).rows;
+      } catch (error) {
+        // 57P..: it goes down, or comes up.
+        if (this.#stopped || (error instanceof pg.DatabaseError && error.code?.startsWith('57P') !== true)) throw error;
+        await new Promise((resolve) => setTimeout(resolve, AGAIN_MILLIS));
+      }
+    }
+  }
+
+  /** Looks at the store there from now on. */
+  async follow(url: string): Promise<void> {
+    const before = this.#store;
+    this.#store = ownersPool(url);
+    await before.end();
   }
 
   /** A superuser's query on the target. */
@@ -134,4 +147,10 @@ export class Eye {
       await new Promise((resolve) => setTimeout(resolve, LOOK_MILLIS));
     }
   }
+}
+
+function ownersPool(connectionString: string): pg.Pool {
+  const pool = new pg.Pool({ connectionString, max: 2, connectionTimeoutMillis: 5_000 });
+  pool.on('error', () => {});
+  return pool;
 }

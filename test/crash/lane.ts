@@ -12,7 +12,7 @@ export interface Lane {
 }
 
 /** The shortest times that production could be set to, and a mint that is given up after four seconds. */
-const QUICK = { MAYFLY_SWEEP_SECONDS: '1', MAYFLY_OVERDUE_SECONDS: '2', MAYFLY_MINT_SECONDS: '4' };
+export const QUICK = { MAYFLY_SWEEP_SECONDS: '1', MAYFLY_OVERDUE_SECONDS: '2', MAYFLY_MINT_SECONDS: '4' };
 
 /** @param redisUrl a database of its own in a Redis, or undefined: alarms stand in the store. */
 export async function openLane(server: PostgresServer, redisUrl: string | undefined): Promise<Lane> {
@@ -40,21 +40,21 @@ export async function openLane(server: PostgresServer, redisUrl: string | undefi
 }
 
 /** Lanes for cases that run side by side. One that a case has failed on is closed. */
-export class Lanes {
-  readonly #open: (index: number) => Promise<Lane>;
-  readonly #free: Lane[] = [];
+export class Lanes<L extends { close(): Promise<void> }> {
+  readonly #open: (index: number) => Promise<L>;
+  readonly #free: L[] = [];
   #opened = 0;
   readonly #most: number;
   readonly #waiting: (() => void)[] = [];
   #used = 0;
 
   /** @param most Lanes at once. */
-  constructor(open: (index: number) => Promise<Lane>, most: number) {
+  constructor(open: (index: number) => Promise<L>, most: number) {
     this.#open = open;
     this.#most = most;
   }
 
-  async use(work: (lane: Lane) => Promise<void>): Promise<void> {
+  async use(work: (lane: L) => Promise<void>): Promise<void> {
     if (this.#used >= this.#most) await new Promise<void>((resolve) => this.#waiting.push(resolve));
     this.#used += 1;
     try {

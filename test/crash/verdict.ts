@@ -34,7 +34,7 @@ export async function judge(world: World, play: (world: World) => Promise<void>)
   const left = await eye.leftBehind();
   const fates = (await eye.fates()).filter(({ id }) => !earlier.has(id));
   const lateMillis = Math.max(0, ...fates.map((fate) => fate.lateMillis));
-  const allowed = world.awayMillis + LEASE_MILLIS + SWEEP_MILLIS + SLACK_MILLIS;
+  const allowed = world.awayMillis + world.graceMillis + LEASE_MILLIS + SWEEP_MILLIS + SLACK_MILLIS;
   if (lateMillis > allowed)
     faults.push(`${lateMillis.toFixed(0)} ms late, where ${allowed.toFixed(0)} are to be expected`);
   for (const { id, lied } of fates) if (lied) faults.push(`${id} was called contained, and was seen alive after that`);
@@ -43,10 +43,10 @@ export async function judge(world: World, play: (world: World) => Promise<void>)
 }
 
 /** @throws Error when it takes too long. */
-export async function soon(work: Promise<unknown>, what: string): Promise<void> {
+export async function soon<T>(work: Promise<T>, what: string): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
-  const late = new Promise((_, reject) => {
+  const late = new Promise<never>((_, reject) => {
     timer = setTimeout(() => reject(new Error(`${what}: in vain`)), PATIENCE_MILLIS);
   });
-  await Promise.race([work, late]).finally(() => clearTimeout(timer));
+  return await Promise.race([work, late]).finally(() => clearTimeout(timer));
 }

@@ -4,7 +4,7 @@ import { cancel, type Play, type Scenario } from './scenarios.ts';
 import { soon } from './verdict.ts';
 import { plain, type World } from './world.ts';
 
-const stops = (...steps: StepName[]): Fall[] => steps.map((step) => ({ step, signal: 'SIGSTOP' }));
+export const stops = (...steps: StepName[]): Fall[] => steps.map((step) => ({ step, signal: 'SIGSTOP' }));
 
 /** Stops the broker at the step; later ones are only told of, or stop it too. */
 async function stopAt(world: World, step: StepName, later: readonly Fall[], act: Play['act']): Promise<void> {

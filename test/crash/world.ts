@@ -26,8 +26,10 @@ export class World {
   readonly proxy: TcpProxy;
   /** Where agents ask. */
   url: string;
-  /** Milliseconds during which no broker was there. */
+  /** Milliseconds during which no broker was there, or none could do anything. */
   awayMillis = 0;
+  /** Milliseconds that it may take to notice after that. */
+  graceMillis = 0;
   readonly #held: Held[] = [];
   #downSince: number | undefined;
 
@@ -137,7 +139,7 @@ export class World {
     this.#downSince = undefined;
   }
 
-  /** For a broker that is stopped, and not killed. */
+  /** No broker can do anything from now on, though none was killed. */
   away(): void {
     this.#downSince ??= Date.now();
   }

@@ -2,19 +2,10 @@ import pg from 'pg';
 import { expect, test, vi } from 'vitest';
 import type { Credential, GrantBody } from '../../src/client/index.ts';
 import { type House, startHouse } from '../support/house.ts';
+import { clockOffBy } from '../support/wrong-clock.ts';
 
 const READ = 'ledger-db/read-invoices';
 const TEN_MINUTES = 600_000;
-
-/** The wall clock of this process, which is the replica's and the issuer's. Store and target are other processes. */
-function clockOffBy(millis: number): DateConstructor {
-  const right = Date;
-  const now = () => right.now() + millis;
-  return new Proxy(right, {
-    construct: (made, args: unknown[]) => Reflect.construct(made, args.length === 0 ? [now()] : args),
-    get: (made, member) => (member === 'now' ? now : Reflect.get(made, member)),
-  });
-}
 
 /** When the role ends by the target's own clock. */
 async function validUntil(house: House, grant: GrantBody): Promise<number> {
@@ -42,6 +33,7 @@ test.each([
   ['ahead of', TEN_MINUTES],
   ['behind', -TEN_MINUTES],
 ])('a replica whose clock is ten minutes %s the store’s issues, renews and ends by the store’s', async (_, off) => {
+  // The clock of this process is the replica's and the issuer's. Store and target are other processes.
   vi.stubGlobal('Date', clockOffBy(off));
   const house = await startHouse();
   try {

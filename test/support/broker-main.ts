@@ -7,6 +7,7 @@ import { createLogger } from '../../src/http/log.ts';
 import { startBroker } from '../../src/wiring.ts';
 import type { Fall, ProcessSettings } from './broker-process.ts';
 import { migrationsFolder } from './store.ts';
+import { clockOffBy } from './wrong-clock.ts';
 
 type Order = { readonly files: Record<string, string> } | { readonly falls: readonly Fall[] };
 
@@ -18,6 +19,8 @@ const next = async <T>(): Promise<T | undefined> => {
 };
 const settings = await next<ProcessSettings>();
 if (settings === undefined) throw new Error('no settings');
+const { clockOffMillis = 0 } = settings;
+if (clockOffMillis !== 0) globalThis.Date = clockOffBy(clockOffMillis);
 let falls = [...(settings.falls ?? [])];
 onStep((name) => {
   const fall = falls.find(({ step }) => step === name);

@@ -17,6 +17,8 @@ export interface ProcessSettings {
   readonly databaseUrl: string;
   /** From its start on. */
   readonly falls?: readonly Fall[];
+  /** How far its clock is ahead of the right one. Only in a process of its own. */
+  readonly clockOffMillis?: number;
 }
 
 /** A replica, here or in a process of its own. */

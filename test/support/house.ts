@@ -51,7 +51,11 @@ export interface House {
   /** The first replica again, on its own port, after it was killed. */
   restart(falls?: readonly Fall[]): Promise<RunningBroker>;
   /** Another replica on the same store and target. */
-  startReplica(env?: Readonly<Record<string, string>>, falls?: readonly Fall[]): Promise<RunningBroker>;
+  startReplica(
+    env?: Readonly<Record<string, string>>,
+    falls?: readonly Fall[],
+    clockOffMillis?: number,
+  ): Promise<RunningBroker>;
   client(workload?: string, url?: string): MayflyClient;
   token(workload?: string): Promise<string>;
   sign(options?: Partial<SignOptions>): Promise<string>;
@@ -115,7 +119,12 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
     closing.push(() => Promise.all(brokers.map((broker) => broker.stop())));
     const storeUrl = new URL(store.runtimeUrl.reveal());
     storeUrl.port = String(options.storePort ?? server.port);
-    const start = async (listen: number, env: Readonly<Record<string, string>> = {}, falls: readonly Fall[] = []) => {
+    const start = async (
+      listen: number,
+      env: Readonly<Record<string, string>> = {},
+      falls: readonly Fall[] = [],
+      clockOffMillis = 0,
+    ) => {
       const settings: ProcessSettings = {
         env: {
           MAYFLY_PORT: String(listen),
@@ -128,6 +137,7 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
         },
         databaseUrl: storeUrl.href,
         falls,
+        clockOffMillis,
       };
       const broker =
         options.inProcess === false
@@ -160,7 +170,7 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
       devDir,
       broker,
       restart: (falls) => start(port, {}, falls),
-      startReplica: async (env, falls) => start(await freePort(), env, falls),
+      startReplica: async (env, falls, clockOffMillis) => start(await freePort(), env, falls, clockOffMillis),
       client: (workload, at = url) => new MayflyClient({ url: at, token: () => token(workload) }),
       token,
       sign: async (wanted = {}) =>

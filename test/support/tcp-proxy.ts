@@ -1,6 +1,9 @@
 import { once } from 'node:events';
 import { createServer, connect, type Socket } from 'node:net';
 
+/** Long enough for the server to have read a statement. */
+const RESET_MILLIS = 10;
+
 export interface TcpProxy {
   readonly host: string;
   readonly port: number;
@@ -12,6 +15,10 @@ export interface TcpProxy {
   blackHole(): void;
   /** From now on the server's answers are kept back; what clients send still arrives. A statement takes effect and its answer is lost. */
   swallowAnswers(): void;
+  /** Connections open now are dead, and neither side learns of it, not even when the other hangs up. New ones pass. */
+  halfOpen(): void;
+  /** Connections open now are reset by the next thing that their client says, when the server has it and has not answered. New ones pass. */
+  resetNext(): void;
   /** Each piece passes so many milliseconds later. */
   delay(milliseconds: number): void;
   /** Lets all pass again on new connections; those that hung stay as they are. */
@@ -23,6 +30,14 @@ export interface TcpProxy {
   close(): Promise<void>;
 }
 
+interface Pair {
+  readonly client: Socket;
+  readonly upstream: Socket;
+  /** What was dropped is gone from the stream: it stays hung. */
+  lost: boolean;
+  fate: 'none' | 'half-open' | 'reset';
+}
+
 /** A TCP proxy on 127.0.0.1 that can misbehave as networks and servers do. */
 export async function startTcpProxy(targetPort: number, options: { keepSent?: boolean } = {}): Promise<TcpProxy> {
   let mode: 'pass' | 'black-hole' | 'swallow' = 'pass';
@@ -30,30 +45,32 @@ export async function startTcpProxy(targetPort: number, options: { keepSent?: bo
   let towards = targetPort;
   let connections = 0;
   const sent: Buffer[] = [];
-  const sockets = new Set<Socket>();
+  const pairs = new Set<Pair>();
 
   const server = createServer((client) => {
     connections += 1;
-    const upstream = connect(towards, '127.0.0.1');
-    // A pair that hung once stays hung: what was dropped is gone from the stream.
-    let lost = false;
+    const pair: Pair = { client, upstream: connect(towards, '127.0.0.1'), lost: false, fate: 'none' };
+    pairs.add(pair);
     const pipe = (from: Socket, to: Socket, isAnswer: boolean): void => {
-      sockets.add(from);
       from.on('data', (piece: Buffer) => {
         if (options.keepSent === true && !isAnswer) sent.push(piece);
-        lost ||= mode === 'black-hole' || (mode === 'swallow' && isAnswer);
-        if (!lost || (mode === 'swallow' && !isAnswer)) {
-          setTimeout(() => to.writable && to.write(piece), wait);
+        pair.lost ||= pair.fate === 'half-open' || mode === 'black-hole' || (mode === 'swallow' && isAnswer);
+        if (pair.lost && (mode !== 'swallow' || isAnswer)) return;
+        setTimeout(() => to.writable && to.write(piece), wait);
+        if (pair.fate === 'reset' && !isAnswer) {
+          pair.lost = true;
+          setTimeout(() => void [client, pair.upstream].map((socket) => socket.resetAndDestroy()), wait + RESET_MILLIS);
         }
       });
       from.on('close', () => {
-        sockets.delete(from);
+        if (pair.fate === 'half-open') return;
+        pairs.delete(pair);
         to.destroy();
       });
       from.on('error', () => {});
     };
-    pipe(client, upstream, false);
-    pipe(upstream, client, true);
+    pipe(client, pair.upstream, false);
+    pipe(pair.upstream, client, true);
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -61,7 +78,13 @@ export async function startTcpProxy(targetPort: number, options: { keepSent?: bo
   if (address === null || typeof address === 'string') {
     throw new Error('no port');
   }
-  const cut = (): void => sockets.forEach((socket) => void socket.destroy());
+  const cut = (): void => {
+    for (const { client, upstream } of pairs) {
+      client.destroy();
+      upstream.destroy();
+    }
+    pairs.clear();
+  };
   return {
     host: '127.0.0.1',
     port: address.port,
@@ -74,6 +97,12 @@ export async function startTcpProxy(targetPort: number, options: { keepSent?: bo
     },
     swallowAnswers() {
       mode = 'swallow';
+    },
+    halfOpen() {
+      for (const pair of pairs) pair.fate = 'half-open';
+    },
+    resetNext() {
+      for (const pair of pairs) pair.fate = 'reset';
     },
     delay(milliseconds) {
       wait = milliseconds;
