@@ -31,9 +31,8 @@ describe('staging, restored from production’s backup', () => {
     const [{ beat } = { beat: 0 }] = await house.onStore<{ beat: number }>(
       'SELECT max(beat)::int AS beat FROM mayfly.tenures',
     );
-    await vi.waitFor(
-      async () =>
-        expect(await house.onTarget('SELECT FROM mayfly.installation WHERE beat > $1', [beat])).toHaveLength(1),
+    await vi.waitUntil(
+      async () => (await house.onTarget('SELECT FROM mayfly.installation WHERE beat > $1', [beat])).length > 0,
       { timeout: 30_000, interval: 100 },
     );
     const admin = new pg.Client({ connectionString: copyServer.superuserUrl() });
