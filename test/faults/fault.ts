@@ -64,7 +64,7 @@ export async function under(fault: Fault, world: World, lane: FaultLane): Promis
   await world.use(held);
 }
 
-/** An agent may be told to come again. It may not be told that it is in the wrong. */
+/** An agent may be told to come again, and nothing else: neither that it is in the wrong, nor that we do not know what is wrong. */
 function refuseNothing(error: unknown): void {
-  if (error instanceof ProblemError && error.status < 500) throw error;
+  if (error instanceof ProblemError && error.status !== 503) throw error;
 }

@@ -46,12 +46,15 @@ export async function wrongClock(offMillis: number, world: World): Promise<void>
       await world.hold(due, { entitlement: PAYMENTS, ttl_seconds: 5 }),
     ];
     await house.broker.signal('SIGKILL');
-    if (short.some(({ grant }) => Date.now() > Date.parse(grant.deadline)))
-      throw new Error('it was too slow to see anything');
-    for (const held of short) await world.use(held);
-    await world.untilEnded(due);
-    await world.use(waiting);
-    await world.restart();
+    try {
+      if (short.some(({ grant }) => Date.now() > Date.parse(grant.deadline)))
+        throw new Error('it was too slow to see anything');
+      for (const held of short) await world.use(held);
+      await world.untilEnded(due);
+      await world.use(waiting);
+    } finally {
+      await world.restart();
+    }
     await world.client().cancel(cancelled, { wait: 30 });
     await world.untilEnded(cancelled);
     await world.use(waiting);
