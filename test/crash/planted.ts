@@ -33,8 +33,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     edits: [
       {
         file: 'src/revocation/end-batch.ts',
-        from: 'await session.fence(items.map(toRef), callSignal(heartbeat.signal))',
-        to: 'items.map(() => ({ ok: true, evidence: {} }))',
+        from: '(limited) => session.fence(items.map(toRef), limited, view)',
+        to: 'async () => items.map(() => ({ ok: true as const, evidence: {} }))',
       },
     ],
     suites,
@@ -45,8 +45,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     edits: [
       {
         file: 'src/revocation/looking.ts',
-        from: 'if (verdict?.ok === true && verdict[wanted])',
-        to: 'if (verdict?.ok === true)',
+        from: "else if (isTrue(verdict.contained) && (wanted === 'contained' || isTrue(verdict.clean)))",
+        to: 'else if (isTrue(true))',
       },
     ],
     suites,
