@@ -33,8 +33,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     edits: [
       {
         file: 'src/revocation/end-batch.ts',
-        from: 'session.fence(items.map(toRef), limited, view)',
-        to: 'Promise.resolve(items.map(() => ({ ok: true, evidence: {} })))',
+        from: '(limited) => session.fence(items.map(toRef), limited, view)',
+        to: 'async () => items.map(() => ({ ok: true as const, evidence: {} }))',
       },
     ],
     suites,
@@ -46,7 +46,7 @@ export const plantedBugs: readonly PlantedBug[] = [
       {
         file: 'src/revocation/looking.ts',
         from: "else if (isTrue(verdict.contained) && (wanted === 'contained' || isTrue(verdict.clean)))",
-        to: 'else if (verdict.contained !== undefined)',
+        to: 'else if (isTrue(true))',
       },
     ],
     suites,
