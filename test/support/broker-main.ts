@@ -27,7 +27,7 @@ onStep((name) => {
   if (fall === undefined) return;
   falls = falls.filter((each) => each !== fall);
   // At once, without the event loop: nothing more is done before the signal.
-  writeSync(process.stdout.fd, `${JSON.stringify({ reached: name })}\n`);
+  writeSync(process.stdout.fd, `${JSON.stringify({ reached: name, signal: fall.signal })}\n`);
   process.kill(process.pid, fall.signal);
 });
 const config = { ...readConfig(settings.env), database_url: new Secret(settings.databaseUrl) };

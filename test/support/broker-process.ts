@@ -1,8 +1,10 @@
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { EventEmitter, once } from 'node:events';
 import { createRequire } from 'node:module';
 import { createInterface } from 'node:readline';
+import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { promisify } from 'node:util';
 import type { StepName } from '../../src/domain/step.ts';
 
 /** What becomes of a broker in a process of its own when it comes to a step the next time. */
@@ -56,10 +58,14 @@ export async function startBrokerProcess(
   const falling = new EventEmitter();
   createInterface({ input: child.stdout }).on('line', (line) => {
     const answer = JSON.parse(line) as Record<string, string>;
-    const { reached } = answer;
+    const { reached, signal } = answer;
     if (reached === undefined) return waiting.shift()?.(answer);
-    fallen.add(reached);
-    falling.emit(reached);
+    const told = () => {
+      fallen.add(reached);
+      falling.emit(reached);
+    };
+    if (signal === 'SIGSTOP') void stopped(child.pid).then(told);
+    else told();
   });
   child.stdin.on('error', () => {});
   // Not `exit`: what it said last is still to be read then.
@@ -103,4 +109,10 @@ export async function startBrokerProcess(
       if (!fallen.has(step)) await once(falling, step);
     },
   };
+}
+
+/** Its word comes before the stop itself: a SIGCONT in between would be lost, and it would sleep for ever. */
+async function stopped(pid: number | undefined): Promise<void> {
+  const state = async () => (await promisify(execFile)('ps', ['-o', 'stat=', '-p', String(pid)])).stdout.trim();
+  while (!(await state().catch(() => 'T')).startsWith('T')) await pause(5);
 }
