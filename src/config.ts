@@ -87,7 +87,7 @@ const settings = z.strictObject({
     .string()
     .refine(isWebhookUrl, 'must be an https URL without user or fragment, or http on loopback')
     .optional()
-    .describe('Told of what is overdue, contained late, written off or paused, by signed webhooks.'),
+    .describe('Told, signed, of what is overdue, contained late, written off, paused or resumed, and of breakers.'),
   webhook_secret: z
     .string()
     // 24 to 64 bytes: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md

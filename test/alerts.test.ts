@@ -33,6 +33,7 @@ async function exported(): Promise<Map<string, Set<string>>> {
   metrics.rang('postgres', 1);
   metrics.notified('taken');
   metrics.breaker('t', 'open');
+  metrics.stranger('t', true);
   const { text } = await metrics.scrape({
     queue: async () => ({ backlog: [], paused: new Map([['t', true]]) }),
     sweepAge: () => 1,

@@ -257,6 +257,7 @@ DECLARE
   v_state text;
   v_role oid;
   v_joins boolean;
+  v_keep boolean := p_keep;
   v_answer jsonb;
 BEGIN
   PERFORM mayfly.assert_owner(p_installation);
@@ -271,13 +272,17 @@ BEGIN
   IF v_state IS DISTINCT FROM 'ending' THEN
     RETURN jsonb_build_object('outcome', coalesce(v_state, 'absent'), 'gone', 0, 'next', 0, 'failed', '[]'::jsonb);
   END IF;
+  -- In the target's own database what is kept is not the caller's to say; the others have no registry.
+  IF to_regclass('mayfly.keeping') IS NOT NULL THEN
+    v_keep := p_keep OR EXISTS (SELECT FROM mayfly.handle h JOIN mayfly.keeping k ON k.template = h.template WHERE h.handle = p_handle);
+  END IF;
   v_joins := NOT pg_has_role(v_role, 'USAGE');
   PERFORM mayfly.join_to_drop(v_role);
   CASE p_step
     WHEN 'blobs' THEN v_answer := mayfly.disown_blobs(v_role, p_from, p_limit);
-    WHEN 'objects' THEN v_answer := mayfly.disown_objects(v_role, p_keep, p_from, p_limit);
+    WHEN 'objects' THEN v_answer := mayfly.disown_objects(v_role, v_keep, p_from, p_limit);
     WHEN 'kept' THEN v_answer := mayfly.disown_kept(p_installation, v_role, p_limit);
-    WHEN 'rest' THEN v_answer := mayfly.disown_rest(v_role, p_keep);
+    WHEN 'rest' THEN v_answer := mayfly.disown_rest(v_role, v_keep);
   END CASE;
   IF v_joins THEN
     EXECUTE format('REVOKE %s FROM CURRENT_USER', v_role::regrole);

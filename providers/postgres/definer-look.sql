@@ -10,7 +10,7 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
     'system_identifier', (SELECT c.system_identifier::text FROM pg_control_system() c),
     'server_version', current_setting('server_version_num')::integer,
     'in_recovery', pg_is_in_recovery(),
-    'tenure', set_config('mayfly.tenure', coalesce(i.tenure::text, ''), false),
+    'tenure', set_config('mayfly.tenure', coalesce(nullif(current_setting('mayfly.tenure', true), ''), i.tenure::text, ''), false),
     'clock_ms', extract(epoch FROM clock_timestamp()) * 1000)
   FROM (SELECT 1) AS one LEFT JOIN mayfly.installation i ON true
 $$;

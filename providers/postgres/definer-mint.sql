@@ -1,6 +1,6 @@
 -- Part 2: making a role, and moving its end.
 
--- As it was before version 2, without params.
+-- As it was before version 3, without params.
 DROP FUNCTION IF EXISTS mayfly.mint(uuid, text, uuid, text, text, timestamptz, timestamptz, timestamptz, integer);
 
 -- What every mint begins with: refuses what is malformed, late, not allowed or too long, and takes the row of the handle. Answers
@@ -17,6 +17,10 @@ DECLARE
   v_until timestamptz;
 BEGIN
   PERFORM mayfly.assert_owner(p_installation);
+  -- An old snapshot would count the roles of then.
+  IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+    RAISE EXCEPTION 'a mint must be a transaction that is read committed' USING ERRCODE = 'MF007';
+  END IF;
   IF p_handle IS NULL OR p_grant_id IS NULL OR p_handle <> 'mfy_' || replace(p_grant_id::text, '-', '') THEN
     RAISE EXCEPTION 'the handle is not that of the grant' USING ERRCODE = 'MF007';
   END IF;

@@ -189,8 +189,10 @@ class Fence {
     const present = cuts.flatMap(({ oid, login }) => (oid === null || login === 'absent' ? [] : [oid]));
     // The first blow does not wait for the memberships; the sweeps do, since only then is it known who had joined.
     const [links, first] = await Promise.all([unlink(this.#target, present, this.#signal), this.#kill(oids, [])]);
+    // What could not be unlinked has not ended: work that begins until then must be ended too, so that its end is not noted yet.
+    const unlinked = oids.filter((oid) => !(links.get(oid) instanceof ProviderError));
     // Since when older work is to be ended stands on the primary, and is replayed.
-    const evicting = relieved(this.#target, oids, this.#signal, () => evict(this.#target, oids, this.#signal));
+    const evicting = relieved(this.#target, oids, this.#signal, () => evict(this.#target, unlinked, this.#signal));
     const endAfar = (): ReturnType<StandbyFence['end']> => this.#standbys.end(oids);
     const [swept, afar, evicted] = await Promise.all([
       sweep(this.#kill, oids, this.#signal, [...before, first]),

@@ -1,5 +1,5 @@
 import { ProviderError } from '../../src/provider.ts';
-import { defaultOwner, leaveOwner, makeOwner, withoutSuperuser } from './prepare-managed.ts';
+import { defaultOwner, forgetLogins, leaveOwner, makeOwner, withoutSuperuser } from './prepare-managed.ts';
 import { ownerElsewhere } from './prepare-owner.ts';
 import { part, type PrepareEntitlement, rightDatabase } from './prepare-sql.ts';
 import { block, identifier, literal } from './quote.ts';
@@ -83,6 +83,11 @@ export function elsewhereSql(config: PostgresTarget, database: string, installat
   const functions = ['definer-elsewhere.sql', 'definer-owners.sql', 'definer-disown.sql'].map(part);
   const rights = [
     ownerElsewhere(installation, adopt),
+    block(`DECLARE
+  r record;
+BEGIN
+  ${forgetLogins}
+END`),
     `GRANT USAGE ON SCHEMA mayfly TO ${login};`,
     `GRANT EXECUTE ON FUNCTION mayfly.${disownFunction} TO ${login};`,
   ];

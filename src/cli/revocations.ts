@@ -1,7 +1,8 @@
 import { setTimeout as wait } from 'node:timers/promises';
 import type { Command } from 'commander';
+import { ProblemError } from '../client/index.ts';
 import { type QueuePageBody, queuePageBody, storyBody } from '../http/queue-bodies.ts';
-import { CliError } from './fail.ts';
+import { CliError, explain } from './fail.ts';
 import { callAsOperator } from './operator.ts';
 import { note, say, styled, table } from './output.ts';
 import { untilSignal } from './signals.ts';
@@ -80,8 +81,9 @@ async function watch(flags: ListFlags): Promise<void> {
   while (!stop.signal.aborted) {
     const page = await read(flags).catch((error: unknown) => {
       // A broker that is restarted comes back; one that never answered is another thing.
-      if (!begun || !(error instanceof CliError)) throw error;
-      note(error.message);
+      const passing = error instanceof CliError || (error instanceof ProblemError && error.status >= 500);
+      if (!begun || !passing) throw error;
+      note(explain(error));
     });
     begun = true;
     // As JSON one line a look, for another program.

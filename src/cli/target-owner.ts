@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { userInfo } from 'node:os';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { targetEvent } from '../revocation/evidence.ts';
@@ -7,8 +8,10 @@ import { insertTenure } from '../store/tenures.ts';
 import { CliError } from './fail.ts';
 import { note, say } from './output.ts';
 import { onTarget, readAdminUrl } from './on-target.ts';
+import { wholeSeconds } from './task.ts';
 
 const POLL_MILLIS = 250;
+const HOLD_MILLIS = 5_000;
 
 export function addOwnerCommands(target: Command): void {
   target
@@ -17,8 +20,9 @@ export function addOwnerCommands(target: Command): void {
     .option('--wait <seconds>', 'how long to wait for it', '60')
     .action(async (name: string, options: { wait: string }) => {
       await onTarget(name, async ({ db }) => {
+        const seconds = wholeSeconds(options.wait, '--wait');
         const asked = await requestRuns(db, [name]);
-        const until = performance.now() + Number(options.wait) * 1000;
+        const until = performance.now() + seconds * 1000;
         let result = await findRunSince(db, name, asked);
         while (result === undefined && performance.now() < until) {
           await pause(POLL_MILLIS);
@@ -40,16 +44,12 @@ export function addOwnerCommands(target: Command): void {
     .action(async (name: string, options: { adminUrlFile?: string; withoutPassword?: boolean }) => {
       await onTarget(
         name,
-        async ({ db, store, definition, provider, entitlements, installation, secret, policyDigest }) => {
+        async ({ db, store, definition, provider, session, entitlements, installation, secret, policyDigest }) => {
           if (provider.preparation === undefined)
             throw new CliError(`A target of type ${definition.provider} keeps no record of its holder.`);
           const claim = { store, tenure: randomUUID() };
           // Known here before the target shows it.
-          await db.transaction({}, async (tx) => {
-            await insertTenure(tx, claim.tenure, name);
-            const deps = { policyDigest: () => policyDigest, worker: 'cli' };
-            tx.record(targetEvent('target.adopted', deps, name, { tenure: claim.tenure }));
-          });
+          await insertTenure(db, claim.tenure, name);
           const { connection } = definition;
           if (options.adminUrlFile === undefined) {
             const password = options.withoutPassword === true ? null : secret();
@@ -58,6 +58,15 @@ export function addOwnerCommands(target: Command): void {
           }
           const adminUrl = readAdminUrl(options.adminUrlFile);
           await provider.preparation.apply(adminUrl, connection, entitlements, installation, secret(), claim);
+          const holder = await session.hold?.(AbortSignal.timeout(HOLD_MILLIS));
+          if (holder?.tenure !== claim.tenure)
+            throw new CliError(
+              `It was applied, but ${name} does not show it: does the admin URL lead to another server?`,
+            );
+          const deps = { policyDigest: () => policyDigest, worker: 'cli' };
+          await db.transaction({}, async (tx) =>
+            tx.record(targetEvent('target.adopted', deps, name, { tenure: claim.tenure, by: userInfo().username })),
+          );
           note(`${name} is held by this store now. Any other broker is read-only there.`);
         },
       );

@@ -61,6 +61,7 @@ export function addTargetCommands(program: Command): void {
             const mark = !ok ? styled('red', 'FAIL') : warns ? styled('yellow', 'warn') : styled('green', 'ok  ');
             say(`${mark}  ${entitlement}  ${step}: ${says}`);
           }
+        if (steps.length === 0) throw new CliError('No entitlement is on this target: there was nothing to check.');
         const failed = steps.filter(({ ok }) => !ok).length;
         if (failed > 0) throw new CliError(`${failed} of ${steps.length} steps failed.`);
       });

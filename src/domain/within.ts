@@ -11,6 +11,16 @@ export function within(millis: number, ...signals: readonly AbortSignal[]): Abor
   return AbortSignal.any([late.signal, ...signals]);
 }
 
+/** The answer of a call that gets so many milliseconds, and is left behind when it does not end then. */
+export async function bounded<T>(
+  millis: number,
+  signals: readonly AbortSignal[],
+  call: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const signal = within(millis, ...signals);
+  return await orAborted(call(signal), signal);
+}
+
 /** The answer of a call, or the reason of its signal: one that does not end when it is told to is left behind. */
 export async function orAborted<T>(call: Promise<T>, signal: AbortSignal): Promise<T> {
   let stop = () => {};

@@ -1,5 +1,5 @@
 import { step } from '../domain/step.ts';
-import { within } from '../domain/within.ts';
+import { bounded } from '../domain/within.ts';
 import type { Session } from '../provider.ts';
 import { type Claim, claimClock, type Claimed, markClean, postpone } from '../store/claims.ts';
 import { askEach } from './answers.ts';
@@ -8,7 +8,7 @@ import { byRevision, type Ended, openSession } from './end-batch.ts';
 import { engineEvent } from './evidence.ts';
 import { countSilent, type Failures, failureOfAll, recordFailures } from './failures.ts';
 import { asWriter } from './fence-writer.ts';
-import { Heartbeat } from './heartbeat.ts';
+import { Heartbeat, LEASE_SECONDS } from './heartbeat.ts';
 import { look, sift, toRef } from './looking.ts';
 
 const BATCH = 100;
@@ -23,7 +23,7 @@ export class Cleaner {
   readonly #deps: RevocationDeps;
   readonly #target: string;
   readonly #told: (items: number, silent: number) => void;
-  #waiting: Ended[] = [];
+  #waiting: (Ended & { readonly since: number })[] = [];
   #running: Promise<void> | undefined;
   #clock: () => Date = () => new Date();
 
@@ -37,7 +37,8 @@ export class Cleaner {
   add(claim: Claim, ended: readonly Ended[]): void {
     if (ended.length === 0) return;
     this.#clock = () => claimClock(claim);
-    this.#waiting.push(...ended);
+    const since = performance.now();
+    this.#waiting.push(...ended.map((one) => ({ ...one, since })));
     this.#running ??= this.#run().finally(() => {
       this.#running = undefined;
     });
@@ -52,7 +53,9 @@ export class Cleaner {
     try {
       while (this.#waiting.length > 0) {
         const sessions = new Map<Session, Claimed[]>();
-        for (const { item, session } of this.#waiting.splice(0, BATCH))
+        // What waited longer than its claim holds is claimed again by now, or will be.
+        const held = performance.now() - LEASE_SECONDS * 1000;
+        for (const { item, session } of this.#waiting.splice(0, BATCH).filter(({ since: at }) => at > held))
           sessions.set(session, [...(sessions.get(session) ?? []), item]);
         for (const [session, items] of sessions) {
           await this.#clean(session, items);
@@ -119,10 +122,12 @@ export class Cleaner {
   async #forget(session: Session, items: readonly Claimed[]): Promise<void> {
     try {
       const granted = await openSession(this.#deps, this.#target, items, true);
-      if (granted === session) return;
-      const signal = within(FORGET_SECONDS * 1000);
-      await granted.fence(items.map(toRef), signal);
-      await granted.reap(items.map(toRef), signal);
+      // A document that is written whole is written by its one writer alone.
+      if (granted === session || granted.oneDocument === true) return;
+      await bounded(FORGET_SECONDS * 1000, [], async (signal) => {
+        await granted.fence(items.map(toRef), signal);
+        await granted.reap(items.map(toRef), signal);
+      });
     } catch (error) {
       this.#deps.log({ target: this.#target, error }, 'the address that it was granted at could not be told of an end');
     }

@@ -3,7 +3,7 @@ import { claimClock, markContained } from '../store/claims.ts';
 import type { RevocationId } from '../domain/ids.ts';
 import type { Evidence } from '../domain/revocation.ts';
 import { step } from '../domain/step.ts';
-import { within } from '../domain/within.ts';
+import { bounded } from '../domain/within.ts';
 import { ProviderError, type Session } from '../provider.ts';
 import { askEach } from './answers.ts';
 import type { RevocationDeps } from './deps.ts';
@@ -24,7 +24,8 @@ export interface Ended {
 export interface BatchOutcome {
   /** What is contained now and left to be cleaned, still under its claim. */
   readonly contained: readonly Ended[];
-  /** To how many items the target said nothing. */
+  /** How many items tell of the target's health, and to how many of them it said nothing. */
+  readonly asked: number;
   readonly silent: number;
 }
 
@@ -46,6 +47,7 @@ export async function endBatch(deps: RevocationDeps, claim: Claim): Promise<Batc
   const outcomes = await Promise.all(parts.map((items) => endPart(deps, claim, items)));
   return {
     contained: outcomes.flatMap(({ contained }) => contained),
+    asked: outcomes.reduce((sum, { asked }) => sum + asked, 0),
     silent: outcomes.reduce((sum, { silent }) => sum + silent, 0),
   };
 }
@@ -65,9 +67,11 @@ async function endPart(deps: RevocationDeps, claim: Claim, items: readonly Claim
     const left = byRevision(items.filter(({ id }) => failures.has(id)));
     const elsewhere = await Promise.all(left.map((some) => endElsewhere(run, some, failures, lost)));
     await recordFailures(deps, claim.target, items, failures, () => claimClock(claim));
+    const contained = [...first, ...elsewhere.flat()];
     // A batch that was called off because its claim was lost says nothing about the target.
-    const silent = heartbeat.signal.aborted ? 0 : countSilent(items, failures);
-    return { contained: [...first, ...elsewhere.flat()], silent };
+    return heartbeat.signal.aborted
+      ? { contained, asked: 0, silent: 0 }
+      : { contained, asked: items.length, silent: countSilent(items, failures) };
   } finally {
     heartbeat.stop();
   }
@@ -137,9 +141,8 @@ async function recognise(
   failures: Failures,
   signal: AbortSignal,
 ): Promise<readonly Claimed[]> {
-  const found = new Map(
-    (await session.list?.(within(LIST_SECONDS * 1000, signal)))?.map(({ handle, facts }) => [handle, facts]),
-  );
+  const listed = await bounded(LIST_SECONDS * 1000, [signal], async (limited) => await session.list?.(limited));
+  const found = new Map(listed?.map(({ handle, facts }) => [handle, facts]));
   return items.flatMap((item) => {
     const facts = found.get(item.handle);
     if (facts !== undefined) return [{ ...item, facts }];

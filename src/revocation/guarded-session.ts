@@ -17,6 +17,7 @@ export function guardSession(session: Session, ours: () => Promise<void>): Sessi
     guarantee: after((...args) => session.guarantee(...args)),
     reserve: (grantId) => session.reserve(grantId),
     mint: after((...args) => session.mint(...args)),
+    ...(session.oneDocument === undefined ? {} : { oneDocument: session.oneDocument }),
     ...(renew && { renew: after(renew) }),
     fence: after((...args) => session.fence(...args)),
     verify: (...args) => session.verify(...args),

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { step } from '../domain/step.ts';
-import { within } from '../domain/within.ts';
+import { bounded } from '../domain/within.ts';
 import { type Beat, type Holder, ProviderError, type Session } from '../provider.ts';
 import type { Database } from '../store/database.ts';
 import { findTenure, insertTenure, loseTenure, raiseBeat } from '../store/tenures.ts';
@@ -120,7 +120,13 @@ export class Ownership {
   }
 
   #beat(): void {
-    for (const [target, session] of this.#sessions()) {
+    let sessions: Iterable<readonly [string, Session]> = [];
+    try {
+      sessions = this.#sessions();
+    } catch (error) {
+      this.#options.deps.log({ error }, 'a target can not be opened');
+    }
+    for (const [target, session] of sessions) {
       if (session.hold === undefined) continue;
       const standing = this.#standingOf(target, session);
       this.#look(standing).catch((error: unknown) => {
@@ -270,5 +276,5 @@ export class Ownership {
 }
 
 async function hold(session: Session, beat?: Beat): Promise<Holder | null> {
-  return (await session.hold?.(within(CALL_SECONDS * 1000), beat)) ?? null;
+  return await bounded(CALL_SECONDS * 1000, [], async (signal) => (await session.hold?.(signal, beat)) ?? null);
 }

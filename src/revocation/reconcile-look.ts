@@ -1,6 +1,7 @@
-import { within } from '../domain/within.ts';
-import type { Drift, Found, Observation, Ref, Session, Use } from '../provider.ts';
+import { bounded } from '../domain/within.ts';
+import type { Drift, Found, Observation, Session, Use } from '../provider.ts';
 import type { AliveGrant } from '../store/reconcile-page.ts';
+import { toRef } from './looking.ts';
 import type { ReconcileDeps } from './reconcile-deps.ts';
 
 /** One call to a target. */
@@ -18,9 +19,15 @@ export interface Seen {
   readonly usedSince: Date | null;
 }
 
+/** @throws the reason of the signal, when the provider does not end by it. */
+function ask<T>(signal: AbortSignal, call: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  return bounded(CALL_SECONDS * 1000, [signal], call);
+}
+
 /** The next page of what the target lists, in order; empty at its end. A provider may have answered all at once before. */
 export async function listPage(session: Session, after: string, signal: AbortSignal): Promise<readonly Found[]> {
-  const listed = (await session.list?.(within(CALL_SECONDS * 1000, signal), after)) ?? [];
+  const list = session.list?.bind(session);
+  const listed = list === undefined ? [] : await ask(signal, (limited) => list(limited, after));
   return listed.filter(({ handle }) => handle > after).toSorted((a, b) => (a.handle < b.handle ? -1 : 1));
 }
 
@@ -65,7 +72,7 @@ async function confirmGone(
   signal: AbortSignal,
 ): Promise<ReadonlySet<AliveGrant>> {
   if (missing.length === 0) return new Set();
-  const verdicts = await session.verify(missing.map(toRef), within(CALL_SECONDS * 1000, signal));
+  const verdicts = await ask(signal, (limited) => session.verify(missing.map(toRef), limited));
   return new Set(
     missing.filter((_, index) => {
       const verdict = verdicts[index];
@@ -84,11 +91,12 @@ async function drifted(
     const config = deps.entitlement(grant.entitlement);
     return config === undefined ? [] : [{ grant, config }];
   });
-  if (session.inspect === undefined || known.length === 0) return new Map();
+  const inspect = session.inspect?.bind(session);
+  if (inspect === undefined || known.length === 0) return new Map();
   const granted = known.map(({ grant, config }) => ({ ...toRef(grant), config }));
-  const inspections = await session
-    .inspect(granted, within(CALL_SECONDS * 1000, signal))
-    .catch((error: unknown) => deps.log({ error }, 'what was granted can not be inspected now'));
+  const inspections = await ask(signal, (limited) => inspect(granted, limited)).catch((error: unknown) =>
+    deps.log({ error }, 'what was granted can not be inspected now'),
+  );
   return new Map(
     known.flatMap(({ grant }, index) => {
       const inspection = inspections?.[index];
@@ -104,10 +112,11 @@ async function observed(
   present: readonly AliveGrant[],
   signal: AbortSignal,
 ): Promise<ReadonlyMap<AliveGrant, Observation & { ok: true }>> {
-  if (session.observe === undefined || present.length === 0) return new Map();
-  const observations = await session
-    .observe(present.map(toRef), within(CALL_SECONDS * 1000, signal))
-    .catch((error: unknown) => deps.log({ error }, 'use can not be observed now'));
+  const observe = session.observe?.bind(session);
+  if (observe === undefined || present.length === 0) return new Map();
+  const observations = await ask(signal, (limited) => observe(present.map(toRef), limited)).catch((error: unknown) =>
+    deps.log({ error }, 'use can not be observed now'),
+  );
   return new Map(
     present.flatMap((grant, index) => {
       const observation = observations?.[index];
@@ -121,8 +130,4 @@ async function observed(
 
 function youngest(sessions: readonly Use[]): Date | null {
   return sessions.length === 0 ? null : new Date(Math.max(...sessions.map(({ since }) => since.getTime())));
-}
-
-function toRef({ grantId, handle, facts, deadline }: AliveGrant): Ref {
-  return { grantId, handle, facts, deadline };
 }

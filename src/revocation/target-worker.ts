@@ -21,6 +21,8 @@ export class TargetWorker {
   readonly #lanes = new Set<Promise<void>>();
   #probe: NodeJS.Timeout | undefined;
   #woken = false;
+  /** A lane that was one too many left while more may be due. */
+  #left = false;
   #falls = false;
   #stopped = false;
 
@@ -39,7 +41,13 @@ export class TargetWorker {
     this.#woken = true;
     this.#falls ||= falls;
     if (this.#stopped || this.#lanes.size >= this.#concurrency.lanes) return;
-    const lane = this.#run().finally(() => this.#lanes.delete(lane));
+    const lane = this.#run().finally(() => {
+      this.#lanes.delete(lane);
+      // Lanes that leave at one moment may be all that there were.
+      if (this.#lanes.size > 0 || !this.#left) return;
+      this.#left = false;
+      this.wake(false);
+    });
     this.#lanes.add(lane);
   }
 
@@ -65,7 +73,11 @@ export class TargetWorker {
   }
 
   async #endDue(): Promise<void> {
-    while (!this.#stopped && this.#lanes.size <= this.#concurrency.lanes) {
+    while (!this.#stopped) {
+      if (this.#lanes.size > this.#concurrency.lanes) {
+        this.#left = true;
+        return;
+      }
       const asked = this.#breaker.ask();
       if (asked.may === 'wait') {
         this.#probe ??= setTimeout(() => {
@@ -87,6 +99,7 @@ export class TargetWorker {
       return await this.#endBatch(1, true);
     } finally {
       this.#breaker.abstained();
+      this.#deps.observer.breaker(this.#target, this.#breaker.state);
     }
   }
 
@@ -97,9 +110,9 @@ export class TargetWorker {
     if (claim === undefined) return false;
     step('claim.after');
     if (claim.items.length >= limit && !early) this.wake(false);
-    const { contained, silent } = await endBatch(this.#deps, claim);
+    const { contained, asked, silent } = await endBatch(this.#deps, claim);
     this.#cleaner.add(claim, contained);
-    this.#told(claim.items.length, silent);
+    if (asked > 0) this.#told(asked, silent);
     return true;
   }
 

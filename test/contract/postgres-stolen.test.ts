@@ -47,6 +47,26 @@ describe.each(availableVersions())("a stolen broker's login on PostgreSQL %i", (
     return { state, handle };
   }
 
+  test('cannot mint behind an old snapshot, where the cap would be counted as it was', async () => {
+    await thief.query('BEGIN ISOLATION LEVEL REPEATABLE READ');
+    expect((await rawMint()).state).toBe('MF007');
+    await thief.query('ROLLBACK');
+  });
+
+  test('cannot count the beats of the holder beyond what a holder can count', async () => {
+    const beat = (asked: string) =>
+      thief.query(`SELECT (mayfly.hold($1, 'a', $2, ${asked})->>'beat')::bigint::float8 AS beat`, [
+        ledger.installation,
+        tenure,
+      ]);
+    const tenure = randomUUID();
+    expect((await beat('1')).rows).toEqual([{ beat: 1 }]);
+    expect((await beat('9223372036854775807')).rows).toEqual([{ beat: 1 }]);
+    expect((await beat('2')).rows).toEqual([{ beat: 2 }]);
+    await ledger.admin('UPDATE mayfly.installation SET store = NULL, tenure = NULL, beat = 0');
+    await thief.query(`SELECT set_config('mayfly.tenure', '', false)`);
+  });
+
   test.each([
     ['another installation', { installation: randomUUID() }, 'MF001'],
     ['a mint_by that has passed', { mintBy: '2020-01-01' }, 'MF002'],

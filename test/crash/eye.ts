@@ -87,7 +87,13 @@ export class Eye {
     const rows = await this.target<Seen & { at: number }>(
       `SELECT h.handle, extract(epoch FROM statement_timestamp())::float8 * 1000 AS at, s.open
           OR coalesce(r.rolcanlogin AND (r.rolvaliduntil IS NULL OR r.rolvaliduntil > clock_timestamp()), false) AS live
-        FROM mayfly.handle h LEFT JOIN pg_roles r ON r.rolname = h.handle
+        FROM (
+          SELECT handle, role_oid FROM mayfly.handle UNION ALL
+          -- What bears the mark of this house, and is in no registry.
+          SELECT 'mfy_' || replace(split_part(d.description, ':', 4), '-', ''), d.objoid FROM pg_shdescription d, mayfly.installation i
+          WHERE d.classoid = 'pg_authid'::regclass AND d.description LIKE 'mayfly:1:' || i.id || ':%'
+            AND NOT EXISTS (SELECT FROM mayfly.handle h WHERE h.role_oid = d.objoid)) h
+          LEFT JOIN pg_roles r ON r.oid = h.role_oid OR r.rolname = h.handle
           CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM pg_stat_activity a WHERE a.usesysid = h.role_oid) AS open) s
         WHERE r.oid IS NOT NULL OR s.open`,
     );

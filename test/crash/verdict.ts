@@ -30,8 +30,7 @@ export async function judge(world: World, play: (world: World) => Promise<void>)
     faults.push(String(error));
   }
   heal(world);
-  await world.finish();
-  const left = await eye.leftBehind();
+  const left = await world.finish();
   const fates = (await eye.fates()).filter(({ id }) => !earlier.has(id));
   const lateMillis = Math.max(0, ...fates.map((fate) => fate.lateMillis));
   const allowed = world.awayMillis + world.graceMillis + LEASE_MILLIS + SWEEP_MILLIS + SLACK_MILLIS;

@@ -144,12 +144,14 @@ export class World {
     this.#downSince ??= Date.now();
   }
 
-  /** Ends what is still open, and waits until nothing is left; then agents hang up. */
-  async finish(): Promise<void> {
+  /** Ends what is still open, and waits until nothing is left; then agents hang up. Answers what was left before that. */
+  async finish(): Promise<string[]> {
     const open = await this.eye.store<{ id: string }>(`SELECT id FROM mayfly.tasks WHERE state = 'active'`);
     for (const { id } of open) await this.patiently(() => this.client().complete(`task_${id}`)).catch(() => {});
     await this.until('nothing is left', async () => (await this.eye.leftBehind()).length === 0).catch(() => {});
+    const left = await this.eye.leftBehind();
     for (const { session } of this.#held) await session.end().catch(() => {});
+    return left;
   }
 }
 

@@ -99,8 +99,8 @@ export const storeStopped: Fault = {
 };
 
 export const storeCrashed: Fault = {
-  begin: async ({ storeServer }) => storeServer.restart('immediate'),
-  end: async () => {},
+  begin: async ({ storeServer }) => storeServer.halt('immediate'),
+  end: async ({ storeServer }) => storeServer.restart(),
 };
 
 /** A replica that has all of the store takes its place. */

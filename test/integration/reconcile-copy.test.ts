@@ -116,8 +116,14 @@ describe('staging, restored from production’s backup', () => {
       const adminUrl = join(folder, 'admin-url');
       writeFileSync(adminUrl, targetServer.superuserUrl());
       const env = { MAYFLY_DATABASE_URL: copy.databaseUrl, MAYFLY_SECRETS_DIR: copy.secretsDir };
+      const elsewhere = join(folder, 'another-url');
+      writeFileSync(elsewhere, copyServer.superuserUrl());
+      const refused = await startCli(['target', 'adopt', 'ledger-db', '--admin-url-file', elsewhere], { env }).ended;
+      expect(refused.code).not.toBe(0);
+      expect(await copy.onStore(`SELECT FROM mayfly.audit_events WHERE type = 'target.adopted'`)).toEqual([]);
       const adopted = await startCli(['target', 'adopt', 'ledger-db', '--admin-url-file', adminUrl], { env }).ended;
       expect(adopted.stderr).toContain('is held by this store now');
+      expect(await copy.onStore(`SELECT FROM mayfly.audit_events WHERE type = 'target.adopted'`)).toHaveLength(1);
       const client = house.client(undefined, copy.url);
       const { task } = await client.openTask(await house.sign());
       await vi.waitFor(() => client.issue(task.id, { entitlement: 'ledger-db/read-invoices' }), {
@@ -133,8 +139,8 @@ describe('staging, restored from production’s backup', () => {
       expect(reconciled).toMatchObject({ code: 0, stdout: expect.stringMatching(/listed +\d/) });
       expect(await reconcile(house)).toMatchObject({ outcome: 'stranger' });
       const formerly = house.client();
-      const refused = await formerly.openTask(await house.sign());
-      await expect(formerly.issue(refused.task.id, { entitlement: 'ledger-db/read-invoices' })).rejects.toMatchObject({
+      const asked = await formerly.openTask(await house.sign());
+      await expect(formerly.issue(asked.task.id, { entitlement: 'ledger-db/read-invoices' })).rejects.toMatchObject({
         status: 503,
       });
     } finally {

@@ -53,7 +53,7 @@ export interface PostgresServer {
   /** Stops and starts on the same port and data; `immediate` is a crash. New settings go over the old ones. */
   restart(mode?: 'fast' | 'immediate', settings?: PostgresSettings): Promise<void>;
   /** Goes down and keeps its data, until `restart`. */
-  halt(): Promise<void>;
+  halt(mode?: 'fast' | 'immediate'): Promise<void>;
   /** Ends the server and removes its data. Safe to call twice. */
   stop(): Promise<void>;
 }
@@ -202,7 +202,7 @@ export async function startPostgres(options: PostgresOptions): Promise<PostgresS
       await end(mode === 'fast' ? 'SIGINT' : 'SIGQUIT');
       await start();
     },
-    halt: () => end('SIGINT'),
+    halt: (mode = 'fast') => end(mode === 'fast' ? 'SIGINT' : 'SIGQUIT'),
     stop() {
       stopped ??= (async () => {
         await end('SIGQUIT');

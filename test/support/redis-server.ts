@@ -32,7 +32,7 @@ export async function startRedis(): Promise<RedisServer> {
   let child: ReturnType<typeof spawn> | undefined;
   const start = async () => {
     // Ends with its parent: `cat` sees the end of the pipe when this process dies, however it dies.
-    const script = `redis-server --port ${port} --bind 127.0.0.1 --dir "${folder}" --appendonly yes --appendfsync always --save "" --rdbcompression no --maxmemory-policy noeviction >/dev/null & server=$!; (cat >/dev/null; kill -9 $server 2>/dev/null) & wait $server`;
+    const script = `redis-server --port ${port} --bind 127.0.0.1 --dir "${folder}" --appendonly yes --appendfsync always --save "" --rdbcompression no --databases 256 --maxmemory-policy noeviction >/dev/null & server=$!; (cat >/dev/null; kill -9 $server 2>/dev/null) & wait $server`;
     child = spawn('sh', ['-c', `exec 3<&0; ${script.replace('cat >', 'cat <&3 >')}`], {
       stdio: ['pipe', 'ignore', 'ignore'],
     });
