@@ -43,7 +43,7 @@ BEGIN
     WHERE h.handle = c.handle AND cardinality(c.code_in) > 0;
   END IF;
   SELECT count(pg_terminate_backend(s.pid)) INTO v_told
-  FROM pg_stat_get_activity(NULL) s JOIN mayfly.handle o ON o.role_oid = s.usesysid
+  FROM pg_stat_get_activity(NULL) s JOIN LATERAL (SELECT FROM mayfly.handle x WHERE x.role_oid = s.usesysid OFFSET 0) o ON true
   WHERE EXISTS (SELECT FROM mayfly.handle h WHERE h.role_oid = ANY (p_oids) AND s.datid = ANY (h.code_in)
                 AND mayfly.began(s.state, s.xact_start, s.backend_start) < h.code_at);
   RETURN v_told;
@@ -65,7 +65,7 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
     AND mayfly.began(s.state, s.xact_start, s.backend_start) < h.code_at
     AND s.backend_type = 'client backend'
     AND s.usesysid <> (SELECT b.oid FROM pg_authid b WHERE b.rolname = session_user)
-  LEFT JOIN mayfly.handle o ON o.role_oid = s.usesysid
+  LEFT JOIN LATERAL (SELECT x.handle FROM mayfly.handle x WHERE x.role_oid = s.usesysid OFFSET 0) o ON true
   LEFT JOIN LATERAL (SELECT EXISTS (
     SELECT FROM pg_lock_status() k JOIN pg_class c ON c.oid = k.relation
     WHERE s.pid IS NOT NULL AND k.pid = s.pid AND k.granted AND c.relowner = h.role_oid

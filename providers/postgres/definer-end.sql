@@ -64,7 +64,7 @@ BEGIN
   -- steps know it.
   UPDATE mayfly.handle h SET role_oid = q.role_oid, dropped_at = NULL
   FROM mayfly.roles_of(p_handles, p_oids) q
-  WHERE q.ours AND h.handle = p_handles[q.ord] AND v_outcome[q.ord] IS NULL
+  WHERE q.ours AND h.handle = ANY (p_handles) AND h.handle = p_handles[q.ord] AND v_outcome[q.ord] IS NULL
     AND (h.role_oid IS NULL OR h.dropped_at IS NOT NULL);
 
   -- An agent can hold the row of its own role (BEGIN; ALTER ROLE current_user …): such a role is skipped here.
@@ -107,8 +107,8 @@ BEGIN
   -- The OIDs of dropped roles too: their sessions may live on.
   RETURN QUERY
     SELECT q.ord, coalesce(v_outcome[q.ord], 'absent'), coalesce(v_oid[q.ord], h.role_oid)
-    FROM unnest(p_handles) WITH ORDINALITY AS q (handle, ord) LEFT JOIN mayfly.handle h ON h.handle = q.handle
-    ORDER BY q.ord;
+    FROM unnest(p_handles) WITH ORDINALITY AS q (handle, ord)
+    LEFT JOIN LATERAL (SELECT x.role_oid FROM mayfly.handle x WHERE x.handle = q.handle OFFSET 0) h ON true ORDER BY q.ord;
 END
 $$;
 
@@ -133,7 +133,8 @@ BEGIN
                   string_agg(x.member::regrole::text, ', ') AS children
            FROM pg_auth_members x JOIN pg_authid a ON a.oid = x.member
            WHERE x.member = ANY (p_oids) AND NOT a.rolcanlogin
-             AND EXISTS (SELECT FROM mayfly.handle h WHERE h.role_oid = a.oid AND h.fenced_at IS NOT NULL AND h.dropped_at IS NULL)
+             AND EXISTS (SELECT FROM mayfly.handle h WHERE h.role_oid = ANY (p_oids) AND h.role_oid = a.oid AND h.fenced_at IS NOT NULL
+                         AND h.dropped_at IS NULL)
            GROUP BY x.roleid, x.grantor HAVING count(*) > 1
   LOOP
     BEGIN
@@ -149,7 +150,8 @@ BEGIN
 
   FOR r IN SELECT q.oid AS asked, a.oid AS found FROM unnest(p_oids) AS q (oid)
            LEFT JOIN pg_authid a ON a.oid = q.oid AND NOT a.rolcanlogin
-             AND EXISTS (SELECT FROM mayfly.handle h WHERE h.role_oid = a.oid AND h.fenced_at IS NOT NULL AND h.dropped_at IS NULL)
+             AND EXISTS (SELECT FROM mayfly.handle h WHERE h.role_oid = ANY (p_oids) AND h.role_oid = a.oid AND h.fenced_at IS NOT NULL
+                         AND h.dropped_at IS NULL)
            ORDER BY q.oid
   LOOP
     role_oid := r.asked;
@@ -193,13 +195,20 @@ DECLARE
   v_pid integer;
 BEGIN
   PERFORM mayfly.assert_owner(p_installation);
-  WITH swept AS (
-    SELECT q.oid AS role_oid, s.pid, pg_terminate_backend(s.pid) AS told
+  -- Materialized, as in `sessions`; and apart, so that the many who had no one join them cost one look each.
+  WITH asked AS MATERIALIZED (
+    SELECT q.oid AS role_oid, h.joined, h.fenced_at
     FROM (SELECT DISTINCT unnest(p_oids) AS oid) q
-    LEFT JOIN mayfly.handle h ON h.role_oid = q.oid
-    JOIN pg_stat_get_activity(NULL) s
-      ON s.usesysid = q.oid OR (s.usesysid = ANY (h.joined) AND s.backend_start < h.fenced_at)
+    LEFT JOIN LATERAL (SELECT x.role_oid, x.joined, x.fenced_at FROM mayfly.handle x WHERE x.role_oid = q.oid OFFSET 0) h ON true
     WHERE h.role_oid IS NOT NULL OR NOT EXISTS (SELECT FROM pg_authid a WHERE a.oid = q.oid)
+  ), met AS (
+    SELECT q.role_oid, s.pid FROM asked q JOIN pg_stat_get_activity(NULL) s ON s.usesysid = q.role_oid
+    UNION
+    SELECT q.role_oid, s.pid FROM asked q JOIN pg_stat_get_activity(NULL) s
+      ON s.usesysid = ANY (q.joined) AND s.backend_start < q.fenced_at
+    WHERE cardinality(q.joined) > 0
+  ), swept AS (
+    SELECT m.role_oid, m.pid, pg_terminate_backend(m.pid) AS told FROM met m
   ), counted AS (
     SELECT t.role_oid, jsonb_agg(t.pid) AS pids, count(t.told) AS told FROM swept t GROUP BY t.role_oid
   )
@@ -237,7 +246,7 @@ BEGIN
   PERFORM mayfly.assert_owner(p_installation);
   PERFORM set_config('lock_timeout', greatest(p_wait_ms, 1)::text, true);
   FOR r IN SELECT q.*, h.fenced_at FROM mayfly.roles_of(p_handles, p_oids) q
-           LEFT JOIN mayfly.handle h ON h.handle = p_handles[q.ord] ORDER BY q.ord, q.ours DESC
+           LEFT JOIN LATERAL (SELECT x.fenced_at FROM mayfly.handle x WHERE x.handle = p_handles[q.ord] OFFSET 0) h ON true ORDER BY q.ord, q.ours DESC
   LOOP
     IF NOT r.ours THEN
       v_outcome[r.ord] := 'foreign';

@@ -32,7 +32,7 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
           WHERE s.usesysid IN (h.role_oid, r.remembered) OR s.usesysid = ANY (found.oids)
              OR (s.usesysid = ANY (h.joined) AND s.backend_start < h.fenced_at))
   FROM ROWS FROM (unnest(p_handles), unnest(p_oids)) WITH ORDINALITY AS r (handle, remembered, ord)
-  LEFT JOIN mayfly.handle h ON h.handle = r.handle
+  LEFT JOIN LATERAL (SELECT x.* FROM mayfly.handle x WHERE x.handle = r.handle OFFSET 0) h ON true
   LEFT JOIN (
     SELECT q.ord, array_agg(q.role_oid) FILTER (WHERE q.ours) AS oids, jsonb_agg(jsonb_build_object(
       'oid', q.role_oid::bigint, 'name', q.role_name, 'ours', q.ours, 'can_login', q.can_login, 'has_password', q.has_password,

@@ -4,6 +4,12 @@
 -- the statistics. Answers {"<oid>": [{pid, address, application, since_ms, state, query_ms}, …]}, the p_most first ones.
 CREATE OR REPLACE FUNCTION mayfly.sessions(p_oids oid[], p_most integer) RETURNS jsonb
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+  -- Materialized: the registry is read once, and not once per backend, whatever the planner believes of it.
+  WITH asked AS MATERIALIZED (
+    SELECT q.oid AS role_oid, h.joined, h.fenced_at
+    FROM (SELECT DISTINCT unnest(p_oids) AS oid) q
+    LEFT JOIN LATERAL (SELECT x.role_oid, x.joined, x.fenced_at FROM mayfly.handle x WHERE x.role_oid = q.oid OFFSET 0) h ON true
+    WHERE h.role_oid IS NOT NULL OR NOT EXISTS (SELECT FROM pg_authid a WHERE a.oid = q.oid))
   SELECT coalesce(jsonb_object_agg(f.role_oid, f.some), '{}') FROM (
     SELECT n.role_oid, jsonb_agg(jsonb_build_object(
         'total', n.total, 'pid', n.pid, 'address', coalesce(host(n.client_addr), 'local'),
@@ -11,15 +17,13 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
         'since_ms', extract(epoch FROM n.backend_start) * 1000, 'query_ms', extract(epoch FROM n.query_start) * 1000)
       ORDER BY n.place) AS some
     FROM (
-      SELECT q.oid AS role_oid, s.pid, s.client_addr, s.application_name, s.state, s.backend_start, s.query_start,
-             row_number() OVER w AS place, count(*) OVER (PARTITION BY q.oid) AS total
-      FROM (SELECT DISTINCT unnest(p_oids) AS oid) q
-      LEFT JOIN mayfly.handle h ON h.role_oid = q.oid
+      SELECT q.role_oid, s.pid, s.client_addr, s.application_name, s.state, s.backend_start, s.query_start,
+             row_number() OVER w AS place, count(*) OVER (PARTITION BY q.role_oid) AS total
+      FROM asked q
       JOIN pg_stat_get_activity(NULL) s
         ON s.backend_type = 'client backend'
-       AND (s.usesysid = q.oid OR (s.usesysid = ANY (h.joined) AND s.backend_start < h.fenced_at))
-      WHERE h.role_oid IS NOT NULL OR NOT EXISTS (SELECT FROM pg_authid a WHERE a.oid = q.oid)
-      WINDOW w AS (PARTITION BY q.oid ORDER BY s.backend_start, s.pid)
+       AND (s.usesysid = q.role_oid OR (s.usesysid = ANY (q.joined) AND s.backend_start < q.fenced_at))
+      WINDOW w AS (PARTITION BY q.role_oid ORDER BY s.backend_start, s.pid)
     ) n WHERE n.place <= p_most GROUP BY n.role_oid
   ) f
 $$;

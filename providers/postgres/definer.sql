@@ -73,6 +73,8 @@ CREATE TABLE IF NOT EXISTS mayfly.handle (
   -- A row without a role is pruned after this: no mint for it can still be on its way.
   keep_until timestamptz NOT NULL
 );
+-- A target's statistics lag behind its grants. So whoever joins this table names its keys or goes row by row (LATERAL … OFFSET 0): a
+-- plan that read all of it once per backend made a sweep take 10 ms at 2,000 rows.
 CREATE INDEX IF NOT EXISTS handle_live ON mayfly.handle (template) WHERE role_oid IS NOT NULL AND fenced_at IS NULL;
 CREATE INDEX IF NOT EXISTS handle_role ON mayfly.handle (role_oid) WHERE role_oid IS NOT NULL;
 CREATE INDEX IF NOT EXISTS handle_prune ON mayfly.handle (keep_until) WHERE role_oid IS NULL OR dropped_at IS NOT NULL;

@@ -56,10 +56,11 @@ export type Kill = (oids: readonly number[], suspects: readonly number[]) => Pro
 export function killer(target: Target, signal: AbortSignal, pool: ConnectionPool = target.revoking): Kill {
   return (oids, suspects) =>
     pool.useTwice(signal, async ({ connection }) => {
-      // Looked at first, and in one snapshot of the statistics.
-      const [row] = await connection.query<{ met: KillAnswer['met']; answer: KillAnswer }>(
+      // Both in one snapshot of the statistics, so that what was ended is still seen there. Mostly there is nothing.
+      const [row] = await connection.query<{ met: KillAnswer['met'] | null; answer: KillAnswer }>(
         'ending sessions',
-        'SELECT mayfly.seen($1, $2::oid[], $4) AS met, mayfly.kill($1, $2::oid[], $3::integer[]) AS answer',
+        `SELECT k.answer, CASE WHEN k.answer -> 'seen' <> '{}' THEN mayfly.seen($1, $2::oid[], $4) END AS met
+         FROM (SELECT mayfly.kill($1, $2::oid[], $3::integer[]) AS answer OFFSET 0) k`,
         [target.context.installation, oids, suspects, observedSessions],
         signal,
       );

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { scramVerifier } from '../../providers/postgres/scram.ts';
 import { availableVersions, type PostgresServer, startPostgres } from '../support/postgres-servers.ts';
 import { type Ledger, makeLedger, soon, sqlState } from './postgres-fixture.ts';
@@ -58,6 +58,45 @@ describe.each(availableVersions())('many roles of one template on PostgreSQL %i'
     lives.push(await ledger.mint());
     await expect(ledger.mint()).rejects.toMatchObject(full);
     await endAll(lives.map(({ ref }) => ref));
+  });
+
+  test('a life reads its own rows of the registry, however many ended ones stand beside them and no statistics say so', async () => {
+    const ended = 20_000;
+    await ledger.admin('ALTER TABLE mayfly.handle SET (autovacuum_enabled = off)');
+    await ledger.admin(
+      `INSERT INTO mayfly.handle (handle, grant_id, installation, role_oid, fenced_at, dropped_at, keep_until)
+       SELECT 'mfy_' || md5(n::text), md5(n::text)::uuid, $1, 1000000 + n, now(), now(), now() + interval '1 hour'
+       FROM generate_series(1, $2::int) n`,
+      [ledger.installation, ended],
+    );
+    const read = async (): Promise<number> => {
+      const [row] = await ledger.admin(
+        "SELECT seq_tup_read::int AS read, pg_stat_clear_snapshot() FROM pg_stat_all_tables WHERE relid = 'mayfly.handle'::regclass",
+      );
+      return Number(row?.['read']);
+    };
+    const backends = async (): Promise<unknown> =>
+      (await ledger.admin("SELECT count(*)::int AS n FROM pg_stat_activity WHERE backend_type = 'client backend'"))[0];
+    const [before, others] = [await read(), await backends()];
+    const session = ledger.connect({});
+    const refs = await Promise.all(
+      Array.from({ length: 3 }, async () => {
+        const ref = ledger.ref();
+        const { facts } = await session.mint(ref, ledger.request(ref), soon());
+        return { ...ref, facts };
+      }),
+    );
+    await session.fence(refs, soon());
+    await session.verify(refs, soon());
+    await session.reap(refs, soon());
+    expect(await session.verify(refs, soon())).toMatchObject(refs.map(() => ({ ok: true, clean: true })));
+    await session.close();
+    // What a backend read is told when it ends.
+    await vi.waitFor(async () => expect(await backends()).toEqual(others), { timeout: 10_000 });
+    expect((await read()) - before).toBeLessThan(ended);
+    await ledger.admin(
+      "DELETE FROM mayfly.handle WHERE role_oid > 1000000 AND handle = 'mfy_' || md5((role_oid::int - 1000000)::text)",
+    );
   });
 
   test('memberships of a batch are all removed, each told for its role', async () => {

@@ -19,13 +19,13 @@ afterAll(async () => {
 });
 
 test.skipIf(version === undefined)(
-  'after two thousand lives the catalogs are as they were: no role, no row of the registry, no bloat',
+  'after a thousand lives the catalogs are as they were: no role, no row of the registry, no bloat',
   async () => {
-    const { before, full, after, overtaken } = await soak(ledger, { lives: 2000, rate: 10_000, iterations: 1 });
-    expect(notBack(before, after)).toEqual([]);
+    const { before, half, full, after, overtaken } = await soak(ledger, { lives: 1000, rate: 10_000, iterations: 1 });
+    expect(notBack(before, half, after)).toEqual([]);
     expect(overtaken).toBeGreaterThan(0);
     // It was not as if nothing had happened.
-    expect(full.registered).toBeGreaterThanOrEqual(2000);
+    expect(full.registered).toBeGreaterThanOrEqual(500);
     expect(full.roles).toBe(before.roles);
   },
   120_000,
@@ -34,9 +34,9 @@ test.skipIf(version === undefined)(
 test('what is left is said: roles, rows and bytes', () => {
   const table = { name: 't', rows: 10, dead: 0, heapBytes: 8192, indexBytes: 16_384 };
   const before: Sizes = { tables: [table], roles: 0, registered: 0 };
-  expect(notBack(before, before)).toEqual([]);
-  expect(notBack(before, { ...before, roles: 2, registered: 3 })).toHaveLength(2);
-  expect(notBack(before, { ...before, tables: [{ ...table, rows: 11 }] })).toEqual(['t has 1 rows more']);
-  expect(notBack(before, { ...before, tables: [{ ...table, heapBytes: 10_000_000 }] })).toHaveLength(1);
-  expect(notBack(before, { ...before, tables: [{ ...table, indexBytes: 100_000_000 }] })).toHaveLength(1);
+  expect(notBack(before, before, before)).toEqual([]);
+  expect(notBack(before, before, { ...before, roles: 2, registered: 3 })).toHaveLength(2);
+  expect(notBack(before, before, { ...before, tables: [{ ...table, rows: 11 }] })).toEqual(['t has 1 rows more']);
+  expect(notBack(before, before, { ...before, tables: [{ ...table, heapBytes: 10_000_000 }] })).toHaveLength(1);
+  expect(notBack(before, before, { ...before, tables: [{ ...table, indexBytes: 100_000_000 }] })).toHaveLength(1);
 });

@@ -13,6 +13,8 @@ export interface SoakOptions {
 
 export interface Soaked {
   readonly before: Sizes;
+  /** After the first half, aged, pruned and vacuumed as at the end. */
+  readonly half: Sizes;
   /** When the last life was over: before anything was aged or vacuumed. */
   readonly full: Sizes;
   readonly after: Sizes;
@@ -30,8 +32,8 @@ const overtakenOne = 50;
 const lanes = 3;
 
 /**
- * Plays so many lives on one target, through the provider's session: mint, some log in, fence, verify, reap, verify. Then
- * the rows that only wait for their time are made to be due, pruned, and everything is vacuumed.
+ * Plays so many lives on one target, through the provider's session: mint, some log in, fence, verify, reap, verify. After
+ * the first half and at the end the rows that only wait for their time are made to be due, pruned, and everything is vacuumed.
  * @throws Error when any life does not end clean.
  */
 export async function soak(ledger: Ledger, options: SoakOptions): Promise<Soaked> {
@@ -41,34 +43,43 @@ export async function soak(ledger: Ledger, options: SoakOptions): Promise<Soaked
   await ageAndPrune(ledger, session);
   await vacuum(ledger);
   const before = await measureSizes(ledger);
-
-  let begun = 0;
   let done = 0;
+  let millis = 0;
   let sessions = 0;
   let overtaken = 0;
-  const started = performance.now();
-  const lane = async (): Promise<void> => {
-    while (begun < options.lives) {
-      const count = Math.min(batch, options.lives - begun);
-      const due = started + (begun / options.rate) * 1000;
-      begun += count;
-      const early = due - performance.now();
-      if (early > 0) await new Promise((resolve) => setTimeout(resolve, early));
-      const played = await play(ledger, session, count);
-      done += count;
-      sessions += played.sessions;
-      overtaken += played.overtaken;
-      options.onProgress?.(done, (performance.now() - started) / 1000);
-    }
+  const playAll = async (lives: number): Promise<void> => {
+    const started = performance.now();
+    let begun = 0;
+    const lane = async (): Promise<void> => {
+      while (begun < lives) {
+        const count = Math.min(batch, lives - begun);
+        const due = started + (begun / options.rate) * 1000;
+        begun += count;
+        const early = due - performance.now();
+        if (early > 0) await new Promise((resolve) => setTimeout(resolve, early));
+        const played = await play(ledger, session, count);
+        done += count;
+        sessions += played.sessions;
+        overtaken += played.overtaken;
+        options.onProgress?.(done, (millis + performance.now() - started) / 1000);
+      }
+    };
+    await Promise.all(Array.from({ length: lanes }, lane));
+    millis += performance.now() - started;
   };
-  await Promise.all(Array.from({ length: lanes }, lane));
-  const perSecond = (done / (performance.now() - started)) * 1000;
+  const clear = async (): Promise<Sizes> => {
+    await ageAndPrune(ledger, session);
+    await vacuum(ledger);
+    return await measureSizes(ledger);
+  };
+  const first = Math.floor(options.lives / 2);
+  await playAll(first);
+  const half = await clear();
+  await playAll(options.lives - first);
   const full = await measureSizes(ledger);
-  await ageAndPrune(ledger, session);
-  await vacuum(ledger);
-  const after = await measureSizes(ledger);
+  const after = await clear();
   await session.close();
-  return { before, full, after, perSecond, sessions, overtaken };
+  return { before, half, full, after, perSecond: (done / millis) * 1000, sessions, overtaken };
 }
 
 async function play(

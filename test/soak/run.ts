@@ -31,7 +31,7 @@ const server = await startPostgres({
 const ledger = await makeLedger(server, 'ledger', { maxLive: 5000 });
 try {
   let said = 0;
-  const { before, full, after, perSecond, sessions, overtaken } = await soak(ledger, {
+  const { before, half, full, after, perSecond, sessions, overtaken } = await soak(ledger, {
     lives: Number(values.lives),
     rate: Number(values.rate),
     iterations: Number(values.iterations),
@@ -45,13 +45,13 @@ try {
     `PostgreSQL ${version}: ${values.lives} lives, ${perSecond.toFixed(0)}/s; ${sessions} had a session open when they ended, ` +
       `${overtaken} were ended before their mint`,
   );
-  console.log(sayTable(before, full, after));
-  const faults = notBack(before, after);
+  console.log(sayTable(before, half, full, after));
+  const faults = notBack(before, half, after);
   for (const fault of faults) console.log(`NOT BACK: ${fault}`);
   console.log(faults.length === 0 ? `back to where it began (${sayBounds()})` : `not back (${sayBounds()})`);
   if (faults.length > 0) process.exitCode = 1;
   if (values.json !== undefined) {
-    const result = { lives: Number(values.lives), version, per_second: perSecond, before, full, after, faults };
+    const result = { lives: Number(values.lives), version, per_second: perSecond, before, half, full, after, faults };
     writeFileSync(values.json, `${JSON.stringify(result, null, 2)}\n`);
   }
 } finally {
@@ -59,24 +59,26 @@ try {
   await server.stop();
 }
 
-function sayTable(...[before, full, after]: readonly [Sizes, Sizes, Sizes]): string {
+function sayTable(...moments: readonly [before: Sizes, half: Sizes, full: Sizes, after: Sizes]): string {
   const kb = (bytes: number): string => (bytes / 1024).toFixed(0);
+  const four = (of: (sizes: Sizes) => unknown): string[] => moments.map((sizes) => String(of(sizes)));
+  const [before] = moments;
+  const headings = ['rows', 'dead', 'heap kB', 'indexes kB'];
   const lines = [
-    ['', 'rows', '', '', 'dead', '', '', 'heap kB', '', '', 'indexes kB', '', ''],
-    ['', ...Array.from({ length: 4 }, () => ['before', 'full', 'after']).flat()],
+    ['', ...headings.flatMap((heading) => [heading, '', '', ''])],
+    ['', ...headings.flatMap(() => ['before', 'half', 'full', 'after'])],
     ...before.tables.map((was) => {
       const at = (sizes: Sizes) => sizes.tables.find(({ name }) => name === was.name) ?? was;
-      const three = [was, at(full), at(after)];
       return [
         was.name,
-        ...three.map(({ rows }) => String(rows)),
-        ...three.map(({ dead }) => String(dead)),
-        ...three.map(({ heapBytes }) => kb(heapBytes)),
-        ...three.map(({ indexBytes }) => kb(indexBytes)),
+        ...four((sizes) => at(sizes).rows),
+        ...four((sizes) => at(sizes).dead),
+        ...four((sizes) => kb(at(sizes).heapBytes)),
+        ...four((sizes) => kb(at(sizes).indexBytes)),
       ];
     }),
-    ['roles of ours', String(before.roles), String(full.roles), String(after.roles)],
-    ['registered', String(before.registered), String(full.registered), String(after.registered)],
+    ['roles of ours', ...four(({ roles }) => roles)],
+    ['registered', ...four(({ registered }) => registered)],
   ];
   const widths = lines[1]?.map((_, column) => Math.max(...lines.map((cells) => cells[column]?.length ?? 0))) ?? [];
   return lines
