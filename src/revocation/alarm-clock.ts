@@ -22,8 +22,15 @@ export interface AlarmClockOptions {
  * grants end before their deadline, so that most alarms are never set: at 600 s each mint cost a job of its own.
  */
 export const HORIZON_SECONDS = 60;
-/** Obligations due within this many milliseconds share one alarm. */
+/** Obligations due within this many milliseconds share one ring. */
 export const BUCKET_MILLIS = 10;
+/** A timer may ring a millisecond early; what is woken then finds nothing due. */
+const NOT_EARLY_MILLIS = 2;
+/**
+ * The alarm in the queue rings so long after the moment, or up to twice as long: it is for the others, in case the process that
+ * set it is dead by then. All moments that round to the same share it.
+ */
+const STAND_IN_MILLIS = 250;
 /** New alarms are collected for this long and sent together: one by one would cost the issuing path a write each. */
 const GATHER_MILLIS = 10;
 const TROUBLE = 'the queue of alarms is in trouble; the sweeper stands in';
@@ -43,13 +50,15 @@ interface Bell {
 }
 
 /**
- * BullMQ as an alarm clock: one queue per target, one job per due moment, no data in it, never retried. A job wakes whoever
- * claims from the store; it is not the work.
+ * When a moment comes, this process rings by a timer of its own, to the hundredth of a second. For the case that it is dead by
+ * then, BullMQ wakes another one shortly after: one queue per target, one job for all moments of a quarter of a second, no data in
+ * it, never retried. Either wakes whoever claims from the store; neither is the work.
  */
 export class AlarmClock {
   readonly #options: AlarmClockOptions;
   readonly #bells = new Map<string, Bell>();
   readonly #gathered = new Map<string, Set<number>>();
+  readonly #timers = new Map<string, NodeJS.Timeout>();
   readonly #redis: Redis | undefined;
   #flush: NodeJS.Timeout | undefined;
   #closed = false;
@@ -68,9 +77,24 @@ export class AlarmClock {
     if (!this.#closed) this.#bell(target);
   }
 
+  /** Rings here in so many milliseconds, and for another process soon after. */
   in(target: string, millis: number): void {
     if (this.#closed || millis > HORIZON_SECONDS * 1000) return;
-    const moment = Math.ceil((Date.now() + Math.max(0, millis)) / BUCKET_MILLIS) * BUCKET_MILLIS;
+    const now = Date.now();
+    const moment = roundUp(now + Math.max(0, millis) + NOT_EARLY_MILLIS, BUCKET_MILLIS);
+    const key = `${moment} ${target}`;
+    if (!this.#timers.has(key))
+      this.#timers.set(
+        key,
+        setTimeout(() => this.#ringHere(key, target), moment - now),
+      );
+    this.standIn(target, millis);
+  }
+
+  /** For another process, in case this one dies: it rings there soon after so many milliseconds. */
+  standIn(target: string, millis = 0): void {
+    if (this.#closed) return;
+    const moment = roundUp(Date.now() + Math.max(0, millis) + STAND_IN_MILLIS, STAND_IN_MILLIS);
     const moments = this.#gathered.get(target) ?? new Set();
     this.#gathered.set(target, moments.add(moment));
     this.#flush ??= setTimeout(() => this.#send(), GATHER_MILLIS);
@@ -79,10 +103,16 @@ export class AlarmClock {
   async close(): Promise<void> {
     this.#closed = true;
     clearTimeout(this.#flush);
+    for (const timer of this.#timers.values()) clearTimeout(timer);
     const bells = [...this.#bells.values()];
     // close() has no time-out of its own; nothing here is worth waiting for.
     await within(2_000, Promise.allSettled(bells.map((bell) => bell.close())));
     this.#redis?.disconnect();
+  }
+
+  #ringHere(key: string, target: string): void {
+    this.#timers.delete(key);
+    this.#options.ring(target);
   }
 
   #send(): void {
@@ -151,6 +181,10 @@ function ringing({ ring, rang, backend }: AlarmClockOptions, target: string, id:
   ring(target);
   const moment = Number(/^at-(\d+)$/.exec(id ?? '')?.[1]);
   if (Number.isSafeInteger(moment)) rang(backend.kind, (Date.now() - moment) / 1000);
+}
+
+function roundUp(millis: number, to: number): number {
+  return Math.ceil(millis / to) * to;
 }
 
 function queueName(target: string): string {

@@ -5,11 +5,8 @@ import { TargetWorker } from './target-worker.ts';
 
 export interface EngineOptions extends Pick<SweeperOptions, 'sweepSeconds' | 'overdueSeconds' | 'expireTasks'> {
   readonly deps: RevocationDeps;
-  readonly clock: Pick<AlarmClock, 'in' | 'watch' | 'close'>;
+  readonly clock: Pick<AlarmClock, 'in' | 'standIn' | 'watch' | 'close'>;
 }
-
-/** An alarm for what this process begins at once itself. One a quarter of a second and target, however many ends there are. */
-const STAND_IN_MILLIS = 250;
 
 /** All that ends grants in this process: a worker per target, the alarms that wake it, and the sweeper behind both. */
 export class RevocationEngine {
@@ -40,8 +37,7 @@ export class RevocationEngine {
   /** Something is due now: this process begins at once, and the alarm reaches another if this one dies. */
   now(target: string): void {
     this.wake(target, false);
-    // For another process, in case this one dies now: all ends of one moment share it.
-    this.#options.clock.in(target, 2 * STAND_IN_MILLIS - (Date.now() % STAND_IN_MILLIS));
+    this.#options.clock.standIn(target);
   }
 
   in(target: string, millis: number): void {

@@ -1,5 +1,6 @@
 import { step } from '../domain/step.ts';
-import { claimDue, hasten } from '../store/claims.ts';
+import { type Claim, claimDue, hasten } from '../store/claims.ts';
+import type { Queryable, Transaction } from '../store/database.ts';
 import { fallDue } from '../store/revocations.ts';
 import { Breaker, type BreakerState } from './breaker.ts';
 import { Cleaner } from './cleaner.ts';
@@ -10,6 +11,8 @@ import { engineEvent, targetEvent } from './evidence.ts';
 import { LEASE_SECONDS } from './heartbeat.ts';
 
 const MOST_THAT_FALL = 200;
+/** Milliseconds from one claim to the next: what falls due meanwhile goes together, since a batch of one costs nearly what ten do. */
+const PACE_MILLIS = 20;
 
 /** Ends what is due on one target. Its own lanes and breaker: a sick target takes nothing from another. */
 export class TargetWorker {
@@ -20,6 +23,9 @@ export class TargetWorker {
   readonly #concurrency = new Concurrency();
   readonly #lanes = new Set<Promise<void>>();
   #probe: NodeJS.Timeout | undefined;
+  #next: NodeJS.Timeout | undefined;
+  /** When the last claim was made, by `performance.now()`. */
+  #claimedAt = Number.NEGATIVE_INFINITY;
   #woken = false;
   /** A lane that was one too many left while more may be due. */
   #left = false;
@@ -40,7 +46,20 @@ export class TargetWorker {
   wake(falls: boolean): void {
     this.#woken = true;
     this.#falls ||= falls;
+    this.#begin();
+  }
+
+  #begin(): void {
     if (this.#stopped || this.#lanes.size >= this.#concurrency.lanes) return;
+    const early = this.#claimedAt + PACE_MILLIS - performance.now();
+    if (early > 0) {
+      this.#next ??= setTimeout(() => {
+        this.#next = undefined;
+        this.#begin();
+      }, early);
+      return;
+    }
+    this.#claimedAt = performance.now();
     const lane = this.#run().finally(() => {
       this.#lanes.delete(lane);
       // Lanes that leave at one moment may be all that there were.
@@ -55,6 +74,7 @@ export class TargetWorker {
   async stop(): Promise<void> {
     this.#stopped = true;
     clearTimeout(this.#probe);
+    clearTimeout(this.#next);
     await Promise.all(this.#lanes);
     await this.#cleaner.idle();
   }
@@ -63,7 +83,6 @@ export class TargetWorker {
     try {
       while (this.#woken && !this.#stopped) {
         this.#woken = false;
-        if (this.#falls) await this.#fallDue();
         await this.#endDue();
       }
     } catch (error) {
@@ -80,6 +99,7 @@ export class TargetWorker {
       }
       const asked = this.#breaker.ask();
       if (asked.may === 'wait') {
+        if (this.#falls) await this.#fallDue(async () => {});
         this.#probe ??= setTimeout(() => {
           this.#probe = undefined;
           this.wake(false);
@@ -105,15 +125,24 @@ export class TargetWorker {
 
   /** @returns whether there may be more. */
   async #endBatch(limit: number, early: boolean): Promise<boolean> {
-    step('claim.before');
-    const claim = await claimDue(this.#deps.db, this.#target, this.#deps.worker, LEASE_SECONDS, limit, early);
+    const claim = await this.#claim(limit, early);
     if (claim === undefined) return false;
-    step('claim.after');
-    if (claim.items.length >= limit && !early) this.wake(false);
+    const more = claim.items.length >= limit;
+    if (more && !early) this.wake(false);
     const { contained, asked, silent } = await endBatch(this.#deps, claim);
     this.#cleaner.add(claim, contained);
     if (asked > 0) this.#told(asked, silent);
-    return true;
+    return more;
+  }
+
+  /** What has fallen due meanwhile is marked so in the same transaction: one commit between the deadline and the fence. */
+  async #claim(limit: number, early: boolean): Promise<Claim | undefined> {
+    const { db, worker } = this.#deps;
+    const claimOn = (queryable: Queryable) => claimDue(queryable, this.#target, worker, LEASE_SECONDS, limit, early);
+    step('claim.before');
+    const claim = await (this.#falls ? this.#fallDue(claimOn) : claimOn(db));
+    if (claim !== undefined) step('claim.after');
+    return claim;
   }
 
   #told(items: number, silent: number): void {
@@ -148,18 +177,21 @@ export class TargetWorker {
     this.wake(false);
   }
 
-  async #fallDue(): Promise<void> {
+  async #fallDue<T>(then: (tx: Transaction) => Promise<T>): Promise<T> {
     this.#falls = false;
-    const fell = await this.#deps.db.transaction({}, async (tx) => {
+    let fell = false;
+    const answer = await this.#deps.db.transaction({}, async (tx) => {
       const fallen = await fallDue(tx, this.#target, MOST_THAT_FALL);
       for (const one of fallen) {
         tx.record(engineEvent('grant.ended', this.#deps, this.#target, one, { by: 'deadline' }));
         tx.changed(one.taskId);
       }
       if (fallen.length === MOST_THAT_FALL) this.wake(true);
-      if (fallen.length > 0) step('fall-due.before');
-      return fallen.length > 0;
+      fell = fallen.length > 0;
+      if (fell) step('fall-due.before');
+      return then(tx);
     });
     if (fell) step('fall-due.after');
+    return answer;
   }
 }
