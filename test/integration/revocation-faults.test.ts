@@ -93,8 +93,8 @@ describe.each(backends)('with alarms on %s', (backend) => {
     proxy.delay(0);
     house.broker = await house.restart();
     const late = await untilGone(house, grants);
-    // A claim lives 5 s without a heartbeat, then the sweeper gives it to another.
-    expect(late).toBeLessThan(15);
+    // A claim lives 5 s without a heartbeat, then the sweeper gives it to another: not the minute after which BullMQ would.
+    expect(late).toBeLessThan(45);
   });
 
   test('a broker killed between intent and mint leaves no credential', async () => {

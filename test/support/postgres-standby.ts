@@ -47,11 +47,18 @@ async function baseBackup(server: PostgresServer, data: string, signalFile: stri
   const client = new pg.Client({ connectionString: server.superuserUrl() });
   await client.connect();
   try {
-    const { rows } = await client.query<{ data_directory: string }>('SHOW data_directory');
-    const from = rows[0]?.data_directory ?? '';
-    await client.query(`SELECT pg_backup_start('test', true)`);
+    const { rows } = await client.query<{ data_directory: string; version: number }>(
+      `SELECT current_setting('data_directory') AS data_directory, current_setting('server_version_num')::int AS version`,
+    );
+    const { data_directory: from = '', version = 0 } = rows[0] ?? {};
+    // Before 15 a backup could be exclusive, and must be said not to be.
+    const [start, stop] =
+      version < 150_000
+        ? [`pg_start_backup('test', true, false)`, 'pg_stop_backup(false)']
+        : [`pg_backup_start('test', true)`, 'pg_backup_stop(false)'];
+    await client.query(`SELECT ${start}`);
     copyFolder(from, data);
-    const stopped = await client.query<{ labelfile: string }>('SELECT labelfile FROM pg_backup_stop(false)');
+    const stopped = await client.query<{ labelfile: string }>(`SELECT labelfile FROM ${stop}`);
     for (const name of ['postmaster.pid', 'postmaster.opts']) {
       rmSync(join(data, name), { recursive: true, force: true });
     }
