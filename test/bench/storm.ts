@@ -5,7 +5,8 @@ import { randomPassword, scramVerifier } from '../../providers/postgres/scram.ts
 import { makeTarget, prepareTarget } from '../support/house.ts';
 import { startBenchHouse } from './lib/bench-house.ts';
 import { call, closeConnections } from './lib/http.ts';
-import { measure, quantile, report, type Row } from './lib/report.ts';
+import { quantile, report, type Row } from './lib/report.ts';
+import { grantsOfOneMoment, issue, untilMoment, watchStorm } from './lib/storm.ts';
 
 /**
  * `--count` grants on one target with one deadline. The times are the store's: from that instant to contained and to
@@ -21,7 +22,6 @@ const { values } = parseArgs({
   },
 });
 const COUNT = Number(values.count);
-const GRANTS_PER_TASK = 100;
 const BATCH = 50;
 /** Asks per second of each of the two callers. */
 const ASK_MILLIS = 40;
@@ -66,15 +66,13 @@ try {
   const token = await house.token();
   const floors = { one: await floor(100, 1), batched: await floor(2000, BATCH) };
 
-  const due = await holdGrants(token);
+  const due = await grantsOfOneMoment(house, token, { count: COUNT, seconds: Number(values.setup) });
   const idle = await askBoth(token, (asked) => asked < IDLE_ASKS);
-  const left = due.getTime() - Date.now();
-  if (left < 0) throw new Error(`The storm began ${-left} ms too early: the grants took too long to make.`);
-  await pause(left);
+  await untilMoment(due);
   let over = false;
   const [busy, storm] = await Promise.all([
     askBoth(token, () => !over),
-    watchStorm(due).finally(() => {
+    watchStorm(house, due, COUNT).finally(() => {
       over = true;
     }),
   ]);
@@ -119,29 +117,6 @@ function issuing(where: string, idle: readonly number[], busy: readonly number[]
   return [before, { ...during, ratio: during.value / before.value, of: before.case }];
 }
 
-/** Grants with one deadline: the moment is the answer. */
-async function holdGrants(token: string): Promise<Date> {
-  const due = new Date(Math.ceil(Date.now() / 1000) * 1000 + Number(values.setup) * 1000);
-  const tasks: string[] = [];
-  await measure(Math.ceil(COUNT / GRANTS_PER_TASK), 8, async () => {
-    const ttl = Math.round((due.getTime() - Date.now()) / 1000) + 5;
-    const opened = await call('POST', `${house.url}/v1/tasks`, token, { request: await house.sign({ ttl }) });
-    tasks.push((opened.body['task'] as { id: string }).id);
-  });
-  await measure(COUNT, 16, async (index) => issue(token, tasks[index % tasks.length] ?? '', 'ledger-db'));
-  // Requests are signed by the second: the one instant is set in the store, a little before the tasks end.
-  await house.onStore(`UPDATE mayfly.revocations SET due_at = $1, try_at = $1 WHERE state = 'scheduled'`, [due]);
-  await house.onStore(`UPDATE mayfly.grants SET deadline = $1 WHERE state = 'active'`, [due]);
-  return due;
-}
-
-async function issue(token: string, task: string, target: string): Promise<void> {
-  const { status, body } = await call('POST', `${house.url}/v1/tasks/${task}/grants`, token, {
-    entitlement: `${target}/read-invoices`,
-  });
-  if (status !== 201) throw new Error(`${status} ${JSON.stringify(body)}`);
-}
-
 /** Milliseconds of asks on either target, one after another, while `goOn` says so. */
 async function askBoth(token: string, goOn: (asked: number) => boolean): Promise<Record<'here' | 'there', number[]>> {
   const ask = async (target: string) => {
@@ -151,7 +126,7 @@ async function askBoth(token: string, goOn: (asked: number) => boolean): Promise
     const millis: number[] = [];
     while (goOn(millis.length)) {
       const before = performance.now();
-      await issue(token, id, target);
+      await issue(house, token, id, target);
       millis.push(performance.now() - before);
       await pause(ASK_MILLIS);
     }
@@ -159,31 +134,6 @@ async function askBoth(token: string, goOn: (asked: number) => boolean): Promise
   };
   const [here, there] = await Promise.all([ask('ledger-db'), ask('other-db')]);
   return { here, there };
-}
-
-interface Storm {
-  readonly contained: number;
-  readonly clean: number;
-  readonly p50: number;
-  readonly p99: number;
-  readonly longest: number;
-}
-
-async function watchStorm(due: Date): Promise<Storm> {
-  for (;;) {
-    const [state] = await house.onStore<Storm & { left: number; all: number }>(
-      `SELECT count(*)::int AS all, (count(*) FILTER (WHERE clean_at IS NULL))::int AS left,
-        extract(epoch FROM max(contained_at) - $1)::float8 AS contained, extract(epoch FROM max(clean_at) - $1)::float8 AS clean,
-        (extract(epoch FROM max(contained_at) - $1) * 1000)::float8 AS longest,
-        (percentile_disc(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM contained_at - $1)) * 1000)::float8 AS p50,
-        (percentile_disc(0.99) WITHIN GROUP (ORDER BY extract(epoch FROM contained_at - $1)) * 1000)::float8 AS p99
-       FROM mayfly.revocations WHERE due_at = $1`,
-      [due],
-    );
-    if (state === undefined || state.all !== COUNT) throw new Error(`${state?.all} of ${COUNT} grants fell due.`);
-    if (state.left === 0) return state;
-    await pause(250);
-  }
 }
 
 /** Roles gone per second by plain SQL over one connection. */
