@@ -2,6 +2,7 @@ import { type JobsOptions, Queue, Worker } from 'bullmq';
 import { Redis } from 'ioredis';
 import type { Secret } from '../domain/secret.ts';
 import { step } from '../domain/step.ts';
+import { bounded } from '../domain/within.ts';
 import { PostgresBell } from './postgres-bell.ts';
 
 /** Where the alarms stand. Neither holds truth: what is lost there, the sweeper finds in the store. */
@@ -81,7 +82,7 @@ export class AlarmClock {
     clearTimeout(this.#flush);
     const bells = [...this.#bells.values()];
     // close() has no time-out of its own; nothing here is worth waiting for.
-    await within(2_000, Promise.allSettled(bells.map((bell) => bell.close())));
+    await bounded(2_000, [], () => Promise.allSettled(bells.map((bell) => bell.close()))).catch(() => {});
     this.#redis?.disconnect();
   }
 
@@ -155,15 +156,4 @@ function ringing({ ring, rang, backend }: AlarmClockOptions, target: string, id:
 
 function queueName(target: string): string {
   return `mayfly-${target}`;
-}
-
-async function within(millis: number, work: Promise<unknown>): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  await Promise.race([
-    work,
-    new Promise((resolve) => {
-      timer = setTimeout(resolve, millis);
-    }),
-  ]);
-  clearTimeout(timer);
 }
