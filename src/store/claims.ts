@@ -72,8 +72,7 @@ export async function claimDue(
     }
   >({
     name: 'claim_due',
-    text: `WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now),
-      number AS MATERIALIZED (SELECT nextval('mayfly.claim_numbers') AS n),
+    text: `WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now, nextval('mayfly.claim_numbers') AS n),
       to_fence AS (
         SELECT id FROM mayfly.revocations WHERE target = $1 AND state = 'due' AND try_at <= (SELECT CASE WHEN $5 THEN 'infinity' ELSE now END FROM clock)
         ORDER BY try_at LIMIT $4 FOR UPDATE SKIP LOCKED),
@@ -97,7 +96,7 @@ export async function claimDue(
         UPDATE mayfly.revocations r SET state = CASE r.state WHEN 'due' THEN 'running' ELSE r.state END,
           attempts = r.attempts + 1, claim_number = n, claimed_by = $2, claimed_until = now + make_interval(secs => $3),
           try_at = CASE r.state WHEN 'contained' THEN now + make_interval(secs => $3) ELSE r.try_at END, claimed_at = now
-        FROM chosen c, number, clock WHERE r.id = c.id RETURNING r.*, now)
+        FROM chosen c, clock WHERE r.id = c.id RETURNING r.*, now)
       SELECT c.id, c.grant_id, g.handle, g.facts, g.deadline, g.decided_revision, g.guarantee->>'revocation' AS guarantee,
         g.ended_by, g.entitlement, c.due_at, c.attempts,
         c.state = 'contained' AS contained, c.claim_number, c.now, ${EVENT_COLUMNS}

@@ -177,6 +177,12 @@ describe('a write-off', () => {
     expect(revocation.contained_at).toBeUndefined();
     expect(told.map(({ type }) => type)).toEqual(['grant.ended', 'revocation.written_off']);
     expect(told.at(-1)?.payload).toMatchObject({ reason, by: 'dev-operators:olga' });
+    // Its words are for operators: the agent is told that it was written off, and no more.
+    const mine = await house.client().timeline(revocation.task_id);
+    expect(mine.find(({ type }) => type === 'revocation.written_off')?.payload).toMatchObject({ attempts: 0 });
+    expect(JSON.stringify(mine)).not.toContain('CHG-4711');
+    const audited = await operators.get(`/v1/tasks/${revocation.task_id}/timeline`, 'auditor');
+    expect([audited.status, audited.text.includes('CHG-4711')]).toEqual([200, true]);
     await operators.post(RESUME);
     const { counts, items } = await operators.queue('?state=written_off');
     expect(items.map((item) => item.id)).toContain(id);
