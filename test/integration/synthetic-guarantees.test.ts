@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { ProblemError } from '../../src/client/index.ts';
 import { releasedGrantBody } from '../../src/http/answers.ts';
+import { hasten } from '../../src/store/claims.ts';
 import { ask } from '../support/ask.ts';
 import { type Operators, operatorsOf } from '../support/operators.ts';
 import { type PostgresServer, startPostgres } from '../support/postgres-servers.ts';
@@ -74,6 +75,14 @@ describe('what can only expire', () => {
       outcome: 'waits',
       says: `waits for its native expiry at ${waiting?.deadline}`,
     });
+
+    // A target that came back hastens what backed off, and not what waits for its time.
+    await hasten({ query: async ({ text, values }) => await house.onStore(text, [...values]) }, 'sts');
+    expect(
+      await house.onStore('SELECT try_at >= due_at AS kept FROM mayfly.revocations WHERE id = $1', [
+        revocation.slice(4),
+      ]),
+    ).toEqual([{ kept: true }]);
 
     // Tried all the same when an operator says so, to no other end.
     expect((await operators.post(`/v1/revocations/${revocation}/retry`)).status).toBe(202);
