@@ -42,8 +42,8 @@ export async function checkTarget(
     .filter((entitlement) => entitlement.target === target)
     .map((entitlement) => ({ name: entitlement.name, ...deps.access(entitlement) }));
   const checked = await runCanaries(canaries, within(seconds * 1000, context.gone));
-  const failed = checked.steps.filter(({ ok }) => !ok).map((one) => ({ entitlement: one.entitlement, step: one.step }));
-  const payload = { target, ok: checked.ok, steps: checked.steps.length, failed };
+  const faults = checked.steps.filter(({ ok }) => !ok).map((one) => ({ entitlement: one.entitlement, step: one.step }));
+  const payload = { target, ok: checked.ok, steps: checked.steps.length, failed: faults };
   await deps.db.transaction({}, async (tx) => {
     tx.record(operatorEvent('target.checked', deps.catalog, context, operator, { resource: target, payload }));
     step('check.before');
