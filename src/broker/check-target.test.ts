@@ -15,7 +15,7 @@ function canary(name: string, check: Session['check']) {
     check,
     close: async () => {},
   };
-  return { name, config: {}, session };
+  return { name, open: () => ({ session, config: {} }) };
 }
 
 const never = new AbortController().signal;
@@ -45,12 +45,23 @@ test('what can not be tried has failed, in the provider’s own words and nobody
     [
       canary('a', () => Promise.reject(new ProviderError('misconfigured', 'another holds the target'))),
       canary('b', () => Promise.reject(new TypeError('canary-secret'))),
-      canary('c', async () => [well]),
+      {
+        name: 'c',
+        open: () => {
+          throw new ProviderError('misconfigured', 'its secret is not there');
+        },
+      },
+      canary('d', async () => [well]),
     ],
     never,
   );
-  expect([ok, says]).toEqual([false, '2 of 3 steps failed.']);
-  expect(steps.map((step) => step.says)).toEqual(['another holds the target', 'TypeError', 'it was minted']);
+  expect([ok, says]).toEqual([false, '3 of 4 steps failed.']);
+  expect(steps.map((step) => step.says)).toEqual([
+    'another holds the target',
+    'TypeError',
+    'its secret is not there',
+    'it was minted',
+  ]);
 });
 
 test('whoever is told to stop ends its canary, and what is not reached then has failed', async () => {

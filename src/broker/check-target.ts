@@ -2,9 +2,9 @@ import { MayflyError } from '../domain/errors.ts';
 import { step } from '../domain/step.ts';
 import { bounded, within } from '../domain/within.ts';
 import type { Caller } from '../identity/types.ts';
-import { type CheckStep, ProviderError, type Session } from '../provider.ts';
+import { type CheckStep, ProviderError } from '../provider.ts';
 import { requireRole } from './callers.ts';
-import type { BrokerDeps, CallContext } from './deps.ts';
+import type { BrokerDeps, CallContext, TargetAccess } from './deps.ts';
 import { operatorEvent } from './evidence.ts';
 
 /** One entitlement's canary. */
@@ -40,7 +40,7 @@ export async function checkTarget(
   if (!targets.has(target)) throw new MayflyError('not_found');
   const canaries = [...entitlements.values()]
     .filter((entitlement) => entitlement.target === target)
-    .map((entitlement) => ({ name: entitlement.name, ...deps.access(entitlement) }));
+    .map((entitlement) => ({ name: entitlement.name, open: () => deps.access(entitlement) }));
   const checked = await runCanaries(canaries, within(seconds * 1000, context.gone));
   const faults = checked.steps.filter(({ ok }) => !ok).map((one) => ({ entitlement: one.entitlement, step: one.step }));
   const payload = { target, ok: checked.ok, steps: checked.steps.length, failed: faults };
@@ -52,24 +52,31 @@ export async function checkTarget(
   return checked;
 }
 
+/** One entitlement’s canary, and the way to its target, which may fail. */
+export interface Canary {
+  readonly name: string;
+  readonly open: () => TargetAccess;
+}
+
 /** One after another, until `stop` fires. What can not be tried is a step that failed. */
-export async function runCanaries(
-  canaries: readonly { readonly name: string; readonly config: unknown; readonly session: Session }[],
-  stop: AbortSignal,
-): Promise<Checked> {
+export async function runCanaries(canaries: readonly Canary[], stop: AbortSignal): Promise<Checked> {
   const steps: CheckedStep[] = [];
-  for (const { name, config, session } of canaries) {
+  for (const canary of canaries) {
     const found = stop.aborted
       ? [failed('it was not reached in time')]
-      : await bounded((CHECK_SECONDS + END_SECONDS) * 1000, [], () =>
-          session.check({ name, config }, within(CHECK_SECONDS * 1000, stop)),
-        ).catch((error: unknown) => [failed(saysOf(error))]);
-    steps.push(...found.map((one) => ({ entitlement: name, ...one })));
+      : await play(canary, stop).catch((error: unknown) => [failed(saysOf(error))]);
+    steps.push(...found.map((one) => ({ entitlement: canary.name, ...one })));
   }
   const bad = steps.filter(({ ok }) => !ok).length;
   if (canaries.length === 0)
     return { ok: false, says: 'No entitlement is on this target: there was nothing to check.', steps };
   return { ok: bad === 0, says: `${bad} of ${steps.length} steps failed.`, steps };
+}
+
+async function play({ name, open }: Canary, stop: AbortSignal): Promise<readonly CheckStep[]> {
+  const { session, config } = open();
+  const signal = within(CHECK_SECONDS * 1000, stop);
+  return await bounded((CHECK_SECONDS + END_SECONDS) * 1000, [], () => session.check({ name, config }, signal));
 }
 
 function failed(says: string): CheckStep {

@@ -47,7 +47,10 @@ export function addTargetCommands(program: Command): void {
     .option('--json', 'as JSON')
     .action(async (name: string, options: { json?: boolean }) => {
       await onTarget(name, async ({ session, entitlements }) => {
-        const canaries = entitlements.map(({ name: entitlement, config }) => ({ name: entitlement, config, session }));
+        const canaries = entitlements.map(({ name: entitlement, config }) => ({
+          name: entitlement,
+          open: () => ({ session, config }),
+        }));
         const { ok, says: outcome, steps } = await runCanaries(canaries, new AbortController().signal);
         if (options.json === true) say(JSON.stringify(steps, null, 2));
         else

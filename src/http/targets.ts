@@ -104,7 +104,7 @@ const checkTarget = route({
   name: 'checkTarget',
   tag: 'operating',
   summary: 'Run the canary of each entitlement of a target',
-  description: `Mints, logs in, does what is allowed, is refused what is not, revokes and verifies. What is not reached within ${CHECK_SECONDS} seconds has failed. Role: operator.`,
+  description: `Mints, logs in, does what is allowed, is refused what is not, revokes and verifies; also on a paused target. What is not reached within ${CHECK_SECONDS} seconds has failed. Role: operator.`,
   params: targetPath,
   query: noQuery,
   headers: noHeaders,
