@@ -14,7 +14,7 @@ BEGIN
   RETURN NULL;
 END $$;
 -- One that is found in the target again is ended once more, and is still one.
-CREATE TRIGGER grant_residual AFTER UPDATE ON mayfly.grants FOR EACH ROW
+CREATE TRIGGER grant_residual AFTER UPDATE OF state ON mayfly.grants FOR EACH ROW
   WHEN (OLD.state <> NEW.state AND 'revoked' IN (OLD.state, NEW.state) AND NEW.guarantee->>'revocation' = 'irrevocable')
   EXECUTE FUNCTION mayfly.count_residual();
 
