@@ -5,7 +5,7 @@ import type { RevocationObserver } from './revocation/deps.ts';
 import type { Backlog } from './store/revocations.ts';
 
 const nothing: ScrapeSources = {
-  queue: async () => ({ backlog: [], paused: new Map() }),
+  queue: async () => ({ backlog: [], paused: new Map(), residual: new Map() }),
   sweepAge: () => 0.25,
   targets: [],
 };
@@ -114,7 +114,9 @@ describe('a scrape', () => {
     const metrics = createMetrics();
     metrics.catalogRevision(7);
     metrics.build('1.2.3');
-    expect(await scrape(metrics, { queue: async () => ({ backlog: rows, paused: new Map() }) })).toEqual(
+    expect(
+      await scrape(metrics, { queue: async () => ({ backlog: rows, paused: new Map(), residual: new Map() }) }),
+    ).toEqual(
       expect.arrayContaining([
         'mayfly_revocations{target="ledger-db",state="due"} 5',
         'mayfly_revocations{target="ledger-db",state="contained"} 7',
@@ -136,7 +138,8 @@ describe('a scrape', () => {
         { target: 'ledger-db', state: 'waiting', count: 4, overdue: 0, oldestSeconds: 9, attempts: 12 },
         { target: 'ledger-db', state: 'written_off', count: 2, overdue: 0, oldestSeconds: 9_000, attempts: 300 },
       ],
-      paused: new Map([['crm-db', false]]),
+      paused: new Map([['crm-db', { deadlinesHeld: false }]]),
+      residual: new Map([['kv', 3]]),
     };
     expect(await scrape(createMetrics(), { queue: async () => queue })).toEqual(
       expect.arrayContaining([
@@ -144,6 +147,7 @@ describe('a scrape', () => {
         'mayfly_revocations{target="ledger-db",state="written_off"} 2',
         'mayfly_revocation_most_attempts{target="ledger-db"} 12',
         'mayfly_target_paused{target="crm-db",deadlines="run"} 1',
+        'mayfly_grants_residual{target="kv"} 3',
       ]),
     );
   });
@@ -161,11 +165,11 @@ describe('a scrape', () => {
 
   test('shows nothing old: what is done is gone, and what can not be read is not told', async () => {
     const metrics = createMetrics();
-    await scrape(metrics, { queue: async () => ({ backlog: rows, paused: new Map() }) });
+    await scrape(metrics, { queue: async () => ({ backlog: rows, paused: new Map(), residual: new Map() }) });
     expect((await scrape(metrics, { targets: ['ledger-db'] })).join('\n')).toContain(
       'mayfly_revocations{target="ledger-db",state="due"} 0',
     );
-    await scrape(metrics, { queue: async () => ({ backlog: rows, paused: new Map() }) });
+    await scrape(metrics, { queue: async () => ({ backlog: rows, paused: new Map(), residual: new Map() }) });
     const down = (await scrape(metrics, { queue: () => Promise.reject(new Error('down')) })).join('\n');
     expect(down).toContain('mayfly_store_up 0');
     expect(down).not.toContain('mayfly_revocations{');
@@ -174,8 +178,8 @@ describe('a scrape', () => {
   test('beside another one loses nothing', async () => {
     const metrics = createMetrics();
     const both = await Promise.all([
-      scrape(metrics, { queue: async () => ({ backlog: rows, paused: new Map() }) }),
-      scrape(metrics, { queue: async () => ({ backlog: rows, paused: new Map() }) }),
+      scrape(metrics, { queue: async () => ({ backlog: rows, paused: new Map(), residual: new Map() }) }),
+      scrape(metrics, { queue: async () => ({ backlog: rows, paused: new Map(), residual: new Map() }) }),
     ]);
     for (const lines of both) expect(lines).toContain('mayfly_revocations{target="ledger-db",state="due"} 5');
   });

@@ -9,7 +9,7 @@ export interface ScrapeSources {
   /** Seconds since the last whole sweep; infinite before the first. */
   readonly sweepAge: () => number;
   /** Targets of the active catalog, so that one with nothing in hand says 0 instead of nothing. */
-  readonly targets: Iterable<string>;
+  readonly targets: readonly string[];
 }
 
 /**

@@ -3,10 +3,10 @@ import type { Facts, Guarantee } from './domain/grant.ts';
 import { ProviderError } from './domain/provider-error.ts';
 import type { ErrorClass, Evidence } from './domain/revocation.ts';
 import { Secret } from './domain/secret.ts';
-import type { Beat, Claim, Holder } from './domain/tenure.ts';
+import type { Beat, Holder, PreparedBy } from './domain/tenure.ts';
 import { within } from './domain/within.ts';
 
-export type { Beat, Claim, ErrorClass, Evidence, Facts, Guarantee, Holder };
+export type { Beat, ErrorClass, Evidence, Facts, Guarantee, Holder, PreparedBy };
 export { ProviderError, Secret, within };
 
 /**
@@ -45,7 +45,7 @@ export interface Preparation<TargetConfig = unknown, EntitlementConfig = unknown
     entitlements: readonly PreparedEntitlement<EntitlementConfig>[],
     installation: string,
     secret: Secret<string> | null,
-    claim?: Claim,
+    by?: PreparedBy,
   ): Promise<string>;
   /** @throws ProviderError with what the target said. */
   apply(
@@ -54,7 +54,7 @@ export interface Preparation<TargetConfig = unknown, EntitlementConfig = unknown
     entitlements: readonly PreparedEntitlement<EntitlementConfig>[],
     installation: string,
     secret: Secret<string>,
-    claim?: Claim,
+    by?: PreparedBy,
   ): Promise<void>;
   /**
    * A Kubernetes manifest, without secrets, of what ends sessions past their deadline with the whole broker down.

@@ -15,6 +15,7 @@ import type { Config } from './config.ts';
 import { MayflyError } from './domain/errors.ts';
 import { randomIds } from './domain/ids.ts';
 import type { Secret } from './domain/secret.ts';
+import { bounded } from './domain/within.ts';
 import { createApp } from './http/app.ts';
 import type { Logger } from './http/log.ts';
 import { startServer } from './http/server.ts';
@@ -246,7 +247,10 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     clearInterval(poll);
     await webhooks.stop();
     ownership.stop();
-    await within(config.shutdown_seconds * 1000, Promise.all([engine.stop(), reconciler.stop()]));
+    // What still works on a sick target then is left to its lease: another replica takes it over.
+    await bounded(config.shutdown_seconds * 1000, [], () => Promise.all([engine.stop(), reconciler.stop()])).catch(
+      (error: unknown) => log.warn({ error }, 'revocations in hand did not end with the broker'),
+    );
     identity.close();
     await changes.close();
     await sessions.close();
@@ -266,16 +270,6 @@ function accessFor(catalog: ActiveCatalog, session: RevocationDeps['session']) {
 function sayRevision(active: number | null, catalog: ActiveCatalog): string {
   if (active === null || !catalog.ready) return 'no catalog is active yet';
   return catalog.current().number === active ? '' : 'the active catalog is not loaded here';
-}
-
-/** What still works on a sick target is left to its lease: another replica takes it over. */
-async function within(millis: number, work: Promise<unknown>): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const patience = new Promise((resolve) => {
-    timer = setTimeout(resolve, millis);
-  });
-  await Promise.race([work, patience]);
-  clearTimeout(timer);
 }
 
 function sayMissing(compared: { missing: string[]; newer: string[] }): string {

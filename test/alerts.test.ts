@@ -35,7 +35,7 @@ async function exported(): Promise<Map<string, Set<string>>> {
   metrics.breaker('t', 'open');
   metrics.stranger('t', true);
   const { text } = await metrics.scrape({
-    queue: async () => ({ backlog: [], paused: new Map([['t', true]]) }),
+    queue: async () => ({ backlog: [], paused: new Map([['t', { deadlinesHeld: true }]]), residual: new Map() }),
     sweepAge: () => 1,
     targets: ['t'],
   });

@@ -17,18 +17,18 @@ export const provider: Provider<PostgresTarget, PostgresEntitlement> = {
   entitlementSchema,
   connect,
   preparation: {
-    script: async (target, entitlements, installation, secret, claim) => {
+    script: async (target, entitlements, installation, secret, by) => {
       const brokerVerifier = secret && (await scramVerifier(secret.reveal(), Math.max(target.scram_iterations, 4096)));
       const sql = prepareSql(target, entitlements, installation, {
         ...(brokerVerifier === null ? {} : { brokerVerifier }),
-        ...(claim === undefined ? {} : { claim }),
+        ...(by === undefined ? {} : { by }),
       });
       return sql + elsewhereScript(target, installation);
     },
-    apply: (adminUrl, target, entitlements, installation, secret, claim) =>
+    apply: (adminUrl, target, entitlements, installation, secret, by) =>
       prepare(adminUrl.reveal(), target, entitlements, installation, {
         password: secret,
-        ...(claim === undefined ? {} : { claim }),
+        ...(by === undefined ? {} : { by }),
       }),
     expireJob,
   },

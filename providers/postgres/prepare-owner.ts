@@ -1,4 +1,4 @@
-import type { Claim } from '../../src/provider.ts';
+import type { PreparedBy } from '../../src/provider.ts';
 import { block, literal } from './quote.ts';
 
 /**
@@ -7,15 +7,15 @@ import { block, literal } from './quote.ts';
  */
 export function owner(
   installation: string,
-  { adopt = false, claim }: { readonly adopt?: boolean; readonly claim?: Claim },
+  { adopt = false, by }: { readonly adopt?: boolean; readonly by?: PreparedBy },
 ): string {
   const id = `${literal(installation)}::uuid`;
-  const store = claim === undefined ? 'NULL' : literal(claim.store);
-  const tenure = claim?.tenure === undefined ? 'NULL' : `${literal(claim.tenure)}::uuid`;
+  const store = by === undefined ? 'NULL' : literal(by.store);
+  const tenure = by?.tenure === undefined ? 'NULL' : `${literal(by.tenure)}::uuid`;
   const take = `UPDATE ${newOwner}, store = ${store}, tenure = ${tenure}, beat = 0;
   UPDATE mayfly.handle SET installation = ${id} WHERE installation <> ${id}`;
   return block(`BEGIN
-  ${settle(id, adopt || claim?.tenure !== undefined ? take : 'NOTHING')}
+  ${settle(id, adopt || by?.tenure !== undefined ? take : 'NOTHING')}
   IF EXISTS (SELECT FROM mayfly.installation i WHERE i.store <> ${store}) THEN
     RAISE EXCEPTION 'this target is held by another store of the same installation: is this one a copy?'
       USING HINT = 'Only if that one is gone: mayfly target adopt';

@@ -1,5 +1,5 @@
 import pg from 'pg';
-import { type Claim, ProviderError, type Secret } from '../../src/provider.ts';
+import { type PreparedBy, ProviderError, type Secret } from '../../src/provider.ts';
 import { assertNothingBound, bindings, boundFunctions, boundParts, expiry, meaning } from './prepare-bound.ts';
 import { forgetLogins, prepareManagedSql } from './prepare-managed.ts';
 import { assertNothingKept, elsewhereSql, keeping, ownedFunctions, ownedParts } from './prepare-owned.ts';
@@ -18,7 +18,7 @@ export interface PrepareOptions {
   /** Take the target over from another installation, or from another store of the same. */
   readonly adopt?: boolean;
   /** Who prepares it. */
-  readonly claim?: Claim;
+  readonly by?: PreparedBy;
 }
 
 /** All renewals of one role together; DESIGN §4 allows no grant beyond a day. */
@@ -103,7 +103,7 @@ export async function prepare(
   config: PostgresTarget,
   entitlements: readonly PrepareEntitlement[],
   installation: string,
-  options: { readonly password: Secret<string> } & Pick<PrepareOptions, 'adopt' | 'claim'>,
+  options: { readonly password: Secret<string> } & Pick<PrepareOptions, 'adopt' | 'by'>,
 ): Promise<void> {
   const brokerVerifier = await scramVerifier(options.password.reveal(), Math.max(config.scram_iterations, 4096));
   const sql = prepareSql(config, entitlements, installation, { ...options, brokerVerifier });

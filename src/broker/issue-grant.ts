@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { MayflyError } from '../domain/errors.ts';
-import type { GrantId, TaskId } from '../domain/ids.ts';
+import { type GrantId, type TaskId, wireId } from '../domain/ids.ts';
 import { step } from '../domain/step.ts';
 import { type Task, workloadId } from '../domain/task.ts';
 import { orAborted } from '../domain/within.ts';
@@ -213,11 +213,13 @@ async function replace(
   step('replay.before');
   const replaced = await stage.transaction(async (tx) => {
     const outcome = await issuingWithin(tx).intend({ ...intent, idempotency: null }, state);
-    if (outcome !== 'done') return undefined;
+    if (outcome !== 'done' && outcome !== 'paused') return undefined;
     const used = await findUsedKey(tx, grant.taskId, idempotency.key, idempotency.bodyDigest);
     if (used === undefined || used.state === 'minting')
       throw new MayflyError('key_in_flight', undefined, { retryAfterSeconds: 1 });
     if (!used.sameBody) throw new MayflyError('idempotency_key_reused');
+    // Nothing may begin there now, so nothing is replaced: what was answered stands, by its name.
+    if (outcome === 'paused') throw pausedProblem(grant.target, { grant_id: wireId('grt', used.grantId) });
     await moveUsedKey(tx, grant.taskId, idempotency.key, grant.id);
     const digest = intent.events[0]?.policyDigest ?? 'none';
     const ended = await endForReplay(tx, used.grantId, state.task, digest, context, grant.id);

@@ -87,7 +87,7 @@ function about(held: QueuedRevocation, payload: Readonly<Record<string, unknown>
     agent: held.agent,
     behalf: held.subject,
     resource: held.entitlement,
-    cause: held.cause ?? 'none',
+    cause: held.endedBy ?? 'none',
     taskId: held.taskId,
     grantId: held.grantId,
     txn: held.txn,

@@ -26,7 +26,8 @@ export async function pauseTarget(
 ): Promise<Pause> {
   const { operator } = requireRole(caller, 'operator');
   await requireTarget(deps, target);
-  const pause = await deps.db.transaction({}, async (tx) => {
+  // As every stop: alone among births, so that none is decided before it and committed behind it.
+  const pause = await deps.db.transaction({ kill: 'exclusive' }, async (tx) => {
     const fresh = await insertPause(tx, { target, ...request, by: operator });
     if (fresh === undefined) return await findPause(tx, target);
     tx.record(
@@ -64,8 +65,8 @@ export async function resumeTarget(
   deps.alarms.now(target);
 }
 
-export function pausedProblem(target: string): MayflyError {
-  return new MayflyError('target_paused', `Target ${target} is paused.`, { retryAfterSeconds: 30 });
+export function pausedProblem(target: string, members: Readonly<Record<string, unknown>> = {}): MayflyError {
+  return new MayflyError('target_paused', `Target ${target} is paused.`, { retryAfterSeconds: 30, members });
 }
 
 /** One of the active catalog, or one that was dropped from it and is not clean or not resumed yet. @throws MayflyError `not_found` */

@@ -40,11 +40,19 @@ export async function readGrant(deps: BrokerDeps, caller: Caller, id: GrantId): 
   return found;
 }
 
-/** The evidence of a task, in order. Its owner may read it, and an auditor. */
+/** The evidence of a task, in order. Its owner may read it but for the words of operators, and an auditor all of it. */
 export async function readTimeline(deps: BrokerDeps, caller: Caller, id: TaskId): Promise<StoredEvent[]> {
   if ((await findOwnedRoot(deps.db, id, ownerScope(caller, 'auditor'))) === undefined)
     throw new MayflyError('not_found');
-  return await listTaskEvents(deps.db, id, 10_000);
+  const events = await listTaskEvents(deps.db, id, 10_000);
+  return caller.kind === 'operator' ? events : events.map(withoutReason);
+}
+
+/** What an operator said of a write-off is for operators. */
+function withoutReason(event: StoredEvent): StoredEvent {
+  if (event.type !== 'revocation.written_off') return event;
+  const { reason: _, ...payload } = event.payload;
+  return { ...event, payload };
 }
 
 /** All grants of the tree below a task, once every one is contained or the time is up. */

@@ -49,6 +49,9 @@ async function endGrant(
   if (ended) {
     deps.alarms.now(grant.target);
     deps.db.announce([grant.taskId]);
+  }
+  // Where the target can only let it expire, the store says when its end is owed.
+  if (ended && grant.guarantee.revocation !== 'expiry-only') {
     return {
       grant: { ...grant, state: 'revoking', endedAt: now, endedBy },
       revocation: { ...revocation, state: 'due', dueAt: now, tryAt: now },

@@ -1,7 +1,7 @@
 import { setTimeout as wait } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { ProblemError } from '../client/index.ts';
-import { type QueuePageBody, queuePageBody, storyBody } from '../http/queue-bodies.ts';
+import { type PauseBody, type QueuedBody, type QueuePageBody, queuePageBody, storyBody } from '../http/queue-bodies.ts';
 import { CliError, explain } from './fail.ts';
 import { callAsOperator } from './operator.ts';
 import { note, say, styled, table } from './output.ts';
@@ -13,7 +13,7 @@ const CLEAR = '\u001b[2J\u001b[H';
 interface ListFlags {
   readonly target?: string;
   readonly state?: string;
-  readonly cause?: string;
+  readonly endedBy?: string;
   readonly overdue?: boolean;
   readonly limit?: string;
   readonly cursor?: string;
@@ -28,7 +28,7 @@ export function addRevocationCommands(program: Command): void {
     .description('The queue of revocations: what is due, waiting, running, overdue or written off.')
     .option('--target <target>', 'of this target')
     .option('--state <state>', 'scheduled, due, waiting, running, contained, clean or written_off')
-    .option('--cause <cause>', 'why the grant ended')
+    .option('--ended-by <why>', 'why the grant ended')
     .option('--overdue', 'only what was not contained in time')
     .option('--limit <items>', 'at most so many')
     .option('--cursor <cursor>', 'go on where a page ended')
@@ -66,8 +66,8 @@ function pathOf(id: string): string {
   return `/v1/revocations/${encodeURIComponent(id)}`;
 }
 
-async function read({ target, state, cause, overdue, limit, cursor }: ListFlags): Promise<QueuePageBody> {
-  const asked = { target, state, cause, overdue: overdue === true ? 'true' : undefined, limit, cursor };
+async function read({ target, state, endedBy, overdue, limit, cursor }: ListFlags): Promise<QueuePageBody> {
+  const asked = { target, state, ended_by: endedBy, overdue: overdue === true ? 'true' : undefined, limit, cursor };
   const query = new URLSearchParams(
     Object.entries(asked).flatMap(([name, value]): [string, string][] => (value === undefined ? [] : [[name, value]])),
   );
@@ -100,24 +100,37 @@ function show(page: QueuePageBody, { json }: ListFlags): void {
   if (json === true) return say(JSON.stringify(page, null, 2));
   if (page.counts.length === 0) say('The queue is empty.');
   else {
-    const head = ['TARGET', 'DUE', 'WAITING', 'RUNNING', 'TO CLEAN', 'WRITTEN OFF', 'OVERDUE', 'OLDEST', ''];
+    const head = [
+      'TARGET',
+      'DUE',
+      'WAITING',
+      'RUNNING',
+      'TO CLEAN',
+      'WRITTEN OFF',
+      'RESIDUAL',
+      'OVERDUE',
+      'OLDEST',
+      '',
+    ];
     const rows = page.counts.map((count) => [
       count.target,
-      ...[count.due, count.waiting, count.running, count.contained, count.written_off, count.overdue].map(String),
+      ...[count.due, count.waiting, count.running, count.contained].map(String),
+      ...[count.written_off, count.residual, count.overdue].map(String),
       count.overdue === 0 ? '-' : seconds(count.oldest_overdue_seconds),
-      count.paused === undefined ? '' : count.paused === 'held' ? 'PAUSED, deadlines too' : 'PAUSED',
+      count.pause === undefined ? '' : count.pause.deadlines === 'held' ? 'PAUSED, deadlines too' : 'PAUSED',
     ]);
     const [first = '', ...lines] = table([head, ...rows]).split('\n');
     say(styled('bold', first));
     lines.forEach((line, index) => say((page.counts[index]?.overdue ?? 0) > 0 ? styled('red', line) : line));
+    for (const { target, pause } of page.counts) if (pause !== undefined) say(pauseLine(target, pause));
   }
   if (page.items.length === 0) return;
-  const head = ['REVOCATION', 'TARGET', 'STATE', 'CAUSE', 'DUE', 'ATTEMPTS', 'LAST ERROR', 'NEXT TRY', 'HELD BY'];
+  const head = ['REVOCATION', 'TARGET', 'STATE', 'ENDED BY', 'DUE', 'ATTEMPTS', 'LAST ERROR', 'NEXT TRY', 'HELD BY'];
   const rows = page.items.map((item) => [
     item.id,
     item.target,
-    item.overdue_since !== undefined && item.contained_at === undefined ? `${item.state} (overdue)` : item.state,
-    item.cause ?? '-',
+    stateOf(item),
+    item.ended_by ?? '-',
     item.due_at,
     String(item.attempts),
     item.last_error ?? '-',
@@ -132,17 +145,19 @@ function show(page: QueuePageBody, { json }: ListFlags): void {
 function tellStory(story: ReturnType<typeof storyBody.parse>, json: boolean | undefined): void {
   if (json === true) return say(JSON.stringify(story, null, 2));
   const { revocation, events, pause } = story;
-  const { id, state, target, cause, attempts, last_error: lastError, written_off: writtenOff } = revocation;
+  const { id, state, target, ended_by: endedBy, attempts, last_error: lastError, written_off: writtenOff } = revocation;
   const error = lastError === undefined ? '' : `, last error: ${lastError}`;
-  say(`${styled('bold', id)} on ${target}: ${state} (${cause ?? 'its grant lives'}), ${attempts} attempts${error}`);
+  say(`${styled('bold', id)} on ${target}: ${state} (${endedBy ?? 'its grant lives'}), ${attempts} attempts${error}`);
   say(`due ${revocation.due_at}, deadline ${revocation.deadline}, next try ${revocation.next_try_at ?? '-'}`);
+  if (revocation.native_expiry_at !== undefined)
+    say(`Its target can only let it expire: it waits for its native expiry at ${revocation.native_expiry_at}.`);
+  if (revocation.residual !== undefined) say(styled('yellow', `It ended, and this is left: ${revocation.residual}.`));
   if (revocation.held_by !== undefined) say(`held by ${revocation.held_by.worker} until ${revocation.held_by.until}`);
   if (writtenOff !== undefined) {
     say(styled('red', `WRITTEN OFF ${writtenOff.at} by ${writtenOff.by}: ${writtenOff.reason}`));
     say('Nobody says that the credential is gone. The grant stays revoking.');
   }
-  if (pause !== undefined)
-    say(styled('yellow', `${target} is PAUSED by ${pause.by}: ${pause.reason} (deadlines: ${pause.deadlines})`));
+  if (pause !== undefined) say(pauseLine(target, pause));
   if (events.length > 0) say();
   for (const { ts, type, payload } of events) {
     const said = [payload['error_class'], payload['says'], payload['reason'], payload['by']];
@@ -150,6 +165,20 @@ function tellStory(story: ReturnType<typeof storyBody.parse>, json: boolean | un
     // A target's words may hold an agent's: none of them moves the cursor.
     say(line.replaceAll(/[\p{Cc}\p{Cf}]/gu, '').trimEnd());
   }
+}
+
+function stateOf({
+  state,
+  overdue_since: overdue,
+  contained_at: contained,
+  native_expiry_at: expiry,
+}: QueuedBody): string {
+  if (overdue !== undefined && contained === undefined) return `${state} (overdue)`;
+  return expiry === undefined ? state : `${state} (expires ${expiry})`;
+}
+
+function pauseLine(target: string, { since, by, reason, deadlines }: PauseBody): string {
+  return styled('yellow', `${target} is PAUSED since ${since} by ${by}: ${reason} (deadlines: ${deadlines})`);
 }
 
 function seconds(count: number): string {

@@ -1,18 +1,16 @@
 import type { Command } from 'commander';
+import { runCanaries } from '../broker/check-target.ts';
 import { loadCatalog } from '../catalog/load.ts';
 import { loadProviders } from '../catalog/provider-registry.ts';
 import { createSecretResolver } from '../catalog/secrets.ts';
 import type { TargetDefinition } from '../catalog/types.ts';
 import { isLoopback } from '../config.ts';
 import { Secret } from '../domain/secret.ts';
-import type { CheckStep } from '../provider.ts';
 import { CliError } from './fail.ts';
 import { entitlementsOf, onTarget, passwordReference, readAdminUrl } from './on-target.ts';
 import { note, say, styled } from './output.ts';
 import { addPauseCommands } from './pause.ts';
 import { addOwnerCommands } from './target-owner.ts';
-
-const CHECK_SECONDS = 60;
 
 export function addTargetCommands(program: Command): void {
   const target = program.command('target').description('The connected systems of the active catalog.');
@@ -49,21 +47,18 @@ export function addTargetCommands(program: Command): void {
     .option('--json', 'as JSON')
     .action(async (name: string, options: { json?: boolean }) => {
       await onTarget(name, async ({ session, entitlements }) => {
-        const steps: (CheckStep & { entitlement: string })[] = [];
-        for (const entitlement of entitlements) {
-          const signal = AbortSignal.timeout(CHECK_SECONDS * 1000);
-          for (const step of await session.check(entitlement, signal))
-            steps.push({ entitlement: entitlement.name, ...step });
-        }
+        const canaries = entitlements.map(({ name: entitlement, config }) => ({
+          name: entitlement,
+          open: () => ({ session, config }),
+        }));
+        const { ok, says: outcome, steps } = await runCanaries(canaries, new AbortController().signal);
         if (options.json === true) say(JSON.stringify(steps, null, 2));
         else
-          for (const { entitlement, step, ok, warns, says } of steps) {
-            const mark = !ok ? styled('red', 'FAIL') : warns ? styled('yellow', 'warn') : styled('green', 'ok  ');
+          for (const { entitlement, step, ok: good, warns, says } of steps) {
+            const mark = !good ? styled('red', 'FAIL') : warns ? styled('yellow', 'warn') : styled('green', 'ok  ');
             say(`${mark}  ${entitlement}  ${step}: ${says}`);
           }
-        if (steps.length === 0) throw new CliError('No entitlement is on this target: there was nothing to check.');
-        const failed = steps.filter(({ ok }) => !ok).length;
-        if (failed > 0) throw new CliError(`${failed} of ${steps.length} steps failed.`);
+        if (!ok) throw new CliError(outcome);
       });
     });
   addPauseCommands(target);

@@ -26,6 +26,8 @@ export type AuditEventType =
   | 'target.breaker'
   | 'target.paused'
   | 'target.resumed'
+  | 'target.reconcile_asked'
+  | 'target.checked'
   | 'revocation.returned'
   | 'grant.orphaned'
   | 'grant.lost'

@@ -232,7 +232,7 @@ const kinds = {
   target_paused: [
     503,
     'An operator has paused this target',
-    'Try again after `Retry-After`, or ask an operator when it is resumed.',
+    'Try again after `Retry-After`, or ask an operator when it is resumed. After a repeated Idempotency-Key `grant_id` names what it was answered with: that stands.',
   ],
   not_ready: [503, 'The broker is not ready', 'Try again after `Retry-After`; /readyz says which part.'],
   shutting_down: [503, 'The broker is shutting down', 'Try again: another replica will answer.'],

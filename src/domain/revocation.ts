@@ -30,6 +30,7 @@ export interface Revocation {
   readonly grantId: GrantId;
   readonly target: string;
   readonly state: RevocationState;
+  /** When its end is owed. Ahead of now in one that is `due`: its target can only let it expire, and has not yet. */
   readonly dueAt: Date;
   /** Not claimed before this. */
   readonly tryAt: Date;
@@ -40,6 +41,9 @@ export interface Revocation {
   readonly containedAt: Date | null;
   readonly cleanAt: Date | null;
 }
+
+/** How far a target's clock may be behind the store's when a credential expires there by itself. */
+export const EXPIRY_SKEW_SECONDS = 5;
 
 /**
  * Seconds to wait after a failed attempt: capped exponential with full jitter above half, and no limit on

@@ -39,6 +39,8 @@ export const acts = [
   'write-off',
   'pause',
   'resume',
+  'ask-run',
+  'check',
   'request-runs',
   'claim-run',
   'compare',

@@ -2,7 +2,7 @@
  * In whose name a target is prepared. One that another store holds is refused, unless a new tenure is to begin. A store is named so
  * that a copy of its contents has another name: a copy bears the same installation id.
  */
-export interface Claim {
+export interface PreparedBy {
   readonly store: string;
   /** Adopts the target. */
   readonly tenure?: string;

@@ -31,9 +31,10 @@ export const endedBy = z.enum([
 ]);
 export const revocationState = z.enum(['scheduled', 'due', 'running', 'contained', 'clean', 'written_off']);
 
+export const guaranteed = z.enum(['immediate', 'propagating', 'expiry-only', 'irrevocable']);
 const guarantee = z
   .strictObject({
-    revocation: z.enum(['immediate', 'propagating', 'expiry-only', 'irrevocable']),
+    revocation: guaranteed,
     propagation_seconds: z.number().optional(),
     native_expiry: z.boolean().meta({ description: 'The target itself refuses the credential after its deadline.' }),
     ends_sessions: z.boolean().meta({ description: 'Ending the credential ends the sessions opened with it.' }),

@@ -1,12 +1,15 @@
 import { authenticate } from '../broker/callers.ts';
+import { checkTarget } from '../broker/check-target.ts';
 import type { BrokerDeps } from '../broker/deps.ts';
 import { endTask } from '../broker/end-task.ts';
 import { issueGrant } from '../broker/issue-grant.ts';
+import { listTargets } from '../broker/list-targets.ts';
 import { openTask } from '../broker/open-task.ts';
 import { retryRevocation, writeOffRevocation } from '../broker/operate-revocation.ts';
 import { pauseTarget, resumeTarget } from '../broker/pause-target.ts';
 import { readGrant, readTask, readTimeline, viewTask, waitContained, waitUntil } from '../broker/read.ts';
 import { readQueuePage, readRevocation, tellRevocation } from '../broker/read-queue.ts';
+import { reconcileTarget } from '../broker/reconcile-target.ts';
 import { releaseGrant, takeBackUndelivered } from '../broker/release-grant.ts';
 import { renewGrant } from '../broker/renew-grant.ts';
 import { underOneRevision } from '../broker/revision.ts';
@@ -38,6 +41,9 @@ export const useCases = {
   writeOffRevocation,
   pauseTarget,
   resumeTarget,
+  listTargets,
+  reconcileTarget,
+  checkTarget,
 };
 export type UseCases = typeof useCases;
 

@@ -76,7 +76,7 @@ const metrics: Page = {
     const { contentType, text } = await deps.metrics.scrape({
       queue: deps.queue,
       sweepAge: deps.sweepAge,
-      targets: catalog.ready ? catalog.current().catalog.targets.keys() : [],
+      targets: catalog.ready ? [...catalog.current().catalog.targets.keys()] : [],
     });
     writeText(response, 200, contentType, text);
   },

@@ -1,6 +1,16 @@
 import { z } from 'zod';
 import { name } from '../catalog/names.ts';
-import { anything, endedBy, eventBody, grantId, revocationId, revocationState, taskId, time } from './answers.ts';
+import {
+  anything,
+  endedBy,
+  eventBody,
+  grantId,
+  guaranteed,
+  revocationId,
+  revocationState,
+  taskId,
+  time,
+} from './answers.ts';
 
 // What operators send about the queue of revocations, and what they are answered.
 
@@ -27,7 +37,7 @@ export const targetPath = z.object({
 export const queueQuery = z.strictObject({
   state: queueState.optional(),
   target: name.optional(),
-  cause: endedBy.optional().meta({ description: 'Why the grant ended.' }),
+  ended_by: endedBy.optional().meta({ description: 'Why the grant ended.' }),
   task: taskId.optional(),
   grant: grantId.optional(),
   overdue: z
@@ -68,7 +78,9 @@ export const pauseBody = z
 const deadlines = z
   .enum(['run', 'held'])
   .meta({ description: '`run`: what reaches its deadline is ended all the same. `held`: nothing is ended.' });
-const pause = z.strictObject({ since: time, by: z.string(), reason: z.string(), deadlines });
+export const pauseView = z
+  .strictObject({ since: time, by: z.string(), reason: z.string(), deadlines })
+  .meta({ id: 'Pause' });
 
 const queuedBody = z
   .strictObject({
@@ -77,12 +89,16 @@ const queuedBody = z
     task_id: taskId,
     target: z.string(),
     entitlement: z.string(),
-    agent: z.string().meta({ description: '`<source>:<subject>` of the workload.' }),
+    workload: z.string().meta({ description: '`<source>:<subject>` of the agent.' }),
     state: revocationState,
     grant_state: z.enum(['pending_approval', 'approved', 'denied', 'minting', 'active', 'revoking', 'revoked']),
-    cause: endedBy.optional(),
+    ended_by: endedBy.optional(),
+    guarantee: guaranteed,
     deadline: time.meta({ description: 'Of the grant.' }),
     due_at: time,
+    native_expiry_at: time.optional().meta({
+      description: 'Its target can only let it expire: it waits for this, and is not late before.',
+    }),
     next_try_at: time.optional().meta({ description: 'Not tried before.' }),
     attempts: z.int(),
     last_error: z.enum(['retryable', 'denied', 'misconfigured', 'gone']).optional(),
@@ -93,6 +109,7 @@ const queuedBody = z
       .optional()
       .meta({ description: 'Who works on it. Unless the worker extends it, its claim ends at `until`.' }),
     evidence: anything.optional(),
+    residual: z.string().optional().meta({ description: 'What the end left: what was read can not be unread.' }),
     contained_at: time.optional(),
     clean_at: time.optional(),
     written_off: z.strictObject({ at: time, by: z.string(), reason: z.string() }).optional(),
@@ -103,7 +120,7 @@ export const storyBody = z
   .strictObject({
     revocation: queuedBody,
     events: z.array(eventBody).meta({ description: 'What was done about it, oldest first.' }),
-    pause: pause.optional().meta({ description: 'Its target is paused.' }),
+    pause: pauseView.optional().meta({ description: 'Its target is paused.' }),
   })
   .meta({ id: 'RevocationStory' });
 
@@ -117,7 +134,8 @@ const targetCounts = z
     written_off: z.int(),
     overdue: z.int(),
     oldest_overdue_seconds: z.number(),
-    paused: deadlines.optional(),
+    residual: z.int().meta({ description: 'Ended, and their values may be known for ever (guarantee `irrevocable`).' }),
+    pause: pauseView.optional().meta({ description: 'It is paused.' }),
   })
   .meta({ id: 'TargetCounts' });
 
@@ -132,7 +150,7 @@ export const queuePageBody = z
 export const targetControlBody = z
   .strictObject({
     target: z.string(),
-    pause: pause.nullable(),
+    pause: pauseView.nullable(),
     says: z.string().meta({ description: 'What goes on there now, in a sentence.' }),
   })
   .meta({ id: 'TargetControl' });
@@ -142,4 +160,4 @@ export type StoryBody = z.output<typeof storyBody>;
 export type TargetCounts = z.output<typeof targetCounts>;
 export type QueuePageBody = z.output<typeof queuePageBody>;
 export type TargetControlBody = z.output<typeof targetControlBody>;
-export type PauseBody = z.output<typeof pause>;
+export type PauseBody = z.output<typeof pauseView>;

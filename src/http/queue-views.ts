@@ -51,7 +51,7 @@ function saysOf(pause: Pause | undefined): string {
     : 'Grants that ended early are not taken back before their deadline, and none is issued or renewed, until it is resumed.';
 }
 
-function viewOfPause({ since, by, reason, deadlinesHeld }: Pause): PauseBody {
+export function viewOfPause({ since, by, reason, deadlinesHeld }: Pause): PauseBody {
   return { since: since.toISOString(), by, reason, deadlines: deadlinesHeld ? 'held' : 'run' };
 }
 
@@ -63,12 +63,14 @@ function viewOfQueued(item: QueuedRevocation): QueuedBody {
     task_id: wireId('task', item.taskId),
     target: item.target,
     entitlement: item.entitlement,
-    agent: item.agent,
+    workload: item.agent,
     state: item.state,
     grant_state: item.grantState,
-    ...(item.cause === null ? {} : { cause: item.cause }),
+    ...(item.endedBy === null ? {} : { ended_by: item.endedBy }),
+    guarantee: item.guarantee,
     deadline: item.deadline.toISOString(),
     due_at: item.dueAt.toISOString(),
+    ...(item.awaitsExpiry ? { native_expiry_at: item.deadline.toISOString() } : {}),
     ...(item.state === 'due' || item.state === 'contained' ? { next_try_at: item.tryAt.toISOString() } : {}),
     attempts: item.attempts,
     ...(item.lastError === null ? {} : { last_error: item.lastError }),
@@ -78,6 +80,7 @@ function viewOfQueued(item: QueuedRevocation): QueuedBody {
       ? {}
       : { held_by: { worker: holder.worker, ...timed('since', holder.since), until: holder.until.toISOString() } }),
     ...(item.evidence === null ? {} : { evidence: { ...item.evidence } }),
+    ...residualOf(item),
     ...timed('contained_at', item.containedAt),
     ...timed('clean_at', item.cleanAt),
     ...(writtenOff === null
@@ -86,19 +89,24 @@ function viewOfQueued(item: QueuedRevocation): QueuedBody {
   };
 }
 
-function timed<K extends string>(name: K, at: Date | null): { [key in K]?: string } {
+function residualOf({ guarantee, containedAt, evidence }: QueuedRevocation): { residual?: string } {
+  const residual = evidence?.['residual'];
+  return guarantee === 'irrevocable' && containedAt !== null && typeof residual === 'string' ? { residual } : {};
+}
+
+export function timed<K extends string>(name: K, at: Date | null): { [key in K]?: string } {
   const given: { [key in K]?: string } = {};
   if (at !== null) given[name] = at.toISOString();
   return given;
 }
 
-function countsOf({ backlog, paused }: Queue): TargetCounts[] {
-  const targets = [...new Set([...backlog.map((row) => row.target), ...paused.keys()])].sort();
+function countsOf({ backlog, paused, residual }: Queue): TargetCounts[] {
+  const targets = [...new Set([...backlog.map((row) => row.target), ...paused.keys(), ...residual.keys()])].sort();
   return targets.map((target) => {
     const rows = backlog.filter((row) => row.target === target);
     const count = (state: (typeof rows)[number]['state']) => rows.find((row) => row.state === state)?.count ?? 0;
     const late = rows.filter((row) => row.overdue > 0);
-    const held = paused.get(target);
+    const pause = paused.get(target);
     return {
       target,
       due: count('due'),
@@ -108,7 +116,8 @@ function countsOf({ backlog, paused }: Queue): TargetCounts[] {
       written_off: count('written_off'),
       overdue: late.reduce((sum, row) => sum + row.overdue, 0),
       oldest_overdue_seconds: late.reduce((most, row) => Math.max(most, row.oldestSeconds), 0),
-      ...(held === undefined ? {} : { paused: held ? ('held' as const) : ('run' as const) }),
+      residual: residual.get(target) ?? 0,
+      ...(pause === undefined ? {} : { pause: viewOfPause(pause) }),
     };
   });
 }

@@ -17,11 +17,11 @@ const listRevocations = route({
   answers: { 200: { says: 'A page of the queue, and counts of all of it.', schema: queuePageBody } },
   refusals: ['operator_only'],
   handle: async (call) => {
-    const { state, target, cause, task, grant, overdue, since, limit, cursor } = call.query;
+    const { state, target, ended_by: endedBy, task, grant, overdue, since, limit, cursor } = call.query;
     const filter = {
       state,
       target,
-      cause,
+      endedBy,
       taskId: task === undefined ? undefined : parseWireId('task', task),
       grantId: grant === undefined ? undefined : parseWireId('grt', grant),
       overdue,

@@ -15,7 +15,9 @@ export interface QueueSeen {
   /** What is in hand, late or written off, a row for each target and state. */
   readonly backlog: readonly BacklogRow[];
   /** The paused targets, with whether deadlines are held too. */
-  readonly paused: ReadonlyMap<string, boolean>;
+  readonly paused: ReadonlyMap<string, { readonly deadlinesHeld: boolean }>;
+  /** By target: grants that ended, and whose value may be known for ever. */
+  readonly residual: ReadonlyMap<string, number>;
 }
 
 /** Where the revocations stand. */
@@ -47,6 +49,12 @@ export function createQueueMetrics(registers: Registry[]): {
     labelNames: ['target'],
     registers,
   });
+  const residual = new Gauge({
+    name: 'mayfly_grants_residual',
+    help: 'Grants that ended and whose value may be known for ever: nothing could take it back (guarantee irrevocable).',
+    labelNames: ['target'],
+    registers,
+  });
   const paused = new Gauge({
     name: 'mayfly_target_paused',
     help: 'Targets that an operator has paused; deadlines `held` when not even what reaches its deadline is ended there.',
@@ -58,14 +66,16 @@ export function createQueueMetrics(registers: Registry[]): {
     // Nothing is awaited here: another scrape may run beside this one.
     show: (seen, targets) => {
       // What could not be read must not be shown as it was.
-      for (const gauge of [inHand, overdue, oldestOverdue, mostAttempts, paused]) gauge.reset();
+      for (const gauge of [inHand, overdue, oldestOverdue, mostAttempts, residual, paused]) gauge.reset();
       if (seen === undefined) return;
       for (const target of targets) {
         for (const state of states) inHand.set({ target, state }, 0);
-        for (const gauge of [overdue, oldestOverdue, mostAttempts]) gauge.set({ target }, 0);
+        for (const gauge of [overdue, oldestOverdue, mostAttempts, residual]) gauge.set({ target }, 0);
       }
       for (const { target, state, count } of seen.backlog) inHand.set({ target, state }, count);
-      for (const [target, held] of seen.paused) paused.set({ target, deadlines: held ? 'held' : 'run' }, 1);
+      for (const [target, count] of seen.residual) residual.set({ target }, count);
+      for (const [target, { deadlinesHeld }] of seen.paused)
+        paused.set({ target, deadlines: deadlinesHeld ? 'held' : 'run' }, 1);
       for (const target of new Set(seen.backlog.map((row) => row.target))) {
         const rows = seen.backlog.filter((row) => row.target === target);
         const late = rows.filter((row) => row.overdue > 0);

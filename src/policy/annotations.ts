@@ -4,10 +4,12 @@ export interface Obligations {
   readonly maxTtlSeconds: number | null;
   /** From `@reason`: what the refused caller is told when this forbid determined the answer. */
   readonly reason: string | null;
+  /** From `@accepts("irrevocable")`: this permit also holds for what can not be taken back. */
+  readonly acceptsIrrevocable: boolean;
 }
 
 /** The closed set. An annotation that nobody reads would be a promise that nobody keeps. */
-const known = ['id', 'max_ttl', 'reason'] as const;
+const known = ['id', 'max_ttl', 'reason', 'accepts'] as const;
 
 const unitSeconds: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600 };
 
@@ -51,6 +53,11 @@ function annotationFault(effect: 'permit' | 'forbid', annotation: string, value:
       return /^\S([^\p{C}]*\S)?$/u.test(value) && value.length <= 300
         ? undefined
         : '@reason must be one line of text, at most 300 characters';
+    case 'accepts':
+      if (effect === 'forbid') return '@accepts on a forbid has no effect: put it on the permit';
+      return value === 'irrevocable'
+        ? undefined
+        : '@accepts must be "irrevocable": nothing else needs to be accepted by name';
     default:
       return `unknown annotation @${annotation}: the broker knows ${known.map((name) => `@${name}`).join(', ')}`;
   }
@@ -62,5 +69,6 @@ export function obligations(annotations: Readonly<Record<string, string>>): Obli
   return {
     maxTtlSeconds: maxTtl === undefined ? null : (ttlSeconds(maxTtl) ?? null),
     reason: annotations['reason'] ?? null,
+    acceptsIrrevocable: annotations['accepts'] === 'irrevocable',
   };
 }

@@ -95,6 +95,39 @@ describe('annotations', () => {
   });
 });
 
+describe('what can not be taken back', () => {
+  const irrevocable: DecisionRequest = { ...sampleRequest, guarantee: 'irrevocable' };
+  const broad = `@id("broad") @max_ttl("1h") permit ${all};`;
+  const byName = `@id("by-name") @accepts("irrevocable") permit ${all} when { principal.purpose == "reconcile.invoices" };`;
+
+  test('is denied by a permit that does not accept it by name, and the caller is told why', () => {
+    const engine = engineFor(broad);
+    const decision = engine.decide(irrevocable);
+    expect(decision).toMatchObject({ permitted: false, policies: [], maxTtlSeconds: null, errors: [] });
+    expect(decision.reasons).toEqual([expect.stringContaining('irrevocable')]);
+    expect(engine.replay(decision.inputs)).toEqual(decision);
+    for (const guarantee of ['immediate', 'propagating', 'expiry-only'] as const)
+      expect(engine.decide({ ...irrevocable, guarantee }).permitted).toBe(true);
+  });
+
+  test('is permitted by one that does, as long as that one itself permits', () => {
+    const engine = engineFor(broad + byName);
+    expect(engine.decide(irrevocable)).toMatchObject({
+      permitted: true,
+      policies: ['broad', 'by-name'],
+      maxTtlSeconds: 3600,
+    });
+    const other = { ...irrevocable, task: { ...irrevocable.task, purpose: 'answer.customer' } };
+    expect(engine.decide(other).permitted).toBe(false);
+    expect(engine.decide({ ...other, guarantee: 'immediate' }).permitted).toBe(true);
+  });
+
+  test('a forbid stands above it', () => {
+    const engine = engineFor(`${broad}${byName}@id("no") @reason("Never.") forbid ${all};`);
+    expect(engine.decide(irrevocable)).toMatchObject({ permitted: false, policies: ['no'], reasons: ['Never.'] });
+  });
+});
+
 describe('a decision that cannot be made is a deny with an error', () => {
   test('a forbid that fails', () => {
     const decision = engineFor(`

@@ -6,6 +6,9 @@ import { cedarRequest, recordedRequest } from './request.ts';
 import type { DecisionRequest, PolicyDecision, PolicyEngine } from './types.ts';
 import { fullSchema, policySetFaults, policyTexts } from './validate.ts';
 
+const NOT_NAMED =
+  'What is read here can not be taken back (guarantee irrevocable), and no policy that permits this accepts that by name.';
+
 /** A policy engine over one policy set. It holds memory inside Cedar until it is closed. */
 export interface OwnedPolicyEngine extends PolicyEngine {
   /** Decides again from the `inputs` of an earlier decision. Under the same policy set the answer is the same. */
@@ -32,6 +35,18 @@ export function createPolicyEngine(policySet: PolicySet, digest: string): OwnedP
 
   const answer = (request: CedarRequest): PolicyDecision => {
     const { allowed, policies, errors } = slot.authorize(request);
+    // A permit that was written without a thought of it must not let it through (DESIGN §2, 4).
+    const named = policies.some((id) => table.get(id)?.acceptsIrrevocable === true);
+    if (allowed && request.context['guarantee'] === 'irrevocable' && !named) {
+      return {
+        permitted: false,
+        policies: [],
+        maxTtlSeconds: null,
+        reasons: [NOT_NAMED],
+        errors,
+        inputs: { ...request },
+      };
+    }
     return {
       permitted: allowed,
       policies,

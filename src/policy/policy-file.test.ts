@@ -41,7 +41,7 @@ permit (principal, action, resorce);
   expect(faults(text)).toEqual([
     '1: this policy has no @id',
     '2: @id must be lower-case letters and digits, joined by dashes or dots, at most 100 characters',
-    '4: unknown annotation @colour: the broker knows @id, @max_ttl, @reason',
+    '4: unknown annotation @colour: the broker knows @id, @max_ttl, @reason, @accepts',
     expect.stringMatching(/^7: found an invalid variable in the policy scope: resorce/),
   ]);
 });
@@ -76,6 +76,17 @@ describe('annotations', () => {
     ]);
   });
 
+  test('@accepts names what can not be taken back, on a permit', () => {
+    expect(faults(`@id("a") @accepts("irrevocable") permit ${scope}`)).toEqual([]);
+    expect(faults(`@id("a") @accepts("irrevocable") forbid ${scope}`)).toEqual([
+      '1: @accepts on a forbid has no effect: put it on the permit',
+    ]);
+    for (const value of ['', 'all', 'Irrevocable', 'expiry-only'])
+      expect(faults(`@id("a") @accepts("${value}") permit ${scope}`)).toEqual([
+        expect.stringMatching(/^1: @accepts must be "irrevocable"/),
+      ]);
+  });
+
   test.each(['', ' x', 'a\\nb', 'x\\u{202e}y'])('@reason(%j) is refused', (reason) => {
     expect(faults(`@id("a") @reason("${reason}") forbid ${scope}`)).toEqual([
       '1: @reason must be one line of text, at most 300 characters',
@@ -91,7 +102,7 @@ describe('annotations', () => {
   test('names that JavaScript knows are unknown like any other', () => {
     for (const name of ['__proto__', 'constructor', 'toString']) {
       expect(faults(`@id("a") @${name}("x") permit ${scope}`)).toEqual([
-        `1: unknown annotation @${name}: the broker knows @id, @max_ttl, @reason`,
+        `1: unknown annotation @${name}: the broker knows @id, @max_ttl, @reason, @accepts`,
       ]);
     }
   });

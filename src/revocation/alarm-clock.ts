@@ -2,6 +2,7 @@ import { type JobsOptions, Queue, Worker } from 'bullmq';
 import { Redis } from 'ioredis';
 import type { Secret } from '../domain/secret.ts';
 import { step } from '../domain/step.ts';
+import { bounded } from '../domain/within.ts';
 import { PostgresBell } from './postgres-bell.ts';
 
 /** Where the alarms stand. Neither holds truth: what is lost there, the sweeper finds in the store. */
@@ -106,7 +107,7 @@ export class AlarmClock {
     for (const timer of this.#timers.values()) clearTimeout(timer);
     const bells = [...this.#bells.values()];
     // close() has no time-out of its own; nothing here is worth waiting for.
-    await within(2_000, Promise.allSettled(bells.map((bell) => bell.close())));
+    await bounded(2_000, [], () => Promise.allSettled(bells.map((bell) => bell.close()))).catch(() => {});
     this.#redis?.disconnect();
   }
 
@@ -189,15 +190,4 @@ function roundUp(millis: number, to: number): number {
 
 function queueName(target: string): string {
   return `mayfly-${target}`;
-}
-
-async function within(millis: number, work: Promise<unknown>): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  await Promise.race([
-    work,
-    new Promise((resolve) => {
-      timer = setTimeout(resolve, millis);
-    }),
-  ]);
-  clearTimeout(timer);
 }

@@ -8,7 +8,7 @@ import { ProviderError, type Session } from '../provider.ts';
 import { askEach } from './answers.ts';
 import type { RevocationDeps } from './deps.ts';
 import { engineEvent } from './evidence.ts';
-import { countSilent, type Failures, failureOfAll, recordFailures } from './failures.ts';
+import { awaitsExpiry, countSilent, type Failures, failureOfAll, recordFailures } from './failures.ts';
 import { asWriter } from './fence-writer.ts';
 import { Heartbeat, LEASE_SECONDS } from './heartbeat.ts';
 import { look, notYet, sift, toRef } from './looking.ts';
@@ -95,7 +95,10 @@ async function endAt(
     step('verify-contained.before');
     const seen = await look(session, [...fenced.keys()], failures, signal, 'contained');
     step('verify-contained.after');
-    if (seen.size < fenced.size) deps.observer.notSeen(claim.target, fenced.size - seen.size);
+    const unseen = [...fenced.keys()]
+      .filter(({ id }) => !seen.has(id))
+      .filter((item) => !awaitsExpiry(item, claimClock(claim)));
+    if (unseen.length > 0) deps.observer.notSeen(claim.target, unseen.length);
     const fresh = await contain(deps, claim, fenced, seen);
     const earlier = items.filter((item) => item.contained && seen.has(item.id));
     return [...fresh, ...earlier].map((item) => ({ item, session }));
@@ -190,7 +193,7 @@ async function contain(
     // What was read can not be unread, whatever is cut (DESIGN §2, 4).
     const residual = item.guarantee === 'irrevocable' ? { residual: 'value may be known' } : {};
     const evidence = { ...ended, ...shown, ...residual };
-    const payload = { evidence, late_seconds: lateSeconds(item), attempts: item.attempts };
+    const payload = { evidence, ...residual, late_seconds: lateSeconds(item), attempts: item.attempts };
     return [{ item, evidence, now, event: engineEvent('revocation.contained', deps, claim.target, item, payload) }];
   });
   if (done.length === 0) return [];

@@ -12,6 +12,8 @@ export interface FailedItem {
   readonly says: string;
   /** The target did not serve us at all: nothing was learnt about this item. */
   readonly silent: boolean;
+  /** The target was looked at, and shows it alive. */
+  readonly alive?: true;
 }
 
 /** Items of a batch that did not go through, by id. */
@@ -40,6 +42,13 @@ export function failureOfAll(error: unknown): FailedItem {
   return { ...failureOf(error), silent: late || error instanceof ProviderError };
 }
 
+type GivenBack = Parameters<typeof markFailed>[1][number] & { readonly item: Claimed };
+
+/** Whether nothing can end an item but its own expiry, which is still to come. */
+export function awaitsExpiry(item: Claimed, now: Date): boolean {
+  return !item.contained && item.dueAt > now;
+}
+
 /** To how many of the items the target said nothing. */
 export function countSilent(items: readonly Claimed[], failures: Failures): number {
   return items.filter(({ id }) => failures.get(id)?.silent === true).length;
@@ -57,9 +66,10 @@ export async function recordFailures(
   clock: () => Date,
 ): Promise<void> {
   const now = clock();
-  const failed = items.flatMap((item) => {
+  const failed = items.flatMap((item): GivenBack[] => {
     const failure = failures.get(item.id);
     if (failure === undefined) return [];
+    if (failure.alive === true && awaitsExpiry(item, now)) return [waiting(deps, target, item, now)];
     const { errorClass, says } = failure;
     deps.log(
       { target, grant_id: item.grantId, error_class: errorClass, says, attempts: item.attempts },
@@ -79,10 +89,19 @@ export async function recordFailures(
   step('fail.before');
   const ours = await markFailed(deps.db, failed);
   step('fail.after');
-  for (const { item, errorClass } of failed) if (ours.has(item.id)) deps.observer.failed(target, errorClass);
+  for (const { item, errorClass } of failed)
+    if (errorClass !== null && ours.has(item.id)) deps.observer.failed(target, errorClass);
   deps.db.announce(failed.map(({ item }) => item.taskId));
 }
 
 function isTold(attempts: number): boolean {
   return attempts <= 4 || Number.isInteger(Math.log2(attempts));
+}
+
+/** It is tried again when it has expired. */
+function waiting(deps: RevocationDeps, target: string, item: Claimed, now: Date): GivenBack {
+  const says = `waits for its native expiry at ${item.deadline.toISOString()}`;
+  const payload = { outcome: 'waits', says, attempts: item.attempts };
+  const event = isTold(item.attempts) ? engineEvent('revocation.attempted', deps, target, item, payload) : null;
+  return { item, event, now, errorClass: null, delaySeconds: (item.dueAt.getTime() - now.getTime()) / 1000 };
 }

@@ -30,7 +30,7 @@ export async function look(
     // Nothing is clean that is not contained.
     else if (isTrue(verdict.contained) && (wanted === 'contained' || isTrue(verdict.clean)))
       seen.set(item.id, evidence);
-    else failures.set(item.id, notYet(`the target does not look ${wanted} yet`));
+    else failures.set(item.id, { ...notYet(`the target does not look ${wanted} yet`), alive: true });
   });
   return seen;
 }

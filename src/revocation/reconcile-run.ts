@@ -2,7 +2,7 @@ import { randomIds } from '../domain/ids.ts';
 import { step } from '../domain/step.ts';
 import type { Found, Session } from '../provider.ts';
 import type { Transaction } from '../store/database.ts';
-import { adoptOrphans, forgetUnknown, type Marked, noteUnknown } from '../store/orphans.ts';
+import { forgetUnknown, type Marked, noteUnknown, takeInOrphans } from '../store/orphans.ts';
 import { findAlive, findKnown, recordSightings, reopen } from '../store/reconcile-page.ts';
 import { keepRun, type ReconcileResult, type RunClaim } from '../store/reconciliations.ts';
 import { engineEvent } from './evidence.ts';
@@ -141,7 +141,7 @@ export class ReconcileRun {
     });
     this.#counts.waiting += unknown.length - found.length;
     if (found.length === 0) return;
-    const orphans = await adoptOrphans(tx, target, found, this.#deps.revision(), randomIds);
+    const orphans = await takeInOrphans(tx, target, found, this.#deps.revision(), randomIds);
     for (const orphan of orphans) {
       const payload = { first_seen_at: orphan.firstSeenAt.toISOString(), says: 'orphan found' };
       tx.record(engineEvent('grant.orphaned', this.#deps, target, orphan, payload));

@@ -17,6 +17,7 @@ export interface Claimed extends EventSubject {
   readonly decidedRevision: number;
   readonly guarantee: Guarantee['revocation'];
   readonly endedBy: EndedBy;
+  /** Ahead of now: its target can only let it expire, and has not yet. */
   readonly dueAt: Date;
   readonly attempts: number;
   /** Contained already, by an earlier claim: only cleaning is left. */
@@ -71,8 +72,7 @@ export async function claimDue(
     }
   >({
     name: 'claim_due',
-    text: `WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now),
-      number AS MATERIALIZED (SELECT nextval('mayfly.claim_numbers') AS n),
+    text: `WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now, nextval('mayfly.claim_numbers') AS n),
       to_fence AS (
         SELECT id FROM mayfly.revocations WHERE target = $1 AND state = 'due' AND try_at <= (SELECT CASE WHEN $5 THEN 'infinity' ELSE now END FROM clock)
         ORDER BY try_at LIMIT $4 FOR UPDATE SKIP LOCKED),
@@ -85,14 +85,18 @@ export async function claimDue(
         SELECT r.id FROM mayfly.revocations r JOIN mayfly.grants g ON g.id = r.grant_id
         WHERE r.target = $1 AND r.state = 'due' AND r.try_at <= (SELECT now FROM clock) AND g.deadline <= (SELECT now FROM clock)
         ORDER BY r.try_at LIMIT $4 FOR UPDATE OF r SKIP LOCKED),
+      -- What is to be cleaned takes the places that fencing leaves.
       chosen AS (
-        SELECT id FROM to_fence WHERE NOT EXISTS (SELECT FROM pause) UNION ALL SELECT id FROM to_clean WHERE NOT EXISTS (SELECT FROM pause)
-        UNION ALL SELECT id FROM to_fence_at_deadline WHERE EXISTS (SELECT FROM pause WHERE NOT deadlines_held)),
+        SELECT id FROM (
+          SELECT id, 1 AS turn FROM to_fence WHERE NOT EXISTS (SELECT FROM pause)
+          UNION ALL SELECT id, 2 FROM to_clean WHERE NOT EXISTS (SELECT FROM pause)
+          UNION ALL SELECT id, 1 FROM to_fence_at_deadline WHERE EXISTS (SELECT FROM pause WHERE NOT deadlines_held)) each
+        ORDER BY turn LIMIT $4),
       claimed AS (
         UPDATE mayfly.revocations r SET state = CASE r.state WHEN 'due' THEN 'running' ELSE r.state END,
           attempts = r.attempts + 1, claim_number = n, claimed_by = $2, claimed_until = now + make_interval(secs => $3),
           try_at = CASE r.state WHEN 'contained' THEN now + make_interval(secs => $3) ELSE r.try_at END, claimed_at = now
-        FROM chosen c, number, clock WHERE r.id = c.id RETURNING r.*, now)
+        FROM chosen c, clock WHERE r.id = c.id RETURNING r.*, now)
       SELECT c.id, c.grant_id, g.handle, g.facts, g.deadline, g.decided_revision, g.guarantee->>'revocation' AS guarantee,
         g.ended_by, g.entitlement, c.due_at, c.attempts,
         c.state = 'contained' AS contained, c.claim_number, c.now, ${EVENT_COLUMNS}
@@ -119,13 +123,13 @@ export async function claimDue(
   return { target, number: BigInt(first.claim_number), at: first.now, atHere, items };
 }
 
-/** Lets what waits for its next try on a target be tried now. A wait that is a claim's is left alone. */
+/** Lets what waits for its next try on a target be tried now. A wait that is a claim's is left alone, and one for an expiry. */
 export async function hasten(db: Queryable, target: string): Promise<void> {
   await db.query({
     name: 'hasten',
     text: `UPDATE mayfly.revocations SET try_at = clock_timestamp() WHERE id IN (
         SELECT id FROM mayfly.revocations WHERE target = $1 AND state IN ('due', 'contained') AND claimed_until IS NULL
-          AND try_at > clock_timestamp() FOR NO KEY UPDATE SKIP LOCKED)`,
+          AND try_at > clock_timestamp() AND due_at <= clock_timestamp() FOR NO KEY UPDATE SKIP LOCKED)`,
     values: [target],
   });
 }
@@ -221,17 +225,17 @@ export async function postpone(
   });
 }
 
-/** `running → due` with the next try; what is contained stays contained and is cleaned later. Never gives up. */
+/** `running → due` with the next try; what is contained stays contained and is cleaned later. Never gives up. No class: it is no failure to wait. */
 export async function markFailed(
   db: Queryable,
-  failed: readonly (Outcome & { errorClass: ErrorClass; delaySeconds: number })[],
+  failed: readonly (Outcome & { errorClass: ErrorClass | null; delaySeconds: number })[],
 ): Promise<ReadonlySet<RevocationId>> {
   const rows = await db.query<{ id: RevocationId }>({
     name: 'mark_failed',
     text: `WITH failed AS (
         UPDATE mayfly.revocations r SET state = CASE r.state WHEN 'running' THEN 'due' ELSE r.state END,
-          try_at = clock_timestamp() + make_interval(secs => d.delay), last_error = d.class, last_error_at = clock_timestamp(),
-          claimed_by = NULL, claimed_until = NULL
+          try_at = clock_timestamp() + make_interval(secs => d.delay), last_error = d.class,
+          last_error_at = CASE WHEN d.class IS NOT NULL THEN clock_timestamp() END, claimed_by = NULL, claimed_until = NULL
         FROM jsonb_to_recordset($1) AS d(id uuid, claim bigint, class text, delay float8, event jsonb)
         WHERE r.id = d.id AND r.claim_number = d.claim AND r.state IN ('running', 'contained') RETURNING r.id, d.event),
       told AS (${tellOf('failed')})
@@ -248,7 +252,7 @@ function tellOf(changed: string): string {
 }
 
 function outcomeRows(
-  outcomes: readonly (Outcome & { evidence?: Evidence; errorClass?: ErrorClass; delaySeconds?: number })[],
+  outcomes: readonly (Outcome & { evidence?: Evidence; errorClass?: ErrorClass | null; delaySeconds?: number })[],
 ): string {
   return JSON.stringify(
     outcomes.map(({ item, event, now, evidence, errorClass, delaySeconds }) => ({

@@ -3,6 +3,7 @@ import type { DecisionId, GrantId, RevocationId, TaskId } from '../domain/ids.ts
 import type { ErrorClass, Evidence, Revocation, RevocationState } from '../domain/revocation.ts';
 import type { EndedBy, ParamValue } from '../domain/task.ts';
 import type { Queryable, Transaction } from './database.ts';
+import { owedAt } from './owed.ts';
 
 export type GrantRow = {
   id: GrantId;
@@ -81,9 +82,10 @@ export async function endGrants(
         SELECT id FROM mayfly.grants WHERE ${byTask ? 'task_id' : 'id'} = ANY($1) AND state IN ('minting', 'active')
         ORDER BY id FOR NO KEY UPDATE),
       ended AS (
-        UPDATE mayfly.grants g SET state = 'revoking', ended_at = $2, ended_by = $3 FROM held h WHERE g.id = h.id RETURNING g.id)
-      UPDATE mayfly.revocations r SET state = 'due', due_at = least(r.due_at, $2), try_at = $2 FROM ended e
-      WHERE r.grant_id = e.id AND r.state = 'scheduled' RETURNING e.id`,
+        UPDATE mayfly.grants g SET state = 'revoking', ended_at = $2, ended_by = $3 FROM held h WHERE g.id = h.id
+        RETURNING g.id, g.guarantee, g.deadline)
+      UPDATE mayfly.revocations r SET state = 'due', due_at = ${owedAt('least(r.due_at, $2)')}, try_at = $2 FROM ended g
+      WHERE r.grant_id = g.id AND r.state = 'scheduled' RETURNING g.id`,
     values: [byTask ? which.taskIds : which.grantIds, tx.now, endedBy],
   });
   return ended.length === 0

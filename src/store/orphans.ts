@@ -50,7 +50,7 @@ export async function forgetUnknown(tx: Transaction, target: string): Promise<vo
  * Takes orphans in, so that they end as everything else does: each gets a grant that is ended from birth and an obligation that is
  * due, under a task of the reconciler's own that is over, since nothing belongs to nobody. Whoever it was minted for is not known.
  */
-export async function adoptOrphans(
+export async function takeInOrphans(
   tx: Transaction,
   target: string,
   found: readonly (Marked & { readonly firstSeenAt: Date })[],

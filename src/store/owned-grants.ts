@@ -5,6 +5,7 @@ import { auditRows } from './audit-rows.ts';
 import { Coalescer } from './coalescer.ts';
 import type { Queryable } from './database.ts';
 import { GRANT_COLUMNS, type GrantRow, type GrantWithRevocation, toGrant } from './grants.ts';
+import { owedAt } from './owed.ts';
 
 /** A grant with what an event about it must tell of its task. */
 export interface OwnedGrant extends GrantWithRevocation {
@@ -86,10 +87,10 @@ async function endEach(db: Queryable, endings: readonly Ending[]): Promise<boole
         SELECT a.* FROM mayfly.grants g JOIN asked a ON a.id = g.id WHERE g.state IN ('minting', 'active') ORDER BY g.id FOR UPDATE OF g),
       ended AS (
         UPDATE mayfly.grants g SET state = 'revoking', ended_at = clock_timestamp(), ended_by = h.ended_by
-        FROM held h WHERE g.id = h.id RETURNING g.id, g.ended_at, h.event, h.n),
+        FROM held h WHERE g.id = h.id RETURNING g.id, g.guarantee, g.deadline, g.ended_at, h.event, h.n),
       due AS (
-        UPDATE mayfly.revocations r SET state = 'due', due_at = least(r.due_at, e.ended_at), try_at = e.ended_at FROM ended e
-        WHERE r.grant_id = e.id AND r.state = 'scheduled'),
+        UPDATE mayfly.revocations r SET state = 'due', due_at = ${owedAt('least(r.due_at, g.ended_at)')}, try_at = g.ended_at FROM ended g
+        WHERE r.grant_id = g.id AND r.state = 'scheduled'),
       told AS (INSERT INTO mayfly.audit_events SELECT t.* FROM ended e, jsonb_populate_record(NULL::mayfly.audit_events, e.event) t)
       SELECT n FROM ended`,
     values: [

@@ -1,4 +1,4 @@
-import type { GrantState } from '../domain/grant.ts';
+import type { GrantState, Guarantee } from '../domain/grant.ts';
 import type { GrantId, RevocationId, TaskId } from '../domain/ids.ts';
 import type { ErrorClass, Evidence, RevocationState } from '../domain/revocation.ts';
 import type { EndedBy } from '../domain/task.ts';
@@ -17,7 +17,10 @@ export interface QueuedRevocation extends EventSubject {
   readonly target: string;
   readonly state: RevocationState;
   /** Null while the grant lives. */
-  readonly cause: EndedBy | null;
+  readonly endedBy: EndedBy | null;
+  readonly guarantee: Guarantee['revocation'];
+  /** Its target can only let it expire, and has not yet. */
+  readonly awaitsExpiry: boolean;
   readonly deadline: Date;
   readonly dueAt: Date;
   readonly tryAt: Date;
@@ -37,7 +40,7 @@ export interface QueueFilter {
   /** Without one: all that is due, running, contained or written off. */
   readonly state?: QueueState | undefined;
   readonly target?: string | undefined;
-  readonly cause?: EndedBy | undefined;
+  readonly endedBy?: EndedBy | undefined;
   readonly taskId?: TaskId | undefined;
   readonly grantId?: GrantId | undefined;
   readonly overdue?: boolean | undefined;
@@ -53,6 +56,8 @@ type Row = EventRow & {
   target: string;
   state: RevocationState;
   ended_by: EndedBy | null;
+  guarantee: Guarantee['revocation'];
+  awaits_expiry: boolean;
   deadline: Date;
   due_at: Date;
   try_at: Date;
@@ -73,7 +78,8 @@ type Row = EventRow & {
 
 const SELECT = `SELECT r.id, r.grant_id, g.state AS grant_state, g.handle, r.target, r.state, g.ended_by, g.deadline, r.due_at, r.try_at, r.attempts,
     r.last_error, r.last_error_at, r.overdue_at, r.claimed_by, r.claimed_at, r.claimed_until, r.evidence, r.contained_at, r.clean_at, r.written_off_at,
-    r.written_off_by, r.written_off_reason, g.entitlement, ${EVENT_COLUMNS}
+    r.written_off_by, r.written_off_reason, g.entitlement,
+    g.guarantee->>'revocation' AS guarantee, r.state = 'due' AND r.due_at > clock_timestamp() AS awaits_expiry, ${EVENT_COLUMNS}
   FROM mayfly.revocations r JOIN mayfly.grants g ON g.id = r.grant_id JOIN mayfly.tasks t ON t.id = g.task_id`;
 
 /** Written out, not bound: only so does the planner see that a partial index has them all. */
@@ -106,7 +112,7 @@ export async function listQueue(
     values: [
       after,
       filter.target ?? null,
-      filter.cause ?? null,
+      filter.endedBy ?? null,
       filter.taskId ?? null,
       filter.grantId ?? null,
       filter.overdue ?? null,
@@ -162,7 +168,9 @@ function toQueued(row: Row): QueuedRevocation {
     handle: row.handle,
     target: row.target,
     state: row.state,
-    cause: row.ended_by,
+    endedBy: row.ended_by,
+    guarantee: row.guarantee,
+    awaitsExpiry: row.awaits_expiry,
     deadline: row.deadline,
     dueAt: row.due_at,
     tryAt: row.try_at,

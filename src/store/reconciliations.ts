@@ -91,11 +91,44 @@ export async function finishRun(
   return rows.length > 0;
 }
 
-/** The result of a run that began at or after that time, once it is over. */
-export async function findRunSince(db: Queryable, target: string, since: Date): Promise<ReconcileResult | undefined> {
-  const rows = await db.query<{ result: ReconcileResult }>({
-    text: `SELECT result FROM mayfly.reconciliations WHERE target = $1 AND started_at >= $2 AND finished_at >= started_at`,
-    values: [target, since],
+/** Where the comparisons of one target stand. Times by the store's clock. */
+export interface Reconciliation {
+  readonly target: string;
+  /** When it was last asked for: by a person, at a start, or by a catalog that brought the target. */
+  readonly askedAt: Date | null;
+  /** Of the last run, or of the one under way. */
+  readonly startedAt: Date | null;
+  readonly finishedAt: Date | null;
+  /** Who has it in hand now. */
+  readonly worker: string | null;
+  readonly nextAt: Date;
+  /** Of the last run that is over. */
+  readonly result: ReconcileResult | null;
+}
+
+/** Of those of the targets that were ever to be compared. */
+export async function findReconciliations(db: Queryable, targets: readonly string[]): Promise<Reconciliation[]> {
+  const rows = await db.query<{
+    target: string;
+    asked_at: Date | null;
+    started_at: Date | null;
+    finished_at: Date | null;
+    worker: string | null;
+    next_at: Date;
+    result: ReconcileResult | null;
+  }>({
+    name: 'find_reconciliations',
+    text: `SELECT target, asked_at, started_at, finished_at, CASE WHEN claimed_until > clock_timestamp() THEN claimed_by END AS worker, next_at, result
+      FROM mayfly.reconciliations WHERE target = ANY($1)`,
+    values: [targets],
   });
-  return rows[0]?.result;
+  return rows.map((row) => ({
+    target: row.target,
+    askedAt: row.asked_at,
+    startedAt: row.started_at,
+    finishedAt: row.finished_at,
+    worker: row.worker,
+    nextAt: row.next_at,
+    result: row.result,
+  }));
 }

@@ -2,6 +2,8 @@ import type { GrantId } from '../domain/ids.ts';
 import type { EndedBy } from '../domain/task.ts';
 import type { Queryable, Transaction } from './database.ts';
 import { EVENT_COLUMNS, type EventRow, type EventSubject, subjectOf } from './event-subject.ts';
+import { owedAt } from './owed.ts';
+import { type Pause, type PauseRow, toPause } from './target-controls.ts';
 
 /** A grant whose obligation fell due by itself. */
 export interface FellDue extends EventSubject {
@@ -30,10 +32,10 @@ export async function fallDue(tx: Transaction, target: string | null, limit: num
         UPDATE mayfly.grants g SET state = 'revoking', ended_at = $1,
           ended_by = CASE g.state WHEN 'minting' THEN 'mint_failed' ELSE 'expired' END
         FROM held h WHERE g.id = h.id
-        RETURNING g.id, g.task_id, g.ended_by, g.entitlement),
+        RETURNING g.id, g.task_id, g.ended_by, g.entitlement, g.guarantee, g.deadline),
       fallen AS (
-        UPDATE mayfly.revocations r SET state = 'due', try_at = due_at FROM ended e
-        WHERE r.grant_id = e.id AND r.state = 'scheduled' RETURNING r.grant_id, r.target)
+        UPDATE mayfly.revocations r SET state = 'due', try_at = r.due_at, due_at = ${owedAt('r.due_at')} FROM ended g
+        WHERE r.grant_id = g.id AND r.state = 'scheduled' RETURNING r.grant_id, r.target)
       SELECT e.id AS grant_id, f.target, e.ended_by, e.entitlement, ${EVENT_COLUMNS}
       FROM ended e JOIN fallen f ON f.grant_id = e.id JOIN mayfly.tasks t ON t.id = e.task_id`,
     values: [tx.now, target, limit],
@@ -133,34 +135,45 @@ export interface Backlog {
 
 export interface Queue {
   readonly backlog: readonly Backlog[];
-  /** Paused targets: whether deadlines are held too. */
-  readonly paused: ReadonlyMap<string, boolean>;
+  /** By target, where it is paused. */
+  readonly paused: ReadonlyMap<string, Pause>;
+  /** By target: grants that ended, and whose value may be known for ever. */
+  readonly residual: ReadonlyMap<string, number>;
 }
 
 /** What is in hand, late or written off, per target; scheduled ones are not counted, so that it costs O(due). And what is paused. */
 export async function readQueue(db: Queryable): Promise<Queue> {
-  const rows = await db.query<{
-    target: string;
-    state: Backlog['state'] | 'paused';
-    count: number;
-    overdue: number;
-    oldest: number;
-    attempts: number;
-  }>({
+  const rows = await db.query<
+    | (PauseRow & { state: 'paused' })
+    | {
+        target: string;
+        state: Backlog['state'] | 'residual';
+        count: number;
+        overdue: number;
+        oldest: number;
+        attempts: number;
+      }
+  >({
     name: 'read_queue',
     text: `WITH queue AS (
         SELECT target, CASE WHEN state = 'due' AND try_at > clock_timestamp() THEN 'waiting' ELSE state END AS state, due_at, attempts,
           overdue_at IS NOT NULL AND state IN ('due', 'running') AS overdue
-        FROM mayfly.revocations WHERE state IN ('due', 'running', 'contained', 'written_off'))
-      SELECT target, state, count(*)::int AS count, (count(*) FILTER (WHERE overdue))::int AS overdue,
-        greatest(0, extract(epoch FROM clock_timestamp() - min(due_at)))::float8 AS oldest, max(attempts) AS attempts FROM queue GROUP BY 1, 2
-      UNION ALL SELECT target, 'paused', deadlines_held::int, 0, 0, 0 FROM mayfly.target_controls WHERE paused`,
+        FROM mayfly.revocations WHERE state IN ('due', 'running', 'contained', 'written_off')),
+      counted AS (
+        SELECT target, state, count(*)::int AS count, (count(*) FILTER (WHERE overdue))::int AS overdue,
+          greatest(0, extract(epoch FROM clock_timestamp() - min(due_at)))::float8 AS oldest, max(attempts) AS attempts FROM queue GROUP BY 1, 2
+        UNION ALL SELECT target, 'residual', ended::int, 0, 0, 0 FROM mayfly.residuals WHERE ended > 0),
+      paused AS (SELECT target, 'paused' AS state, deadlines_held, reason, changed_by, changed_at FROM mayfly.target_controls WHERE paused)
+      SELECT * FROM counted FULL JOIN paused USING (target, state)`,
     values: [],
   });
   return {
-    backlog: rows.flatMap(({ target, state, count, overdue, oldest, attempts }) =>
-      state === 'paused' ? [] : [{ target, state, count, overdue, oldestSeconds: oldest, attempts }],
-    ),
-    paused: new Map(rows.flatMap((row) => (row.state === 'paused' ? [[row.target, row.count === 1]] : []))),
+    backlog: rows.flatMap((row) => {
+      if (row.state === 'paused' || row.state === 'residual') return [];
+      const { target, state, count, overdue, oldest, attempts } = row;
+      return [{ target, state, count, overdue, oldestSeconds: oldest, attempts }];
+    }),
+    paused: new Map(rows.flatMap((row) => (row.state === 'paused' ? [[row.target, toPause(row)] as const] : []))),
+    residual: new Map(rows.flatMap((row) => (row.state === 'residual' ? [[row.target, row.count] as const] : []))),
   };
 }

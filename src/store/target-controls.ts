@@ -10,12 +10,19 @@ export interface Pause {
   readonly since: Date;
 }
 
-type Row = { target: string; deadlines_held: boolean; reason: string; changed_by: string; changed_at: Date };
+/** As it stands in `mayfly.target_controls`. */
+export type PauseRow = {
+  target: string;
+  deadlines_held: boolean;
+  reason: string;
+  changed_by: string;
+  changed_at: Date;
+};
 const COLUMNS = 'target, deadlines_held, reason, changed_by, changed_at';
 
 /** The pause of a target, if it is paused. */
 export async function findPause(db: Queryable, target: string): Promise<Pause | undefined> {
-  const rows = await db.query<Row>({
+  const rows = await db.query<PauseRow>({
     name: 'find_pause',
     text: `SELECT ${COLUMNS} FROM mayfly.target_controls WHERE target = $1 AND paused`,
     values: [target],
@@ -23,12 +30,22 @@ export async function findPause(db: Queryable, target: string): Promise<Pause | 
   return rows.map(toPause)[0];
 }
 
+/** The pauses of all targets that are paused. */
+export async function listPauses(db: Queryable): Promise<Pause[]> {
+  const rows = await db.query<PauseRow>({
+    name: 'list_pauses',
+    text: `SELECT ${COLUMNS} FROM mayfly.target_controls WHERE paused`,
+    values: [],
+  });
+  return rows.map(toPause);
+}
+
 /** Pauses a target. Undefined when it is paused in this very way already: whoever came first stays named. */
 export async function insertPause(
   tx: Transaction,
   pause: Pick<Pause, 'target' | 'deadlinesHeld' | 'reason' | 'by'>,
 ): Promise<Pause | undefined> {
-  const rows = await tx.query<Row>({
+  const rows = await tx.query<PauseRow>({
     text: `INSERT INTO mayfly.target_controls AS c (${COLUMNS}, paused) VALUES ($1, $2, $3, $4, $5, true)
       ON CONFLICT (target) DO UPDATE SET deadlines_held = $2, reason = $3, changed_by = $4, changed_at = $5, paused = true
       WHERE NOT c.paused OR c.deadlines_held <> $2 RETURNING ${COLUMNS}`,
@@ -46,7 +63,7 @@ export async function endPause(tx: Transaction, target: string, by: string): Pro
   return rows.length > 0;
 }
 
-function toPause(row: Row): Pause {
+export function toPause(row: PauseRow): Pause {
   return {
     target: row.target,
     deadlinesHeld: row.deadlines_held,

@@ -115,3 +115,21 @@ export const resume: Scenario = async (world) => {
     },
   };
 };
+
+/** An operator asks for a comparison with the store, and asks again. */
+export const reconcile: Scenario = async (world) => ({
+  act: () => askOn(world, `${TARGET}/reconcile`),
+  after: async () => {
+    // The claim of a dead broker's run holds for half a minute: let it be over.
+    await world.eye.store(
+      'UPDATE mayfly.reconciliations SET claimed_until = clock_timestamp() WHERE claimed_until IS NOT NULL',
+    );
+    await insist(world, `${TARGET}/reconcile?wait=20`, undefined, '200');
+  },
+});
+
+/** An operator has the target checked, and checks again. */
+export const check: Scenario = async (world) => ({
+  act: () => askOn(world, `${TARGET}/check`),
+  after: () => insist(world, `${TARGET}/check`, undefined, '200'),
+});

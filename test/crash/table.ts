@@ -46,6 +46,8 @@ const lives: Readonly<Record<Act, Readonly<Record<string, play.Scenario>>>> = {
   'write-off': { 'asked again': operated.writeOff },
   pause: { 'asked again': operated.pause },
   resume: { 'asked again': operated.resume },
+  'ask-run': { 'asked again': operated.reconcile },
+  check: { 'asked again': operated.check },
   'request-runs': { 'an orphan': compared.orphan },
   'claim-run': { 'an orphan': compared.orphan },
   compare: {

@@ -6,6 +6,8 @@ import { type Operators, operatorsOf } from '../support/operators.ts';
 const UNKNOWN = 'rev_0198c0de-7a11-7000-8000-0123456789ab';
 const PAUSE = '/v1/targets/ledger-db/pause';
 const RESUME = '/v1/targets/ledger-db/resume';
+const RECONCILE = '/v1/targets/ledger-db/reconcile';
+const CHECK = '/v1/targets/ledger-db/check';
 const REASON = { reason: 'the target is being moved' };
 
 let house: House;
@@ -27,6 +29,9 @@ describe('who may', () => {
     ['POST', `/v1/revocations/${UNKNOWN}/write-off`, REASON],
     ['POST', PAUSE, REASON],
     ['POST', RESUME, undefined],
+    ['GET', '/v1/targets', undefined],
+    ['POST', RECONCILE, undefined],
+    ['POST', CHECK, undefined],
   ];
 
   test('no agent does any of it, and nobody without a token', async () => {
@@ -47,6 +52,8 @@ describe('who may', () => {
       }
     }
     expect(await house.onStore('SELECT FROM mayfly.target_controls WHERE paused')).toEqual([]);
+    const acts = `SELECT FROM mayfly.audit_events WHERE type IN ('target.reconcile_asked', 'target.checked')`;
+    expect(await house.onStore(acts)).toEqual([]);
   });
 
   test('an admin does what an operator does', async () => {
@@ -61,7 +68,7 @@ describe('what is not well asked', () => {
     '?state=due&state=clean',
     '?target=Not%20A%20Name',
     '?target=%00',
-    '?cause=boredom',
+    '?ended_by=boredom',
     '?task=task_1',
     '?grant=rev_0198c0de-7a11-7000-8000-0123456789ab',
     '?overdue=maybe',
@@ -101,6 +108,14 @@ describe('what is not well asked', () => {
     expect((await operators.post(`/v1/revocations/${UNKNOWN}/retry`, { now: true })).status).toBe(400);
   });
 
+  test('a comparison, a check and the list of targets take what they know and nothing else', async () => {
+    for (const path of [`${RECONCILE}?wait=61`, `${RECONCILE}?wait=x`, `${CHECK}?wait=1`, `${RECONCILE}?now=1`])
+      expect([path, (await operators.post(path)).status]).toEqual([path, 400]);
+    for (const path of [RECONCILE, CHECK]) expect((await operators.post(path, { now: true })).status).toBe(400);
+    for (const query of ['?limit=201', '?cursor=%27', '?target=ledger-db'])
+      expect([query, (await operators.get(`/v1/targets${query}`)).status]).toEqual([query, 400]);
+  });
+
   test('what is unknown is 404, and so is what is no id', async () => {
     for (const id of [UNKNOWN, UNKNOWN.replace('rev_', 'grt_'), UNKNOWN.toUpperCase(), 'x', '%00', "'"]) {
       expect([id, (await operators.get(`/v1/revocations/${id}`)).status]).toEqual([id, 404]);
@@ -108,6 +123,11 @@ describe('what is not well asked', () => {
       expect([id, (await operators.post(`/v1/revocations/${id}/write-off`, REASON)).status]).toEqual([id, 404]);
     }
     for (const name of ['no-such-db', 'Ledger-DB', '%00', 'a%2Fb'])
-      expect([name, (await operators.post(`/v1/targets/${name}/pause`, REASON)).status]).toEqual([name, 404]);
+      for (const [act, body] of [['pause', REASON], ['reconcile'], ['check']] as const)
+        expect([name, act, (await operators.post(`/v1/targets/${name}/${act}`, body)).status]).toEqual([
+          name,
+          act,
+          404,
+        ]);
   });
 });

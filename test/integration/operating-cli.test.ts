@@ -35,9 +35,13 @@ test('an operator sees the queue, retries, writes off, pauses and resumes in the
 
   const queue = await mayfly('revocations', '--target', 'ledger-db', '--state', 'due');
   expect(queue.stdout).toMatch(
-    /^TARGET +DUE +WAITING +RUNNING +TO CLEAN +WRITTEN OFF +OVERDUE +OLDEST\nledger-db +2 +0 .* PAUSED\n/,
+    /^TARGET +DUE +WAITING +RUNNING +TO CLEAN +WRITTEN OFF +RESIDUAL +OVERDUE +OLDEST\nledger-db +2 +0 .* PAUSED\n/,
+  );
+  expect(queue.stdout).toMatch(
+    /\nledger-db is PAUSED since \S+Z by dev-operators:dev-operator: déménagement \(deadlines: run\)\n/,
   );
   expect(queue.stdout).toContain(first);
+  expect(queue.stdout).toContain('ENDED BY');
   const asJson = await mayfly('revocations', '--json', '--limit', '1');
   const page = queuePageBody.parse(JSON.parse(asJson.stdout));
   expect(page.items).toHaveLength(1);

@@ -64,11 +64,11 @@ describe('a paused target', () => {
       expect(Number(now[0]?.n)).toBeGreaterThan(Number(sweeps[0]?.n) + 1);
     }, 15_000);
     expect(await operators.story(id)).toMatchObject({
-      revocation: { state: 'due', attempts: 0, grant_state: 'revoking', cause: 'cancelled' },
+      revocation: { state: 'due', attempts: 0, grant_state: 'revoking', ended_by: 'cancelled' },
       pause: REASON,
     });
     expect((await operators.queue()).counts).toEqual([
-      expect.objectContaining({ target: 'ledger-db', due: 2, running: 0, paused: 'run' }),
+      expect.objectContaining({ target: 'ledger-db', due: 2, running: 0, pause: expect.objectContaining(REASON) }),
     ]);
     await operators.post(RESUME);
     expect((await operators.until(id, 'clean')).pause).toBeUndefined();
@@ -84,7 +84,7 @@ describe('a paused target', () => {
     );
     for (const { revocation } of stories)
       expect(Date.parse(revocation.contained_at ?? '')).toBeGreaterThanOrEqual(Date.parse(revocation.deadline));
-    expect(stories.map(({ revocation }) => revocation.cause)).toEqual(['released', 'expired']);
+    expect(stories.map(({ revocation }) => revocation.ended_by)).toEqual(['released', 'expired']);
   });
 
   test('holds deadlines too when that is said, and says so loudly', async () => {
@@ -177,6 +177,12 @@ describe('a write-off', () => {
     expect(revocation.contained_at).toBeUndefined();
     expect(told.map(({ type }) => type)).toEqual(['grant.ended', 'revocation.written_off']);
     expect(told.at(-1)?.payload).toMatchObject({ reason, by: 'dev-operators:olga' });
+    // Its words are for operators: the agent is told that it was written off, and no more.
+    const mine = await house.client().timeline(revocation.task_id);
+    expect(mine.find(({ type }) => type === 'revocation.written_off')?.payload).toMatchObject({ attempts: 0 });
+    expect(JSON.stringify(mine)).not.toContain('CHG-4711');
+    const audited = await operators.get(`/v1/tasks/${revocation.task_id}/timeline`, 'auditor');
+    expect([audited.status, audited.text.includes('CHG-4711')]).toEqual([200, true]);
     await operators.post(RESUME);
     const { counts, items } = await operators.queue('?state=written_off');
     expect(items.map((item) => item.id)).toContain(id);
@@ -269,12 +275,12 @@ describe('the queue', () => {
     for (const query of [
       `?grant=${revocation.grant_id}`,
       `?task=${revocation.task_id}`,
-      `?task=${revocation.task_id}&cause=cancelled&target=ledger-db&overdue=false`,
+      `?task=${revocation.task_id}&ended_by=cancelled&target=ledger-db&overdue=false`,
       `?task=${revocation.task_id}&since=${encodeURIComponent(revocation.due_at)}`,
     ])
       expect([query, await found(query)]).toEqual([query, [id]]);
     for (const query of [
-      `?task=${revocation.task_id}&cause=expired`,
+      `?task=${revocation.task_id}&ended_by=expired`,
       `?task=${revocation.task_id}&target=crm-db`,
       `?task=${revocation.task_id}&overdue=true`,
       `?task=${revocation.task_id}&state=running`,

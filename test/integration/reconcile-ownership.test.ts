@@ -224,20 +224,20 @@ describe('who holds a target', () => {
     const other = await createStore(server);
     const adopter = await broker(other);
     await expect(mint(adopter.guarded)).rejects.toMatchObject({ name: 'Stranger' });
-    const claim = { store: await readStoreIdentity(adopter.db), tenure: randomUUID() };
+    const by = { store: await readStoreIdentity(adopter.db), tenure: randomUUID() };
     const entitlements = [{ name: entitlementName, maxTtlSeconds: 900, config: ledger.entitlement }];
     const { password } = ledger;
     const admin = server.superuserUrl(ledger.config.database);
     await expect(
-      prepare(admin, ledger.config, entitlements, ledger.installation, { password, claim: { store: claim.store } }),
+      prepare(admin, ledger.config, entitlements, ledger.installation, { password, by: { store: by.store } }),
     ).rejects.toMatchObject({ message: /another store/ });
-    await insertTenure(adopter.db, claim.tenure, 'ledger');
-    await prepare(admin, ledger.config, entitlements, ledger.installation, { password, claim });
+    await insertTenure(adopter.db, by.tenure, 'ledger');
+    await prepare(admin, ledger.config, entitlements, ledger.installation, { password, by });
     // Not guarded at all: the target itself refuses.
     await expect(ledger.session.fence([live.ref], soon())).resolves.toMatchObject([
       { ok: false, error: { errorClass: 'misconfigured' } },
     ]);
-    expect(await beats()).toMatchObject({ epoch: 2, tenure: claim.tenure });
+    expect(await beats()).toMatchObject({ epoch: 2, tenure: by.tenure });
     await mint(adopter.guarded);
     before.start();
     await vi.waitFor(() => expect(before.isStranger()).toBe(true), { timeout: 10_000, interval: 20 });

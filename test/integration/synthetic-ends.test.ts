@@ -10,11 +10,7 @@ let house: SyntheticHouse;
 let target: SyntheticTarget;
 beforeAll(async () => {
   server = await startPostgres({ version: 18 });
-  house = await startSyntheticHouse(
-    server,
-    { vault: 'handles', other: 'handles', sts: 'expiry-only', kv: 'irrevocable' },
-    { MAYFLY_OVERDUE_SECONDS: '2' },
-  );
+  house = await startSyntheticHouse(server, { vault: 'handles', other: 'handles' }, { MAYFLY_OVERDUE_SECONDS: '2' });
   target = house.target('vault');
 });
 afterAll(async () => {
@@ -245,31 +241,4 @@ test('a fence that is not seen everywhere yet: not contained, until it is', asyn
   expect(slow.system.accepts(handle)).toBe(true);
   slow.turn(60_000);
   await until(id, { state: 'revoked', revocation: 'clean' });
-});
-
-test('what can only expire: alive and owed until its end in the target, overdue, and then shown as expired', async () => {
-  const sts = house.target('sts');
-  const { id, task, handle } = await ended('sts', 300);
-  expect(await afterATry(id)).toMatchObject({ state: 'revoking', revocation: 'due' });
-  expect(sts.system.accepts(handle)).toBe(true);
-  await vi.waitFor(
-    async () => {
-      const types = (await house.client.timeline(task)).map(({ type }) => type);
-      expect(types).toContain('revocation.overdue');
-      expect(types).not.toContain('revocation.contained');
-    },
-    { timeout: 10_000, interval: 50 },
-  );
-  sts.turn(300_000 + 1_000);
-  const { evidence } = await until(id, { state: 'revoked', revocation: 'clean' }, 30_000);
-  expect(evidence).toMatchObject({ cut: false, seen: expect.stringMatching(/expired|absent/) });
-  expect(sts.system.accepts(handle)).toBe(false);
-}, 60_000);
-
-test('what was read can not be unread: revoked, with what remains said', async () => {
-  const { id } = await ended('kv');
-  const { evidence } = await until(id, { state: 'revoked', revocation: 'clean' });
-  expect(evidence).toMatchObject({ residual: 'value may be known' });
-  const plain = await ended();
-  expect((await until(plain.id, { revocation: 'clean' })).evidence).not.toHaveProperty('residual');
 });

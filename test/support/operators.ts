@@ -17,7 +17,7 @@ export interface Operators {
   until(id: string, state: string): Promise<ReturnType<typeof storyBody.parse>>;
 }
 
-export function operatorsOf(house: House): Operators {
+export function operatorsOf(house: Pick<House, 'issuer' | 'url'>): Operators {
   const token = async (role: Role, subject = 'olga') =>
     (await house.issuer.signOperatorToken({ subject, roles: [role], audience: house.url, ttl_seconds: 900 })).token;
   const operators: Operators = {

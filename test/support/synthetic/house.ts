@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
-import { createDevIssuer } from '../../../src/cli/dev/issuer.ts';
+import { createDevIssuer, type DevIssuer } from '../../../src/cli/dev/issuer.ts';
 import { type GrantBody, MayflyClient } from '../../../src/client/index.ts';
 import { readConfig } from '../../../src/config.ts';
 import { createLogger } from '../../../src/http/log.ts';
@@ -27,6 +27,8 @@ export interface Standing {
 /** Brokers as they are wired, a real store, and targets in the memory of the test. */
 export interface SyntheticHouse {
   readonly client: MayflyClient;
+  readonly url: string;
+  readonly issuer: DevIssuer;
   /** @throws Error for a name that is not of this house. */
   target(name: string): SyntheticTarget;
   /** Another replica on the same store and targets. */
@@ -47,6 +49,7 @@ export async function startSyntheticHouse(
   server: PostgresServer,
   kinds: Readonly<Record<string, Kind>>,
   env: Readonly<Record<string, string>> = {},
+  policies = '@id("all") permit (principal, action, resource);',
 ): Promise<SyntheticHouse> {
   const closing: (() => Promise<unknown>)[] = [];
   const stop = async () => {
@@ -88,13 +91,15 @@ export async function startSyntheticHouse(
     closing.push(() => owner.end());
     const onStore: SyntheticHouse['onStore'] = async (text, values = []) => (await owner.query(text, values)).rows;
     const broker = await start(port);
-    await broker.apply(catalogFiles(issuerPort, Object.keys(kinds)), 'test');
+    await broker.apply(catalogFiles(issuerPort, Object.keys(kinds), policies), 'test');
     const token = async () =>
       (await issuer.signWorkloadToken({ subject: 'agent', audience: url, ttl_seconds: 900 })).token;
     const client = new MayflyClient({ url, token });
 
     return {
       client,
+      url,
+      issuer,
       target: (name) => {
         const target = targets.get(name);
         if (target === undefined) throw new Error(`no target ${name}`);
@@ -144,7 +149,7 @@ export async function startSyntheticHouse(
   }
 }
 
-function catalogFiles(issuerPort: number, targets: readonly string[]): Record<string, string> {
+function catalogFiles(issuerPort: number, targets: readonly string[], policies: string): Record<string, string> {
   const issuer = `http://127.0.0.1:${issuerPort}`;
   const jwks = (kind: string) =>
     `dev: true, issuer: ${issuer}/${kind}, jwks: { url: ${issuer}/${kind}/jwks.json }, algorithms: [ES256]`;
@@ -154,10 +159,11 @@ task_issuers:
   - { name: orchestrator, ${jwks('orchestrator')}, purposes: [test], workloads: ["dev:agent"], max_task_seconds: 3600 }
 workload_sources:
   - { name: dev, kind: oidc, ${jwks('workloads')} }
-operators: []
+operators:
+  - { name: dev-operators, ${jwks('operators')}, claim: roles, roles: { viewer: [viewer], operator: [operator], auditor: [auditor] } }
 `,
     'purposes.yaml': `[{ name: test, description: to test, phases: [], max_life_seconds: 3600 }]`,
-    'policies/test.cedar': `@id("all") permit (principal, action, resource);`,
+    'policies/test.cedar': policies,
     ...Object.fromEntries(
       targets.flatMap((name) => [
         [
