@@ -59,4 +59,26 @@ describe.each(availableVersions())('an agent that fills the lock table of Postgr
       soon(),
     );
   });
+
+  test('and takes again whatever becomes free is ended too', async () => {
+    const { ref, minted } = await ledger.mint();
+    const agent = await ledger.login(minted);
+    await standsBy();
+    const greedy = sqlState(
+      agent.query(`DO $$ DECLARE n int := 0; BEGIN
+        LOOP
+          BEGIN
+            LOOP PERFORM pg_advisory_lock(n); n := n + 1; END LOOP;
+          EXCEPTION WHEN out_of_memory THEN PERFORM pg_sleep(0.001);
+          END;
+        END LOOP; END $$`),
+    );
+    const full = async (): Promise<string> => sqlState(ledger.admin('SELECT pg_advisory_xact_lock(-1)'));
+    await expect.poll(full).toBe('53200');
+    const outcomes = await ledger.session.fence([ref], soon());
+    expect(outcomes.map((outcome) => (outcome.ok ? 'ok' : outcome.error.message))).toEqual(['ok']);
+    expect(await greedy).toBe('57P01');
+    expect(await ledger.session.verify([ref], soon())).toMatchObject([{ contained: true }]);
+    expect(await ledger.session.reap([ref], soon())).toMatchObject([{ ok: true }]);
+  });
 });

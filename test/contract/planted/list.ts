@@ -27,8 +27,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     edits: [
       {
         file: sql('-end'),
-        from: 'SELECT q.oid AS role_oid, s.pid, pg_terminate_backend(s.pid) AS told',
-        to: 'SELECT q.oid AS role_oid, s.pid, NULL::boolean AS told',
+        from: 'SELECT m.role_oid, m.pid, pg_terminate_backend(m.pid) AS told FROM met m',
+        to: 'SELECT m.role_oid, m.pid, NULL::boolean AS told FROM met m',
       },
     ],
     suites: [suite('life')],
@@ -90,8 +90,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     edits: [
       {
         file: sql('-end'),
-        from: 'ON s.usesysid = q.oid OR',
-        to: 'ON s.usesysid = (SELECT a.oid FROM pg_authid a WHERE a.oid = q.oid) OR',
+        from: 'ON s.usesysid = q.role_oid\n    UNION',
+        to: 'ON s.usesysid = (SELECT a.oid FROM pg_authid a WHERE a.oid = q.role_oid)\n    UNION',
       },
     ],
     suites: [suite('life')],

@@ -75,6 +75,6 @@ export const ownedBugs: readonly PlantedBug[] = [
     name: 'no room is made in a full lock table',
     edits: [{ file: 'providers/postgres/definer-relief.sql', from: 'WHERE p_really AND', to: 'WHERE false AND' }],
     suites: ['test/contract/postgres-full-locks.test.ts'],
-    cases: 'with an accomplice, and without the facts, too',
+    cases: 'and takes again whatever becomes free is ended too',
   },
 ];
