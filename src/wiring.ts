@@ -26,6 +26,7 @@ import { createPolicyEngine } from './policy/engine.ts';
 import { AlarmClock } from './revocation/alarm-clock.ts';
 import type { RevocationDeps } from './revocation/deps.ts';
 import { RevocationEngine } from './revocation/engine.ts';
+import { OutageFencer } from './revocation/outage-fencer.ts';
 import { Ownership } from './revocation/ownership.ts';
 import type { ReconcileDeps } from './revocation/reconcile-deps.ts';
 import { Reconciler } from './revocation/reconciler.ts';
@@ -115,12 +116,14 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     db,
     targetAt: (name, revision, asGranted) => catalog.targetAt(name, revision, asGranted),
     session: (target) => ownership.guard(target.name, sessions.get(target)),
+    unclaimed: (target) => outage.unclaimed(target),
     policyDigest: () => digestInForce(catalog),
     observer: metrics,
     worker: `${hostname()}-${process.pid}-${randomUUID().slice(0, 8)}`,
     random: Math.random,
     log: (event, message) => log.warn(event, message),
   };
+  const outage = new OutageFencer(revocationDeps);
   const clock = new AlarmClock({
     backend:
       config.redis_url === undefined
@@ -169,6 +172,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     identity,
     access: accessFor(catalog, revocationDeps.session),
     alarms: engine,
+    living: outage,
     observer: metrics,
     ids: randomIds,
     audience: config.public_url,
@@ -214,6 +218,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     webhooks.start();
     ownership.start(() => [...reconcileDeps.targets()].map((target) => [target.name, sessions.get(target)] as const));
     reconciler.start();
+    outage.start();
     poll = setInterval(() => void catalog.refresh(), CATALOG_POLL_MILLIS);
     server = await startServer({ app, config, log });
   } catch (error) {
@@ -246,7 +251,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     clearInterval(poll);
     await webhooks.stop();
     ownership.stop();
-    await within(config.shutdown_seconds * 1000, Promise.all([engine.stop(), reconciler.stop()]));
+    await within(config.shutdown_seconds * 1000, Promise.all([engine.stop(), reconciler.stop(), outage.stop()]));
     identity.close();
     await changes.close();
     await sessions.close();

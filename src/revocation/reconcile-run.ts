@@ -3,11 +3,12 @@ import { step } from '../domain/step.ts';
 import type { Found, Session } from '../provider.ts';
 import type { Transaction } from '../store/database.ts';
 import { adoptOrphans, forgetUnknown, type Marked, noteUnknown } from '../store/orphans.ts';
-import { findAlive, findKnown, recordSightings, reopen } from '../store/reconcile-page.ts';
+import { findAlive, findKnown, recordSightings } from '../store/reconcile-page.ts';
 import { keepRun, type ReconcileResult, type RunClaim } from '../store/reconciliations.ts';
 import { engineEvent } from './evidence.ts';
 import type { ReconcileDeps } from './reconcile-deps.ts';
 import { codes, listPage, lookAtAlive, type Seen } from './reconcile-look.ts';
+import { takeBack } from './returned.ts';
 
 /** A run's claim lives this long after the last page. */
 export const RUN_LEASE_SECONDS = 30;
@@ -46,9 +47,13 @@ export class ReconcileRun {
     return this.#counts;
   }
 
+  /** Without it there is nothing to compare. */
+  get listable(): boolean {
+    return this.#session.list !== undefined;
+  }
+
   /** @throws RunLost, ProviderError, MayflyError */
   async run(): Promise<void> {
-    if (this.#session.list === undefined) return;
     let after = '';
     for (;;) {
       const page = await listPage(this.#session, after, this.#signal);
@@ -82,7 +87,7 @@ export class ReconcileRun {
     const found = back.length + unknown.length + seen.length;
     await db.transaction({}, async (tx) => {
       if (!(await keepRun(tx, this.#claim, RUN_LEASE_SECONDS))) throw new RunLost();
-      await this.#takeBack(tx, back);
+      this.#counts.returned += await takeBack(this.#deps, this.#claim.target, tx, back);
       await this.#takeIn(tx, unknown);
       await this.#tell(tx, seen);
       if (found > 0) step('compare.before');
@@ -113,21 +118,6 @@ export class ReconcileRun {
       if (last === undefined || alive.length < ALIVE_AT_ONCE) return seen;
       from = last.handle;
     }
-  }
-
-  async #takeBack(tx: Transaction, back: readonly Marked[]): Promise<void> {
-    if (back.length === 0) return;
-    const { target } = this.#claim;
-    const returned = await reopen(tx, back);
-    for (const one of returned) {
-      const payload = { clean_at: one.cleanAt.toISOString() };
-      tx.record(engineEvent('revocation.returned', this.#deps, target, one, payload));
-      tx.changed(one.taskId);
-      const about = { target, grant_id: one.grantId, clean_at: one.cleanAt, alert: 'returned' };
-      this.#deps.log(about, 'a credential that was gone is in the target again; it is revoked again');
-    }
-    this.#counts.returned += returned.length;
-    if (returned.length > 0) this.#deps.found.returned(target, returned.length);
   }
 
   async #takeIn(tx: Transaction, unknown: readonly Marked[]): Promise<void> {
