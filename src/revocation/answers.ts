@@ -31,35 +31,41 @@ export async function askEach<A extends Answer>(
     return await askOnce(refs, signal, ask);
   } catch (error) {
     if (refs.length === 1 || isOfAll(error, signal)) throw error;
-    const answers = new Map<Ref, A>();
-    const failed = new Map<Ref, Failed>();
-    let left = MOST_PARTS;
-    const search = async (part: readonly Ref[]): Promise<void> => {
-      if (part.length === 0 || left === 0) return;
-      left -= 1;
+    const answers = new Map<Ref, A | Failed>();
+    const askPart = async (part: readonly Ref[]): Promise<boolean> => {
       try {
-        for (const [index, answer] of (await askOnce(part, signal, ask)).entries()) {
-          const ref = part[index];
-          if (ref !== undefined) answers.set(ref, answer);
+        const given = await askOnce(part, signal, ask);
+        for (const [index, ref] of part.entries()) {
+          const answer = given[index];
+          if (answer !== undefined) answers.set(ref, answer);
         }
+        return true;
       } catch (cause) {
         if (isOfAll(cause, signal)) throw cause;
         const [only, ...others] = part;
-        if (only !== undefined && others.length === 0) failed.set(only, { ok: false, error: asProviderError(cause) });
-        const half = part.length >> 1;
-        for (const some of half === 0 ? [] : [part.slice(0, half), part.slice(half)]) await search(some);
+        if (only !== undefined && others.length === 0) answers.set(only, failedBy(cause));
+        return false;
       }
     };
-    await search(refs.slice(0, 1));
-    await search(refs.slice(-1));
-    if (answers.size === 0) throw error;
-    await search(refs.slice(1, -1));
-    const unknown: Failed = { ok: false, error: asProviderError(error) };
-    return refs.map((ref) => answers.get(ref) ?? failed.get(ref) ?? unknown);
+    const served = [await askPart(refs.slice(0, 1)), await askPart(refs.slice(-1))];
+    if (!served.includes(true)) throw error;
+    const parts = [refs.slice(1, -1)];
+    for (let left = MOST_PARTS; left > 0; left -= 1) {
+      const part = parts.shift() ?? [];
+      if (part.length === 0) break;
+      if ((await askPart(part)) || part.length === 1) continue;
+      const half = part.length >> 1;
+      parts.push(part.slice(0, half), part.slice(half));
+    }
+    return refs.map((ref) => answers.get(ref) ?? failedBy(error));
   }
 }
 
-async function askOnce<A extends Answer>(refs: readonly Ref[], signal: AbortSignal, ask: Ask<A>): Promise<readonly A[]> {
+async function askOnce<A extends Answer>(
+  refs: readonly Ref[],
+  signal: AbortSignal,
+  ask: Ask<A>,
+): Promise<readonly A[]> {
   const limited = within(CALL_SECONDS * 1000, signal);
   const answers = await orAborted(ask(refs, limited), within((CALL_SECONDS + GRACE_SECONDS) * 1000, signal));
   const given = Array.isArray(answers) ? answers.length : undefined;
@@ -80,9 +86,9 @@ function isOfAll(error: unknown, signal: AbortSignal): boolean {
 }
 
 /** Whatever else was thrown may say anything: only its name is kept. */
-function asProviderError(error: unknown): ProviderError {
-  if (error instanceof ProviderError) return error;
-  return new ProviderError('retryable', error instanceof Error ? error.name : 'failed');
+function failedBy(error: unknown): Failed {
+  const says = error instanceof Error ? error.name : 'failed';
+  return { ok: false, error: error instanceof ProviderError ? error : new ProviderError('retryable', says) };
 }
 
 /** Evidence as the store can keep it, or undefined when it is none: what is answered for one credential must not spoil a batch. */

@@ -75,8 +75,13 @@ export class Cleaner {
     try {
       const { signal } = heartbeat;
       step('reap.before');
-      const outcomes: readonly (Outcome & { readonly notBefore?: Date })[] = await asWriter(this.#deps, session, this.#target, items, signal, (view) =>
-        askEach(items.map(toRef), signal, (refs, limited) => session.reap(refs, limited, view)),
+      const outcomes: readonly (Outcome & { readonly notBefore?: Date })[] = await asWriter(
+        this.#deps,
+        session,
+        this.#target,
+        items,
+        signal,
+        (view) => askEach(items.map(toRef), signal, (refs, limited) => session.reap(refs, limited, view)),
       );
       step('reap.after');
       const reaped = sift(items, outcomes, failures);

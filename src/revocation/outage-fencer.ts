@@ -153,7 +153,8 @@ export class OutageFencer {
       if (first === undefined) return;
       const session = deps.session(await deps.targetAt(target, first.decidedRevision, false));
       // Its document tells of what lives on, too: that is for the store to say, and its writers have numbers from there.
-      if (session.oneDocument === true) throw new Error('The fence of this target is one document, written with the store alone.');
+      if (session.oneDocument === true)
+        throw new Error('The fence of this target is one document, written with the store alone.');
       for (let from = 0; from < grants.length; from += AT_ONCE)
         await this.#fence(session, target, grants.slice(from, from + AT_ONCE));
     } catch (error) {

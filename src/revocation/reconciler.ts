@@ -169,7 +169,8 @@ export class Reconciler {
       return [error instanceof Stranger ? 'stranger' : 'failed', failureOf(error).says];
     }
     try {
-      if (!run.listable) return ['unlisted', 'the target can not be listed: what is in it and unknown here is not seen'];
+      if (!run.listable)
+        return ['unlisted', 'the target can not be listed: what is in it and unknown here is not seen'];
       await run.run();
       return ['done', ''];
     } catch (error) {

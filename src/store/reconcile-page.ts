@@ -119,7 +119,9 @@ export async function reopen(
   tx: Transaction,
   found: readonly { readonly grantId: string; readonly facts: Facts | null; readonly claimNumber?: bigint }[],
 ): Promise<Returned[]> {
-  const rows = await tx.query<EventRow & { id: RevocationId; grant_id: GrantId; ended_by: EndedBy; clean_at: Date | null }>({
+  const rows = await tx.query<
+    EventRow & { id: RevocationId; grant_id: GrantId; ended_by: EndedBy; clean_at: Date | null }
+  >({
     name: 'reopen_revocations',
     // Grant before obligation, in the order of their ids, as every other end takes them.
     text: `WITH held AS (
@@ -135,7 +137,9 @@ export async function reopen(
       SELECT r.id, r.grant_id, g.ended_by, g.clean_at, g.entitlement, ${EVENT_COLUMNS}
       FROM reopened r JOIN grants g ON g.id = r.grant_id JOIN mayfly.tasks t ON t.id = g.task_id`,
     values: [
-      JSON.stringify(found.map(({ grantId, facts, claimNumber: n }) => ({ id: grantId, facts, claim: n && String(n) }))),
+      JSON.stringify(
+        found.map(({ grantId, facts, claimNumber: n }) => ({ id: grantId, facts, claim: n && String(n) })),
+      ),
       tx.now,
     ],
   });

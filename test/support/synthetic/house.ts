@@ -27,6 +27,7 @@ export interface Standing {
 /** Brokers as they are wired, a real store, and targets in the memory of the test. */
 export interface SyntheticHouse {
   readonly client: MayflyClient;
+  readonly url: string;
   /** @throws Error for a name that is not of this house. */
   target(name: string): SyntheticTarget;
   /** Another replica on the same store and targets. */
@@ -85,6 +86,7 @@ export async function startSyntheticHouse(
       return broker;
     };
     const owner = new pg.Pool({ connectionString: store.ownerUrl.reveal(), max: 2 });
+    owner.on('error', () => {});
     closing.push(() => owner.end());
     const onStore: SyntheticHouse['onStore'] = async (text, values = []) => (await owner.query(text, values)).rows;
     const broker = await start(port);
@@ -95,6 +97,7 @@ export async function startSyntheticHouse(
 
     return {
       client,
+      url,
       target: (name) => {
         const target = targets.get(name);
         if (target === undefined) throw new Error(`no target ${name}`);

@@ -1,9 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
 import {
+  type Beat,
   type FenceView,
   type Found,
   type Guarantee,
+  type Holder,
   type Minted,
   type MintRequest,
   type Outcome,
@@ -107,14 +109,20 @@ class SyntheticSession implements Session {
     });
   }
 
-  async list(): Promise<readonly Found[]> {
-    const { system } = this.#target;
-    return system.all().map(({ handle, grantId, installation }) => ({
-      handle,
-      grantId,
-      installation,
-      facts: { incarnation: system.incarnation },
-    }));
+  list(signal: AbortSignal): Promise<readonly Found[]> {
+    return this.#target.call('list', [], signal, async () => {
+      const { system } = this.#target;
+      return system.all().map(({ handle, grantId, installation }) => ({
+        handle,
+        grantId,
+        installation,
+        facts: { incarnation: system.incarnation },
+      }));
+    });
+  }
+
+  async hold(_signal: AbortSignal, beat?: Beat): Promise<Holder | null> {
+    return this.#target.keepsRecord ? this.#target.system.hold(this.#installation, beat) : null;
   }
 
   check(): Promise<readonly []> {
