@@ -63,35 +63,42 @@ async function empty({ eye }: World): Promise<void> {
   await eye.store('DROP FUNCTION IF EXISTS mayfly.disk_full() CASCADE');
 }
 
-/** A grant comes to its deadline while the store takes nothing: it is fenced all the same, and recorded when the store takes it. */
-export const storeFull: Scenario = async (world) => {
+async function isCut({ eye }: World, role: string): Promise<boolean> {
+  return (await eye.look()).every(({ handle, live }) => handle !== role || !live);
+}
+
+async function atDeadline(world: World): Promise<{ role: string; after: () => Promise<void> }> {
   const task = await world.open();
   const { grant } = await world.hold(task, { ttl_seconds: 3 });
   const role = roleOf(plain(grant.id));
   return {
-    act: () => fill(world),
+    role,
     after: async () => {
       try {
-        await world.until('it is cut', async () =>
-          (await world.eye.look()).every(({ handle, live }) => handle !== role || !live),
-        );
+        await world.until('it is cut', () => isCut(world, role));
       } finally {
         await empty(world);
       }
       await world.untilEnded(task);
     },
   };
+}
+
+/** A grant comes to its deadline while the store takes nothing: it is fenced all the same, and recorded when the store takes it. */
+export const storeFull: Scenario = async (world) => {
+  const { after } = await atDeadline(world);
+  return { act: () => fill(world), after };
 };
 
 /** The store takes something again, and is told what was fenced meanwhile. */
 export const storeEmptied: Scenario = async (world) => {
-  const play = await storeFull(world);
+  const { role, after } = await atDeadline(world);
   return {
     act: async () => {
       await fill(world);
-      await world.until('it is fenced', async () => (await world.eye.look()).every(({ live }) => !live));
+      await world.until('it is fenced', () => isCut(world, role));
       await empty(world);
     },
-    after: play.after,
+    after,
   };
 };
