@@ -84,13 +84,13 @@ class SyntheticSession implements Session {
       const { kind } = this.#target;
       const known = new Set(mine.filter((ref) => this.#stranger(ref) === undefined));
       if (kind === 'document') await writeDocument(this.#target, [...known], view, SKEW);
-      return mine.map((ref) => this.#stranger(ref) ?? this.#cut(ref));
+      return mine.map((ref) => ({ ...(this.#stranger(ref) ?? this.#cut(ref)), handle: ref.handle }));
     });
   }
 
   verify(refs: readonly Ref[], signal: AbortSignal): Promise<readonly Verdict[]> {
     return this.#target.call('verify', refs, signal, async (mine) =>
-      mine.map((ref) => this.#stranger(ref) ?? this.#look(ref)),
+      mine.map((ref) => ({ ...(this.#stranger(ref) ?? this.#look(ref)), handle: ref.handle })),
     );
   }
 
@@ -100,7 +100,7 @@ class SyntheticSession implements Session {
     view?: FenceView,
   ): Promise<readonly (Outcome & { readonly notBefore?: Date })[]> {
     return this.#target.call('reap', refs, signal, async (mine) => {
-      const answers = mine.map((ref) => this.#stranger(ref) ?? this.#clean(ref));
+      const answers = mine.map((ref) => ({ ...(this.#stranger(ref) ?? this.#clean(ref)), handle: ref.handle }));
       // What is past its time falls out of the document.
       const { kind } = this.#target;
       if (kind === 'document' && answers.some((answer) => answer.ok && !('notBefore' in answer)))

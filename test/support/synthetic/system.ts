@@ -87,6 +87,11 @@ export class SyntheticSystem {
     if (!this.#cuts.has(handle)) this.#cuts.set(handle, this.#now() + this.propagationMillis);
   }
 
+  /** As a restored backup has it: the cut is forgotten. */
+  forgetCut(handle: string): void {
+    this.#cuts.delete(handle);
+  }
+
   /** When its cut is seen everywhere. */
   cutAt(handle: string): number | undefined {
     return this.#cuts.get(handle);
