@@ -10,8 +10,8 @@ import type { ReconcileDeps } from './reconcile-deps.ts';
 import { codes, listPage, lookAtAlive, type Seen } from './reconcile-look.ts';
 import { takeBack } from './returned.ts';
 
-/** A run's claim lives this long after the last page. */
-export const RUN_LEASE_SECONDS = 30;
+/** A run's claim lives this long after its last beat. */
+const LEASE_SECONDS = 30;
 const ALIVE_AT_ONCE = 500;
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
@@ -19,9 +19,14 @@ export interface RunOptions {
   readonly installation: string;
   /** Longer than any mint can be in flight. */
   readonly graceSeconds: number;
+  readonly leaseSeconds?: number;
 }
 
 export type Counts = Omit<ReconcileResult, 'outcome' | 'says'>;
+
+export function leaseOf({ leaseSeconds }: RunOptions): number {
+  return leaseSeconds ?? LEASE_SECONDS;
+}
 
 /** Another replica took the run over. */
 export class RunLost extends Error {}
@@ -86,7 +91,7 @@ export class ReconcileRun {
     const seen = await this.#lookAtAlive(new Set(page.map(({ handle }) => handle)), after, upTo);
     const found = back.length + unknown.length + seen.length;
     await db.transaction({}, async (tx) => {
-      if (!(await keepRun(tx, this.#claim, RUN_LEASE_SECONDS))) throw new RunLost();
+      if (!(await keepRun(tx, this.#claim, leaseOf(this.#options)))) throw new RunLost();
       this.#counts.returned += await takeBack(this.#deps, this.#claim.target, tx, back);
       await this.#takeIn(tx, unknown);
       await this.#tell(tx, seen);

@@ -13,7 +13,7 @@ import { noticeFailover } from './failover.ts';
 import { failureOf } from './failures.ts';
 import { type Ownership, Stranger } from './ownership.ts';
 import type { ReconcileDeps } from './reconcile-deps.ts';
-import { ReconcileRun, RunLost, type RunOptions, RUN_LEASE_SECONDS } from './reconcile-run.ts';
+import { leaseOf, ReconcileRun, RunLost, type RunOptions } from './reconcile-run.ts';
 
 export interface ReconcilerOptions extends RunOptions {
   readonly deps: ReconcileDeps;
@@ -27,8 +27,8 @@ const TICK_MILLIS = 1_000;
 /** A run that failed is tried again after this, or sooner if runs are; or after that, where nothing is issued until one is done. */
 const AGAIN_SECONDS = 30;
 const HURRY_SECONDS = 2;
-/** A run's claim is kept so often while a target is slow. */
-const BEAT_MILLIS = 8_000;
+/** So often in its lease a run's claim is kept while a target is slow. */
+const BEATS = 4;
 /** Targets being read by this process at once. */
 const RUNS_AT_ONCE = 16;
 
@@ -74,7 +74,7 @@ export class Reconciler {
       while (this.#running.size < RUNS_AT_ONCE) {
         const free = names.filter((name) => !this.#running.has(name));
         step('claim-run.before');
-        const claim = await claimRun(deps.db, free, deps.worker, RUN_LEASE_SECONDS);
+        const claim = await claimRun(deps.db, free, deps.worker, leaseOf(this.#options));
         if (claim !== undefined) step('claim-run.after');
         const target = claim && targets.get(claim.target);
         if (claim === undefined || target === undefined) return;
@@ -99,7 +99,7 @@ export class Reconciler {
     const { deps } = this.#options;
     const started = performance.now();
     const lost = new AbortController();
-    const beat = setInterval(() => this.#keep(claim, lost), BEAT_MILLIS);
+    const beat = setInterval(() => this.#keep(claim, lost), (leaseOf(this.#options) * 1000) / BEATS);
     let result: ReconcileResult;
     try {
       result = await this.#compare(claim, definition, AbortSignal.any([this.#stopping.signal, lost.signal]));
@@ -119,7 +119,7 @@ export class Reconciler {
   /** What is being read may take longer than the claim holds. */
   #keep(claim: RunClaim, lost: AbortController): void {
     const { deps } = this.#options;
-    keepRun(deps.db, claim, RUN_LEASE_SECONDS)
+    keepRun(deps.db, claim, leaseOf(this.#options))
       .then((ours) => {
         if (!ours) lost.abort(new RunLost());
       })
