@@ -193,13 +193,16 @@ DECLARE
   v_pid integer;
 BEGIN
   PERFORM mayfly.assert_owner(p_installation);
-  WITH swept AS (
-    SELECT q.oid AS role_oid, s.pid, pg_terminate_backend(s.pid) AS told
-    FROM (SELECT DISTINCT unnest(p_oids) AS oid) q
-    LEFT JOIN mayfly.handle h ON h.role_oid = q.oid
-    JOIN pg_stat_get_activity(NULL) s
-      ON s.usesysid = q.oid OR (s.usesysid = ANY (h.joined) AND s.backend_start < h.fenced_at)
+  -- The roles first, as in `sessions`.
+  WITH asked AS MATERIALIZED (
+    SELECT q.oid, h.joined, h.fenced_at FROM (SELECT DISTINCT unnest(p_oids) AS oid) q
+    LEFT JOIN LATERAL (SELECT r.role_oid, r.joined, r.fenced_at FROM mayfly.handle r WHERE r.role_oid = q.oid OFFSET 0) h ON true
     WHERE h.role_oid IS NOT NULL OR NOT EXISTS (SELECT FROM pg_authid a WHERE a.oid = q.oid)
+  ), swept AS (
+    SELECT q.oid AS role_oid, s.pid, pg_terminate_backend(s.pid) AS told
+    FROM asked q
+    JOIN pg_stat_get_activity(NULL) s
+      ON s.usesysid = q.oid OR (s.usesysid = ANY (q.joined) AND s.backend_start < q.fenced_at)
   ), counted AS (
     SELECT t.role_oid, jsonb_agg(t.pid) AS pids, count(t.told) AS told FROM swept t GROUP BY t.role_oid
   )

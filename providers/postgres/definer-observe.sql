@@ -4,6 +4,12 @@
 -- the statistics. Answers {"<oid>": [{pid, address, application, since_ms, state, query_ms}, …]}, the p_most first ones.
 CREATE OR REPLACE FUNCTION mayfly.sessions(p_oids oid[], p_most integer) RETURNS jsonb
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+  -- First the roles, one index lookup each: else the registry was read once for each session (measured: 80 ms at 10,000 roles).
+  WITH asked AS MATERIALIZED (
+    SELECT q.oid, h.joined, h.fenced_at FROM (SELECT DISTINCT unnest(p_oids) AS oid) q
+    LEFT JOIN LATERAL (SELECT r.role_oid, r.joined, r.fenced_at FROM mayfly.handle r WHERE r.role_oid = q.oid OFFSET 0) h ON true
+    WHERE h.role_oid IS NOT NULL OR NOT EXISTS (SELECT FROM pg_authid a WHERE a.oid = q.oid)
+  )
   SELECT coalesce(jsonb_object_agg(f.role_oid, f.some), '{}') FROM (
     SELECT n.role_oid, jsonb_agg(jsonb_build_object(
         'total', n.total, 'pid', n.pid, 'address', coalesce(host(n.client_addr), 'local'),
@@ -13,12 +19,10 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
     FROM (
       SELECT q.oid AS role_oid, s.pid, s.client_addr, s.application_name, s.state, s.backend_start, s.query_start,
              row_number() OVER w AS place, count(*) OVER (PARTITION BY q.oid) AS total
-      FROM (SELECT DISTINCT unnest(p_oids) AS oid) q
-      LEFT JOIN mayfly.handle h ON h.role_oid = q.oid
+      FROM asked q
       JOIN pg_stat_get_activity(NULL) s
         ON s.backend_type = 'client backend'
-       AND (s.usesysid = q.oid OR (s.usesysid = ANY (h.joined) AND s.backend_start < h.fenced_at))
-      WHERE h.role_oid IS NOT NULL OR NOT EXISTS (SELECT FROM pg_authid a WHERE a.oid = q.oid)
+       AND (s.usesysid = q.oid OR (s.usesysid = ANY (q.joined) AND s.backend_start < q.fenced_at))
       WINDOW w AS (PARTITION BY q.oid ORDER BY s.backend_start, s.pid)
     ) n WHERE n.place <= p_most GROUP BY n.role_oid
   ) f
