@@ -88,7 +88,6 @@ function joined(sum: Verdict, seen: Verdict | undefined, standby: Standby): Verd
     contained: sum.contained && seen.contained,
     clean: sum.clean && seen.clean,
     open: sum.open === true || seen.open === true,
-    ...(sum.handle === undefined ? {} : { handle: sum.handle }),
     evidence: { ...sum.evidence, standbys: [...before, line] },
   };
 }

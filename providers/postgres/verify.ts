@@ -81,7 +81,6 @@ function judge(ref: Ref, row: LookRow, asleep: number, running: Inside | undefin
     contained,
     clean: contained && absent,
     open: !powerless || Number(row.backends) > 0,
-    handle: ref.handle,
     evidence: {
       system_identifier: systemIdentifier,
       oid: oidOf(ref.facts) ?? row.registered,

@@ -21,7 +21,7 @@ const ANSWER_MILLIS = 2_000;
 const UNCLAIMED_MILLIS = 10_000;
 const AT_ONCE = 50;
 const CALL_MILLIS = 5_000;
-/** Before a target is asked again where something is left. */
+/** Before a target is asked again where something is left, or the store that has answered. */
 const REST_MILLIS = 2_000;
 /** What was fenced is told of in one event up to so many, and kept to be told of up to so many. */
 const TOLD_AT_ONCE = 200;
@@ -55,6 +55,7 @@ export class OutageFencer {
   /** The store's clock, and `performance.now()` when its answer was here: so it is at least that much later now. */
   #clock: { readonly time: number; readonly at: number } | undefined;
   #readAt = Number.NEGATIVE_INFINITY;
+  #quietUntil = 0;
   #reading = false;
   #looking: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
@@ -116,6 +117,7 @@ export class OutageFencer {
 
   async #look(): Promise<void> {
     const now = performance.now();
+    if (now < this.#quietUntil) return;
     const late = [...this.#living.values()].map(({ grant }) => grant).filter((grant) => this.#isLate(grant, now));
     if (late.length > 0) await this.#fenceWhatNobodyElseCan(late);
     if (this.#cuts.length > 0) await this.#tell();
@@ -128,7 +130,10 @@ export class OutageFencer {
 
   async #fenceWhatNobodyElseCan(late: readonly LivingGrant[]): Promise<void> {
     const open = await this.#ask(late.map(({ id }) => id));
-    if (open !== undefined) for (const { id } of late) if (!open.has(id)) this.#living.delete(id);
+    if (open !== undefined) {
+      for (const { id } of late) if (!open.has(id)) this.#living.delete(id);
+      this.#quietUntil = performance.now() + REST_MILLIS;
+    }
     const byTarget = new Map<string, LivingGrant[]>();
     for (const grant of late) {
       const isAway = open === undefined || (open.has(grant.id) && this.#isUnclaimed(grant.target));

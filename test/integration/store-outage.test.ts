@@ -22,7 +22,7 @@ interface Held {
   end(): Promise<void>;
 }
 
-describe('a deadline that comes while the store is away', () => {
+describe('a broker whose store is in trouble', () => {
   let storeServer: PostgresServer;
   let targetServer: PostgresServer;
   let house: House;
@@ -72,7 +72,7 @@ describe('a deadline that comes while the store is away', () => {
       )
     ).map(({ id }) => plain(id));
 
-  describe('with a store that is stopped', () => {
+  describe('keeps a deadline that comes while the store is stopped', () => {
     let due: Held;
     let later: Held;
     let reader: Awaited<ReturnType<typeof startReader>>;
@@ -87,7 +87,7 @@ describe('a deadline that comes while the store is away', () => {
       await later?.end();
     });
 
-    test('is kept: the session of the agent ends, and no other', async () => {
+    test('the session of the agent ends, and no other', async () => {
       await vi.waitFor(() => expect(due.isOpen()).toBe(false), WAIT);
       expect(later.isOpen()).toBe(true);
       const [role] = await house.onTarget<{ can: boolean }>(
@@ -97,11 +97,11 @@ describe('a deadline that comes while the store is away', () => {
       expect(role).toEqual({ can: false });
     });
 
-    test('is kept also by who has only read of the grant', async () => {
+    test('so does who has only read of the grant', async () => {
       await vi.waitFor(() => expect(reader.fenced).toEqual([roleOf(due.id)]), WAIT);
     });
 
-    test('is recorded in the ordinary way once the store is back, and what was done without it is told', async () => {
+    test('it is recorded in the ordinary way once the store is back, and what was done without it is told', async () => {
       await storeServer.restart();
       await vi.waitFor(() => isContained(due.id), WAIT);
       await vi.waitFor(async () => expect(await toldOf()).toContain(due.id), WAIT);
@@ -129,7 +129,7 @@ describe('a deadline that comes while the store is away', () => {
     expect(await grantState(house, renewed.id)).toMatchObject({ state: 'active' });
   });
 
-  test('is kept with a store that takes nothing, though it can be read', async () => {
+  test('keeps a deadline with a store that takes nothing, though it can be read', async () => {
     const due = await hold(3);
     try {
       await house.onStore(`CREATE FUNCTION mayfly.full() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'full' USING ERRCODE = '53100'; END $$;
@@ -143,7 +143,27 @@ describe('a deadline that comes while the store is away', () => {
     await vi.waitFor(() => isContained(due.id), WAIT);
   });
 
-  test('is not kept by a broker that finds that another holds the target', async () => {
+  test('neither issues nor renews from the moment on at which that failed over, whoever has noticed it', async () => {
+    const held = await hold(60);
+    const owner = new pg.Client({ connectionString: house.store.ownerUrl.reveal() });
+    await owner.connect();
+    const refused = { status: 503, code: 'store_failed_over' };
+    try {
+      // Nobody can note it, nor record a comparison.
+      await owner.query('BEGIN; LOCK TABLE mayfly.reconciliations IN EXCLUSIVE MODE');
+      await house.onStore('UPDATE mayfly.timeline SET timeline = timeline - 1');
+      await expect(house.client().issue(held.task, { entitlement: ENTITLEMENT })).rejects.toMatchObject(refused);
+      await expect(house.client().renew(`grt_${held.id}`, 200)).rejects.toMatchObject(refused);
+      await owner.query('ROLLBACK');
+      await vi.waitFor(() => house.client().renew(`grt_${held.id}`, 200), WAIT);
+      await vi.waitFor(() => house.client().issue(held.task, { entitlement: ENTITLEMENT }), WAIT);
+    } finally {
+      await owner.end();
+      await held.end();
+    }
+  });
+
+  test('keeps no deadline where it finds that another holds the target', async () => {
     const due = await hold(14);
     const [before] = await house.onTarget<{ store: string }>('SELECT store FROM mayfly.installation');
     logged.length = 0;
