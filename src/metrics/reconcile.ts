@@ -8,7 +8,7 @@ export interface ReconcileMetrics {
   drifted(target: string, count: number): void;
   unverified(target: string, count: number): void;
   reconciled(target: string, outcome: 'done' | 'failed' | 'stranger' | 'unlisted', seconds: number): void;
-  unreconciled(target: string, is: boolean): void;
+  unreconciled(those: ReadonlySet<string>, all: readonly string[]): void;
   stranger(target: string, is: boolean): void;
 }
 
@@ -68,7 +68,11 @@ export function createReconcileMetrics(registers: Registry[]): {
         runSeconds.observe({ target }, seconds);
       },
       stranger: (target, is) => strangers.set({ target }, is ? 1 : 0),
-      unreconciled: (target, is) => unreconciled.set({ target }, is ? 1 : 0),
+      unreconciled: (those, all) => {
+        // A target that is dropped from the catalog must not stay as it was.
+        unreconciled.reset();
+        for (const target of all) unreconciled.set({ target }, those.has(target) ? 1 : 0);
+      },
     },
     begin: (target) => {
       for (const kind of KINDS) findings.inc({ target, kind }, 0);

@@ -11,7 +11,7 @@ import type { ReconcileDeps } from './reconcile-deps.ts';
  */
 export async function noticeFailover(deps: ReconcileDeps, targets: readonly string[]): Promise<ReadonlySet<string>> {
   const { known, current, unreconciled } = await readStoreTimeline(deps.db, targets);
-  for (const target of targets) deps.found.unreconciled(target, unreconciled.has(target));
+  deps.found.unreconciled(unreconciled, targets);
   if (known === current) return unreconciled;
   const change = await deps.db.transaction({}, async (tx) => {
     const noted = await noteTimeline(tx);

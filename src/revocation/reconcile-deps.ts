@@ -12,8 +12,8 @@ export interface ReconcileObserver {
   /** Bears our mark's form without being verifiably ours: left alone. */
   unverified(target: string, count: number): void;
   reconciled(target: string, outcome: ReconcileResult['outcome'], seconds: number): void;
-  /** Whether nothing may be issued there, since the store failed over. */
-  unreconciled(target: string, is: boolean): void;
+  /** On which of all targets nothing may be issued, since the store failed over. */
+  unreconciled(those: ReadonlySet<string>, all: readonly string[]): void;
   /** Whether another holds the target. */
   stranger(target: string, is: boolean): void;
 }

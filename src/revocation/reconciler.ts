@@ -146,7 +146,7 @@ export class Reconciler {
         const { outcome: last, says: said } = before ?? { outcome: 'done', says: '' };
         // A target that is away for days must not fill the store.
         const told = last !== outcome || said !== says || Object.values(found).some((count) => count > 0);
-        if (told) tx.record(targetEvent('target.reconciled', deps, claim.target, { ...result }));
+        if (told) tx.record(targetEvent('target.reconciled', deps, claim.target, { ...found, outcome, says, listed }));
       }
       step('finish-run.before');
     });

@@ -55,8 +55,11 @@ export async function withoutReturned(
 ): Promise<readonly Claimed[]> {
   const earlier = items.filter(({ contained }) => contained);
   if (earlier.length === 0) return items;
-  const verdicts = await askEach(earlier.map(toRef), signal, (refs, limited) => session.verify(refs, limited));
-  const back = earlier.filter((_, index) => isOpen(verdicts[index]));
+  const verdicts = await askEach(earlier.map(toRef), signal, (refs, limited) => session.verify(refs, limited)).catch(
+    (error: unknown) =>
+      deps.log({ target, error }, 'what is contained can not be looked at now; it is fenced once more'),
+  );
+  const back = earlier.filter((_, index) => isOpen(verdicts?.[index]));
   if (back.length === 0) return items;
   const claims = back.map(({ grantId, claimNumber }) => ({ grantId, claimNumber, facts: null }));
   await deps.db.transaction({}, async (tx) => {
@@ -68,5 +71,5 @@ export async function withoutReturned(
 }
 
 function isOpen(verdict: Verdict | undefined): boolean {
-  return verdict?.ok === true && verdict.open !== false && verdict.contained !== true;
+  return verdict?.ok === true && verdict.open !== false && !verdict.contained;
 }

@@ -47,12 +47,8 @@ describe.each(modes)('what the target says of an end, mode %s', (name, managed) 
   test('verify says whether it is open', async () => {
     const { ref, minted } = await ledger.mint();
     const mine = { ...ref, facts: minted.facts };
-    expect(await ledger.session.verify([mine], soon())).toMatchObject([
-      { ok: true, contained: false, open: true },
-    ]);
+    expect(await ledger.session.verify([mine], soon())).toMatchObject([{ ok: true, contained: false, open: true }]);
     await ledger.session.fence([mine], soon());
-    expect(await ledger.session.verify([mine], soon())).toMatchObject([
-      { ok: true, contained: true, open: false },
-    ]);
+    expect(await ledger.session.verify([mine], soon())).toMatchObject([{ ok: true, contained: true, open: false }]);
   });
 });

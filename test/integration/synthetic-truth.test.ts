@@ -121,10 +121,14 @@ describe('a provider', () => {
 describe('a grant whose facts a crash has lost', () => {
   beforeAll(async () => {
     house.target('kept').keepsRecord = true;
-    await vi.waitFor(async () => {
-      expect(await house.onStore(`SELECT FROM mayfly.tenures WHERE target = 'kept'`)).toHaveLength(1);
-    }, WAIT);
+    await tenures(1);
   });
+
+  const tenures = (count: number) =>
+    vi.waitFor(async () => {
+      const rows = await house.onStore(`SELECT FROM mayfly.tenures WHERE target = 'kept'`);
+      if (rows.length !== count) throw new Error(`there are ${rows.length} tenures`);
+    }, WAIT);
 
   async function withoutFacts() {
     const { task, grants } = await live('kept', 1);
@@ -148,9 +152,7 @@ describe('a grant whose facts a crash has lost', () => {
     await house.client.complete(task);
     await until(id, { last_error: 'misconfigured' });
     // Nor when that system is held, too.
-    await vi.waitFor(async () => {
-      expect(await house.onStore(`SELECT FROM mayfly.tenures WHERE target = 'kept'`)).toHaveLength(2);
-    }, WAIT);
+    await tenures(2);
     const { attempts } = await house.standing(id);
     await vi.waitFor(async () => expect((await house.standing(id)).attempts).toBeGreaterThan(attempts + 1), WAIT);
     expect(await house.standing(id)).toMatchObject({ state: 'revoking', last_error: 'misconfigured' });
