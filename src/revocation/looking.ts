@@ -1,6 +1,6 @@
 import type { RevocationId } from '../domain/ids.ts';
 import type { Evidence } from '../domain/revocation.ts';
-import type { Outcome, Ref, Session } from '../provider.ts';
+import type { Outcome, Ref, Session, Verdict } from '../provider.ts';
 import type { Claimed } from '../store/claims.ts';
 import { askEach, storable } from './answers.ts';
 import type { RevocationDeps } from './deps.ts';
@@ -72,6 +72,11 @@ export function notYet(says: string): FailedItem {
 
 export function toRef(item: Pick<Claimed, 'grantId' | 'handle' | 'facts' | 'deadline'>): Ref {
   return { grantId: item.grantId, handle: item.handle, facts: item.facts, deadline: item.deadline };
+}
+
+/** Whether it was seen that it can be used. */
+export function isOpen(verdict: Verdict | undefined): boolean {
+  return verdict?.ok === true && verdict.open !== false && !verdict.contained;
 }
 
 /** A provider is another's code: what is not a plain `true` is none, whatever its types say. */

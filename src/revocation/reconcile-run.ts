@@ -3,12 +3,12 @@ import { step } from '../domain/step.ts';
 import type { Found, Session } from '../provider.ts';
 import type { Transaction } from '../store/database.ts';
 import { adoptOrphans, forgetUnknown, type Marked, noteUnknown } from '../store/orphans.ts';
-import { findAlive, findKnown, recordSightings } from '../store/reconcile-page.ts';
+import { findAlive, findKnown, type KnownGrant, recordSightings } from '../store/reconcile-page.ts';
 import { keepRun, type ReconcileResult, type RunClaim } from '../store/reconciliations.ts';
 import { engineEvent } from './evidence.ts';
 import type { ReconcileDeps } from './reconcile-deps.ts';
-import { codes, listPage, lookAtAlive, type Seen } from './reconcile-look.ts';
-import { takeBack } from './returned.ts';
+import { codes, findOpen, listPage, lookAtAlive, type Seen } from './reconcile-look.ts';
+import { type Back, takeBack } from './returned.ts';
 
 /** A run's claim lives this long after its last beat. */
 const LEASE_SECONDS = 30;
@@ -87,7 +87,7 @@ export class ReconcileRun {
       const grant = known.get(grantId);
       return grant?.revocation === 'clean' && grant.target === this.#claim.target;
     });
-    const back = await this.#stillThere(clean, after);
+    const back = [...(await this.#stillThere(clean, after)), ...(await this.#openAgain(marked, known))];
     const seen = await this.#lookAtAlive(new Set(page.map(({ handle }) => handle)), after, upTo);
     const found = back.length + unknown.length + seen.length;
     await db.transaction({}, async (tx) => {
@@ -104,6 +104,16 @@ export class ReconcileRun {
   #ours({ handle, grantId, installation, facts }: Found): readonly Marked[] {
     const ours = grantId !== null && UUID.test(grantId) && installation === this.#options.installation;
     return ours ? [{ handle, grantId, facts }] : [];
+  }
+
+  /** What is contained stands in the target until it is cleaned, but can not be used. */
+  async #openAgain(marked: readonly Marked[], known: ReadonlyMap<string, KnownGrant>): Promise<readonly Back[]> {
+    const contained = marked.flatMap((one) => {
+      const { revocation, target, deadline, claimNumber } = known.get(one.grantId) ?? {};
+      const isContained = revocation === 'contained' && target === this.#claim.target;
+      return isContained && deadline && claimNumber ? [{ ...one, deadline, claimNumber }] : [];
+    });
+    return await findOpen(this.#session, contained, this.#signal);
   }
 
   /** What was cleaned between the list and the look into the store is not back: it is no longer listed. */

@@ -1,13 +1,13 @@
 import { step } from '../domain/step.ts';
 import type { Facts } from '../domain/grant.ts';
-import type { Session, Verdict } from '../provider.ts';
+import type { Session } from '../provider.ts';
 import type { Claimed } from '../store/claims.ts';
 import type { Transaction } from '../store/database.ts';
 import { reopen } from '../store/reconcile-page.ts';
 import { askEach } from './answers.ts';
 import type { RevocationDeps } from './deps.ts';
 import { engineEvent } from './evidence.ts';
-import { toRef } from './looking.ts';
+import { isOpen, toRef } from './looking.ts';
 
 type TellingDeps = Pick<RevocationDeps, 'policyDigest' | 'worker' | 'log' | 'observer'>;
 
@@ -68,8 +68,4 @@ export async function withoutReturned(
   });
   step('take-back.after');
   return items.filter((item) => !back.includes(item));
-}
-
-function isOpen(verdict: Verdict | undefined): boolean {
-  return verdict?.ok === true && verdict.open !== false && !verdict.contained;
 }

@@ -9,16 +9,31 @@ import { EVENT_COLUMNS, type EventRow, type EventSubject, subjectOf } from './ev
 export interface KnownGrant {
   readonly target: string;
   readonly revocation: RevocationState;
+  /** Under which it was changed last. Null before the first claim. */
+  readonly claimNumber: bigint | null;
+  readonly deadline: Date;
 }
 
 /** By grant id. Asked after the target was: the intent of whatever it listed is committed by then. */
 export async function findKnown(db: Queryable, ids: readonly string[]): Promise<ReadonlyMap<string, KnownGrant>> {
-  const rows = await db.query<{ id: GrantId; target: string; state: RevocationState }>({
+  const rows = await db.query<{
+    id: GrantId;
+    target: string;
+    state: RevocationState;
+    claim: string | null;
+    deadline: Date;
+  }>({
     name: 'find_known_grants',
-    text: `SELECT g.id, g.target, r.state FROM mayfly.grants g JOIN mayfly.revocations r ON r.grant_id = g.id WHERE g.id = ANY($1)`,
+    text: `SELECT g.id, g.target, r.state, r.claim_number AS claim, g.deadline FROM mayfly.grants g JOIN mayfly.revocations r ON r.grant_id = g.id
+      WHERE g.id = ANY($1)`,
     values: [ids],
   });
-  return new Map(rows.map(({ id, target, state }) => [id, { target, revocation: state }]));
+  return new Map(
+    rows.map(({ id, target, state, claim, deadline }) => [
+      id,
+      { target, revocation: state, claimNumber: claim === null ? null : BigInt(claim), deadline },
+    ]),
+  );
 }
 
 /** A grant that is alive here. */

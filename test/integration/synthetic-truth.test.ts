@@ -78,6 +78,28 @@ describe('what was contained and is not clean yet', () => {
   });
 });
 
+test('what waits to be cleaned and can be used again is found by a comparison, too', async () => {
+  const vault = house.target('vault');
+  vault.reapDelayMillis = 600_000;
+  try {
+    const { task, grants } = await live('vault', 1);
+    const [back] = grants;
+    if (back === undefined) throw new Error('nothing was issued');
+    await house.client.complete(task);
+    await until(back.id, { revocation: 'contained' });
+    await vi.waitFor(async () => expect((await house.standing(back.id)).seconds_to_try).toBeGreaterThan(60), WAIT);
+    vault.system.forgetCut(back.handle);
+    await house.onStore(`UPDATE mayfly.reconciliations SET next_at = clock_timestamp() WHERE target = 'vault'`);
+    await vi.waitFor(async () => expect(await returnsOf(back.id)).toEqual([null]), WAIT);
+    await until(back.id, { revocation: 'contained' });
+    expect(vault.system.accepts(back.handle)).toBe(false);
+    expect(await returnsOf(back.id)).toHaveLength(1);
+  } finally {
+    vault.reapDelayMillis = 0;
+    await house.onStore(`UPDATE mayfly.revocations SET try_at = clock_timestamp() WHERE state = 'contained'`);
+  }
+});
+
 describe('a provider', () => {
   test.each(['fence', 'verify', 'reap'] as const)(
     'that throws for a whole batch because of one in it keeps no other from its end: %s',
