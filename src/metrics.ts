@@ -25,6 +25,7 @@ export interface Metrics extends ReconcileMetrics {
   /** @param lateSeconds From due to contained. */
   contained(target: string, cause: string, lateSeconds: number): void;
   failed(target: string, errorClass: string): void;
+  fencedUnrecorded(target: string, count: number): void;
   overdue(target: string): void;
   breaker(target: string, state: 'closed' | 'open' | 'probing'): void;
   /** The revision that answers now. */
@@ -141,6 +142,12 @@ export function createMetrics(): Metrics {
     registers,
   });
   for (const outcome of ['taken', 'failed', 'dropped']) webhooks.inc({ outcome }, 0);
+  const unrecorded = new Counter({
+    name: 'mayfly_fenced_unrecorded_total',
+    help: 'Grants fenced at their deadline while the store could not be asked or took nothing. Their record follows.',
+    labelNames: ['target'],
+    registers,
+  });
   const overdueEvents = new Counter({
     name: 'mayfly_revocations_overdue_total',
     help: 'Revocations that passed the objective without being contained.',
@@ -205,6 +212,7 @@ export function createMetrics(): Metrics {
       failures.inc({ target, class: errorClass });
       attempts.inc({ target, outcome: 'failed' });
     },
+    fencedUnrecorded: (target, count) => unrecorded.inc({ target }, count),
     overdue: (target) => overdueEvents.inc({ target }),
     breaker: (target, state) => breakers.set({ target }, BREAKER[state]),
     ...reconciling.tell,

@@ -1,4 +1,5 @@
 import type { z } from 'zod';
+import type { Drift, DriftCode } from './domain/drift.ts';
 import type { Facts, Guarantee } from './domain/grant.ts';
 import { ProviderError } from './domain/provider-error.ts';
 import type { ErrorClass, Evidence } from './domain/revocation.ts';
@@ -6,7 +7,7 @@ import { Secret } from './domain/secret.ts';
 import type { Beat, Holder, PreparedBy } from './domain/tenure.ts';
 import { within } from './domain/within.ts';
 
-export type { Beat, ErrorClass, Evidence, Facts, Guarantee, Holder, PreparedBy };
+export type { Beat, Drift, DriftCode, ErrorClass, Evidence, Facts, Guarantee, Holder, PreparedBy };
 export { ProviderError, Secret, within };
 
 /**
@@ -120,14 +121,28 @@ export interface Renewed {
   readonly facts: Facts;
 }
 
-/** What became of one ref in a batch. Same order and length as the refs given. */
-export type Outcome =
-  | { readonly ok: true; readonly evidence: Evidence }
-  | { readonly ok: false; readonly error: ProviderError };
+/** An answer for one ref of a batch: same order and length as the refs given. */
+export interface Answer {
+  /** Whose answer it is. Said, it is compared with whom was asked about: an order that was mixed up does not pass unseen. */
+  readonly handle?: string;
+}
 
-export type Verdict =
-  | { readonly ok: true; readonly contained: boolean; readonly clean: boolean; readonly evidence: Evidence }
-  | { readonly ok: false; readonly error: ProviderError };
+/** What became of one ref. */
+export type Outcome = Answer &
+  ({ readonly ok: true; readonly evidence: Evidence } | { readonly ok: false; readonly error: ProviderError });
+
+export type Verdict = Answer &
+  (
+    | {
+        readonly ok: true;
+        readonly contained: boolean;
+        readonly clean: boolean;
+        readonly evidence: Evidence;
+        /** Whether access was seen to be open. Without it, what is not contained counts as open. */
+        readonly open?: boolean;
+      }
+    | { readonly ok: false; readonly error: ProviderError }
+  );
 
 export interface Found {
   readonly handle: string;
@@ -140,62 +155,6 @@ export interface Found {
 /** A live grant with what it was granted by, as the catalog says it now. */
 export interface Granted<EntitlementConfig = unknown> extends Ref {
   readonly config: EntitlementConfig;
-}
-
-/**
- * What can have become of a credential in the target without the broker. The list is closed: who reads an inspection
- * decides by these codes, and a provider that finds something else must first find its place here.
- */
-export type DriftCode =
-  /** Nothing of it is in the target, though nobody ended it here. */
-  | 'absent'
-  /** It is there, but the target's own record of what was granted is not (restored from a backup?). */
-  | 'unregistered'
-  /** The target has it as ended already. */
-  | 'ended'
-  /** It bears another name than its handle. */
-  | 'renamed'
-  /** The mark that makes it ours is gone or changed. */
-  | 'unmarked'
-  /** It can no longer log in. */
-  | 'login'
-  /** It has powers by itself that were not granted, or lacks one that was (superuser, may create roles). */
-  | 'attributes'
-  /** Its secret is another one, or none. */
-  | 'password'
-  /** The target's own end of it moved. */
-  | 'expiry'
-  /** It may hold more or fewer connections at once. */
-  | 'connection_limit'
-  /** It belongs to other groups, or to its own in another way, than was granted. */
-  | 'memberships'
-  /** Others act with its rights: they were made its members. */
-  | 'members'
-  /** Settings that it can have made by itself. No boundary is crossed, but a later session is not what was minted. */
-  | 'settings_own'
-  /** Settings that only an administrator can have made, or ours, taken away. */
-  | 'settings'
-  /** Rights given to itself and not to its group. */
-  | 'rights'
-  /** Rights on what will be made: by it for others, or by others for it. */
-  | 'default_privileges'
-  /** Row policies that name it. */
-  | 'policies'
-  /** Things that belong to it. */
-  | 'owned'
-  /** Its group itself has powers, memberships or possessions. */
-  | 'template'
-  /** Its group has rights that the entitlement does not declare. */
-  | 'template_wider'
-  /** Its group lacks rights that the entitlement declares. */
-  | 'template_narrower'
-  /** Everybody has rights that the entitlement does not declare, and so has it. */
-  | 'public';
-
-export interface Drift {
-  readonly what: DriftCode;
-  /** A sentence with names and counts. Never a secret, nor the value of a setting: an agent may have put one there. */
-  readonly says: string;
 }
 
 /** How one grant differs from what was granted. No drift: an empty list. */
@@ -287,9 +246,17 @@ export interface Session<EntitlementConfig = unknown> {
   inspect?(grants: readonly Granted<EntitlementConfig>[], signal: AbortSignal): Promise<readonly Inspection[]>;
   /** The sessions that use each credential at this moment; same order and length as the refs given. Changes nothing. */
   observe?(refs: readonly Ref[], signal: AbortSignal): Promise<readonly Observation[]>;
+  /**
+   * When the target itself stops accepting each, by the broker's clock; null for what it does not know. Asked while the store can
+   * not be: a renewal that it committed may not be known here, and nothing is ended early. For a session that can `renew`.
+   */
+  ends?(refs: readonly Ref[], signal: AbortSignal): Promise<readonly (Date | null)[]>;
   /** Everything in the target that verifiably bears our mark; with `after`, a page of it: those behind it, in order; none at the end. */
   list?(signal: AbortSignal, after?: string): Promise<readonly Found[]>;
-  /** Who holds the target, once the beat is written where it may be. Without it, or with null, there is no record (yet). */
+  /**
+   * Who holds the target, once the beat is written where it may be. Without it, or with null, there is no record (yet): then what
+   * lost its facts counts as gone where it is absent, whichever system stands there now.
+   */
   hold?(signal: AbortSignal, beat?: Beat): Promise<Holder | null>;
   /** Canary: mint, use, be refused, revoke, verify; clock skew; rights too wide or too narrow. */
   check(

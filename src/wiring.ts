@@ -27,6 +27,7 @@ import { createPolicyEngine } from './policy/engine.ts';
 import { AlarmClock } from './revocation/alarm-clock.ts';
 import type { RevocationDeps } from './revocation/deps.ts';
 import { RevocationEngine } from './revocation/engine.ts';
+import { OutageFencer } from './revocation/outage-fencer.ts';
 import { Ownership } from './revocation/ownership.ts';
 import type { ReconcileDeps } from './revocation/reconcile-deps.ts';
 import { Reconciler } from './revocation/reconciler.ts';
@@ -116,12 +117,14 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     db,
     targetAt: (name, revision, asGranted) => catalog.targetAt(name, revision, asGranted),
     session: (target) => ownership.guard(target.name, sessions.get(target)),
+    unclaimed: (target) => outage.unclaimed(target),
     policyDigest: () => digestInForce(catalog),
     observer: metrics,
     worker: `${hostname()}-${process.pid}-${randomUUID().slice(0, 8)}`,
     random: Math.random,
     log: (event, message) => log.warn(event, message),
   };
+  const outage = new OutageFencer(revocationDeps);
   const clock = new AlarmClock({
     backend:
       config.redis_url === undefined
@@ -170,6 +173,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     identity,
     access: accessFor(catalog, revocationDeps.session),
     alarms: engine,
+    living: outage,
     observer: metrics,
     ids: randomIds,
     audience: config.public_url,
@@ -215,6 +219,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     webhooks.start();
     ownership.start(() => [...reconcileDeps.targets()].map((target) => [target.name, sessions.get(target)] as const));
     reconciler.start();
+    outage.start();
     poll = setInterval(() => void catalog.refresh(), CATALOG_POLL_MILLIS);
     server = await startServer({ app, config, log });
   } catch (error) {
@@ -248,9 +253,9 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     await webhooks.stop();
     ownership.stop();
     // What still works on a sick target then is left to its lease: another replica takes it over.
-    await bounded(config.shutdown_seconds * 1000, [], () => Promise.all([engine.stop(), reconciler.stop()])).catch(
-      (error: unknown) => log.warn({ error }, 'revocations in hand did not end with the broker'),
-    );
+    await bounded(config.shutdown_seconds * 1000, [], () =>
+      Promise.all([engine.stop(), reconciler.stop(), outage.stop()]),
+    ).catch((error: unknown) => log.warn({ error }, 'revocations in hand did not end with the broker'));
     identity.close();
     await changes.close();
     await sessions.close();

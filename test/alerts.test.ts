@@ -34,6 +34,7 @@ async function exported(): Promise<Map<string, Set<string>>> {
   metrics.notified('taken');
   metrics.breaker('t', 'open');
   metrics.stranger('t', true);
+  metrics.unreconciled(new Set(['t']), ['t']);
   const { text } = await metrics.scrape({
     queue: async () => ({ backlog: [], paused: new Map([['t', { deadlinesHeld: true }]]), residual: new Map() }),
     sweepAge: () => 1,

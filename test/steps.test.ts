@@ -33,7 +33,7 @@ const effects = places(
 /** Lines that only define what is called between steps elsewhere. */
 const definitions = [
   'broker/issue-grant.ts: const onPool',
-  'revocation/looking.ts: const verdicts = await askEach(items.length, signal, (limited) => session.verify(',
+  'revocation/looking.ts: const verdicts = await askEach(items.map(toRef), signal, (refs, limited) => session.verify(',
   'revocation/looking.ts: export async function look(',
 ];
 

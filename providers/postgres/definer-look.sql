@@ -58,13 +58,15 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
     SELECT h.handle, h.grant_id, a.oid, a.rolname, h.template, a.rolvaliduntil, h.fenced_at IS NOT NULL AS fenced, a.rolcanlogin
     FROM mayfly.handle h JOIN pg_authid a ON a.oid = h.role_oid
     WHERE h.installation = p_installation AND h.dropped_at IS NULL AND h.handle > p_after ORDER BY h.handle LIMIT p_limit
+  ), page AS MATERIALIZED (
+    SELECT CASE WHEN count(*) >= p_limit THEN max(r.handle) ELSE 'mfy_g' END AS last FROM registered r
   ), named AS (
     -- No further than the page: all of them for each page would be too many.
     SELECT a.rolname::text AS handle, CASE WHEN a.rolname ~ '^mfy_[0-9a-f]{32}$' THEN substr(a.rolname, 5)::uuid END AS grant_id,
            a.oid, a.rolname, NULL::text AS template, a.rolvaliduntil, false AS fenced, a.rolcanlogin
     FROM pg_authid a
     WHERE a.rolname > greatest(p_after, 'mfy_')::name AND a.rolname ~ '^mfy_[0-9a-f]{32}$'
-      AND a.rolname <= (SELECT coalesce(max(r.handle) FILTER (WHERE q.n >= p_limit), 'mfy_g')::name FROM registered r, (SELECT count(*) AS n FROM registered) q)
+      AND a.rolname <= (SELECT p.last::name FROM page p)
       AND NOT EXISTS (SELECT FROM mayfly.handle h WHERE h.role_oid = a.oid AND h.dropped_at IS NULL)
   ), found AS (
     SELECT r.*, coalesce(d.description = mayfly.mark(p_installation, r.grant_id), false) AS marked

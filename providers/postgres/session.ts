@@ -1,5 +1,6 @@
 import type { ConnectContext, Found, Granted, Session } from '../../src/provider.ts';
 import { check } from './check.ts';
+import { ends } from './ends.ts';
 import { fence } from './fence.ts';
 import { guarantee } from './guarantee.ts';
 import { handleOf } from './handle.ts';
@@ -31,6 +32,7 @@ export function connect(config: PostgresTarget, context: ConnectContext): Sessio
         }
       : {}),
     observe: (refs, signal) => observeEverywhere(target, refs, signal),
+    ends: (refs, signal) => ends(target, refs, signal),
     list: (signal, after) => list(target, signal, after),
     hold: (signal, beat) => hold(target, signal, beat),
     check: (entitlement, signal) => check(target, entitlement, signal),

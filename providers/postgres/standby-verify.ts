@@ -87,6 +87,7 @@ function joined(sum: Verdict, seen: Verdict | undefined, standby: Standby): Verd
     ok: true,
     contained: sum.contained && seen.contained,
     clean: sum.clean && seen.clean,
+    open: sum.open === true || seen.open === true,
     evidence: { ...sum.evidence, standbys: [...before, line] },
   };
 }

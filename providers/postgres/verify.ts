@@ -80,6 +80,7 @@ function judge(ref: Ref, row: LookRow, asleep: number, running: Inside | undefin
     ok: true,
     contained,
     clean: contained && absent,
+    open: !powerless || Number(row.backends) > 0,
     evidence: {
       system_identifier: systemIdentifier,
       oid: oidOf(ref.facts) ?? row.registered,

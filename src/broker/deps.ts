@@ -1,5 +1,6 @@
 import type { ActiveCatalog } from '../catalog/active.ts';
 import type { EntitlementDefinition } from '../catalog/types.ts';
+import type { Grant } from '../domain/grant.ts';
 import type { Ids } from '../domain/ids.ts';
 import type { Identity } from '../identity/types.ts';
 import type { Session } from '../provider.ts';
@@ -14,6 +15,11 @@ export interface Alarms {
   in(target: string, millis: number): void;
   /** Something on this target is due. */
   now(target: string): void;
+}
+
+/** What is known here to live, so that its deadline is kept even without the store. Never throws, never blocks. */
+export interface Living {
+  remember(grant: Grant): void;
 }
 
 /** What the use cases report as they happen. */
@@ -37,6 +43,7 @@ export interface BrokerDeps {
   readonly identity: Identity;
   readonly access: (entitlement: EntitlementDefinition) => TargetAccess;
   readonly alarms: Alarms;
+  readonly living: Living;
   readonly observer: Observer;
   readonly ids: Ids;
   /** Our own name: the audience that tokens must name. */

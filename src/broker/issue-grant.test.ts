@@ -188,6 +188,7 @@ function house(during: { read?: () => void; intend?: () => void; outcomes?: ('do
     identity: { verifyTaskRequest: unasked, authenticate: unasked },
     access: () => ({ session, config: {} }),
     alarms: { in: (_target, millis) => void alarms.push(millis), now: () => {} },
+    living: { remember: () => {} },
     observer: { decided: () => {}, minted: () => {} },
     ids: randomIds,
     audience: 'https://broker.example',

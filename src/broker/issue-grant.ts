@@ -13,6 +13,7 @@ import { insertDecision, type TaskState } from '../store/tasks.ts';
 import { type Ask, type Decided, decideGrant } from './decide-grant.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
 import { grantEvent } from './evidence.ts';
+import { failedOverProblem } from './failed-over.ts';
 import { type Cut, checkAlive, cutOf } from './life.ts';
 import { type Delivered, mintGrant } from './mint-grant.ts';
 import { pausedProblem } from './pause-target.ts';
@@ -109,6 +110,7 @@ async function settle(
     const outcome = await stage.store.intend(decided.intent, state);
     step('intend.after');
     if (outcome === 'paused') throw pausedProblem(ask.target.name);
+    if (outcome === 'failed_over') throw failedOverProblem(ask.target.name);
     const replaced = outcome === 'key_used' ? await replace(stage, decided.intent, state, context) : [];
     return outcome === 'changed' || outcome === 'busy' || replaced === undefined
       ? state.task.rootId

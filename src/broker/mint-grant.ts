@@ -101,6 +101,7 @@ export async function mintGrant(
   }
   deps.observer.minted(grant.target, seconds(), 'ok');
   deps.changes.publish([task.id]);
+  deps.living.remember({ ...grant, facts: minted.facts });
   deps.alarms.in(grant.target, grant.deadline.getTime() - now.getTime());
   return {
     grant: {

@@ -9,10 +9,12 @@ import { ProviderError, type Ref, type Renewed, type Secret, type Session } from
 import { extendGrant, findGrants, type GrantWithRevocation } from '../store/grants.ts';
 import { birthLocks } from '../store/locks.ts';
 import { issuingWithin } from '../store/issuing.ts';
+import { isReconciled } from '../store/store-timeline.ts';
 import { findPause } from '../store/target-controls.ts';
 import { insertDecision } from '../store/tasks.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
 import { grantEvent, taskEvent } from './evidence.ts';
+import { failedOverProblem } from './failed-over.ts';
 import { type Cut, checkAlive, cutOf, lifeBounds } from './life.ts';
 import { pausedProblem } from './pause-target.ts';
 import { requireRevision, revisionOf } from './revision.ts';
@@ -53,6 +55,7 @@ export async function renewGrant(
     const { task } = state;
     checkAlive(task, tx.now);
     if ((await findPause(tx, grant.target)) !== undefined) throw pausedProblem(grant.target);
+    if (!(await isReconciled(tx, grant.target))) throw failedOverProblem(grant.target);
     const bounds = lifeBounds(ttlSeconds, task, entitlement, grant.guarantee, tx.now);
     const decision = active.policy.decide({
       action: 'renew',
@@ -119,6 +122,7 @@ export async function renewGrant(
   step('extend.after');
   if (stored === undefined) throw new MayflyError('grant_ended', 'The grant or its task ended meanwhile.');
   const { deadline, millis } = stored;
+  deps.living.remember({ ...grant, facts: renewed.facts, deadline, decidedRevision: active.number });
   deps.alarms.in(grant.target, millis);
   const [after] = await findGrants(deps.db, [grant.id]);
   return {

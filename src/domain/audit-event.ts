@@ -36,6 +36,8 @@ export type AuditEventType =
   | 'target.reconciled'
   | 'target.held_elsewhere'
   | 'target.adopted'
+  | 'target.fenced_unrecorded'
+  | 'store.failed_over'
   | 'catalog.applied';
 
 /**

@@ -234,6 +234,11 @@ const kinds = {
     'An operator has paused this target',
     'Try again after `Retry-After`, or ask an operator when it is resumed. After a repeated Idempotency-Key `grant_id` names what it was answered with: that stands.',
   ],
+  store_failed_over: [
+    503,
+    'The store failed over, and this target is not reconciled yet',
+    'Try again after `Retry-After`: nothing is issued or renewed there until it is known what was forgotten.',
+  ],
   not_ready: [503, 'The broker is not ready', 'Try again after `Retry-After`; /readyz says which part.'],
   shutting_down: [503, 'The broker is shutting down', 'Try again: another replica will answer.'],
   internal: [500, 'Something went wrong here', 'Tell an operator the request id.'],

@@ -11,8 +11,8 @@ export const revocationMachine: Machine<RevocationState> = {
     scheduled: ['due'],
     due: ['running', 'written_off'],
     running: ['contained', 'due'],
-    contained: ['clean'],
-    // Only when the credential is found in the target again.
+    // To `due` only when the credential is found to live in the target again.
+    contained: ['clean', 'due'],
     clean: ['due'],
     written_off: [],
   },

@@ -50,6 +50,10 @@ export const acts = [
   'keep-hold',
   'lose-hold',
   'tell-stranger',
+  'notice-failover',
+  'take-back',
+  'fence-unrecorded',
+  'tell-fenced',
 ] as const;
 
 export type StepName = `${(typeof acts)[number]}.${'before' | 'after'}`;

@@ -16,7 +16,7 @@ export const targetsQuery = z.strictObject({
 const result = z
   .strictObject({
     outcome: z
-      .enum(['done', 'failed', 'stranger'])
+      .enum(['done', 'failed', 'stranger', 'unlisted'])
       .meta({ description: '`stranger`: another broker holds the target.' }),
     says: z.string().meta({ description: 'Why it was not done.' }),
     listed: z.int().meta({ description: 'Credentials that bear our mark.' }),

@@ -7,7 +7,8 @@ export interface ReconcileMetrics {
   returned(target: string, count: number): void;
   drifted(target: string, count: number): void;
   unverified(target: string, count: number): void;
-  reconciled(target: string, outcome: 'done' | 'failed' | 'stranger', seconds: number): void;
+  reconciled(target: string, outcome: 'done' | 'failed' | 'stranger' | 'unlisted', seconds: number): void;
+  unreconciled(those: ReadonlySet<string>, all: readonly string[]): void;
   stranger(target: string, is: boolean): void;
 }
 
@@ -46,6 +47,13 @@ export function createReconcileMetrics(registers: Registry[]): {
     registers,
   });
 
+  const unreconciled = new Gauge({
+    name: 'mayfly_target_unreconciled',
+    help: '1 where nothing is issued, since the store failed over and the target was not reconciled after that.',
+    labelNames: ['target'],
+    registers,
+  });
+
   const find = (kind: (typeof KINDS)[number]) => (target: string, count: number) =>
     findings.inc({ target, kind }, count);
   return {
@@ -60,6 +68,11 @@ export function createReconcileMetrics(registers: Registry[]): {
         runSeconds.observe({ target }, seconds);
       },
       stranger: (target, is) => strangers.set({ target }, is ? 1 : 0),
+      unreconciled: (those, all) => {
+        // A target that is dropped from the catalog must not stay as it was.
+        unreconciled.reset();
+        for (const target of all) unreconciled.set({ target }, those.has(target) ? 1 : 0);
+      },
     },
     begin: (target) => {
       for (const kind of KINDS) findings.inc({ target, kind }, 0);

@@ -1,6 +1,6 @@
 import { step } from '../domain/step.ts';
 import { bounded } from '../domain/within.ts';
-import type { Session } from '../provider.ts';
+import type { Outcome, Session } from '../provider.ts';
 import { type Claim, claimClock, type Claimed, markClean, postpone } from '../store/claims.ts';
 import { askEach } from './answers.ts';
 import type { RevocationDeps } from './deps.ts';
@@ -75,8 +75,13 @@ export class Cleaner {
     try {
       const { signal } = heartbeat;
       step('reap.before');
-      const outcomes = await asWriter(this.#deps, session, this.#target, items, signal, (view) =>
-        askEach(items.length, signal, (limited) => session.reap(items.map(toRef), limited, view)),
+      const outcomes: readonly (Outcome & { readonly notBefore?: Date })[] = await asWriter(
+        this.#deps,
+        session,
+        this.#target,
+        items,
+        signal,
+        (view) => askEach(items.map(toRef), signal, (refs, limited) => session.reap(refs, limited, view)),
       );
       step('reap.after');
       const reaped = sift(items, outcomes, failures);
@@ -87,7 +92,7 @@ export class Cleaner {
       for (const { item } of waiting) reaped.delete(item);
       const ready = [...reaped.keys()];
       step('verify-clean.before');
-      const seen = await look(session, ready, failures, signal, 'clean');
+      const seen = await look(this.#deps, session, ready, failures, signal, 'clean');
       step('verify-clean.after');
       const now = this.#clock();
       const done = ready.flatMap((item) => {

@@ -10,6 +10,10 @@ export interface RevocationObserver {
   /** The target said that these were fenced, and they do not look contained. */
   notSeen(target: string, count: number): void;
   failed(target: string, errorClass: string): void;
+  /** They were contained or clean, and can be used again. */
+  returned(target: string, count: number): void;
+  /** At their deadline, while the store could not be asked or took nothing. */
+  fencedUnrecorded(target: string, count: number): void;
   overdue(target: string): void;
   /** Whether this replica still tries the target. */
   breaker(target: string, state: BreakerState): void;
@@ -20,6 +24,8 @@ export interface RevocationDeps {
   /** The definition of a target, active or as it was at that revision. */
   readonly targetAt: (name: string, revision: number, asGranted: boolean) => Promise<TargetDefinition>;
   readonly session: (target: TargetDefinition) => Session;
+  /** Something may be due on this target, and the store lets nothing be claimed. */
+  readonly unclaimed: (target: string) => void;
   /** Digest of the catalog in force, or `none`. */
   readonly policyDigest: () => string;
   readonly observer: RevocationObserver;

@@ -12,6 +12,7 @@ import { awaitsExpiry, countSilent, type Failures, failureOfAll, recordFailures 
 import { asWriter } from './fence-writer.ts';
 import { Heartbeat, LEASE_SECONDS } from './heartbeat.ts';
 import { look, notYet, sift, toRef } from './looking.ts';
+import { withoutReturned } from './returned.ts';
 
 const LIST_SECONDS = 15;
 
@@ -38,7 +39,7 @@ interface Run {
 /**
  * Cuts what was claimed: fence → verify → contained, and the grants are `revoked`. Each outcome is recorded only while its claim
  * is still ours. What fails is due again later; nothing is ever given up. What was contained by an earlier claim and could not
- * be cleaned is fenced again: a target that was restored may have brought it back.
+ * be cleaned is looked at first and fenced again: a target that was restored may have brought it back.
  */
 export async function endBatch(deps: RevocationDeps, claim: Claim): Promise<BatchOutcome> {
   const known = claim.items.filter(({ facts }) => facts !== null);
@@ -80,20 +81,23 @@ async function endPart(deps: RevocationDeps, claim: Claim, items: readonly Claim
 /** All of them on one session. What does not go through is among the failures afterwards. */
 async function endAt(
   { deps, claim, signal }: Run,
-  items: readonly Claimed[],
+  given: readonly Claimed[],
   failures: Failures,
   open: () => Promise<Session>,
 ): Promise<readonly Ended[]> {
+  let items = given;
   try {
     const session = await open();
+    items = await withoutReturned(deps, claim.target, session, given, signal);
+    if (items.length === 0) return [];
     step('fence.before');
     const outcomes = await asWriter(deps, session, claim.target, items, signal, (view) =>
-      askEach(items.length, signal, (limited) => session.fence(items.map(toRef), limited, view)),
+      askEach(items.map(toRef), signal, (refs, limited) => session.fence(refs, limited, view)),
     );
     step('fence.after');
     const fenced = sift(items, outcomes, failures);
     step('verify-contained.before');
-    const seen = await look(session, [...fenced.keys()], failures, signal, 'contained');
+    const seen = await look(deps, session, [...fenced.keys()], failures, signal, 'contained');
     step('verify-contained.after');
     const unseen = [...fenced.keys()]
       .filter(({ id }) => !seen.has(id))

@@ -16,7 +16,11 @@ function depsOf(): RevocationDeps {
       throw new Error('no session is asked for here');
     },
     policyDigest: () => 'none',
-    observer: { contained: () => {}, failed: () => {}, overdue: () => {}, breaker: () => {}, notSeen: () => {} },
+    observer: {
+      ...{ contained: () => {}, failed: () => {}, overdue: () => {}, breaker: () => {}, notSeen: () => {} },
+      ...{ returned: () => {}, fencedUnrecorded: () => {} },
+    },
+    unclaimed: () => {},
     worker: 'worker',
     random: () => 0,
     log: () => {},

@@ -5,6 +5,7 @@ export function guardSession(session: Session, ours: () => Promise<void>): Sessi
   const renew = session.renew?.bind(session);
   const inspect = session.inspect?.bind(session);
   const observe = session.observe?.bind(session);
+  const ends = session.ends?.bind(session);
   const list = session.list?.bind(session);
   const hold = session.hold?.bind(session);
   const after =
@@ -24,6 +25,7 @@ export function guardSession(session: Session, ours: () => Promise<void>): Sessi
     reap: after((...args) => session.reap(...args)),
     ...(inspect && { inspect }),
     ...(observe && { observe }),
+    ...(ends && { ends }),
     ...(list && { list }),
     ...(hold && { hold }),
     check: after((...args) => session.check(...args)),

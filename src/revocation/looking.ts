@@ -1,9 +1,11 @@
 import type { RevocationId } from '../domain/ids.ts';
 import type { Evidence } from '../domain/revocation.ts';
-import type { Outcome, Ref, Session } from '../provider.ts';
+import type { Outcome, Ref, Session, Verdict } from '../provider.ts';
 import type { Claimed } from '../store/claims.ts';
 import { askEach, storable } from './answers.ts';
+import type { RevocationDeps } from './deps.ts';
 import { type FailedItem, type Failures, failureOf } from './failures.ts';
+import { findUnproven } from './lost-facts.ts';
 
 const NO_ANSWER: FailedItem = {
   errorClass: 'misconfigured',
@@ -11,8 +13,15 @@ const NO_ANSWER: FailedItem = {
   silent: false,
 };
 
+const UNPROVEN: FailedItem = {
+  errorClass: 'misconfigured',
+  says: 'its facts were lost, and the target is held since a later time than it was intended: another system? Its absence proves nothing',
+  silent: false,
+};
+
 /** What the target itself shows to be contained or clean, with the evidence. The others are failures. */
 export async function look(
+  deps: Pick<RevocationDeps, 'db'>,
   session: Session,
   items: readonly Claimed[],
   failures: Failures,
@@ -21,12 +30,15 @@ export async function look(
 ): Promise<Map<RevocationId, Evidence>> {
   const seen = new Map<RevocationId, Evidence>();
   if (items.length === 0) return seen;
-  const verdicts = await askEach(items.length, signal, (limited) => session.verify(items.map(toRef), limited));
+  const verdicts = await askEach(items.map(toRef), signal, (refs, limited) => session.verify(refs, limited));
+  // What is to be clean was seen there, or its absence was proven, when it was contained.
+  const unproven = wanted === 'contained' ? await findUnproven(deps, session, items, verdicts, signal) : [];
   items.forEach((item, index) => {
     const verdict = verdicts[index];
     const evidence = verdict?.ok === true ? storable(verdict.evidence) : undefined;
     if (verdict?.ok === false) failures.set(item.id, failureOf(verdict.error));
     else if (verdict?.ok !== true || evidence === undefined) failures.set(item.id, NO_ANSWER);
+    else if (unproven.includes(item)) failures.set(item.id, UNPROVEN);
     // Nothing is clean that is not contained.
     else if (isTrue(verdict.contained) && (wanted === 'contained' || isTrue(verdict.clean)))
       seen.set(item.id, evidence);
@@ -60,6 +72,11 @@ export function notYet(says: string): FailedItem {
 
 export function toRef(item: Pick<Claimed, 'grantId' | 'handle' | 'facts' | 'deadline'>): Ref {
   return { grantId: item.grantId, handle: item.handle, facts: item.facts, deadline: item.deadline };
+}
+
+/** Whether it was seen that it can be used. */
+export function isOpen(verdict: Verdict | undefined): boolean {
+  return verdict?.ok === true && verdict.open !== false && !verdict.contained;
 }
 
 /** A provider is another's code: what is not a plain `true` is none, whatever its types say. */

@@ -31,7 +31,7 @@ const MOST_CONTESTS = 3;
 /** Another holds the target: everything but looking is refused. */
 export class Stranger extends ProviderError {
   constructor(says: string) {
-    super('misconfigured', says);
+    super('misconfigured', says, { wholeTarget: true });
     this.name = 'Stranger';
   }
 }
@@ -110,13 +110,16 @@ export class Ownership {
     const age = performance.now() - standing.provenAt;
     if (standing.verdict === 'ours' && age < this.#silenceMillis) return;
     try {
-      await this.#look(standing);
+      // A store that does not answer keeps a look for long.
+      await (standing.verdict === 'ours'
+        ? bounded(CALL_SECONDS * 1000, [], () => this.#look(standing))
+        : this.#look(standing));
     } catch (error) {
       // Nothing speaks against us, and an end must not wait for the store. Of an adoption meanwhile the target itself knows.
       if (standing.verdict !== 'ours') throw error;
     }
     if (standing.verdict === 'stranger') throw new Stranger(standing.says);
-    if (standing.verdict === 'unproven') throw new ProviderError('retryable', standing.says);
+    if (standing.verdict === 'unproven') throw new ProviderError('retryable', standing.says, { wholeTarget: true });
   }
 
   #beat(): void {

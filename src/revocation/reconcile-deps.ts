@@ -1,4 +1,5 @@
 import type { TargetDefinition } from '../catalog/types.ts';
+import type { ReconcileResult } from '../store/reconciliations.ts';
 import type { RevocationDeps } from './deps.ts';
 
 /** What comparing a target with the store brings to light. */
@@ -7,12 +8,12 @@ export interface ReconcileObserver {
   orphaned(target: string, count: number): void;
   /** Alive here, gone there. */
   lost(target: string, count: number): void;
-  /** Gone once, and back. */
-  returned(target: string, count: number): void;
   drifted(target: string, count: number): void;
   /** Bears our mark's form without being verifiably ours: left alone. */
   unverified(target: string, count: number): void;
-  reconciled(target: string, outcome: 'done' | 'failed' | 'stranger', seconds: number): void;
+  reconciled(target: string, outcome: ReconcileResult['outcome'], seconds: number): void;
+  /** On which of all targets nothing may be issued, since the store failed over. */
+  unreconciled(those: ReadonlySet<string>, all: readonly string[]): void;
   /** Whether another holds the target. */
   stranger(target: string, is: boolean): void;
 }

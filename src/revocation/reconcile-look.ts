@@ -1,7 +1,7 @@
 import { bounded } from '../domain/within.ts';
-import type { Drift, Found, Observation, Session, Use } from '../provider.ts';
+import type { Drift, Found, Observation, Ref, Session, Use } from '../provider.ts';
 import type { AliveGrant } from '../store/reconcile-page.ts';
-import { toRef } from './looking.ts';
+import { isOpen, toRef } from './looking.ts';
 import type { ReconcileDeps } from './reconcile-deps.ts';
 
 /** One call to a target. */
@@ -58,6 +58,17 @@ export async function lookAtAlive(
     return [{ grant, lost: false, drift: changed ? drift : undefined, used, usedSince }];
   });
   return [...lost, ...seen];
+}
+
+/** Those that can be used, by `verify`. */
+export async function findOpen<R extends Ref>(
+  session: Session,
+  refs: readonly R[],
+  signal: AbortSignal,
+): Promise<readonly R[]> {
+  if (refs.length === 0) return [];
+  const verdicts = await ask(signal, (limited) => session.verify(refs, limited));
+  return refs.filter((_, index) => isOpen(verdicts[index]));
 }
 
 /** The codes of a drift, as they are kept. */

@@ -3,14 +3,15 @@ import { step } from '../domain/step.ts';
 import type { Found, Session } from '../provider.ts';
 import type { Transaction } from '../store/database.ts';
 import { forgetUnknown, type Marked, noteUnknown, takeInOrphans } from '../store/orphans.ts';
-import { findAlive, findKnown, recordSightings, reopen } from '../store/reconcile-page.ts';
+import { findAlive, findKnown, type KnownGrant, recordSightings } from '../store/reconcile-page.ts';
 import { keepRun, type ReconcileResult, type RunClaim } from '../store/reconciliations.ts';
 import { engineEvent } from './evidence.ts';
 import type { ReconcileDeps } from './reconcile-deps.ts';
-import { codes, listPage, lookAtAlive, type Seen } from './reconcile-look.ts';
+import { codes, findOpen, listPage, lookAtAlive, type Seen } from './reconcile-look.ts';
+import { type Back, takeBack } from './returned.ts';
 
-/** A run's claim lives this long after the last page. */
-export const RUN_LEASE_SECONDS = 30;
+/** A run's claim lives this long after its last beat. */
+const LEASE_SECONDS = 30;
 const ALIVE_AT_ONCE = 500;
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
@@ -18,9 +19,14 @@ export interface RunOptions {
   readonly installation: string;
   /** Longer than any mint can be in flight. */
   readonly graceSeconds: number;
+  readonly leaseSeconds?: number;
 }
 
 export type Counts = Omit<ReconcileResult, 'outcome' | 'says'>;
+
+export function leaseOf({ leaseSeconds }: RunOptions): number {
+  return leaseSeconds ?? LEASE_SECONDS;
+}
 
 /** Another replica took the run over. */
 export class RunLost extends Error {}
@@ -46,9 +52,13 @@ export class ReconcileRun {
     return this.#counts;
   }
 
+  /** Without it there is nothing to compare. */
+  get listable(): boolean {
+    return this.#session.list !== undefined;
+  }
+
   /** @throws RunLost, ProviderError, MayflyError */
   async run(): Promise<void> {
-    if (this.#session.list === undefined) return;
     let after = '';
     for (;;) {
       const page = await listPage(this.#session, after, this.#signal);
@@ -77,12 +87,12 @@ export class ReconcileRun {
       const grant = known.get(grantId);
       return grant?.revocation === 'clean' && grant.target === this.#claim.target;
     });
-    const back = await this.#stillThere(clean, after);
+    const back = [...(await this.#stillThere(clean, after)), ...(await this.#openAgain(marked, known))];
     const seen = await this.#lookAtAlive(new Set(page.map(({ handle }) => handle)), after, upTo);
     const found = back.length + unknown.length + seen.length;
     await db.transaction({}, async (tx) => {
-      if (!(await keepRun(tx, this.#claim, RUN_LEASE_SECONDS))) throw new RunLost();
-      await this.#takeBack(tx, back);
+      if (!(await keepRun(tx, this.#claim, leaseOf(this.#options)))) throw new RunLost();
+      this.#counts.returned += await takeBack(this.#deps, this.#claim.target, tx, back);
       await this.#takeIn(tx, unknown);
       await this.#tell(tx, seen);
       if (found > 0) step('compare.before');
@@ -94,6 +104,16 @@ export class ReconcileRun {
   #ours({ handle, grantId, installation, facts }: Found): readonly Marked[] {
     const ours = grantId !== null && UUID.test(grantId) && installation === this.#options.installation;
     return ours ? [{ handle, grantId, facts }] : [];
+  }
+
+  /** What is contained stands in the target until it is cleaned, but can not be used. */
+  async #openAgain(marked: readonly Marked[], known: ReadonlyMap<string, KnownGrant>): Promise<readonly Back[]> {
+    const contained = marked.flatMap((one) => {
+      const { revocation, target, deadline, claimNumber } = known.get(one.grantId) ?? {};
+      const isContained = revocation === 'contained' && target === this.#claim.target;
+      return isContained && deadline && claimNumber ? [{ ...one, deadline, claimNumber }] : [];
+    });
+    return await findOpen(this.#session, contained, this.#signal);
   }
 
   /** What was cleaned between the list and the look into the store is not back: it is no longer listed. */
@@ -113,21 +133,6 @@ export class ReconcileRun {
       if (last === undefined || alive.length < ALIVE_AT_ONCE) return seen;
       from = last.handle;
     }
-  }
-
-  async #takeBack(tx: Transaction, back: readonly Marked[]): Promise<void> {
-    if (back.length === 0) return;
-    const { target } = this.#claim;
-    const returned = await reopen(tx, back);
-    for (const one of returned) {
-      const payload = { clean_at: one.cleanAt.toISOString() };
-      tx.record(engineEvent('revocation.returned', this.#deps, target, one, payload));
-      tx.changed(one.taskId);
-      const about = { target, grant_id: one.grantId, clean_at: one.cleanAt, alert: 'returned' };
-      this.#deps.log(about, 'a credential that was gone is in the target again; it is revoked again');
-    }
-    this.#counts.returned += returned.length;
-    if (returned.length > 0) this.#deps.found.returned(target, returned.length);
   }
 
   async #takeIn(tx: Transaction, unknown: readonly Marked[]): Promise<void> {

@@ -1,11 +1,19 @@
 import type { TargetDefinition } from '../catalog/types.ts';
 import { step } from '../domain/step.ts';
-import { claimRun, finishRun, type ReconcileResult, requestRuns, type RunClaim } from '../store/reconciliations.ts';
+import {
+  claimRun,
+  finishRun,
+  keepRun,
+  type ReconcileResult,
+  requestRuns,
+  type RunClaim,
+} from '../store/reconciliations.ts';
 import { targetEvent } from './evidence.ts';
+import { noticeFailover } from './failover.ts';
 import { failureOf } from './failures.ts';
 import { type Ownership, Stranger } from './ownership.ts';
 import type { ReconcileDeps } from './reconcile-deps.ts';
-import { ReconcileRun, RunLost, type RunOptions, RUN_LEASE_SECONDS } from './reconcile-run.ts';
+import { leaseOf, ReconcileRun, RunLost, type RunOptions } from './reconcile-run.ts';
 
 export interface ReconcilerOptions extends RunOptions {
   readonly deps: ReconcileDeps;
@@ -16,8 +24,11 @@ export interface ReconcilerOptions extends RunOptions {
 
 /** How often a replica asks whether a target's time has come. */
 const TICK_MILLIS = 1_000;
-/** A run that failed is tried again after this, or sooner if runs are. */
+/** A run that failed is tried again after this, or sooner if runs are; or after that, where nothing is issued until one is done. */
 const AGAIN_SECONDS = 30;
+const HURRY_SECONDS = 2;
+/** So often in its lease a run's claim is kept while a target is slow. */
+const BEATS = 4;
 /** Targets being read by this process at once. */
 const RUNS_AT_ONCE = 16;
 
@@ -27,9 +38,11 @@ const RUNS_AT_ONCE = 16;
  */
 export class Reconciler {
   readonly #options: ReconcilerOptions;
-  readonly #running = new Set<Promise<void>>();
+  /** By target: a run that lost its claim may still be under way. */
+  readonly #running = new Map<string, Promise<void>>();
   readonly #stopping = new AbortController();
   readonly #known = new Set<string>();
+  #unreconciled: ReadonlySet<string> = new Set();
   #timer: NodeJS.Timeout | undefined;
 
   constructor(options: ReconcilerOptions) {
@@ -48,7 +61,7 @@ export class Reconciler {
   async stop(): Promise<void> {
     this.#stopping.abort();
     clearTimeout(this.#timer);
-    await Promise.all(this.#running);
+    await Promise.all(this.#running.values());
   }
 
   async #tick(): Promise<void> {
@@ -56,15 +69,17 @@ export class Reconciler {
     try {
       const targets = new Map([...deps.targets()].map((target) => [target.name, target]));
       const names = [...targets.keys()];
+      this.#unreconciled = await noticeFailover(deps, names);
       await this.#askFor(names.filter((name) => !this.#known.has(name)));
       while (this.#running.size < RUNS_AT_ONCE) {
+        const free = names.filter((name) => !this.#running.has(name));
         step('claim-run.before');
-        const claim = await claimRun(deps.db, names, deps.worker, RUN_LEASE_SECONDS);
+        const claim = await claimRun(deps.db, free, deps.worker, leaseOf(this.#options));
         if (claim !== undefined) step('claim-run.after');
         const target = claim && targets.get(claim.target);
         if (claim === undefined || target === undefined) return;
-        const run = this.#run(claim, target).finally(() => this.#running.delete(run));
-        this.#running.add(run);
+        const run = this.#run(claim, target).finally(() => this.#running.delete(claim.target));
+        this.#running.set(claim.target, run);
       }
     } catch (error) {
       deps.log({ error }, 'no target can be reconciled now');
@@ -81,33 +96,70 @@ export class Reconciler {
   }
 
   async #run(claim: RunClaim, definition: TargetDefinition): Promise<void> {
-    const { deps, ownership, everySeconds, graceSeconds } = this.#options;
+    const { deps } = this.#options;
     const started = performance.now();
-    const { target } = claim;
+    const lost = new AbortController();
+    const beat = setInterval(() => this.#keep(claim, lost), (leaseOf(this.#options) * 1000) / BEATS);
     let result: ReconcileResult;
     try {
-      const session = deps.session(definition);
-      const run = new ReconcileRun(deps, claim, session, this.#options, this.#stopping.signal);
-      const [outcome, says] = await this.#outcome(() => ownership.prove(target, session), run);
-      result = { outcome, says, ...run.counts };
-      const soon = outcome === 'failed' ? AGAIN_SECONDS : result.waiting > 0 ? graceSeconds + 1 : everySeconds;
-      const next = this.#stopping.signal.aborted ? 0 : Math.min(soon, everySeconds) * (0.9 + deps.random() / 5);
-      await deps.db.transaction({}, async (tx) => {
-        if (await finishRun(tx, claim, result, next)) {
-          const { listed, ...found } = run.counts;
-          const told = outcome !== 'done' || Object.values(found).some((count) => count > 0);
-          if (told) tx.record(targetEvent('target.reconciled', deps, target, { ...result, listed }));
-        }
-        step('finish-run.before');
-      });
-      step('finish-run.after');
+      result = await this.#compare(claim, definition, AbortSignal.any([this.#stopping.signal, lost.signal]));
+      await this.#finish(claim, result);
     } catch (error) {
-      deps.log({ target, error }, 'a target could not be reconciled; another run takes over');
+      deps.log({ target: claim.target, error }, 'a target could not be reconciled; another run takes over');
       return;
+    } finally {
+      clearInterval(beat);
     }
+    const { target } = claim;
     if (result.outcome !== 'done') deps.log({ target, ...result }, 'a target could not be reconciled');
     if (result.unverified > 0) deps.found.unverified(target, result.unverified);
     deps.found.reconciled(target, result.outcome, (performance.now() - started) / 1000);
+  }
+
+  /** What is being read may take longer than the claim holds. */
+  #keep(claim: RunClaim, lost: AbortController): void {
+    const { deps } = this.#options;
+    keepRun(deps.db, claim, leaseOf(this.#options))
+      .then((ours) => {
+        if (!ours) lost.abort(new RunLost());
+      })
+      .catch((error: unknown) => deps.log({ target: claim.target, error }, 'the claim of a run could not be extended'));
+  }
+
+  /** @throws RunLost, and whatever keeps the session from being opened. */
+  async #compare(claim: RunClaim, definition: TargetDefinition, signal: AbortSignal): Promise<ReconcileResult> {
+    const { deps, ownership } = this.#options;
+    const session = deps.session(definition);
+    const run = new ReconcileRun(deps, claim, session, this.#options, signal);
+    const [outcome, says] = await this.#outcome(() => ownership.prove(claim.target, session), run);
+    return { outcome, says, ...run.counts };
+  }
+
+  async #finish(claim: RunClaim, result: ReconcileResult): Promise<void> {
+    const { deps } = this.#options;
+    const { outcome, says, listed, ...found } = result;
+    // Of what can not be listed nothing more will ever be known.
+    const reconciled = (outcome === 'done' && result.waiting === 0) || outcome === 'unlisted';
+    await deps.db.transaction({}, async (tx) => {
+      const before = await finishRun(tx, claim, result, this.#nextSeconds(claim.target, result), reconciled);
+      if (before !== undefined) {
+        const { outcome: last, says: said } = before ?? { outcome: 'done', says: '' };
+        // A target that is away for days must not fill the store.
+        const told = last !== outcome || said !== says || Object.values(found).some((count) => count > 0);
+        if (told) tx.record(targetEvent('target.reconciled', deps, claim.target, { ...found, outcome, says, listed }));
+      }
+      step('finish-run.before');
+    });
+    step('finish-run.after');
+  }
+
+  #nextSeconds(target: string, { outcome, waiting }: ReconcileResult): number {
+    const { deps, everySeconds, graceSeconds } = this.#options;
+    if (this.#stopping.signal.aborted) return 0;
+    const hurried = this.#unreconciled.has(target) && (outcome === 'failed' || outcome === 'stranger');
+    const failed = outcome === 'failed' ? AGAIN_SECONDS : everySeconds;
+    const soon = hurried ? HURRY_SECONDS : waiting > 0 ? graceSeconds + 1 : failed;
+    return Math.min(soon, everySeconds) * (0.9 + deps.random() / 5);
   }
 
   async #outcome(prove: () => Promise<void>, run: ReconcileRun): Promise<[ReconcileResult['outcome'], string]> {
@@ -117,6 +169,8 @@ export class Reconciler {
       return [error instanceof Stranger ? 'stranger' : 'failed', failureOf(error).says];
     }
     try {
+      if (!run.listable)
+        return ['unlisted', 'the target can not be listed: what is in it and unknown here is not seen'];
       await run.run();
       return ['done', ''];
     } catch (error) {

@@ -88,6 +88,7 @@ export class TargetWorker {
     } catch (error) {
       // The store does not answer. What is due stays due; the sweeper wakes us again.
       this.#deps.log({ target: this.#target, error }, 'nothing can be claimed now');
+      this.#deps.unclaimed(this.#target);
     }
   }
 

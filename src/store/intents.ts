@@ -17,12 +17,12 @@ export interface Intent {
   readonly events: readonly AuditEvent[];
 }
 
-export type IntentOutcome = 'done' | 'changed' | 'key_used' | 'busy' | 'paused';
+export type IntentOutcome = 'done' | 'changed' | 'key_used' | 'busy' | 'paused' | 'failed_over';
 
 /**
  * Intents before mints: decision, grant, obligation, key and evidence of each in one transaction, under the locks of a birth.
  * `changed`: what the decision was made on is no longer so; `busy`: it may not wait, and the tree is held alone;
- * `paused`: an operator has paused the target. Only `done` has written anything. One that fails answers its SQLSTATE.
+ * `paused`: an operator has paused the target; `failed_over`: it is not reconciled since the store failed over. Only `done` has written anything. One that fails answers its SQLSTATE.
  */
 export async function insertIntents(
   db: Queryable,

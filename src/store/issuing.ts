@@ -20,7 +20,7 @@ export interface Issuing {
   activate(activation: Activation): Promise<'done' | 'ended'>;
 }
 
-const OUTCOMES = ['done', 'changed', 'key_used', 'busy', 'paused'] as const;
+const OUTCOMES = ['done', 'changed', 'key_used', 'busy', 'paused', 'failed_over'] as const;
 const ACTIVATED = ['done', 'ended', 'busy'] as const;
 
 /** One step of one ask. */

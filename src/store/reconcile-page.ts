@@ -9,16 +9,31 @@ import { EVENT_COLUMNS, type EventRow, type EventSubject, subjectOf } from './ev
 export interface KnownGrant {
   readonly target: string;
   readonly revocation: RevocationState;
+  /** Under which it was changed last. Null before the first claim. */
+  readonly claimNumber: bigint | null;
+  readonly deadline: Date;
 }
 
 /** By grant id. Asked after the target was: the intent of whatever it listed is committed by then. */
 export async function findKnown(db: Queryable, ids: readonly string[]): Promise<ReadonlyMap<string, KnownGrant>> {
-  const rows = await db.query<{ id: GrantId; target: string; state: RevocationState }>({
+  const rows = await db.query<{
+    id: GrantId;
+    target: string;
+    state: RevocationState;
+    claim: string | null;
+    deadline: Date;
+  }>({
     name: 'find_known_grants',
-    text: `SELECT g.id, g.target, r.state FROM mayfly.grants g JOIN mayfly.revocations r ON r.grant_id = g.id WHERE g.id = ANY($1)`,
+    text: `SELECT g.id, g.target, r.state, r.claim_number AS claim, g.deadline FROM mayfly.grants g JOIN mayfly.revocations r ON r.grant_id = g.id
+      WHERE g.id = ANY($1)`,
     values: [ids],
   });
-  return new Map(rows.map(({ id, target, state }) => [id, { target, revocation: state }]));
+  return new Map(
+    rows.map(({ id, target, state, claim, deadline }) => [
+      id,
+      { target, revocation: state, claimNumber: claim === null ? null : BigInt(claim), deadline },
+    ]),
+  );
 }
 
 /** A grant that is alive here. */
@@ -107,32 +122,41 @@ export interface Returned extends EventSubject {
   readonly id: RevocationId;
   readonly grantId: GrantId;
   readonly endedBy: EndedBy;
-  readonly cleanAt: Date;
+  /** Null for what was contained and not clean yet. */
+  readonly cleanAt: Date | null;
 }
 
 /**
- * Credentials that were gone and are in the target again: their grants are `revoking` and their obligations due, with what the target
+ * Credentials that were contained, or gone, and live in the target again: their grants are `revoking` and their obligations due, with what the target
  * has of them now.
  */
 export async function reopen(
   tx: Transaction,
-  found: readonly { readonly grantId: string; readonly facts: Facts }[],
+  found: readonly { readonly grantId: string; readonly facts: Facts | null; readonly claimNumber?: bigint }[],
 ): Promise<Returned[]> {
-  const rows = await tx.query<EventRow & { id: RevocationId; grant_id: GrantId; ended_by: EndedBy; clean_at: Date }>({
+  const rows = await tx.query<
+    EventRow & { id: RevocationId; grant_id: GrantId; ended_by: EndedBy; clean_at: Date | null }
+  >({
     name: 'reopen_revocations',
     // Grant before obligation, in the order of their ids, as every other end takes them.
     text: `WITH held AS (
-        SELECT g.id, r.clean_at, f.facts FROM jsonb_to_recordset($1) AS f(id uuid, facts jsonb) JOIN mayfly.grants g ON g.id = f.id
-        JOIN mayfly.revocations r ON r.grant_id = g.id WHERE g.state = 'revoked' AND r.state = 'clean' ORDER BY g.id FOR NO KEY UPDATE OF g),
+        SELECT g.id, r.clean_at, coalesce(f.facts, g.facts) AS facts, f.claim FROM jsonb_to_recordset($1) AS f(id uuid, facts jsonb, claim bigint)
+        JOIN mayfly.grants g ON g.id = f.id JOIN mayfly.revocations r ON r.grant_id = g.id
+        WHERE g.state = 'revoked' AND (r.state = 'clean' OR (r.state = 'contained' AND r.claim_number = f.claim)) ORDER BY g.id FOR NO KEY UPDATE OF g, r),
       grants AS (UPDATE mayfly.grants g SET state = 'revoking', facts = h.facts FROM held h WHERE g.id = h.id
         RETURNING g.id, g.task_id, g.entitlement, g.ended_by, h.clean_at),
       reopened AS (
         UPDATE mayfly.revocations r SET state = 'due', due_at = $2, try_at = $2, attempts = 0, contained_at = NULL, clean_at = NULL,
           overdue_at = NULL, claimed_by = NULL, claimed_until = NULL
-        FROM held h WHERE r.grant_id = h.id AND r.state = 'clean' RETURNING r.id, r.grant_id)
+        FROM held h WHERE r.grant_id = h.id RETURNING r.id, r.grant_id)
       SELECT r.id, r.grant_id, g.ended_by, g.clean_at, g.entitlement, ${EVENT_COLUMNS}
       FROM reopened r JOIN grants g ON g.id = r.grant_id JOIN mayfly.tasks t ON t.id = g.task_id`,
-    values: [JSON.stringify(found.map(({ grantId, facts }) => ({ id: grantId, facts }))), tx.now],
+    values: [
+      JSON.stringify(
+        found.map(({ grantId, facts, claimNumber: n }) => ({ id: grantId, facts, claim: n && String(n) })),
+      ),
+      tx.now,
+    ],
   });
   return rows.map((row) => ({
     ...subjectOf(row),

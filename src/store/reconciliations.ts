@@ -2,7 +2,8 @@ import type { Queryable, Transaction } from './database.ts';
 
 /** What one run found, in counts. Written to the row of its target for whoever asked, and to the evidence. */
 export interface ReconcileResult {
-  readonly outcome: 'done' | 'failed' | 'stranger';
+  /** `unlisted`: the target says nothing about what is in it. */
+  readonly outcome: 'done' | 'failed' | 'stranger' | 'unlisted';
   readonly says: string;
   /** Credentials listed. */
   readonly listed: number;
@@ -52,7 +53,7 @@ export async function claimRun(
         WHERE target = ANY($1) AND next_at <= now AND coalesce(claimed_until <= now, true)
         ORDER BY next_at LIMIT 1 FOR UPDATE OF reconciliations SKIP LOCKED)
       UPDATE mayfly.reconciliations r SET claim_number = nextval('mayfly.claim_numbers'), claimed_by = $2, started_at = now,
-        claimed_until = now + make_interval(secs => $3)
+        claimed_until = now + make_interval(secs => $3), run_timeline = mayfly.current_timeline()
       FROM ready, clock WHERE r.target = ready.target RETURNING r.target, r.claim_number, r.started_at`,
     values: [targets, worker, leaseSeconds],
   });
@@ -61,34 +62,42 @@ export async function claimRun(
 }
 
 /**
- * Holds the run's claim until the end of the transaction, and for `leaseSeconds` from now: what a run writes, it writes behind this.
+ * Holds the run's claim for `leaseSeconds` from now; in a transaction until its end too: what a run writes, it writes behind this.
  * @returns false when another has taken over.
  */
-export async function keepRun(tx: Transaction, claim: RunClaim, leaseSeconds: number): Promise<boolean> {
-  const rows = await tx.query({
+export async function keepRun(db: Queryable, claim: RunClaim, leaseSeconds: number): Promise<boolean> {
+  const rows = await db.query({
     name: 'keep_reconciliation',
-    text: `UPDATE mayfly.reconciliations SET claimed_until = $3::timestamptz + make_interval(secs => $4)
+    text: `UPDATE mayfly.reconciliations SET claimed_until = clock_timestamp() + make_interval(secs => $3)
       WHERE target = $1 AND claim_number = $2 AND claimed_until IS NOT NULL RETURNING target`,
-    values: [claim.target, String(claim.number), tx.now, leaseSeconds],
+    values: [claim.target, String(claim.number), leaseSeconds],
   });
   return rows.length > 0;
 }
 
-/** Ends a run. The next is in `nextSeconds`, or at once when it was asked for since this one began. */
+/**
+ * Ends a run. The next is in `nextSeconds`, or at once when it was asked for since this one began.
+ * @param reconciled Nothing in the target is unknown any more: it may be issued there, if this is the timeline that the run began on.
+ * @returns what the run before came to, null for the first one; undefined when another has taken over.
+ */
 export async function finishRun(
   tx: Transaction,
   claim: RunClaim,
   result: ReconcileResult,
   nextSeconds: number,
-): Promise<boolean> {
-  const rows = await tx.query({
+  reconciled: boolean,
+): Promise<ReconcileResult | null | undefined> {
+  const rows = await tx.query<{ before: ReconcileResult | null }>({
     name: 'finish_reconciliation',
-    text: `UPDATE mayfly.reconciliations SET claimed_by = NULL, claimed_until = NULL, finished_at = $3, result = $4,
-        next_at = CASE WHEN asked_at > started_at THEN $3 ELSE $3::timestamptz + make_interval(secs => $5) END
-      WHERE target = $1 AND claim_number = $2 AND claimed_until IS NOT NULL RETURNING target`,
-    values: [claim.target, String(claim.number), tx.now, JSON.stringify(result), nextSeconds],
+    text: `WITH held AS (
+        SELECT target, result FROM mayfly.reconciliations WHERE target = $1 AND claim_number = $2 AND claimed_until IS NOT NULL FOR UPDATE)
+      UPDATE mayfly.reconciliations r SET claimed_by = NULL, claimed_until = NULL, finished_at = $3, result = $4,
+        next_at = CASE WHEN asked_at > started_at THEN $3 ELSE $3::timestamptz + make_interval(secs => $5) END,
+        reconciled_timeline = CASE WHEN $6 THEN run_timeline ELSE reconciled_timeline END
+      FROM held h WHERE r.target = h.target RETURNING h.result AS before`,
+    values: [claim.target, String(claim.number), tx.now, JSON.stringify(result), nextSeconds, reconciled],
   });
-  return rows.length > 0;
+  return rows[0]?.before;
 }
 
 /** Where the comparisons of one target stand. Times by the store's clock. */

@@ -1,3 +1,4 @@
+import type { GrantId } from '../domain/ids.ts';
 import type { Queryable, Transaction } from './database.ts';
 
 /**
@@ -64,4 +65,19 @@ export async function loseTenure(tx: Transaction, tenure: string): Promise<boole
     values: [tenure, tx.now],
   });
   return rows.length > 0;
+}
+
+/** Those of the grants that were intended after the tenure began. A tenure that this store does not know proves nothing. */
+export async function findGrantsUnder(
+  db: Queryable,
+  tenure: string | null,
+  grantIds: readonly GrantId[],
+): Promise<ReadonlySet<GrantId>> {
+  const rows = await db.query<{ id: GrantId }>({
+    name: 'find_grants_under',
+    text: `SELECT g.id FROM mayfly.grants g JOIN mayfly.tenures t ON t.target = g.target
+      WHERE t.tenure = $1 AND g.id = ANY($2) AND t.begun_at <= g.created_at`,
+    values: [tenure, grantIds],
+  });
+  return new Set(rows.map(({ id }) => id));
 }

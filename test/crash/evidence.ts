@@ -4,6 +4,9 @@ import type { Eye } from './eye.ts';
 /** How often a revocation was done with, and begun once more. */
 const returned = `(SELECT count(*) FROM mayfly.audit_events e WHERE e.grant_id = r.grant_id AND e.type = 'revocation.returned')`;
 
+const returnedFromClean = `(SELECT count(*) FROM mayfly.audit_events e WHERE e.grant_id = r.grant_id AND e.type = 'revocation.returned'
+  AND e.payload->>'clean_at' IS NOT NULL)`;
+
 /**
  * For each thing that the store says, the events that must tell of it, each exactly so often. What an orphan needs to have a task and a
  * decision is told with the orphan.
@@ -51,7 +54,7 @@ const told: readonly { readonly says: string; readonly query: string }[] = [
   {
     says: 'a revocation was clean',
     query: `SELECT r.grant_id AS id, (SELECT count(*) FROM mayfly.audit_events e WHERE e.grant_id = r.grant_id AND e.type = 'revocation.clean') AS told,
-      (r.clean_at IS NOT NULL)::int + ${returned} AS due FROM mayfly.revocations r`,
+      (r.clean_at IS NOT NULL)::int + ${returnedFromClean} AS due FROM mayfly.revocations r`,
   },
   {
     says: 'a revocation was overdue',

@@ -33,8 +33,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     edits: [
       {
         file: 'src/revocation/end-batch.ts',
-        from: '(limited) => session.fence(items.map(toRef), limited, view)',
-        to: 'async () => items.map(() => ({ ok: true as const, evidence: {} }))',
+        from: '(refs, limited) => session.fence(refs, limited, view)',
+        to: 'async (refs) => refs.map(() => ({ ok: true as const, evidence: {} }))',
       },
     ],
     suites,

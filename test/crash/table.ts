@@ -2,6 +2,7 @@ import { acts, type StepName } from '../../src/domain/step.ts';
 import * as compared from './compared.ts';
 import { killAt } from './killed.ts';
 import * as operated from './operated.ts';
+import * as outage from './outage.ts';
 import * as play from './scenarios.ts';
 import { overtaken, rivalled, undone } from './woken.ts';
 import type { World } from './world.ts';
@@ -61,6 +62,10 @@ const lives: Readonly<Record<Act, Readonly<Record<string, play.Scenario>>>> = {
   'keep-hold': { 'a target that it holds': compared.holding },
   'lose-hold': { 'another goes on with it': compared.rival },
   'tell-stranger': { 'another goes on with it': compared.rival },
+  'notice-failover': { 'the store is on another timeline': outage.failedOver },
+  'take-back': { 'what was contained lives again': outage.livesAgain },
+  'fence-unrecorded': { 'the store is full': outage.storeFull },
+  'tell-fenced': { 'the store takes something again': outage.storeEmptied },
 };
 
 /** A case by its name: `fence.after (a cancel)`. */

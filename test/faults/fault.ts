@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { ProblemError } from '../../src/client/index.ts';
-import { type Held, PAYMENTS, type World } from '../crash/world.ts';
+import { type Held, PAYMENTS, plain, type World } from '../crash/world.ts';
 import type { FaultLane } from './lane.ts';
 
 /** Something that goes wrong for a while. */
@@ -11,6 +11,8 @@ export interface Fault {
   readonly end: (lane: FaultLane) => Promise<void>;
   /** Issuing and ending go on as if nothing were wrong. */
   readonly harmless?: true;
+  /** Only the store is away: what reaches its deadline is cut all the same, before it is back. */
+  readonly keepsDeadlines?: true;
   /** What hung is given up only so long after its end. Milliseconds. */
   readonly grace?: number;
   /** It lasts at least so long. Milliseconds. */
@@ -50,6 +52,12 @@ export async function under(fault: Fault, world: World, lane: FaultLane): Promis
     await world.until('deadlines have passed under the fault', async () =>
       short.every((held) => Date.now() > Date.parse(held.grant.deadline) + 1_000),
     );
+    if (fault.keepsDeadlines === true) {
+      const handles = new Set(short.map(({ grant }) => `mfy_${plain(grant.id).replaceAll('-', '')}`));
+      await world.until('what has reached its deadline is cut while the store is away', async () =>
+        (await world.eye.look()).every(({ handle, live }) => !live || !handles.has(handle)),
+      );
+    }
     if (fault.lasts !== undefined)
       await world.until('it has lasted long enough', async () => Date.now() > since + (fault.lasts ?? 0));
     if (fault.harmless === true) await world.untilEnded(due, cancelled);

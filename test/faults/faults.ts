@@ -17,6 +17,8 @@ export interface System {
   readonly port: (lane: FaultLane) => number;
   /** Its faults do no harm. */
   readonly harmless: boolean;
+  /** Without it deadlines are kept. */
+  readonly spared?: true;
   /** Milliseconds until connections to it that hang are given up. */
   readonly hangs: number;
   /** Of each piece. */
@@ -35,7 +37,7 @@ export const systems: Readonly<Record<'target' | 'store' | 'redis', System>> = {
   },
   store: {
     ...{ proxy: (lane) => lane.storeProxy, port: (lane) => lane.storeServer.port },
-    ...{ harmless: false, hangs: STORE_HANGS, delayMillis: 60 },
+    ...{ harmless: false, spared: true, hangs: STORE_HANGS, delayMillis: 60 },
   },
   redis: {
     ...{ proxy: (lane) => redisOf(lane).proxy, port: (lane) => Number(new URL(redisOf(lane).server.url).port) },
@@ -47,9 +49,11 @@ export const systems: Readonly<Record<'target' | 'store' | 'redis', System>> = {
 export function networkFaults(system: System): Readonly<Record<string, Fault>> {
   const { proxy, port, hangs, delayMillis } = system;
   const harmless = system.harmless ? ({ harmless: true } as const) : {};
+  const spared = system.spared === true ? ({ keepsDeadlines: true } as const) : {};
   const resets = new Map<FaultLane, NodeJS.Timeout>();
   const healing = {
     ...harmless,
+    ...spared,
     end: async (lane: FaultLane) => {
       clearInterval(resets.get(lane));
       proxy(lane).retarget(port(lane));
@@ -94,17 +98,20 @@ export const redisGone: Fault = {
 };
 
 export const storeStopped: Fault = {
+  keepsDeadlines: true,
   begin: async ({ storeServer }) => storeServer.halt(),
   end: async ({ storeServer }) => storeServer.restart(),
 };
 
 export const storeCrashed: Fault = {
+  keepsDeadlines: true,
   begin: async ({ storeServer }) => storeServer.halt('immediate'),
   end: async ({ storeServer }) => storeServer.restart(),
 };
 
 /** A replica that has all of the store takes its place. */
 export const storeFailedOver: Fault = {
+  keepsDeadlines: true,
   prepare: async (lane) => {
     lane.standby = await lane.replicate(lane.storeServer.port);
   },
@@ -122,6 +129,7 @@ const fullTables = ['audit_events', 'revocations', 'grants', 'tasks'];
  * is not met by it.
  */
 export const storeFull: Fault = {
+  keepsDeadlines: true,
   begin: async ({ storeServer, house }) => {
     const triggers = fullTables.map(
       (name) =>

@@ -160,14 +160,14 @@ describe('the claim of a run', () => {
       if (silent === undefined || next === undefined) throw new Error('nothing was claimed');
       expect(next.number).toBeGreaterThan(silent.number);
       expect(await db.transaction({}, (tx) => keepRun(tx, silent, 30))).toBe(false);
-      expect(await db.transaction({}, (tx) => finishRun(tx, silent, result, 0))).toBe(false);
+      expect(await db.transaction({}, (tx) => finishRun(tx, silent, result, 0, true))).toBeUndefined();
       expect(await db.transaction({}, (tx) => keepRun(tx, next, 30))).toBe(true);
       // Asked for meanwhile: once more at once.
       await requestRuns(db, ['a']);
-      expect(await db.transaction({}, (tx) => finishRun(tx, next, result, 300))).toBe(true);
+      expect(await db.transaction({}, (tx) => finishRun(tx, next, result, 300, true))).toBeNull();
       const again = await claimRun(db, ['a'], 'two', 30);
       if (again === undefined) throw new Error('it was not asked for again');
-      expect(await db.transaction({}, (tx) => finishRun(tx, again, result, 300))).toBe(true);
+      expect(await db.transaction({}, (tx) => finishRun(tx, again, result, 300, true))).toEqual(result);
       expect(await claimRun(db, ['a'], 'two', 30)).toBeUndefined();
       expect((await claimRun(db, ['a', 'b'], 'two', 30))?.target).toBe('b');
     } finally {

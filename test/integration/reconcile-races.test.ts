@@ -18,14 +18,18 @@ describe('a run that is overtaken', () => {
     house = await startHouse({ env: { MAYFLY_RECONCILE_SECONDS: '86400' } });
     db = new Database({ url: house.store.runtimeUrl, connections: 4, onError: () => {} });
     session = await sessionOf(house);
-    const observer = { contained: () => {}, failed: () => {}, overdue: () => {}, breaker: () => {}, notSeen: () => {} };
+    const observer = {
+      ...{ contained: () => {}, failed: () => {}, overdue: () => {}, breaker: () => {}, notSeen: () => {} },
+      ...{ returned: () => {}, fencedUnrecorded: () => {} },
+    };
     const found = {
-      ...{ orphaned: () => {}, lost: () => {}, returned: () => {}, drifted: () => {}, unverified: () => {} },
-      ...{ reconciled: () => {}, stranger: () => {} },
+      ...{ orphaned: () => {}, lost: () => {}, drifted: () => {}, unverified: () => {} },
+      ...{ reconciled: () => {}, stranger: () => {}, unreconciled: () => {} },
     };
     deps = {
       ...{ db, observer, found, worker: 'test', random: () => 0.5, log: () => {}, policyDigest: () => 'none' },
       ...{ targets: () => [], revision: () => 1, entitlement: () => undefined, wake: () => {} },
+      unclaimed: () => {},
       session: () => session,
       targetAt: async () => {
         throw new Error('not asked for here');

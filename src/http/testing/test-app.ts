@@ -87,6 +87,7 @@ export async function startTestApp(options: TestAppOptions = {}): Promise<TestAp
         throw new MayflyError('not_in_task');
       },
       alarms: { in: () => {}, now: () => {} },
+      living: { remember: () => {} },
       observer: { decided: () => {}, minted: () => {} },
       ids: randomIds,
       audience: 'http://127.0.0.1:7420',

@@ -34,3 +34,26 @@ export function badHandle(handle: string, instead: unknown): Fault {
     },
   };
 }
+
+/** Throws whatever is asked, when that handle is among it; else does it. What it throws is no error of a provider. */
+export function poisonedBy(handle: string): Fault {
+  return {
+    answer: async ({ refs, honest }) => {
+      if (refs.some((ref) => ref.handle === handle)) throw new TypeError(`${handle} can not be read`);
+      return await honest(refs);
+    },
+  };
+}
+
+/** Does it for all but one, and says that it did it for all. */
+export function skips(handle: string): Fault {
+  return {
+    answer: async ({ refs, honest }) => {
+      await honest(refs.filter((ref) => ref.handle !== handle));
+      return refs.map((ref) => ({ ok: true, evidence: { said: 'done' }, handle: ref.handle }));
+    },
+  };
+}
+
+/** Tells the truth, in another order than it was asked in. */
+export const mixesUp: Fault = answers((honest) => honest.toReversed());

@@ -88,6 +88,7 @@ export async function startSyntheticHouse(
       return broker;
     };
     const owner = new pg.Pool({ connectionString: store.ownerUrl.reveal(), max: 2 });
+    owner.on('error', () => {});
     closing.push(() => owner.end());
     const onStore: SyntheticHouse['onStore'] = async (text, values = []) => (await owner.query(text, values)).rows;
     const broker = await start(port);

@@ -1,9 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
 import {
+  type Beat,
   type FenceView,
   type Found,
   type Guarantee,
+  type Holder,
   type Minted,
   type MintRequest,
   type Outcome,
@@ -82,13 +84,13 @@ class SyntheticSession implements Session {
       const { kind } = this.#target;
       const known = new Set(mine.filter((ref) => this.#stranger(ref) === undefined));
       if (kind === 'document') await writeDocument(this.#target, [...known], view, SKEW);
-      return mine.map((ref) => this.#stranger(ref) ?? this.#cut(ref));
+      return mine.map((ref) => ({ ...(this.#stranger(ref) ?? this.#cut(ref)), handle: ref.handle }));
     });
   }
 
   verify(refs: readonly Ref[], signal: AbortSignal): Promise<readonly Verdict[]> {
     return this.#target.call('verify', refs, signal, async (mine) =>
-      mine.map((ref) => this.#stranger(ref) ?? this.#look(ref)),
+      mine.map((ref) => ({ ...(this.#stranger(ref) ?? this.#look(ref)), handle: ref.handle })),
     );
   }
 
@@ -98,7 +100,7 @@ class SyntheticSession implements Session {
     view?: FenceView,
   ): Promise<readonly (Outcome & { readonly notBefore?: Date })[]> {
     return this.#target.call('reap', refs, signal, async (mine) => {
-      const answers = mine.map((ref) => this.#stranger(ref) ?? this.#clean(ref));
+      const answers = mine.map((ref) => ({ ...(this.#stranger(ref) ?? this.#clean(ref)), handle: ref.handle }));
       // What is past its time falls out of the document.
       const { kind } = this.#target;
       if (kind === 'document' && answers.some((answer) => answer.ok && !('notBefore' in answer)))
@@ -107,14 +109,20 @@ class SyntheticSession implements Session {
     });
   }
 
-  async list(): Promise<readonly Found[]> {
-    const { system } = this.#target;
-    return system.all().map(({ handle, grantId, installation }) => ({
-      handle,
-      grantId,
-      installation,
-      facts: { incarnation: system.incarnation },
-    }));
+  list(signal: AbortSignal): Promise<readonly Found[]> {
+    return this.#target.call('list', [], signal, async () => {
+      const { system } = this.#target;
+      return system.all().map(({ handle, grantId, installation }) => ({
+        handle,
+        grantId,
+        installation,
+        facts: { incarnation: system.incarnation },
+      }));
+    });
+  }
+
+  async hold(_signal: AbortSignal, beat?: Beat): Promise<Holder | null> {
+    return this.#target.keepsRecord ? this.#target.system.hold(this.#installation, beat) : null;
   }
 
   check(): Promise<readonly []> {

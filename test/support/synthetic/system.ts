@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import type { Beat, Holder } from '../../../src/provider.ts';
 
 /** One identity in the system. Times in milliseconds, by the system's clock. */
 interface Identity {
@@ -33,6 +34,7 @@ export class SyntheticSystem {
   readonly incarnation = randomUUID();
   /** How long a fence takes to be seen everywhere. Milliseconds. */
   propagationMillis = 0;
+  #holder: Holder | undefined;
   readonly #now: () => number;
   readonly #identities = new Map<string, Identity>();
   /** Handles that are refused from then on, made or not: a late mint runs into them. */
@@ -42,6 +44,15 @@ export class SyntheticSystem {
 
   constructor(now: () => number) {
     this.#now = now;
+  }
+
+  /** The record of its holder, once the beat is written: of nobody, or of this tenure with an earlier beat. */
+  hold(installation: string, beat?: Beat): Holder {
+    const none: Holder = { installation, epoch: 1, store: null, tenure: null, beat: 0 };
+    const { tenure, beat: last } = this.#holder ?? none;
+    if (beat !== undefined && (tenure === null || (tenure === beat.tenure && last < beat.beat)))
+      this.#holder = { installation, epoch: 1, ...beat };
+    return this.#holder ?? none;
   }
 
   /** @returns why not, or undefined when it was made. */
@@ -74,6 +85,11 @@ export class SyntheticSystem {
   /** Leaves a tombstone, whether there is such an identity or not. */
   cut(handle: string): void {
     if (!this.#cuts.has(handle)) this.#cuts.set(handle, this.#now() + this.propagationMillis);
+  }
+
+  /** As a restored backup has it: the cut is forgotten. */
+  forgetCut(handle: string): void {
+    this.#cuts.delete(handle);
   }
 
   /** When its cut is seen everywhere. */

@@ -8,7 +8,7 @@ import { SyntheticSystem } from './system.ts';
  */
 export type Kind = 'handles' | 'document' | 'expiry-only' | 'irrevocable';
 
-export type Operation = 'guarantee' | 'mint' | 'fence' | 'verify' | 'reap';
+export type Operation = 'guarantee' | 'mint' | 'fence' | 'verify' | 'reap' | 'list';
 
 export interface Call {
   readonly refs: readonly Ref[];
@@ -34,6 +34,8 @@ export class SyntheticTarget {
   reapDelayMillis = 0;
   /** Whether documents bear the epoch of their writer in their name. Without it the last one to arrive stands. */
   epochInName = true;
+  /** Whether it keeps a record of its holder. */
+  keepsRecord = false;
   /** Writers of the document at work, and the most that ever were. */
   writers = { now: 0, most: 0 };
   system: SyntheticSystem;
