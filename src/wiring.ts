@@ -251,10 +251,9 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
   async function release(): Promise<void> {
     clearInterval(poll);
     await webhooks.stop();
-    ownership.stop();
     // What still works on a sick target then is left to its lease: another replica takes it over.
     await bounded(config.shutdown_seconds * 1000, [], () =>
-      Promise.all([engine.stop(), reconciler.stop(), outage.stop()]),
+      Promise.all([engine.stop(), reconciler.stop(), outage.stop(), ownership.stop()]),
     ).catch((error: unknown) => log.warn({ error }, 'revocations in hand did not end with the broker'));
     identity.close();
     await changes.close();

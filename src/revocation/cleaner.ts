@@ -8,7 +8,7 @@ import { byRevision, type Ended, openSession } from './end-batch.ts';
 import { engineEvent } from './evidence.ts';
 import { countSilent, type Failures, failureOfAll, recordFailures } from './failures.ts';
 import { asWriter } from './fence-writer.ts';
-import { Heartbeat, LEASE_SECONDS } from './heartbeat.ts';
+import { CLEANING_LEASE_SECONDS, Heartbeat } from './heartbeat.ts';
 import { look, sift, toRef } from './looking.ts';
 
 const BATCH = 100;
@@ -54,7 +54,7 @@ export class Cleaner {
       while (this.#waiting.length > 0) {
         const sessions = new Map<Session, Claimed[]>();
         // What waited longer than its claim holds is claimed again by now, or will be.
-        const held = performance.now() - LEASE_SECONDS * 1000;
+        const held = performance.now() - CLEANING_LEASE_SECONDS * 1000;
         for (const { item, session } of this.#waiting.splice(0, BATCH).filter(({ since: at }) => at > held))
           sessions.set(session, [...(sessions.get(session) ?? []), item]);
         for (const [session, items] of sessions) {

@@ -10,7 +10,7 @@ import type { RevocationDeps } from './deps.ts';
 import { engineEvent } from './evidence.ts';
 import { awaitsExpiry, countSilent, type Failures, failureOfAll, recordFailures } from './failures.ts';
 import { asWriter } from './fence-writer.ts';
-import { Heartbeat, LEASE_SECONDS } from './heartbeat.ts';
+import { CLEANING_LEASE_SECONDS, Heartbeat } from './heartbeat.ts';
 import { look, notYet, sift, toRef } from './looking.ts';
 import { withoutReturned } from './returned.ts';
 
@@ -202,7 +202,7 @@ async function contain(
   });
   if (done.length === 0) return [];
   step('contain.before');
-  const ours = await markContained(deps.db, done, LEASE_SECONDS);
+  const ours = await markContained(deps.db, done, CLEANING_LEASE_SECONDS);
   step('contain.after');
   const contained = done.map(({ item }) => item).filter((item) => ours.has(item.id));
   for (const item of contained) deps.observer.contained(claim.target, item.endedBy, lateSeconds(item));

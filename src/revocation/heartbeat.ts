@@ -5,6 +5,11 @@ import type { RevocationDeps } from './deps.ts';
 
 /** A claim lives this long without a heartbeat; so long does a killed worker hold up what it held. */
 export const LEASE_SECONDS = 5;
+/**
+ * So long what is contained waits to be cleaned in the hands of whoever contained it. Longer, since in a storm cleaning falls behind
+ * by more than a lease, nothing is open meanwhile, and whoever claims it again must fence it again.
+ */
+export const CLEANING_LEASE_SECONDS = 15;
 const BEAT_MILLIS = 1_500;
 
 /** Keeps the claims of one batch while a target is slow, and aborts the batch when all of them are lost to other workers. */

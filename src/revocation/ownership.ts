@@ -70,6 +70,7 @@ export class Ownership {
   readonly #guarded = new WeakMap<Session, Session>();
   /** What a guarded session stands before. */
   readonly #behind = new WeakMap<Session, Session>();
+  readonly #looks = new Set<Promise<void>>();
   #timer: NodeJS.Timeout | undefined;
   #sessions: () => Iterable<readonly [string, Session]> = () => [];
 
@@ -86,8 +87,10 @@ export class Ownership {
     this.#beat();
   }
 
-  stop(): void {
+  /** Returns when no beat of ours is on its way any more. */
+  async stop(): Promise<void> {
     clearInterval(this.#timer);
+    await Promise.allSettled(this.#looks);
   }
 
   /** The same session, except that what changes the target is refused while it is not known to be ours. */
@@ -152,9 +155,14 @@ export class Ownership {
   }
 
   async #look(standing: Standing): Promise<void> {
-    standing.proving ??= this.#judge(standing).finally(() => {
-      standing.proving = undefined;
-    });
+    if (standing.proving === undefined) {
+      const look = this.#judge(standing).finally(() => {
+        standing.proving = undefined;
+        this.#looks.delete(look);
+      });
+      standing.proving = look;
+      this.#looks.add(look);
+    }
     await standing.proving;
   }
 

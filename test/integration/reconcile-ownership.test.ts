@@ -88,7 +88,7 @@ describe('who holds a target', () => {
     two.start();
     await goesOn();
     await mint((await broker()).guarded);
-    one.ownership.stop();
+    await one.ownership.stop();
     await goesOn();
     expect([one.isStranger(), two.isStranger(), ...one.said, ...two.said]).toEqual([false, false]);
   });
@@ -128,7 +128,7 @@ describe('who holds a target', () => {
     copy.start();
     await vi.waitFor(() => expect(copy.isStranger()).toBe(true), { timeout: 10_000, interval: 20 });
     await expect(copy.guarded.fence([live.ref], soon())).rejects.toMatchObject({ name: 'Stranger' });
-    production.ownership.stop();
+    await production.ownership.stop();
     const still = await beats();
     const again = await broker(other, identity);
     again.start();
@@ -181,7 +181,7 @@ describe('who holds a target', () => {
     await mint(before.guarded);
     before.start();
     await goesOn();
-    before.ownership.stop();
+    await before.ownership.stop();
     await owner('UPDATE mayfly.tenures SET beat = 1');
     const after = await broker();
     const { beat } = await beats();
