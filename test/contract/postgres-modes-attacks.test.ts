@@ -1,15 +1,16 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { scramVerifier } from '../../providers/postgres/scram.ts';
 import { Secret } from '../../src/provider.ts';
+import { wantedModes } from '../support/contract-modes.ts';
 import { availableVersions, type PostgresServer, startPostgres } from '../support/postgres-servers.ts';
 import { type Ledger, makeLedger, soon, sqlState } from './postgres-fixture.ts';
 
 const cases = availableVersions().flatMap((version) =>
-  (['createrole', 'pool'] as const).map((mode) => ({ version, mode })),
+  wantedModes(['createrole', 'pool']).map((mode) => ({ version, mode })),
 );
 
 /** The attacks of `postgres-attacks.test.ts` and those of `postgres-life.test.ts`, where no superuser stands behind the functions. */
-describe.each(cases)('what would outlive an ending in the mode $mode on PostgreSQL $version', ({ version, mode }) => {
+describe.each(cases)('mode $mode on PostgreSQL $version: what would outlive an ending', ({ version, mode }) => {
   let server: PostgresServer;
   let ledger: Ledger;
   beforeAll(async () => {

@@ -2,15 +2,16 @@ import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { prepare, provider } from '../../providers/postgres/index.ts';
 import type { PostgresTarget } from '../../providers/postgres/schema.ts';
+import { wantedModes } from '../support/contract-modes.ts';
 import { availableVersions, type PostgresServer, startPostgres } from '../support/postgres-servers.ts';
 import { entitlementName, type Ledger, type Live, makeLedger, soon, sqlState } from './postgres-fixture.ts';
 
 const cases = availableVersions().flatMap((version) =>
-  (['createrole', 'pool'] as const).map((mode) => ({ version, mode })),
+  wantedModes(['createrole', 'pool']).map((mode) => ({ version, mode })),
 );
 
 /** What a tenant owns at its end, where no superuser stands behind the functions. Here it may create, which no prepared template may. */
-describe.each(cases)('what a role owns at its end, mode $mode on PostgreSQL $version', ({ version, mode }) => {
+describe.each(cases)('mode $mode on PostgreSQL $version: what a role owns at its end', ({ version, mode }) => {
   let server: PostgresServer;
   let ledger: Ledger;
   let config: PostgresTarget;

@@ -40,7 +40,7 @@ test('what passed is ok, what failed says why, and what was skipped is a blank a
 });
 
 test('a suite of several modes counts for the mode that was asked for, by the same names', () => {
-  const of = (mode: string) => ({ ...passed, ancestorTitles: [`mode ${mode} on PostgreSQL 18`, 'a life'] });
+  const of = (mode: string) => ({ ...passed, ancestorTitles: [`mode '${mode}' on PostgreSQL 18`, 'a life'] });
   const both = {
     ...run,
     suites: [{ ...suite, assertionResults: [of('createrole'), { ...of('pool'), status: 'failed' }] }],

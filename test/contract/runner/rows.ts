@@ -28,8 +28,9 @@ export interface Rows {
 export function caseName({ ancestorTitles, title }: Pick<CaseResult, 'ancestorTitles' | 'title'>): string {
   const plain = ancestorTitles.map((name) =>
     name
-      .replace(/^mode [a-z]+\b/, '')
+      .replace(/^mode '?[a-z]+\b'?/, '')
       .replace(/,? ?(on |of |to )?PostgreSQL \d\d,? ?/, ' ')
+      .replace(/^ *: /, '')
       .trim(),
   );
   return [...plain.filter((name) => name !== ''), title].join(': ');
@@ -37,7 +38,7 @@ export function caseName({ ancestorTitles, title }: Pick<CaseResult, 'ancestorTi
 
 /** The mode that a suite of several names in its title (`mode pool on PostgreSQL 18`): another's result is not this backend's. */
 function isOthers({ ancestorTitles }: CaseResult, backend: string): boolean {
-  const named = ancestorTitles.map((title) => /^mode ([a-z]+)\b/.exec(title)?.[1]).find((mode) => mode !== undefined);
+  const named = ancestorTitles.map((title) => /^mode '?([a-z]+)\b/.exec(title)?.[1]).find((mode) => mode !== undefined);
   return named !== undefined && !backend.startsWith(`${named} `);
 }
 
