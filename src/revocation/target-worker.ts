@@ -132,6 +132,8 @@ export class TargetWorker {
     if (more && !early) this.wake(false);
     const { contained, asked, silent } = await endBatch(this.#deps, claim);
     this.#cleaner.add(claim, contained);
+    // What was contained and lives again is due once more.
+    if (claim.items.some((item) => item.contained)) this.wake(false);
     if (asked > 0) this.#told(asked, silent);
     return more;
   }
@@ -180,19 +182,20 @@ export class TargetWorker {
 
   async #fallDue<T>(then: (tx: Transaction) => Promise<T>): Promise<T> {
     this.#falls = false;
-    let fell = false;
+    let fell = 0;
     const answer = await this.#deps.db.transaction({}, async (tx) => {
       const fallen = await fallDue(tx, this.#target, MOST_THAT_FALL);
       for (const one of fallen) {
         tx.record(engineEvent('grant.ended', this.#deps, this.#target, one, { by: 'deadline' }));
         tx.changed(one.taskId);
       }
-      if (fallen.length === MOST_THAT_FALL) this.wake(true);
-      fell = fallen.length > 0;
-      if (fell) step('fall-due.before');
+      fell = fallen.length;
+      if (fell > 0) step('fall-due.before');
       return then(tx);
     });
-    if (fell) step('fall-due.after');
+    if (fell > 0) step('fall-due.after');
+    // Only now: whoever looked before the commit has met the same ones, held, and found nothing.
+    if (fell === MOST_THAT_FALL) this.wake(true);
     return answer;
   }
 }

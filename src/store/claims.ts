@@ -148,8 +148,8 @@ export async function extendClaims(
         SELECT r.id FROM mayfly.revocations r JOIN d ON r.id = d.id AND r.claim_number = d.claim
         WHERE r.state IN ('running', 'contained') FOR NO KEY UPDATE OF r SKIP LOCKED),
       extended AS (
-        UPDATE mayfly.revocations r SET claimed_until = clock_timestamp() + make_interval(secs => $2),
-          try_at = CASE state WHEN 'contained' THEN clock_timestamp() + make_interval(secs => $2) ELSE try_at END
+        UPDATE mayfly.revocations r SET claimed_until = greatest(claimed_until, clock_timestamp() + make_interval(secs => $2)),
+          try_at = CASE state WHEN 'contained' THEN greatest(try_at, clock_timestamp() + make_interval(secs => $2)) ELSE try_at END
         FROM free f WHERE r.id = f.id)
       SELECT count(*)::int AS held FROM mayfly.revocations r JOIN d ON r.id = d.id AND r.claim_number = d.claim
       WHERE r.state IN ('running', 'contained')`,
