@@ -104,7 +104,9 @@ describe('what can only expire', () => {
     const token = await operators.token('operator');
     const { status, body } = await ask(house.url, 'DELETE', `/v1/grants/${id}`, { token });
     const { grant } = releasedGrantBody.parse(body);
-    expect([status, grant.revocation.state]).toEqual([202, 'due']);
+    expect(status).toBe(202);
+    // A worker may have it in hand by then.
+    expect(['due', 'running']).toContain(grant.revocation.state);
     expect(Date.parse(grant.revocation.due_at)).toBeGreaterThan(Date.parse(grant.deadline));
     await until(id, { state: 'revoked', revocation: 'clean' });
   }, 60_000);
