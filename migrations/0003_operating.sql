@@ -43,7 +43,7 @@ BEGIN
 END $$;
 -- The objective is longer than a second (src/config.ts), so that what was contained sooner need not be looked up.
 CREATE TRIGGER audit_event_noticed AFTER INSERT ON mayfly.audit_events FOR EACH ROW
-  WHEN (NEW.type IN ('revocation.overdue', 'revocation.written_off', 'target.paused', 'target.resumed', 'target.breaker', 'target.held_elsewhere')
+  WHEN (NEW.type IN ('revocation.overdue', 'revocation.written_off', 'target.paused', 'target.resumed', 'target.breaker')
     OR (NEW.type = 'revocation.contained' AND (NEW.payload->>'late_seconds')::float8 > 1))
   EXECUTE FUNCTION mayfly.notice_event();
 

@@ -7,7 +7,8 @@ CREATE TABLE mayfly.residuals (
   target text PRIMARY KEY,
   ended  bigint NOT NULL
 );
-CREATE FUNCTION mayfly.count_residual() RETURNS trigger LANGUAGE plpgsql AS $$
+-- As its owner: the runtime changes no count, and records ends from the migration on, before it is given rights anew.
+CREATE FUNCTION mayfly.count_residual() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   INSERT INTO mayfly.residuals AS r VALUES (NEW.target, CASE NEW.state WHEN 'revoked' THEN 1 ELSE 0 END)
   ON CONFLICT (target) DO UPDATE SET ended = r.ended + CASE NEW.state WHEN 'revoked' THEN 1 ELSE -1 END;
@@ -56,11 +57,3 @@ BEGIN
   INSERT INTO mayfly.audit_events SELECT * FROM jsonb_populate_recordset(NULL::mayfly.audit_events, p_events);
   RETURN 'done';
 END $$;
-
-ALTER FUNCTION mayfly.grant_rights(name, name) RENAME TO grant_rights_before_0005;
-CREATE FUNCTION mayfly.grant_rights(runtime name, sequencer name) RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-  PERFORM mayfly.grant_rights_before_0005(runtime, sequencer);
-  EXECUTE format('GRANT INSERT, UPDATE ON mayfly.residuals TO %I', runtime);
-END $$;
-REVOKE EXECUTE ON FUNCTION mayfly.grant_rights(name, name) FROM PUBLIC;

@@ -22,7 +22,8 @@ INSERT INTO mayfly.timeline (timeline) VALUES (mayfly.current_timeline());
 -- On which timeline the run in hand began, and the last one that was done. No times: clocks of two servers may differ.
 ALTER TABLE mayfly.reconciliations ADD COLUMN run_timeline integer, ADD COLUMN reconciled_timeline integer;
 
-CREATE FUNCTION mayfly.is_reconciled(p_target text) RETURNS boolean LANGUAGE sql STABLE AS $$
+-- As its owner: brokers that run while the store is migrated ask it before they are given rights anew.
+CREATE FUNCTION mayfly.is_reconciled(p_target text) RETURNS boolean LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   SELECT t.timeline = mayfly.current_timeline() AND (t.changed_at IS NULL
     OR EXISTS (SELECT FROM mayfly.reconciliations r WHERE r.target = p_target AND r.reconciled_timeline = t.timeline))
   FROM mayfly.timeline t
@@ -49,7 +50,7 @@ ALTER TABLE mayfly.tenures ALTER COLUMN begun_at SET DEFAULT clock_timestamp();
 INSERT INTO mayfly.transitions VALUES ('revocation', 'contained', 'due');
 
 CREATE TRIGGER audit_event_cried AFTER INSERT ON mayfly.audit_events FOR EACH ROW
-  WHEN (NEW.type IN ('revocation.returned', 'store.failed_over')) EXECUTE FUNCTION mayfly.notice_event();
+  WHEN (NEW.type IN ('revocation.returned', 'store.failed_over', 'target.held_elsewhere')) EXECUTE FUNCTION mayfly.notice_event();
 
 ALTER FUNCTION mayfly.grant_rights(name, name) RENAME TO grant_rights_before_remembering;
 CREATE FUNCTION mayfly.grant_rights(runtime name, sequencer name) RETURNS void LANGUAGE plpgsql AS $$

@@ -1,6 +1,7 @@
 import { bounded } from '../domain/within.ts';
 import type { Drift, Found, Observation, Ref, Session, Use } from '../provider.ts';
 import type { AliveGrant } from '../store/reconcile-page.ts';
+import { askEach } from './answers.ts';
 import { isOpen, toRef } from './looking.ts';
 import type { ReconcileDeps } from './reconcile-deps.ts';
 
@@ -67,7 +68,7 @@ export async function findOpen<R extends Ref>(
   signal: AbortSignal,
 ): Promise<readonly R[]> {
   if (refs.length === 0) return [];
-  const verdicts = await ask(signal, (limited) => session.verify(refs, limited));
+  const verdicts = await askEach(refs, signal, (some, limited) => session.verify(some, limited));
   return refs.filter((_, index) => isOpen(verdicts[index]));
 }
 
@@ -83,7 +84,7 @@ async function confirmGone(
   signal: AbortSignal,
 ): Promise<ReadonlySet<AliveGrant>> {
   if (missing.length === 0) return new Set();
-  const verdicts = await ask(signal, (limited) => session.verify(missing.map(toRef), limited));
+  const verdicts = await askEach(missing.map(toRef), signal, (refs, limited) => session.verify(refs, limited));
   return new Set(
     missing.filter((_, index) => {
       const verdict = verdicts[index];

@@ -23,7 +23,7 @@ export async function readStoreTimeline(db: Queryable, targets: readonly string[
 
 /**
  * Takes the timeline of now for the known one. Every run in hand began on another: it is lost, and all targets are due to be
- * reconciled. Undefined when nothing changed, or another replica noticed it first.
+ * reconciled, also those that once were on one of the same number. Undefined when nothing changed, or another replica noticed it first.
  */
 export async function noteTimeline(tx: Transaction): Promise<{ before: number; after: number } | undefined> {
   const rows = await tx.query<{ before: number; after: number }>({
@@ -32,7 +32,7 @@ export async function noteTimeline(tx: Transaction): Promise<{ before: number; a
         UPDATE mayfly.timeline t SET timeline = mayfly.current_timeline(), changed_at = $1 FROM known k
         WHERE k.timeline <> mayfly.current_timeline() RETURNING k.timeline AS before, t.timeline AS after),
       due AS (
-        UPDATE mayfly.reconciliations SET next_at = least(next_at, $1), claimed_by = NULL, claimed_until = NULL
+        UPDATE mayfly.reconciliations SET next_at = least(next_at, $1), claimed_by = NULL, claimed_until = NULL, reconciled_timeline = NULL
         WHERE EXISTS (SELECT FROM changed))
       SELECT before, after FROM changed`,
     values: [tx.now],

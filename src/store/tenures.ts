@@ -67,7 +67,10 @@ export async function loseTenure(tx: Transaction, tenure: string): Promise<boole
   return rows.length > 0;
 }
 
-/** Those of the grants that were intended after the tenure began. A tenure that this store does not know proves nothing. */
+/**
+ * Those of the grants that were intended under the tenure: after it began, and after every other one of the target was last seen there.
+ * A target that moved away and back shows one that had begun before, too. A tenure that this store does not know proves nothing.
+ */
 export async function findGrantsUnder(
   db: Queryable,
   tenure: string | null,
@@ -76,7 +79,9 @@ export async function findGrantsUnder(
   const rows = await db.query<{ id: GrantId }>({
     name: 'find_grants_under',
     text: `SELECT g.id FROM mayfly.grants g JOIN mayfly.tenures t ON t.target = g.target
-      WHERE t.tenure = $1 AND g.id = ANY($2) AND t.begun_at <= g.created_at`,
+      WHERE t.tenure = $1 AND g.id = ANY($2) AND t.begun_at <= g.created_at AND NOT EXISTS (
+        SELECT FROM mayfly.tenures n WHERE n.target = t.target AND n.tenure <> t.tenure AND n.beat > 1
+          AND (n.beat_at > g.created_at OR (n.begun_at > t.begun_at AND n.begun_at <= g.created_at)))`,
     values: [tenure, grantIds],
   });
   return new Set(rows.map(({ id }) => id));
