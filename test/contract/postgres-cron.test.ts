@@ -95,9 +95,10 @@ describe.each(withCron)("the dead-man's switch by pg_cron on PostgreSQL %i", (ve
     }
   });
 
-  test('a job that an agent could schedule all the same is ended where it runs, and starts no more', {
+  // These two wait for the same minutes.
+  test.concurrent('a job that an agent could schedule all the same is ended where it runs, and starts no more', {
     timeout: 150_000,
-  }, async () => {
+  }, async ({ expect }) => {
     const { ref, minted } = await ledger.mint();
     await ledger.admin(`GRANT USAGE ON SCHEMA cron TO ${ref.handle}`);
     const agent = await ledger.login(minted);
@@ -114,17 +115,15 @@ describe.each(withCron)("the dead-man's switch by pg_cron on PostgreSQL %i", (ve
     expect(await ledger.session.reap([ref], soon())).toMatchObject([{ ok: true }]);
   });
 
-  test('with the broker down, an open session ends within about a minute of its deadline', {
+  test.concurrent('with nobody to fence it, an open session ends within about a minute of its deadline', {
     timeout: 150_000,
-  }, async () => {
+  }, async ({ expect }) => {
     const { minted } = await ledger.mint({ deadline: new Date(Date.now() + 3000) });
     const living = await ledger.mint();
     const agent = await ledger.login(minted);
     const other = await ledger.login(living.minted);
-    await ledger.session.close();
     await expect.poll(() => sqlState(agent.query('SELECT 1')), { timeout: 130_000, interval: 500 }).not.toBe('none');
     expect(await sqlState(other.query('SELECT 1'))).toBe('none');
-    const back = ledger.connect();
-    expect((await back.guarantee(ledger.entitlement, soon())).says).toMatch(/by the schedule of the target/);
+    expect((await ledger.session.guarantee(ledger.entitlement, soon())).says).toMatch(/by the schedule of the target/);
   });
 });
