@@ -12,6 +12,8 @@ import { CLEANING_LEASE_SECONDS, Heartbeat } from './heartbeat.ts';
 import { look, sift, toRef } from './looking.ts';
 
 const BATCH = 100;
+/** So long what is contained waits at most while more is open than one batch holds: a third of its claim is left for cleaning it. */
+const PATIENCE_MILLIS = (CLEANING_LEASE_SECONDS * 1000 * 2) / 3;
 /** What waits to be cleaned waits this long at most for an address that is in use no more. */
 const FORGET_SECONDS = 3;
 
@@ -25,6 +27,8 @@ export class Cleaner {
   readonly #told: (items: number, silent: number) => void;
   #waiting: (Ended & { readonly since: number })[] = [];
   #running: Promise<void> | undefined;
+  #behind = false;
+  #later: NodeJS.Timeout | undefined;
   #clock: () => Date = () => new Date();
 
   /** @param told How many items were tried, and to how many of them the target said nothing. */
@@ -39,19 +43,43 @@ export class Cleaner {
     this.#clock = () => claimClock(claim);
     const since = performance.now();
     this.#waiting.push(...ended.map((one) => ({ ...one, since })));
-    this.#running ??= this.#run().finally(() => {
-      this.#running = undefined;
-    });
+    this.#begin();
+  }
+
+  /** Whether more may be open than what is in hand: then what is not cut yet has the target, and the cores, to itself for a while. */
+  behind(behind: boolean): void {
+    this.#behind = behind;
+    this.#begin();
   }
 
   /** Lets what was added be cleaned. */
   async idle(): Promise<void> {
+    this.behind(false);
     await this.#running;
+  }
+
+  #begin(): void {
+    clearTimeout(this.#later);
+    if (this.#running !== undefined || this.#waiting.length === 0) return;
+    const millis = this.#patience();
+    if (millis > 0) {
+      this.#later = setTimeout(() => this.#begin(), millis);
+      return;
+    }
+    this.#running = this.#run().finally(() => {
+      this.#running = undefined;
+      this.#begin();
+    });
+  }
+
+  #patience(): number {
+    const [oldest] = this.#waiting;
+    return this.#behind && oldest !== undefined ? oldest.since + PATIENCE_MILLIS - performance.now() : 0;
   }
 
   async #run(): Promise<void> {
     try {
-      while (this.#waiting.length > 0) {
+      while (this.#waiting.length > 0 && this.#patience() <= 0) {
         const sessions = new Map<Session, Claimed[]>();
         // What waited longer than its claim holds is claimed again by now, or will be.
         const held = performance.now() - CLEANING_LEASE_SECONDS * 1000;

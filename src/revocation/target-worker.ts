@@ -127,14 +127,17 @@ export class TargetWorker {
   /** @returns whether there may be more. */
   async #endBatch(limit: number, early: boolean): Promise<boolean> {
     const claim = await this.#claim(limit, early);
+    const more = claim !== undefined && claim.items.length >= limit;
+    this.#cleaner.behind(more && !early);
+    if (!more) this.#concurrency.caughtUp();
     if (claim === undefined) return false;
-    const more = claim.items.length >= limit;
     if (more && !early) this.wake(false);
+    const began = performance.now();
     const { contained, asked, silent } = await endBatch(this.#deps, claim);
     this.#cleaner.add(claim, contained);
     // What was contained and lives again is due once more.
     if (claim.items.some((item) => item.contained)) this.wake(false);
-    if (asked > 0) this.#told(asked, silent);
+    if (asked > 0) this.#told(asked, silent, performance.now() - began);
     return more;
   }
 
@@ -148,8 +151,8 @@ export class TargetWorker {
     return claim;
   }
 
-  #told(items: number, silent: number): void {
-    this.#concurrency.told(items, silent);
+  #told(items: number, silent: number, millis?: number): void {
+    this.#concurrency.told(items, silent, millis);
     const before = this.#breaker.state;
     if (silent === items) this.#breaker.silent();
     else this.#breaker.answered();
