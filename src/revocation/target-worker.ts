@@ -129,7 +129,7 @@ export class TargetWorker {
     const claim = await this.#claim(limit, early);
     const more = claim !== undefined && claim.items.length >= limit;
     this.#cleaner.behind(more && !early);
-    if (!more) this.#concurrency.caughtUp();
+    this.#concurrency.behind(more && !early);
     if (claim === undefined) return false;
     if (more && !early) this.wake(false);
     const began = performance.now();
