@@ -10,6 +10,7 @@ import type { RevocationDeps } from './deps.ts';
 import { engineEvent } from './evidence.ts';
 import { awaitsExpiry, countSilent, type Failures, failureOfAll, recordFailures } from './failures.ts';
 import { asWriter } from './fence-writer.ts';
+import { tellingHang } from './hanging.ts';
 import { CLEANING_LEASE_SECONDS, Heartbeat } from './heartbeat.ts';
 import { look, notYet, sift, toRef } from './looking.ts';
 import { withoutReturned } from './returned.ts';
@@ -202,7 +203,7 @@ async function contain(
   });
   if (done.length === 0) return [];
   step('contain.before');
-  const ours = await markContained(deps.db, done, CLEANING_LEASE_SECONDS);
+  const ours = await tellingHang(deps, claim.target, () => markContained(deps.db, done, CLEANING_LEASE_SECONDS));
   step('contain.after');
   const contained = done.map(({ item }) => item).filter((item) => ours.has(item.id));
   for (const item of contained) deps.observer.contained(claim.target, item.endedBy, lateSeconds(item));

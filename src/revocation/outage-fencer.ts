@@ -58,6 +58,7 @@ export class OutageFencer {
   #quietUntil = 0;
   #reading = false;
   #looking: Promise<void> | undefined;
+  #telling: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(deps: RevocationDeps) {
@@ -77,7 +78,7 @@ export class OutageFencer {
 
   async stop(): Promise<void> {
     clearInterval(this.#timer);
-    await this.#looking;
+    await Promise.all([this.#looking, this.#telling]);
   }
 
   /** It lives until its deadline, as far as anybody knows. */
@@ -120,7 +121,11 @@ export class OutageFencer {
     if (now < this.#quietUntil) return;
     const late = [...this.#living.values()].map(({ grant }) => grant).filter((grant) => this.#isLate(grant, now));
     if (late.length > 0) await this.#fenceWhatNobodyElseCan(late);
-    if (this.#cuts.length > 0) await this.#tell();
+    // One at a time, and not waited for: a commit may hang, and be made all the same once the store goes on.
+    if (this.#cuts.length > 0)
+      this.#telling ??= this.#tell().finally(() => {
+        this.#telling = undefined;
+      });
   }
 
   #isLate({ target, deadline }: LivingGrant, now: number): boolean {
@@ -196,16 +201,15 @@ export class OutageFencer {
     const { target } = first;
     const some = this.#cuts.filter((cut) => cut.target === target).slice(0, TOLD_AT_ONCE);
     const grants = some.map(({ grantId, at }) => ({ grant_id: `grt_${grantId}`, at: at.toISOString() }));
-    const told = await bounded(ANSWER_MILLIS, [], () =>
-      this.#deps.db.transaction({}, async (tx) => {
+    try {
+      await this.#deps.db.transaction({}, async (tx) => {
         tx.record(targetEvent('target.fenced_unrecorded', this.#deps, target, { grants }));
         step('tell-fenced.before');
-      }),
-    ).then(
-      () => true,
-      () => false,
-    );
-    if (!told) return;
+      });
+    } catch {
+      // It does not answer yet.
+      return;
+    }
     step('tell-fenced.after');
     this.#cuts = this.#cuts.filter((cut) => !some.includes(cut));
   }
