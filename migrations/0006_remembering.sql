@@ -46,6 +46,10 @@ END $$;
 ALTER TABLE mayfly.tenures ADD COLUMN begun_at timestamptz NOT NULL DEFAULT '-infinity';
 ALTER TABLE mayfly.tenures ALTER COLUMN begun_at SET DEFAULT clock_timestamp();
 
+-- What the store forgot since this beat is noticed already. Each target shows a beat that a store does not know which was set back
+-- where no timeline tells of it: of many targets, and many replicas, the first one to see that tells it for all.
+ALTER TABLE mayfly.tenures ADD COLUMN noticed boolean NOT NULL DEFAULT false;
+
 -- What was contained, or clean, and lives again is owed its end once more.
 INSERT INTO mayfly.transitions VALUES ('revocation', 'contained', 'due');
 

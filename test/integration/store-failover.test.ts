@@ -1,14 +1,16 @@
+import { randomUUID } from 'node:crypto';
+import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { Database } from '../../src/store/database.ts';
 import { claimRun, finishRun, requestRuns } from '../../src/store/reconciliations.ts';
-import { isReconciled, noteTimeline } from '../../src/store/store-timeline.ts';
+import { isReconciled, noteSetBack, noteTimeline } from '../../src/store/store-timeline.ts';
+import { insertTenure, raiseBeat } from '../../src/store/tenures.ts';
 import { type PostgresServer, startPostgres } from '../support/postgres-servers.ts';
 import { startStandby } from '../support/postgres-standby.ts';
 import { createStore, type TestStore } from '../support/store.ts';
 import { refuses } from '../support/synthetic/faults.ts';
 import { startSyntheticHouse, type SyntheticHouse } from '../support/synthetic/house.ts';
 import { startTcpProxy, type TcpProxy } from '../support/tcp-proxy.ts';
-import pg from 'pg';
 
 const WAIT = { timeout: 30_000, interval: 50 };
 
@@ -111,9 +113,10 @@ describe('the timeline of a store', () => {
   const nothing = { listed: 0, orphans: 0, waiting: 0, lost: 0, returned: 0, drifted: 0, unverified: 0 };
   const done = { outcome: 'done', says: '', ...nothing } as const;
   const change = () => owner.query('UPDATE mayfly.timeline SET timeline = timeline - 1');
-  const run = async () => {
-    await requestRuns(db, ['a']);
-    const claim = await claimRun(db, ['a'], 'one', 30);
+  const known = async () => (await owner.query('SELECT changed_at AS changed FROM mayfly.timeline')).rows[0];
+  const run = async (target = 'a') => {
+    await requestRuns(db, [target]);
+    const claim = await claimRun(db, [target], 'one', 30);
     if (claim === undefined) throw new Error('nothing was claimed');
     return claim;
   };
@@ -147,6 +150,35 @@ describe('the timeline of a store', () => {
     const claim = await run();
     await owner.query('UPDATE mayfly.reconciliations SET run_timeline = run_timeline - 1');
     await db.transaction({}, (tx) => finishRun(tx, claim, done, 300, true));
+    expect(await isReconciled(db, 'a')).toBe(false);
+  });
+
+  test('tells by the beats of many targets once that a store was set back on its timeline, and lets each go on when it is reconciled', async () => {
+    await db.transaction({}, (tx) => noteTimeline(tx));
+    const [a, b] = [randomUUID(), randomUUID()];
+    for (const [tenure, target] of [[a, 'a'] as const, [b, 'b'] as const]) {
+      await insertTenure(db, tenure, target);
+      await raiseBeat(db, tenure, 10, 0);
+      const claim = await run(target);
+      await db.transaction({}, (tx) => finishRun(tx, claim, done, 300, true));
+      expect(await isReconciled(db, target)).toBe(true);
+    }
+    const setBack = (tenure: string, target: string) =>
+      Array.from({ length: 2 }, () => db.transaction({}, (tx) => noteSetBack(tx, tenure, target, 20)));
+    const { changed } = await known();
+    const noticed = await Promise.all([...setBack(a, 'a'), ...setBack(b, 'b')]);
+    expect(noticed.filter((one) => one !== undefined)).toEqual([{ before: 1, after: 1 }]);
+    expect((await known()).changed).not.toEqual(changed);
+    expect([await isReconciled(db, 'a'), await isReconciled(db, 'b')]).toEqual([false, false]);
+    const claim = await run();
+    await db.transaction({}, (tx) => finishRun(tx, claim, done, 300, true));
+    // The one that notices it later.
+    await Promise.all(setBack(b, 'b'));
+    expect([await isReconciled(db, 'a'), await isReconciled(db, 'b')]).toEqual([true, false]);
+    // Once it knows the beat again, only another one is news.
+    await raiseBeat(db, a, 20, 0);
+    expect(await Promise.all(setBack(a, 'a'))).toEqual([undefined, undefined]);
+    expect(await db.transaction({}, (tx) => noteSetBack(tx, a, 'a', 22))).toBeDefined();
     expect(await isReconciled(db, 'a')).toBe(false);
   });
 });
