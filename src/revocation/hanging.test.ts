@@ -89,13 +89,25 @@ test.each([
   expect(unclaimed.slice(0, 2)).toEqual([TARGET, TARGET]);
 });
 
-test('what was cut without a store whose commits hang is on its way to be told only once', async () => {
-  db.hangs = ['find_uncontained'];
+/** What comes of a grant past its deadline that a process remembers, while the store answers nothing but what lives. */
+async function outlives(held: readonly string[]): Promise<void> {
+  vi.spyOn(db, 'query').mockImplementation(async ({ name }) =>
+    name === 'find_living_grants' ? [{ now: AT, held, id: null }] : await forEver(),
+  );
   const fencer = new OutageFencer(depsOf({ ok: true, evidence: {} }));
   const { grantId: id, handle, facts } = itemOf();
   fencer.start();
   await vi.advanceTimersByTimeAsync(600);
-  fencer.remember({ id, target: TARGET, handle, facts, deadline: new Date(0), decidedRevision: 1 });
-  await vi.advanceTimersByTimeAsync(60_000);
+  fencer.remember({ id, target: TARGET, handle, facts, deadline: AT, decidedRevision: 1 });
+  await vi.advanceTimersByTimeAsync(8_000);
+}
+
+test('what was cut without a store whose commits hang is on its way to be told only once', async () => {
+  await outlives([]);
   expect(db.transactions).toBe(1);
+});
+
+test('nothing is cut without the store where it said last that deadlines are held', async () => {
+  await outlives([TARGET]);
+  expect(db.transactions).toBe(0);
 });

@@ -49,6 +49,8 @@ interface Cut {
 export class OutageFencer {
   readonly #deps: RevocationDeps;
   #living = new Map<GrantId, Remembered>();
+  /** Targets where an operator held deadlines when it was last read: what stands behind the page is not read. */
+  #held: ReadonlySet<string> = new Set();
   readonly #unclaimed = new Map<string, number>();
   readonly #restUntil = new Map<string, number>();
   #cuts: Cut[] = [];
@@ -99,7 +101,8 @@ export class OutageFencer {
     this.#reading = true;
     this.#readAt = began;
     try {
-      const { now, grants } = await findLivingGrants(this.#deps.db, READ_AT_ONCE);
+      const { now, grants, held } = await findLivingGrants(this.#deps.db, READ_AT_ONCE);
+      this.#held = held;
       this.#clock = { time: now.getTime(), at: performance.now() };
       const read = new Map(grants.map((grant) => [grant.id, { grant, at: began }]));
       const last = grants.length < READ_AT_ONCE ? Number.POSITIVE_INFINITY : (grants.at(-1)?.deadline.getTime() ?? 0);
@@ -129,7 +132,7 @@ export class OutageFencer {
   }
 
   #isLate({ target, deadline }: LivingGrant, now: number): boolean {
-    if (this.#clock === undefined || now < (this.#restUntil.get(target) ?? 0)) return false;
+    if (this.#clock === undefined || this.#held.has(target) || now < (this.#restUntil.get(target) ?? 0)) return false;
     return this.#clock.time + now - this.#clock.at > deadline.getTime() + PATIENCE_MILLIS;
   }
 
