@@ -8,7 +8,7 @@ import { byRevision, type Ended, openSession } from './end-batch.ts';
 import { engineEvent } from './evidence.ts';
 import { countSilent, type Failures, failureOfAll, recordFailures } from './failures.ts';
 import { asWriter } from './fence-writer.ts';
-import { CLEANING_LEASE_SECONDS, Heartbeat } from './heartbeat.ts';
+import { Heartbeat } from './heartbeat.ts';
 import { look, sift, toRef } from './looking.ts';
 
 const BATCH = 100;
@@ -23,7 +23,7 @@ export class Cleaner {
   readonly #deps: RevocationDeps;
   readonly #target: string;
   readonly #told: (items: number, silent: number) => void;
-  #waiting: (Ended & { readonly since: number })[] = [];
+  #waiting: Ended[] = [];
   #running: Promise<void> | undefined;
   #clock: () => Date = () => new Date();
 
@@ -37,8 +37,7 @@ export class Cleaner {
   add(claim: Claim, ended: readonly Ended[]): void {
     if (ended.length === 0) return;
     this.#clock = () => claimClock(claim);
-    const since = performance.now();
-    this.#waiting.push(...ended.map((one) => ({ ...one, since })));
+    this.#waiting.push(...ended);
     this.#running ??= this.#run().finally(() => {
       this.#running = undefined;
     });
@@ -54,8 +53,8 @@ export class Cleaner {
       while (this.#waiting.length > 0) {
         const sessions = new Map<Session, Claimed[]>();
         // What waited longer than its claim holds is claimed again by now, or will be.
-        const held = performance.now() - CLEANING_LEASE_SECONDS * 1000;
-        for (const { item, session } of this.#waiting.splice(0, BATCH).filter(({ since: at }) => at > held))
+        const now = performance.now();
+        for (const { item, session } of this.#waiting.splice(0, BATCH).filter(({ heldUntil }) => heldUntil > now))
           sessions.set(session, [...(sessions.get(session) ?? []), item]);
         for (const [session, items] of sessions) {
           await this.#clean(session, items);
