@@ -255,8 +255,8 @@ export interface Session<EntitlementConfig = unknown> {
   /** Everything in the target that verifiably bears our mark; with `after`, a page of it: those behind it, in order; none at the end. */
   list?(signal: AbortSignal, after?: string): Promise<readonly Found[]>;
   /**
-   * Who holds the target, once the beat is written where it may be. Without it, or with null, there is no record (yet): then what
-   * lost its facts counts as gone where it is absent, whichever system stands there now.
+   * Who holds the target, once the beat is written where it may be. Without it, or with null, there is no record (yet): then nothing
+   * tells which system stands there now, and what lost its facts never counts as gone by being absent. A person writes it off.
    */
   hold?(signal: AbortSignal, beat?: Beat): Promise<Holder | null>;
   /** Canary: mint, use, be refused, revoke, verify; clock skew; rights too wide or too narrow. */
