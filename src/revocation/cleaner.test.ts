@@ -32,7 +32,9 @@ test('what is contained waits to be cleaned no longer than its claim holds, howe
   const items = [itemOf('fresh'), itemOf('earlier', { contained: true }), itemOf('slow', { facts: null })];
   const claim: Claim = { target: 'ledger-db', number: 7n, at: AT, atHere: performance.now(), items };
   const db = new Database({ url: new Secret('postgres://nobody@127.0.0.1:1/none'), connections: 1, onError: () => {} });
-  vi.spyOn(db, 'query').mockImplementation(async () => items.map(({ id }) => ({ id, held: 3 })));
+  vi.spyOn(db, 'query').mockImplementation(async ({ name }) =>
+    items.map(({ id, grantId }) => ({ id: name === 'find_grants_under' ? grantId : id, held: items.length })),
+  );
   const reaped: string[] = [];
   const session: Session = {
     ...{ guarantee: unasked, reserve: () => '', mint: unasked, check: unasked, close: async () => {} },

@@ -50,12 +50,12 @@ export async function takeWriter(
 }
 
 export async function findLive(db: Queryable, target: string): Promise<WriterView['live']> {
-  const rows = await db.query<{ id: GrantId; handle: string; facts: Facts | null; deadline: Date }>({
+  const live = await db.query<{ id: GrantId; handle: string; facts: Facts | null; deadline: Date }>({
     name: 'find_live_of_target',
     text: `SELECT id, handle, facts, deadline FROM mayfly.grants WHERE target = $1 AND state IN ('minting', 'active') ORDER BY handle COLLATE "C"`,
     values: [target],
   });
-  return rows.map(({ id, ...ref }) => ({ grantId: id, ...ref }));
+  return live.map(({ id, ...ref }) => ({ grantId: id, ...ref }));
 }
 
 export async function leaveWriter(db: Queryable, worker: string, items: Items): Promise<void> {
