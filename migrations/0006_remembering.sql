@@ -46,6 +46,15 @@ END $$;
 ALTER TABLE mayfly.tenures ADD COLUMN begun_at timestamptz NOT NULL DEFAULT '-infinity';
 ALTER TABLE mayfly.tenures ALTER COLUMN begun_at SET DEFAULT clock_timestamp();
 
+-- What the store forgot since this beat is noticed already. Each target shows a beat that a store does not know which was set back
+-- where no timeline tells of it: of many targets, and many replicas, the first one to see that tells it for all.
+ALTER TABLE mayfly.tenures ADD COLUMN noticed boolean NOT NULL DEFAULT false;
+
+-- As in 0004, and with what is being made: a fence that is one document about all of a target reads both each time, and without an
+-- index it would read all that ever ended there, too (40,000 rows for 4,000: 207 ms for 41).
+DROP INDEX mayfly.grants_alive_of_target;
+CREATE INDEX grants_alive_of_target ON mayfly.grants (target, handle COLLATE "C") WHERE state IN ('minting', 'active');
+
 -- What was contained, or clean, and lives again is owed its end once more.
 INSERT INTO mayfly.transitions VALUES ('revocation', 'contained', 'due');
 

@@ -247,15 +247,16 @@ export interface Session<EntitlementConfig = unknown> {
   /** The sessions that use each credential at this moment; same order and length as the refs given. Changes nothing. */
   observe?(refs: readonly Ref[], signal: AbortSignal): Promise<readonly Observation[]>;
   /**
-   * When the target itself stops accepting each, by the broker's clock; null for what it does not know. Asked while the store can
-   * not be: a renewal that it committed may not be known here, and nothing is ended early. For a session that can `renew`.
+   * When the target itself stops accepting each, by the broker's clock; its deadline where the target would go on for ever; null for
+   * what it does not know. Asked while the store can not be: a renewal that it committed may not be known here, and nothing is ended
+   * early. For a session that can `renew`.
    */
   ends?(refs: readonly Ref[], signal: AbortSignal): Promise<readonly (Date | null)[]>;
   /** Everything in the target that verifiably bears our mark; with `after`, a page of it: those behind it, in order; none at the end. */
   list?(signal: AbortSignal, after?: string): Promise<readonly Found[]>;
   /**
-   * Who holds the target, once the beat is written where it may be. Without it, or with null, there is no record (yet): then what
-   * lost its facts counts as gone where it is absent, whichever system stands there now.
+   * Who holds the target, once the beat is written where it may be. Without it, or with null, there is no record (yet): then nothing
+   * tells which system stands there now, and what lost its facts never counts as gone by being absent. A person writes it off.
    */
   hold?(signal: AbortSignal, beat?: Beat): Promise<Holder | null>;
   /** Canary: mint, use, be refused, revoke, verify; clock skew; rights too wide or too narrow. */

@@ -2,7 +2,10 @@ import type { Ref } from '../../src/provider.ts';
 import { oidOf, strayed } from './handle.ts';
 import type { Target } from './target.ts';
 
-/** When each role can log in no more, as the cluster itself says: a renewal has told it first. Null for a role that is not there. */
+/**
+ * When each role can log in no more, as the cluster itself says: a renewal has told it first. Null for a role that is not there. No
+ * renewal takes an end away: where somebody else did, it is the deadline.
+ */
 export async function ends(
   target: Target,
   refs: readonly Ref[],
@@ -19,8 +22,10 @@ export async function ends(
     return refs.map((ref) => {
       const oid = oidOf(ref.facts);
       const row = rows.find((one) => (oid === null ? one.name === ref.handle : one.oid === oid));
-      if (strayed(ref, status) !== null || row?.until === undefined || row.until === null) return null;
-      return Number.isFinite(row.until) ? target.clock.fromTarget(new Date(row.until)) : null;
+      if (strayed(ref, status) !== null || row === undefined) return null;
+      return row.until !== null && Number.isFinite(row.until)
+        ? target.clock.fromTarget(new Date(row.until))
+        : ref.deadline;
     });
   });
 }

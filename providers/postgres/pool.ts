@@ -5,6 +5,12 @@ import { ConnectionLost, givenUp } from './errors.ts';
 
 /** How long one may take to open, in milliseconds. */
 const openTimeout = 5000;
+/**
+ * What was idle for so long may be gone without a word, as behind a firewall that forgot it: it is asked first, and answers within
+ * the other, all in milliseconds. Else a fence would hang on each of them until its own time is over.
+ */
+const trustedFor = 10_000;
+const answerTimeout = 2000;
 
 /**
  * Connections of one kind of work, kept open once they are: the standing one of the revoking pool is there before a
@@ -12,7 +18,8 @@ const openTimeout = 5000;
  */
 export class ConnectionPool {
   readonly #open: (signal: AbortSignal) => Promise<BrokerConnection>;
-  readonly #idle: BrokerConnection[] = [];
+  /** Each with the `performance.now()` since when it has been. */
+  readonly #idle: { readonly free: BrokerConnection; readonly since: number }[] = [];
   readonly #used = new Set<BrokerConnection>();
   readonly #waiting: (() => void)[] = [];
   readonly #closing = new AbortController();
@@ -28,7 +35,7 @@ export class ConnectionPool {
   async use<T>(signal: AbortSignal, work: (connection: BrokerConnection) => Promise<T>): Promise<T> {
     await this.#slot(signal);
     try {
-      return await this.#with(this.#takeIdle() ?? (await this.#opened(signal)), work);
+      return await this.#with((await this.#takeIdle(signal)) ?? (await this.#opened(signal)), work);
     } finally {
       this.#release();
     }
@@ -41,7 +48,7 @@ export class ConnectionPool {
   async useTwice<T>(signal: AbortSignal, work: (connection: BrokerConnection) => Promise<T>): Promise<T> {
     await this.#slot(signal);
     try {
-      const idle = this.#takeIdle();
+      const idle = await this.#takeIdle(signal);
       if (idle !== undefined) {
         try {
           return await this.#with(idle, work);
@@ -73,7 +80,7 @@ export class ConnectionPool {
     for (const { connection } of this.#used) {
       connection.destroy();
     }
-    await Promise.all(this.#idle.splice(0).map(({ connection }) => connection.close()));
+    await Promise.all(this.#idle.splice(0).map(({ free }) => free.connection.close()));
   }
 
   async #with<T>(used: BrokerConnection, work: (connection: BrokerConnection) => Promise<T>): Promise<T> {
@@ -85,7 +92,7 @@ export class ConnectionPool {
       if (this.#closing.signal.aborted) {
         await used.connection.close();
       } else if (used.connection.alive) {
-        this.#idle.push(used);
+        this.#idle.push({ free: used, since: performance.now() });
       }
     }
   }
@@ -99,13 +106,27 @@ export class ConnectionPool {
     return opened;
   }
 
-  #takeIdle(): BrokerConnection | undefined {
+  async #takeIdle(signal: AbortSignal): Promise<BrokerConnection | undefined> {
     for (let found = this.#idle.pop(); found !== undefined; found = this.#idle.pop()) {
-      if (found.connection.alive) {
-        return found;
-      }
+      const { free, since } = found;
+      if (!free.connection.alive) continue;
+      if (performance.now() - since < trustedFor || (await this.#answers(free, signal))) return free;
     }
     return undefined;
+  }
+
+  /** One that does not is gone. */
+  async #answers(free: BrokerConnection, signal: AbortSignal): Promise<boolean> {
+    this.#used.add(free);
+    try {
+      await free.connection.query('asking whether it is there', 'SELECT', [], within(answerTimeout, signal));
+      return true;
+    } catch {
+      free.connection.destroy();
+      return false;
+    } finally {
+      this.#used.delete(free);
+    }
   }
 
   async #slot(signal: AbortSignal): Promise<void> {

@@ -4,6 +4,7 @@ import { AlarmClock } from './alarm-clock.ts';
 
 let clock: AlarmClock | undefined;
 afterEach(async () => {
+  vi.useRealTimers();
   await clock?.close();
 });
 
@@ -29,11 +30,28 @@ test('rings at the moment without its queue, and not before', async () => {
   expect(Date.now() - began).toBeGreaterThanOrEqual(50);
 });
 
+test.each([
+  ['back', -4_000, 9_000],
+  ['on', 4_000, 1_000],
+])('rings at each moment though the machine’s clock is set %s between', async (_, by, later) => {
+  vi.useFakeTimers();
+  const { clock: lonely, rings } = lonelyClock();
+  lonely.in('ledger-db', 5_000);
+  // The same time of day for both.
+  vi.setSystemTime(Date.now() + by);
+  lonely.in('ledger-db', later);
+  const [first, last] = [5_000, later].sort((a, b) => a - b);
+  for (const count of [1, 2]) {
+    await vi.advanceTimersByTimeAsync(count === 1 ? (first ?? 0) + 20 : (last ?? 0) - (first ?? 0));
+    expect(rings).toHaveLength(count);
+  }
+});
+
 test('rings once for all that falls due in one hundredth of a second, and for each target', async () => {
   const { clock: lonely, rings } = lonelyClock();
-  const moment = Math.ceil(Date.now() / 10) * 10 + 105;
-  for (const target of ['ledger-db', 'other-db', 'ledger-db']) lonely.in(target, moment - Date.now());
-  lonely.in('last-db', moment + 50 - Date.now());
+  const moment = Math.ceil(performance.now() / 10) * 10 + 105;
+  for (const target of ['ledger-db', 'other-db', 'ledger-db']) lonely.in(target, moment - performance.now());
+  lonely.in('last-db', moment + 50 - performance.now());
   await vi.waitFor(() => expect(rings).toContain('last-db'), { interval: 5 });
   expect(rings).toEqual(['ledger-db', 'other-db', 'last-db']);
 });

@@ -81,7 +81,8 @@ export class AlarmClock {
   /** Rings here in so many milliseconds, and for another process soon after. */
   in(target: string, millis: number): void {
     if (this.#closed || millis > HORIZON_SECONDS * 1000) return;
-    const now = Date.now();
+    // Not by the machine's clock: one that is set back or on makes another moment of the same name.
+    const now = performance.now();
     const moment = roundUp(now + Math.max(0, millis) + NOT_EARLY_MILLIS, BUCKET_MILLIS);
     const key = `${moment} ${target}`;
     if (!this.#timers.has(key))

@@ -8,12 +8,12 @@ import { byRevision, type Ended, openSession } from './end-batch.ts';
 import { engineEvent } from './evidence.ts';
 import { countSilent, type Failures, failureOfAll, recordFailures } from './failures.ts';
 import { asWriter } from './fence-writer.ts';
-import { CLEANING_LEASE_SECONDS, Heartbeat } from './heartbeat.ts';
+import { Heartbeat } from './heartbeat.ts';
 import { look, sift, toRef } from './looking.ts';
 
 const BATCH = 100;
-/** So long what is contained waits at most while more is open than one batch holds: a third of its claim is left for cleaning it. */
-const PATIENCE_MILLIS = (CLEANING_LEASE_SECONDS * 1000 * 2) / 3;
+/** So much of a claim is left for cleaning, where what is contained waits for what is still open. */
+const LEFT_MILLIS = 5_000;
 /** What waits to be cleaned waits this long at most for an address that is in use no more. */
 const FORGET_SECONDS = 3;
 
@@ -25,7 +25,7 @@ export class Cleaner {
   readonly #deps: RevocationDeps;
   readonly #target: string;
   readonly #told: (items: number, silent: number) => void;
-  #waiting: (Ended & { readonly since: number })[] = [];
+  #waiting: Ended[] = [];
   #running: Promise<void> | undefined;
   #behind = false;
   #later: NodeJS.Timeout | undefined;
@@ -41,8 +41,7 @@ export class Cleaner {
   add(claim: Claim, ended: readonly Ended[]): void {
     if (ended.length === 0) return;
     this.#clock = () => claimClock(claim);
-    const since = performance.now();
-    this.#waiting.push(...ended.map((one) => ({ ...one, since })));
+    this.#waiting.push(...ended);
     this.#begin();
   }
 
@@ -73,8 +72,9 @@ export class Cleaner {
   }
 
   #patience(): number {
-    const [oldest] = this.#waiting;
-    return this.#behind && oldest !== undefined ? oldest.since + PATIENCE_MILLIS - performance.now() : 0;
+    if (!this.#behind) return 0;
+    const first = this.#waiting.reduce((least, { heldUntil }) => Math.min(least, heldUntil), Number.POSITIVE_INFINITY);
+    return first - LEFT_MILLIS - performance.now();
   }
 
   async #run(): Promise<void> {
@@ -82,8 +82,8 @@ export class Cleaner {
       while (this.#waiting.length > 0 && this.#patience() <= 0) {
         const sessions = new Map<Session, Claimed[]>();
         // What waited longer than its claim holds is claimed again by now, or will be.
-        const held = performance.now() - CLEANING_LEASE_SECONDS * 1000;
-        for (const { item, session } of this.#waiting.splice(0, BATCH).filter(({ since: at }) => at > held))
+        const now = performance.now();
+        for (const { item, session } of this.#waiting.splice(0, BATCH).filter(({ heldUntil }) => heldUntil > now))
           sessions.set(session, [...(sessions.get(session) ?? []), item]);
         for (const [session, items] of sessions) {
           await this.#clean(session, items);

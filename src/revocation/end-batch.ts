@@ -10,7 +10,8 @@ import type { RevocationDeps } from './deps.ts';
 import { engineEvent } from './evidence.ts';
 import { awaitsExpiry, countSilent, type Failures, failureOfAll, recordFailures } from './failures.ts';
 import { asWriter } from './fence-writer.ts';
-import { CLEANING_LEASE_SECONDS, Heartbeat } from './heartbeat.ts';
+import { tellingHang } from './hanging.ts';
+import { CLEANING_LEASE_SECONDS, Heartbeat, LEFT_MILLIS } from './heartbeat.ts';
 import { look, notYet, sift, toRef } from './looking.ts';
 import { withoutReturned } from './returned.ts';
 
@@ -20,6 +21,8 @@ const LIST_SECONDS = 15;
 export interface Ended {
   readonly item: Claimed;
   readonly session: Session;
+  /** Until when its claim holds at the least, by `performance.now()`. */
+  readonly heldUntil: number;
 }
 
 export interface BatchOutcome {
@@ -103,9 +106,12 @@ async function endAt(
       .filter(({ id }) => !seen.has(id))
       .filter((item) => !awaitsExpiry(item, claimClock(claim)));
     if (unseen.length > 0) deps.observer.notSeen(claim.target, unseen.length);
+    const now = performance.now();
     const fresh = await contain(deps, claim, fenced, seen);
     const earlier = items.filter((item) => item.contained && seen.has(item.id));
-    return [...fresh, ...earlier].map((item) => ({ item, session }));
+    const held = (ended: readonly Claimed[], millis: number) =>
+      ended.map((item) => ({ item, session, heldUntil: now + millis }));
+    return [...held(fresh, CLEANING_LEASE_SECONDS * 1000), ...held(earlier, LEFT_MILLIS)];
   } catch (error) {
     // The target as a whole, or the store: every item is tried again.
     deps.log({ target: claim.target, claim: String(claim.number), error }, 'a batch of revocations failed');
@@ -202,7 +208,7 @@ async function contain(
   });
   if (done.length === 0) return [];
   step('contain.before');
-  const ours = await markContained(deps.db, done, CLEANING_LEASE_SECONDS);
+  const ours = await tellingHang(deps, claim.target, () => markContained(deps.db, done, CLEANING_LEASE_SECONDS));
   step('contain.after');
   const contained = done.map(({ item }) => item).filter((item) => ours.has(item.id));
   for (const item of contained) deps.observer.contained(claim.target, item.endedBy, lateSeconds(item));

@@ -1,7 +1,10 @@
 import { step } from '../domain/step.ts';
-import { noteTimeline, readStoreTimeline } from '../store/store-timeline.ts';
+import type { Transaction } from '../store/database.ts';
+import { noteSetBack, noteTimeline, readStoreTimeline, type TimelineChange } from '../store/store-timeline.ts';
 import { targetEvent } from './evidence.ts';
 import type { ReconcileDeps } from './reconcile-deps.ts';
+
+type NoticingDeps = Pick<ReconcileDeps, 'db' | 'policyDigest' | 'worker' | 'log'>;
 
 /**
  * Notices that the store is on another timeline than it was: it failed over, or was restored, and may have forgotten its last
@@ -12,20 +15,33 @@ import type { ReconcileDeps } from './reconcile-deps.ts';
 export async function noticeFailover(deps: ReconcileDeps, targets: readonly string[]): Promise<ReadonlySet<string>> {
   const { known, current, unreconciled } = await readStoreTimeline(deps.db, targets);
   deps.found.unreconciled(unreconciled, targets);
-  if (known === current) return unreconciled;
+  if (known !== current) await notice(deps, 'it is on another timeline', noteTimeline);
+  return unreconciled;
+}
+
+/** The same, where no timeline tells: a target shows a beat, or this process wrote one, that the store knows nothing of. */
+export async function noticeSetBack(deps: NoticingDeps, tenure: string, target: string, beat: number): Promise<void> {
+  const says = `it was set back: it does not know the last beats of ${target}`;
+  await notice(deps, says, (tx) => noteSetBack(tx, tenure, target, beat));
+}
+
+async function notice(
+  deps: NoticingDeps,
+  says: string,
+  note: (tx: Transaction) => Promise<TimelineChange | undefined>,
+): Promise<void> {
   const change = await deps.db.transaction({}, async (tx) => {
-    const noted = await noteTimeline(tx);
+    const noted = await note(tx);
     if (noted === undefined) return undefined;
-    const payload = { timeline_before: noted.before, timeline: noted.after };
+    const payload = { timeline_before: noted.before, timeline: noted.after, says };
     tx.record(targetEvent('store.failed_over', deps, 'store', payload));
     step('notice-failover.before');
     return noted;
   });
-  if (change === undefined) return unreconciled;
+  if (change === undefined) return;
   step('notice-failover.after');
   deps.log(
-    { ...change, alert: 'failed_over' },
-    'the store is on another timeline: it may have forgotten its last moments; nothing is issued until each target is reconciled',
+    { ...change, says, alert: 'failed_over' },
+    'the store may have forgotten its last moments; nothing is issued until each target is reconciled',
   );
-  return unreconciled;
 }

@@ -5,6 +5,7 @@ import { ProviderError } from '../provider.ts';
 import { type Claimed, markFailed } from '../store/claims.ts';
 import type { RevocationDeps } from './deps.ts';
 import { engineEvent } from './evidence.ts';
+import { tellingHang } from './hanging.ts';
 
 export interface FailedItem {
   readonly errorClass: ErrorClass;
@@ -87,7 +88,7 @@ export async function recordFailures(
   });
   if (failed.length === 0) return;
   step('fail.before');
-  const ours = await markFailed(deps.db, failed);
+  const ours = await tellingHang(deps, target, () => markFailed(deps.db, failed));
   step('fail.after');
   for (const { item, errorClass } of failed)
     if (errorClass !== null && ours.has(item.id)) deps.observer.failed(target, errorClass);

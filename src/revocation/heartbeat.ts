@@ -11,6 +11,8 @@ export const LEASE_SECONDS = 5;
  */
 export const CLEANING_LEASE_SECONDS = 15;
 const BEAT_MILLIS = 1_500;
+/** What is left of a claim just before a beat. */
+export const LEFT_MILLIS = LEASE_SECONDS * 1000 - BEAT_MILLIS;
 
 /** Keeps the claims of one batch while a target is slow, and aborts the batch when all of them are lost to other workers. */
 export class Heartbeat {

@@ -15,7 +15,7 @@ const NO_ANSWER: FailedItem = {
 
 const UNPROVEN: FailedItem = {
   errorClass: 'misconfigured',
-  says: 'its facts were lost, and the target is held since a later time than it was intended: another system? Its absence proves nothing',
+  says: 'its facts were lost, and the target shows no tenure from before it was intended: another system? Its absence proves nothing',
   silent: false,
 };
 

@@ -9,7 +9,7 @@ const CALL_SECONDS = 5;
 /**
  * Facts pin the system in which a credential was made; what a crash has left without them is absent in every other one too. So its
  * absence counts only where the target shows a tenure that was ours when the grant was intended: another system behind the same
- * address shows none, or one that began later. Answers those whose absence proves nothing.
+ * address shows none, or one that began later. Where no record is kept, nothing is proven. Answers those whose absence proves nothing.
  */
 export async function findUnproven(
   deps: Pick<RevocationDeps, 'db'>,
@@ -22,11 +22,9 @@ export async function findUnproven(
     const verdict = verdicts[index];
     return facts === null && verdict?.ok === true && verdict.clean;
   });
-  const hold = session.hold?.bind(session);
-  if (absent.length === 0 || hold === undefined) return [];
-  const holder = await bounded(CALL_SECONDS * 1000, [signal], (limited) => hold(limited));
-  if (holder === null) return [];
+  if (absent.length === 0) return [];
+  const holder = await bounded(CALL_SECONDS * 1000, [signal], async (limited) => await session.hold?.(limited));
   const grantIds = absent.map(({ grantId }) => grantId);
-  const proven = await findGrantsUnder(deps.db, holder.tenure, grantIds);
+  const proven = await findGrantsUnder(deps.db, holder?.tenure ?? null, grantIds);
   return absent.filter(({ grantId }) => !proven.has(grantId));
 }

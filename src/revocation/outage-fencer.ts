@@ -49,6 +49,8 @@ interface Cut {
 export class OutageFencer {
   readonly #deps: RevocationDeps;
   #living = new Map<GrantId, Remembered>();
+  /** Targets where an operator held deadlines when it was last read: what stands behind the page is not read. */
+  #held: ReadonlySet<string> = new Set();
   readonly #unclaimed = new Map<string, number>();
   readonly #restUntil = new Map<string, number>();
   #cuts: Cut[] = [];
@@ -58,6 +60,7 @@ export class OutageFencer {
   #quietUntil = 0;
   #reading = false;
   #looking: Promise<void> | undefined;
+  #telling: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(deps: RevocationDeps) {
@@ -77,7 +80,7 @@ export class OutageFencer {
 
   async stop(): Promise<void> {
     clearInterval(this.#timer);
-    await this.#looking;
+    await Promise.all([this.#looking, this.#telling]);
   }
 
   /** It lives until its deadline, as far as anybody knows. */
@@ -98,7 +101,8 @@ export class OutageFencer {
     this.#reading = true;
     this.#readAt = began;
     try {
-      const { now, grants } = await findLivingGrants(this.#deps.db, READ_AT_ONCE);
+      const { now, grants, held } = await findLivingGrants(this.#deps.db, READ_AT_ONCE);
+      this.#held = held;
       this.#clock = { time: now.getTime(), at: performance.now() };
       const read = new Map(grants.map((grant) => [grant.id, { grant, at: began }]));
       const last = grants.length < READ_AT_ONCE ? Number.POSITIVE_INFINITY : (grants.at(-1)?.deadline.getTime() ?? 0);
@@ -120,11 +124,15 @@ export class OutageFencer {
     if (now < this.#quietUntil) return;
     const late = [...this.#living.values()].map(({ grant }) => grant).filter((grant) => this.#isLate(grant, now));
     if (late.length > 0) await this.#fenceWhatNobodyElseCan(late);
-    if (this.#cuts.length > 0) await this.#tell();
+    // One at a time, and not waited for: a commit may hang, and be made all the same once the store goes on.
+    if (this.#cuts.length > 0)
+      this.#telling ??= this.#tell().finally(() => {
+        this.#telling = undefined;
+      });
   }
 
   #isLate({ target, deadline }: LivingGrant, now: number): boolean {
-    if (this.#clock === undefined || now < (this.#restUntil.get(target) ?? 0)) return false;
+    if (this.#clock === undefined || this.#held.has(target) || now < (this.#restUntil.get(target) ?? 0)) return false;
     return this.#clock.time + now - this.#clock.at > deadline.getTime() + PATIENCE_MILLIS;
   }
 
@@ -196,16 +204,15 @@ export class OutageFencer {
     const { target } = first;
     const some = this.#cuts.filter((cut) => cut.target === target).slice(0, TOLD_AT_ONCE);
     const grants = some.map(({ grantId, at }) => ({ grant_id: `grt_${grantId}`, at: at.toISOString() }));
-    const told = await bounded(ANSWER_MILLIS, [], () =>
-      this.#deps.db.transaction({}, async (tx) => {
+    try {
+      await this.#deps.db.transaction({}, async (tx) => {
         tx.record(targetEvent('target.fenced_unrecorded', this.#deps, target, { grants }));
         step('tell-fenced.before');
-      }),
-    ).then(
-      () => true,
-      () => false,
-    );
-    if (!told) return;
+      });
+    } catch {
+      // It does not answer yet.
+      return;
+    }
     step('tell-fenced.after');
     this.#cuts = this.#cuts.filter((cut) => !some.includes(cut));
   }

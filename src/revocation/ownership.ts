@@ -4,6 +4,7 @@ import { bounded } from '../domain/within.ts';
 import { type Beat, type Holder, ProviderError, type Session } from '../provider.ts';
 import type { Database } from '../store/database.ts';
 import { findTenure, insertTenure, loseTenure, raiseBeat } from '../store/tenures.ts';
+import { noticeSetBack } from './failover.ts';
 import type { ReconcileDeps, ReconcileObserver } from './reconcile-deps.ts';
 import { targetEvent } from './evidence.ts';
 import { guardSession } from './guarded-session.ts';
@@ -194,6 +195,9 @@ export class Ownership {
       return this.#stranger(standing, holder, 'another broker of this installation is alive and holds the target');
     const known = Math.max(stored?.beat ?? 0, ours);
     if (holder.beat > known && !this.#contests(standing) && !(await this.#isSilent(standing, holder, tenure))) return;
+    const written = Math.max(holder.beat, ours);
+    if (written > (stored?.beat ?? 0))
+      await noticeSetBack({ ...this.#options.deps, db }, tenure, standing.target, written);
     this.#ours(standing);
     step('keep-hold.before');
     const beat = await raiseBeat(

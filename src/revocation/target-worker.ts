@@ -8,6 +8,7 @@ import { Concurrency } from './concurrency.ts';
 import type { RevocationDeps } from './deps.ts';
 import { endBatch } from './end-batch.ts';
 import { engineEvent, targetEvent } from './evidence.ts';
+import { tellingHang } from './hanging.ts';
 import { LEASE_SECONDS } from './heartbeat.ts';
 
 const MOST_THAT_FALL = 200;
@@ -146,7 +147,9 @@ export class TargetWorker {
     const { db, worker } = this.#deps;
     const claimOn = (queryable: Queryable) => claimDue(queryable, this.#target, worker, LEASE_SECONDS, limit, early);
     step('claim.before');
-    const claim = await (this.#falls ? this.#fallDue(claimOn) : claimOn(db));
+    const claim = await tellingHang(this.#deps, this.#target, () =>
+      this.#falls ? this.#fallDue(claimOn) : claimOn(db),
+    );
     if (claim !== undefined) step('claim.after');
     return claim;
   }

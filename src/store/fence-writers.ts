@@ -45,13 +45,17 @@ export async function takeWriter(
       values: [target, `${worker}${WRITES}`, rows(items), WRITES],
     });
     if (taken === undefined) return undefined;
-    const live = await tx.query<{ id: GrantId; handle: string; facts: Facts | null; deadline: Date }>({
-      name: 'find_live_of_target',
-      text: `SELECT id, handle, facts, deadline FROM mayfly.grants WHERE target = $1 AND state IN ('minting', 'active') ORDER BY handle`,
-      values: [target],
-    });
-    return { number: BigInt(taken.number), live: live.map(({ id, ...ref }) => ({ grantId: id, ...ref })) };
+    return { number: BigInt(taken.number), live: await findLive(tx, target) };
   });
+}
+
+export async function findLive(db: Queryable, target: string): Promise<WriterView['live']> {
+  const live = await db.query<{ id: GrantId; handle: string; facts: Facts | null; deadline: Date }>({
+    name: 'find_live_of_target',
+    text: `SELECT id, handle, facts, deadline FROM mayfly.grants WHERE target = $1 AND state IN ('minting', 'active') ORDER BY handle COLLATE "C"`,
+    values: [target],
+  });
+  return live.map(({ id, ...ref }) => ({ grantId: id, ...ref }));
 }
 
 export async function leaveWriter(db: Queryable, worker: string, items: Items): Promise<void> {

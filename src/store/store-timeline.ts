@@ -21,21 +21,54 @@ export async function readStoreTimeline(db: Queryable, targets: readonly string[
   return { known: row.known, current: row.current, unreconciled: new Set(row.unreconciled) };
 }
 
-/**
- * Takes the timeline of now for the known one. Every run in hand began on another: it is lost, and all targets are due to be
- * reconciled, also those that once were on one of the same number. Undefined when nothing changed, or another replica noticed it first.
- */
-export async function noteTimeline(tx: Transaction): Promise<{ before: number; after: number } | undefined> {
+export interface TimelineChange {
+  readonly before: number;
+  readonly after: number;
+}
+
+/** All targets are due to be reconciled, also those that once were on a timeline of the same number. Every run in hand is lost. */
+const DUE = `due AS (
+        UPDATE mayfly.reconciliations SET next_at = least(next_at, $1), claimed_by = NULL, claimed_until = NULL, reconciled_timeline = NULL
+        WHERE EXISTS (SELECT FROM changed)),
+      noticed AS (UPDATE mayfly.tenures SET noticed = true WHERE EXISTS (SELECT FROM changed))`;
+
+/** Takes the timeline of now for the known one. Undefined when nothing changed, or another replica noticed it first. */
+export async function noteTimeline(tx: Transaction): Promise<TimelineChange | undefined> {
   const rows = await tx.query<{ before: number; after: number }>({
     text: `WITH known AS (SELECT timeline FROM mayfly.timeline FOR UPDATE),
       changed AS (
         UPDATE mayfly.timeline t SET timeline = mayfly.current_timeline(), changed_at = $1 FROM known k
         WHERE k.timeline <> mayfly.current_timeline() RETURNING k.timeline AS before, t.timeline AS after),
-      due AS (
-        UPDATE mayfly.reconciliations SET next_at = least(next_at, $1), claimed_by = NULL, claimed_until = NULL, reconciled_timeline = NULL
-        WHERE EXISTS (SELECT FROM changed))
+      ${DUE}
       SELECT before, after FROM changed`,
     values: [tx.now],
+  });
+  return rows[0];
+}
+
+/**
+ * Takes the store for one that was set back on its timeline: under the tenure that beat was written, and it does not know of it. A
+ * tenure that it does not know at all it learns again, from now on. Undefined when that was noticed already, or the timeline tells it.
+ */
+export async function noteSetBack(
+  tx: Transaction,
+  tenure: string,
+  target: string,
+  beat: number,
+): Promise<TimelineChange | undefined> {
+  // First, so that the next statement sees what another replica noticed.
+  await tx.query({ text: 'SELECT FROM mayfly.timeline FOR UPDATE', values: [] });
+  await tx.query({
+    text: 'INSERT INTO mayfly.tenures (tenure, target, beat, beat_at) VALUES ($1, $2, 0, $3) ON CONFLICT DO NOTHING',
+    values: [tenure, target, tx.now],
+  });
+  const rows = await tx.query<{ before: number; after: number }>({
+    text: `WITH changed AS (
+        UPDATE mayfly.timeline SET changed_at = $1 WHERE timeline = mayfly.current_timeline()
+          AND EXISTS (SELECT FROM mayfly.tenures WHERE tenure = $2 AND beat < $3 AND NOT noticed) RETURNING timeline AS before, timeline AS after),
+      ${DUE}
+      SELECT before, after FROM changed`,
+    values: [tx.now, tenure, beat],
   });
   return rows[0];
 }

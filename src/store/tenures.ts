@@ -51,7 +51,7 @@ export async function raiseBeat(
 ): Promise<number | undefined> {
   const rows = await db.query<{ beat: string }>({
     name: 'raise_beat',
-    text: `UPDATE mayfly.tenures SET beat = greatest(beat, $2) + 1, beat_at = clock_timestamp()
+    text: `UPDATE mayfly.tenures SET beat = greatest(beat, $2) + 1, beat_at = clock_timestamp(), noticed = false
       WHERE tenure = $1 AND lost_at IS NULL AND (beat < $2 OR beat_at <= clock_timestamp() - make_interval(secs => $3)) RETURNING beat`,
     values: [tenure, known, seconds],
   });

@@ -36,6 +36,9 @@ describe.each(modes)('what the target says of an end, mode %s', (name, managed) 
     expect(shortOf(ends[1], until)).toBeLessThan(2_000);
     expect(shortOf(ends[2], stays.deadline)).toBeGreaterThanOrEqual(0);
     expect(shortOf(ends[2], stays.deadline)).toBeLessThan(2_000);
+    // Which no renewal does: it is not taken for one.
+    await ledger.admin(`ALTER ROLE "${String(kept.minted.secret.reveal()['username'])}" VALID UNTIL 'infinity'`);
+    expect(await ledger.session.ends?.([stays], soon())).toEqual([stays.deadline]);
   });
 
   test('is nothing in another cluster than the one that the facts name', async () => {

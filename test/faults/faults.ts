@@ -1,3 +1,4 @@
+import type { PostgresServer } from '../support/postgres-servers.ts';
 import type { TcpProxy } from '../support/tcp-proxy.ts';
 import type { Fault } from './fault.ts';
 import { asSuperuser, type FaultLane, promote } from './lane.ts';
@@ -147,3 +148,15 @@ export const storeFull: Fault = {
     await asSuperuser(storeServer, house.store.database, 'DROP FUNCTION public.disk_full() CASCADE');
   },
 };
+
+/** Its one synchronous standby is dead: it answers whatever is asked, and no commit ever returns. */
+export const storeHangs: Fault = {
+  ...{ keepsDeadlines: true, grace: STORE_HANGS },
+  begin: async ({ storeServer }) => waitForStandby(storeServer, `SET synchronous_standby_names = 'nobody'`),
+  end: async ({ storeServer }) => waitForStandby(storeServer, 'RESET synchronous_standby_names'),
+};
+
+async function waitForStandby(server: PostgresServer, setting: string): Promise<void> {
+  await asSuperuser(server, 'postgres', `ALTER SYSTEM ${setting}`);
+  await asSuperuser(server, 'postgres', 'SELECT pg_reload_conf()');
+}

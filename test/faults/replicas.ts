@@ -47,9 +47,12 @@ export async function wrongClock(offMillis: number, world: World): Promise<void>
     ];
     await house.broker.signal('SIGKILL');
     try {
-      if (short.some(({ grant }) => Date.now() > Date.parse(grant.deadline)))
-        throw new Error('it was too slow to see anything');
-      for (const held of short) await world.use(held);
+      for (const held of short) {
+        await world.use(held).catch((error: unknown) => {
+          // A slow machine may come too late to see anything.
+          if (Date.now() < Date.parse(held.grant.deadline)) throw error;
+        });
+      }
       await world.untilEnded(due);
       await world.use(waiting);
     } finally {

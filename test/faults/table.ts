@@ -33,6 +33,7 @@ const cases: readonly Case[] = [
   asCase('store: stopped and started', fault.storeStopped),
   asCase('store: crashed', fault.storeCrashed),
   asCase('store: full', fault.storeFull),
+  asCase('store: its commits hang', fault.storeHangs),
   asCase('store: failed over to a replica', fault.storeFailedOver),
   { name: 'store: failed over to a replica that has forgotten the last moments', run: forgetful },
   { name: 'store: lost while a mint is under way', run: lostMidMint },

@@ -1,5 +1,8 @@
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
+import type { GrantId } from '../../src/domain/ids.ts';
+import { Database } from '../../src/store/database.ts';
+import { findLivingGrants, findUncontained } from '../../src/store/living-grants.ts';
 import { ask, type Reply } from '../support/ask.ts';
 import { type House, startHouse } from '../support/house.ts';
 import { type Operators, operatorsOf } from '../support/operators.ts';
@@ -92,4 +95,28 @@ describe('a repeated Idempotency-Key on a paused target', () => {
     const other = await issue(task, 'once', { ...WANTED, ttl_seconds: 60 });
     expect([other.status, other.body['code']]).toEqual([422, 'idempotency_key_reused']);
   });
+});
+
+test('what a pause holds is not ended without the store either', async () => {
+  const id = grantOf(await issue(await openTask())).slice(4);
+  const db = new Database({ url: house.store.runtimeUrl, connections: 1, onError: () => {} });
+  const look = async () => {
+    const { grants, held } = await findLivingGrants(db, 100);
+    const rows = await house.onStore<{ id: GrantId }>('SELECT id FROM mayfly.grants WHERE id = $1', [id]);
+    const open = await findUncontained(
+      db,
+      rows.map((row) => row.id),
+    );
+    return [grants.some((grant) => grant.id === id), [...held], open.size];
+  };
+  try {
+    await operators.post(PAUSE, REASON);
+    expect(await look()).toEqual([true, [], 1]);
+    await operators.post(PAUSE, { ...REASON, deadlines: 'also' });
+    expect(await look()).toEqual([false, ['ledger-db'], 0]);
+    await operators.post('/v1/targets/ledger-db/resume');
+    expect(await look()).toEqual([true, [], 1]);
+  } finally {
+    await db.close();
+  }
 });

@@ -4,6 +4,7 @@ import { prepare } from '../../providers/postgres/index.ts';
 import type { Session } from '../../src/provider.ts';
 import { Ownership } from '../../src/revocation/ownership.ts';
 import { Database } from '../../src/store/database.ts';
+import { isReconciled } from '../../src/store/store-timeline.ts';
 import { insertTenure, readStoreIdentity } from '../../src/store/tenures.ts';
 import { entitlementName, type Ledger, makeLedger, soon } from '../contract/postgres-fixture.ts';
 import { type PostgresServer, startPostgres } from '../support/postgres-servers.ts';
@@ -71,6 +72,13 @@ describe('who holds a target', () => {
     const ref = ledger.ref();
     return session.mint(ref, ledger.request(ref), soon());
   };
+  const noticesOf = async (db: Database) =>
+    (
+      await db.query<{ says: string }>({
+        text: `SELECT payload->>'says' AS says FROM mayfly.audit_events WHERE type = 'store.failed_over'`,
+        values: [],
+      })
+    ).map(({ says }) => says);
   const owner = async (text: string, values: unknown[] = []) => {
     const db = new Database({ url: store.ownerUrl, connections: 1, onError: () => {} });
     try {
@@ -91,6 +99,7 @@ describe('who holds a target', () => {
     await one.ownership.stop();
     await goesOn();
     expect([one.isStranger(), two.isStranger(), ...one.said, ...two.said]).toEqual([false, false]);
+    expect(await isReconciled(one.db, 'ledger')).toBe(true);
   });
 
   test('another database with the same contents is a stranger at once, whether or not the holder lives', async () => {
@@ -162,18 +171,28 @@ describe('who holds a target', () => {
     await expect(mint(copy.guarded)).rejects.toMatchObject({ name: 'Stranger' });
   });
 
-  test('a store that failed over and lost its last moments goes on at once with a process that lived through it', async () => {
-    await fresh();
-    const living = await broker();
-    await mint(living.guarded);
-    living.start();
-    await goesOn();
-    await owner('UPDATE mayfly.tenures SET beat = beat - 2');
-    await mint(living.guarded);
-    await goesOn();
-    expect([living.isStranger(), ...living.said]).toEqual([false]);
-    await mint((await broker()).guarded);
-  });
+  test.each([
+    ['its last moments', 'UPDATE mayfly.tenures SET beat = beat - 2'],
+    ['that it held the target', 'DELETE FROM mayfly.tenures'],
+  ])(
+    'a store that was set back and lost %s goes on at once with a process that lived through it, and is reconciled',
+    async (_, setBack) => {
+      await fresh();
+      const living = await broker();
+      await mint(living.guarded);
+      living.start();
+      await goesOn();
+      expect(await isReconciled(living.db, 'ledger')).toBe(true);
+      await owner(setBack);
+      await mint(living.guarded);
+      await goesOn();
+      await goesOn();
+      expect([living.isStranger(), ...living.said]).toEqual([false, expect.stringContaining('may have forgotten')]);
+      expect(await isReconciled(living.db, 'ledger')).toBe(false);
+      expect(await noticesOf(living.db)).toEqual([expect.stringContaining('last beats of ledger')]);
+      await mint((await broker()).guarded);
+    },
+  );
 
   test('if no process lived through it, the target is taken up again once nobody is seen to hold it', async () => {
     await fresh();
@@ -192,6 +211,8 @@ describe('who holds a target', () => {
     await mint(after.guarded);
     await goesOn();
     expect(after.said).toContainEqual(expect.stringContaining('nobody else holds'));
+    expect(await isReconciled(after.db, 'ledger')).toBe(false);
+    expect(await noticesOf(after.db)).toHaveLength(1);
   });
 
   test('a target that went back to an earlier moment is still ours', async () => {

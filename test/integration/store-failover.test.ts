@@ -1,14 +1,18 @@
+import { randomUUID } from 'node:crypto';
+import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import type { GrantId } from '../../src/domain/ids.ts';
 import { Database } from '../../src/store/database.ts';
 import { claimRun, finishRun, requestRuns } from '../../src/store/reconciliations.ts';
-import { isReconciled, noteTimeline } from '../../src/store/store-timeline.ts';
+import { isReconciled, noteSetBack, noteTimeline } from '../../src/store/store-timeline.ts';
+import { findGrantsUnder, insertTenure, raiseBeat } from '../../src/store/tenures.ts';
 import { type PostgresServer, startPostgres } from '../support/postgres-servers.ts';
 import { startStandby } from '../support/postgres-standby.ts';
 import { createStore, type TestStore } from '../support/store.ts';
+import { bear } from '../support/sweep-plans.ts';
 import { refuses } from '../support/synthetic/faults.ts';
 import { startSyntheticHouse, type SyntheticHouse } from '../support/synthetic/house.ts';
 import { startTcpProxy, type TcpProxy } from '../support/tcp-proxy.ts';
-import pg from 'pg';
 
 const WAIT = { timeout: 30_000, interval: 50 };
 
@@ -111,9 +115,10 @@ describe('the timeline of a store', () => {
   const nothing = { listed: 0, orphans: 0, waiting: 0, lost: 0, returned: 0, drifted: 0, unverified: 0 };
   const done = { outcome: 'done', says: '', ...nothing } as const;
   const change = () => owner.query('UPDATE mayfly.timeline SET timeline = timeline - 1');
-  const run = async () => {
-    await requestRuns(db, ['a']);
-    const claim = await claimRun(db, ['a'], 'one', 30);
+  const known = async () => (await owner.query('SELECT changed_at AS changed FROM mayfly.timeline')).rows[0];
+  const run = async (target = 'a') => {
+    await requestRuns(db, [target]);
+    const claim = await claimRun(db, [target], 'one', 30);
     if (claim === undefined) throw new Error('nothing was claimed');
     return claim;
   };
@@ -148,5 +153,95 @@ describe('the timeline of a store', () => {
     await owner.query('UPDATE mayfly.reconciliations SET run_timeline = run_timeline - 1');
     await db.transaction({}, (tx) => finishRun(tx, claim, done, 300, true));
     expect(await isReconciled(db, 'a')).toBe(false);
+  });
+
+  test('tells by the beats of many targets once that a store was set back on its timeline, and lets each go on when it is reconciled', async () => {
+    await db.transaction({}, (tx) => noteTimeline(tx));
+    const [a, b] = [randomUUID(), randomUUID()];
+    for (const [tenure, target] of [[a, 'a'] as const, [b, 'b'] as const]) {
+      await insertTenure(db, tenure, target);
+      await raiseBeat(db, tenure, 10, 0);
+      const claim = await run(target);
+      await db.transaction({}, (tx) => finishRun(tx, claim, done, 300, true));
+      expect(await isReconciled(db, target)).toBe(true);
+    }
+    const setBack = (tenure: string, target: string) =>
+      Array.from({ length: 2 }, () => db.transaction({}, (tx) => noteSetBack(tx, tenure, target, 20)));
+    const { changed } = await known();
+    const noticed = await Promise.all([...setBack(a, 'a'), ...setBack(b, 'b')]);
+    expect(noticed.filter((one) => one !== undefined)).toEqual([{ before: 1, after: 1 }]);
+    expect((await known()).changed).not.toEqual(changed);
+    expect([await isReconciled(db, 'a'), await isReconciled(db, 'b')]).toEqual([false, false]);
+    const claim = await run();
+    await db.transaction({}, (tx) => finishRun(tx, claim, done, 300, true));
+    // The one that notices it later.
+    await Promise.all(setBack(b, 'b'));
+    expect([await isReconciled(db, 'a'), await isReconciled(db, 'b')]).toEqual([true, false]);
+    // Once it knows the beat again, only another one is news.
+    await raiseBeat(db, a, 20, 0);
+    expect(await Promise.all(setBack(a, 'a'))).toEqual([undefined, undefined]);
+    expect(await db.transaction({}, (tx) => noteSetBack(tx, a, 'a', 22))).toBeDefined();
+    expect(await isReconciled(db, 'a')).toBe(false);
+  });
+
+  describe('knows of a grant that it was intended under a tenure', () => {
+    const began = Date.parse('2026-01-01T00:00:00Z');
+    const at = (seconds: number) => new Date(began + seconds * 1000);
+    /** When they were intended, on each target. Seconds. */
+    const intents = [-5, 5, 9, 15, 25];
+    const tenures = new Map<string, string>();
+
+    beforeAll(async () => {
+      await bear(owner, 5 * intents.length);
+      await owner.query(
+        `UPDATE mayfly.grants g SET created_at = $1::timestamptz + make_interval(secs => ($2::int[])[place])
+         FROM (SELECT id, row_number() OVER (PARTITION BY target ORDER BY id) AS place FROM mayfly.grants) p WHERE p.id = g.id`,
+        [at(0), intents],
+      );
+      const held: readonly (readonly [string, string, number, number, number])[] = [
+        ['alone', 'target-0', 0, 30, 9],
+        // Moved away, and back.
+        ['home', 'target-1', 0, 30, 9],
+        ['away', 'target-1', 10, 20, 2],
+        // Of two that began at once the target kept one.
+        ['kept', 'target-2', 0, 30, 9],
+        ['not kept', 'target-2', 10, 10, 1],
+        // Moved, and stayed.
+        ['earlier', 'target-3', -20, 10, 9],
+        ['later', 'target-3', 8, 30, 9],
+      ];
+      for (const [name, target, begun, seen, beat] of held) {
+        const tenure = randomUUID();
+        tenures.set(name, tenure);
+        await owner.query(
+          'INSERT INTO mayfly.tenures (tenure, target, beat, beat_at, begun_at) VALUES ($1, $2, $3, $4, $5)',
+          [...[tenure, target, beat], ...[at(seen), at(begun)]],
+        );
+      }
+    });
+
+    test.each([
+      ['alone', [5, 9, 15, 25]],
+      ['home', []],
+      ['away', []],
+      ['kept', [5, 9, 15, 25]],
+      ['not kept', []],
+      ['earlier', []],
+      ['later', [15, 25]],
+      ['unknown', []],
+    ])('%s: those of the seconds %j', async (name, proven) => {
+      const { rows } = await owner.query<{ id: GrantId; created_at: Date }>(
+        'SELECT g.id, g.created_at FROM mayfly.grants g ORDER BY g.created_at',
+      );
+      const found = await findGrantsUnder(
+        db,
+        tenures.get(name) ?? null,
+        rows.map(({ id }) => id),
+      );
+      const seconds = rows.flatMap(({ id, created_at: made }) =>
+        found.has(id) ? [(made.getTime() - began) / 1000] : [],
+      );
+      expect(seconds).toEqual(proven);
+    });
   });
 });

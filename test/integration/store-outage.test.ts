@@ -143,6 +143,22 @@ describe('a broker whose store is in trouble', () => {
     await vi.waitFor(() => isContained(due.id), WAIT);
   });
 
+  test('keeps a deadline with a store whose commits never return: before any of them is given up', async () => {
+    const due = await hold(4);
+    logged.length = 0;
+    try {
+      await settings(storeServer, `ALTER SYSTEM SET synchronous_standby_names = 'nobody'`);
+      await vi.waitFor(() => expect(due.isOpen()).toBe(false), WAIT);
+      expect(logged.filter((line) => line.includes('nothing can be claimed now'))).toEqual([]);
+      expect(await grantState(house, due.id)).toMatchObject({ state: 'active' });
+    } finally {
+      await settings(storeServer, 'ALTER SYSTEM RESET synchronous_standby_names');
+      await due.end();
+    }
+    await vi.waitFor(() => isContained(due.id), WAIT);
+    await vi.waitFor(async () => expect(await toldOf()).toContain(due.id), WAIT);
+  });
+
   test('neither issues nor renews from the moment on at which that failed over, whoever has noticed it', async () => {
     const held = await hold(60);
     const owner = new pg.Client({ connectionString: house.store.ownerUrl.reveal() });
@@ -182,6 +198,17 @@ describe('a broker whose store is in trouble', () => {
     await due.end();
   });
 });
+
+async function settings(server: PostgresServer, text: string): Promise<void> {
+  const client = new pg.Client({ connectionString: server.superuserUrl() });
+  await client.connect();
+  try {
+    await client.query(text);
+    await client.query('SELECT pg_reload_conf()');
+  } finally {
+    await client.end();
+  }
+}
 
 class CountingDatabase extends Database {
   answered = 0;

@@ -1,6 +1,9 @@
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { claimDue } from '../../src/store/claims.ts';
+import type { Queryable } from '../../src/store/database.ts';
+import { findLive } from '../../src/store/fence-writers.ts';
+import { findAlive } from '../../src/store/reconcile-page.ts';
 import { type PostgresServer, startPostgres } from '../support/postgres-servers.ts';
 import { createStore } from '../support/store.ts';
 import { bear, explain, rowsIn, scansIn, sweepStatements } from '../support/sweep-plans.ts';
@@ -13,6 +16,8 @@ const IN_HAND = 20;
 const RUNS = 8;
 /** Fewer than so many may be looked at: a few times what is in hand, and far from what is outstanding. */
 const FEW = 20 * IN_HAND;
+/** More than live on one of five targets, and fewer than ever did behind a history. */
+const LIVING = OUTSTANDING / 5 + 500;
 
 let server: PostgresServer;
 beforeAll(async () => {
@@ -71,6 +76,20 @@ describe.each([
       const [seen] = await explain(client, (tx) => claimDue(tx, 'target-1', 'worker', 5, 50));
       expect(scansIn(seen).filter(({ kind }) => kind === 'Seq Scan')).toEqual([]);
       expect(rowsIn(seen)).toBeLessThan(FEW);
+    }
+  });
+
+  test('what lives on a target is found among all that ended there, in one document’s view and page by page', async () => {
+    const looks = [
+      (tx: Queryable) => findLive(tx, 'target-1'),
+      (tx: Queryable) => findAlive(tx, 'target-1', new Date(), null, null, 500),
+    ];
+    for (const look of looks) {
+      for (let run = 0; run < RUNS; run++) {
+        const [seen] = await explain(client, look);
+        expect(scansIn(seen, 'grants').map(({ kind }) => kind)).not.toContain('Seq Scan');
+        expect(rowsIn(seen, 'grants')).toBeLessThan(LIVING);
+      }
     }
   });
 

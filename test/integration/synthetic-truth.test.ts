@@ -141,11 +141,6 @@ describe('a provider', () => {
 });
 
 describe('a grant whose facts a crash has lost', () => {
-  beforeAll(async () => {
-    house.target('kept').keepsRecord = true;
-    await tenures(1);
-  });
-
   const tenures = (count: number) =>
     vi.waitFor(async () => {
       const rows = await house.onStore(`SELECT FROM mayfly.tenures WHERE target = 'kept'`);
@@ -165,6 +160,19 @@ describe('a grant whose facts a crash has lost', () => {
     await house.client.complete(task);
     await until(id, { state: 'revoked', revocation: 'clean' });
     expect(house.target('kept').system.accepts(handle)).toBe(false);
+  });
+
+  test('is not called gone where it is absent while the target shows no record of who holds it', async () => {
+    const kept = house.target('kept');
+    const { task, id, handle } = await withoutFacts();
+    kept.keepsRecord = false;
+    const real = kept.replace();
+    await house.client.complete(task);
+    await until(id, { state: 'revoking', last_error: 'misconfigured' });
+    kept.system = real;
+    kept.keepsRecord = true;
+    await until(id, { state: 'revoked' });
+    expect(real.accepts(handle)).toBe(false);
   });
 
   test('is not called gone because another system, behind the same address, does not know it', async () => {

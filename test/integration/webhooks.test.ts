@@ -49,7 +49,7 @@ beforeAll(async () => {
   const { port } = receiver.address() as AddressInfo;
   house = await startHouse({
     env: {
-      MAYFLY_OVERDUE_SECONDS: '2',
+      MAYFLY_OVERDUE_SECONDS: '60',
       MAYFLY_WEBHOOK_URL: `http://127.0.0.1:${port}/hook?of=mayfly`,
       MAYFLY_WEBHOOK_SECRET: `whsec_${KEY.toString('base64')}`,
     },
@@ -88,8 +88,10 @@ test('a webhook is told, signed, of a pause, of what is overdue, of what is cont
   const { task, grants } = await grantsIn(house, 1);
   await operators.post('/v1/targets/ledger-db/pause', REASON);
   await house.client().cancel(task.id);
-  const [overdue] = await untilReceived('revocation.overdue');
   const id = grants[0]?.revocation.id ?? '';
+  await operators.until(id, 'due');
+  await house.onStore(`UPDATE mayfly.revocations SET due_at = due_at - interval '1 hour' WHERE state = 'due'`);
+  const [overdue] = await untilReceived('revocation.overdue');
   expect((await operators.story(id)).revocation.overdue_since).toBeDefined();
   expect(overdue?.body.data).toMatchObject({ target: 'ledger-db', grant_id: grants[0]?.id, task_id: task.id });
   expect((await operators.queue('?overdue=true')).items.map((item) => item.id)).toEqual([id]);

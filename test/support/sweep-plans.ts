@@ -89,18 +89,18 @@ function literal(value: unknown): string {
   throw new Error(`A ${typeof value} is not known how to be written.`);
 }
 
-/** How the obligations themselves are come by, in any part of a plan. */
-export function scansIn(plan: Plan | undefined): { kind: string; rows: number }[] {
+/** How the obligations themselves are come by, or the grants, in any part of a plan. */
+export function scansIn(plan: Plan | undefined, table = 'revocations'): { kind: string; rows: number }[] {
   if (plan === undefined) return [];
   const kind = plan['Node Type'];
-  const below = (plan.Plans ?? []).flatMap(scansIn);
-  if (plan['Relation Name'] !== 'revocations' || !kind.endsWith('Scan')) return below;
+  const below = (plan.Plans ?? []).flatMap((part) => scansIn(part, table));
+  if (plan['Relation Name'] !== table || !kind.endsWith('Scan')) return below;
   const looked =
     plan['Actual Rows'] + (plan['Rows Removed by Filter'] ?? 0) + (plan['Rows Removed by Index Recheck'] ?? 0);
   return [{ kind, rows: looked * plan['Actual Loops'] }, ...below];
 }
 
-/** How many obligations were looked at. */
-export function rowsIn(plan: Plan | undefined): number {
-  return scansIn(plan).reduce((sum, { rows }) => sum + rows, 0);
+/** How many of them were looked at. */
+export function rowsIn(plan: Plan | undefined, table = 'revocations'): number {
+  return scansIn(plan, table).reduce((sum, { rows }) => sum + rows, 0);
 }

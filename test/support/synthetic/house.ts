@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
+import { vi } from 'vitest';
 import { createDevIssuer, type DevIssuer } from '../../../src/cli/dev/issuer.ts';
 import { type GrantBody, MayflyClient } from '../../../src/client/index.ts';
 import { readConfig } from '../../../src/config.ts';
@@ -93,6 +94,14 @@ export async function startSyntheticHouse(
     const onStore: SyntheticHouse['onStore'] = async (text, values = []) => (await owner.query(text, values)).rows;
     const broker = await start(port);
     await broker.apply(catalogFiles(issuerPort, Object.keys(kinds), policies), 'test');
+    // Held before anything is asked for: what loses its facts is then known to have been intended under that tenure.
+    await vi.waitFor(
+      async () => {
+        const held = await onStore('SELECT DISTINCT target FROM mayfly.tenures');
+        if (held.length < targets.size) throw new Error('not every target is held yet');
+      },
+      { timeout: 20_000, interval: 25 },
+    );
     const token = async () =>
       (await issuer.signWorkloadToken({ subject: 'agent', audience: url, ttl_seconds: 900 })).token;
     const client = new MayflyClient({ url, token });

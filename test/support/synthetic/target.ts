@@ -35,7 +35,7 @@ export class SyntheticTarget {
   /** Whether documents bear the epoch of their writer in their name. Without it the last one to arrive stands. */
   epochInName = true;
   /** Whether it keeps a record of its holder. */
-  keepsRecord = false;
+  keepsRecord = true;
   /** Writers of the document at work, and the most that ever were. */
   writers = { now: 0, most: 0 };
   system: SyntheticSystem;
