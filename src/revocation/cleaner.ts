@@ -38,7 +38,8 @@ export class Cleaner {
     if (ended.length === 0) return;
     this.#clock = () => claimClock(claim);
     const since = performance.now();
-    this.#waiting.push(...ended.map((one) => ({ ...one, since })));
+    // It is contained by now, whatever it was when it was claimed: so says the evidence of what fails from here on.
+    this.#waiting.push(...ended.map(({ item, session }) => ({ item: { ...item, contained: true }, session, since })));
     this.#running ??= this.#run().finally(() => {
       this.#running = undefined;
     });
