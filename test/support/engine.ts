@@ -88,7 +88,7 @@ export interface EngineHouse {
   stop(): Promise<void>;
 }
 
-const INSTALLATION = '01980000-0000-7000-8000-00000000c0de';
+export const INSTALLATION = '01980000-0000-7000-8000-00000000c0de';
 
 /** The store and what the parts of the engine are given; no part of it runs by itself. */
 export async function startEngineHouse(): Promise<EngineHouse> {
