@@ -188,7 +188,7 @@ export async function startEngineHouse(): Promise<EngineHouse> {
           ...[taskId, deadline, name, JSON.stringify(promise), options.revision ?? 1, JSON.stringify(rows)],
         ]);
         await onStore(
-          `UPDATE mayfly.grants SET state = 'active', activated_at = clock_timestamp() WHERE task_id = $1`,
+          `UPDATE mayfly.grants SET state = 'active', activated_at = clock_timestamp() - interval '1 second' WHERE task_id = $1`,
           [taskId],
         );
         return born;
