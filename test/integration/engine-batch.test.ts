@@ -99,6 +99,7 @@ describe('a batch on a target that is well', () => {
     const outcome = await endBatch(house.deps, await target.claim());
     expect(outcome).toMatchObject({ asked: 3, silent: 0 });
     expect(outcome.contained).toHaveLength(3);
+    expect(house.logs).toEqual([]);
     const fences = target.synthetic.calls.filter(({ operation }) => operation === 'fence');
     expect(fences.map(({ handles }) => handles.length).sort()).toEqual([1, 2]);
   });
@@ -335,6 +336,17 @@ describe('where the connection of a target was changed since', () => {
     expect(house.observed.filter(([name]) => name === 'failed')).toEqual([]);
   });
 
+  test('what could be ended at the address of now is not sent to the other one', async () => {
+    const old = await madeBefore(1);
+    const newer = await target.bear(1, { revision: 7 });
+    await target.end(newer);
+    const claim = await target.claim();
+    const all = { ...claim, items: [...old.claim.items, ...claim.items] };
+    expect((await endBatch(house.deps, all)).contained).toHaveLength(2);
+    const fenced = before.synthetic.calls.filter(({ operation }) => operation === 'fence');
+    expect(fenced.map(({ handles }) => handles)).toEqual([[only(old.born).handle]]);
+  });
+
   test('what can be ended at neither says so of both, with the class of the first', async () => {
     const { born, claim } = await madeBefore(1);
     before.synthetic.faults.set('fence', refuses('denied', 'No.'));
@@ -391,7 +403,7 @@ describe('where the connection of a target was changed since', () => {
     house.sessions.set(target.name, silent);
     const born = await target.bear(1, { revision: 7, lost: true });
     await target.end(born);
-    await endBatch(house.deps, await target.claim());
+    expect(await endBatch(house.deps, await target.claim())).toMatchObject({ contained: [], asked: 1, silent: 1 });
     expect(target.synthetic.count('fence')).toBe(0);
     expect(only(await house.told(only(born))).payload).toMatchObject({
       says: 'dead; elsewhere: it is not there, which proves nothing',
@@ -555,6 +567,20 @@ describe('what lost its facts, and is absent', () => {
     await hold(tenure);
     await endBatch(house.deps, claim);
     expect(await house.standing(one)).toMatchObject({ revocation: 'contained' });
+  });
+
+  test('counts where its session can tell of no holder at all', async () => {
+    const { one, claim } = await absent();
+    house.sessions.set(target.name, unlisted(target.session));
+    await endBatch(house.deps, claim);
+    expect(await house.standing(one)).toMatchObject({ revocation: 'contained' });
+  });
+
+  test('is nobody’s to look for where nothing is absent', async () => {
+    const { claim } = await claimed(2);
+    const asked = vi.spyOn(target.session, 'hold');
+    await endBatch(house.deps, claim);
+    expect(asked).not.toHaveBeenCalled();
   });
 
   test('matters not where it was seen to be there, or its facts are known', async () => {

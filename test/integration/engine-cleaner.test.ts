@@ -133,6 +133,15 @@ describe('what is contained', () => {
   });
 });
 
+test('what lost its facts was proven absent when it was contained, and is not asked about again', async () => {
+  const { born, claim, ended } = await contained(1, { lost: true, unmade: true });
+  const asked = vi.spyOn(target.session, 'hold');
+  cleaner.add(claim, ended);
+  await cleaner.idle();
+  expect(asked).not.toHaveBeenCalled();
+  expect(await house.standing(only(born))).toMatchObject({ revocation: 'clean' });
+});
+
 describe('what may not be cleaned yet', () => {
   test.each([
     ['when the provider asks for it', 5_000, 4, 5],
