@@ -101,7 +101,7 @@ describe('a batch on a target that is well', () => {
     expect(outcome.contained).toHaveLength(3);
     expect(house.logs).toEqual([]);
     const fences = target.synthetic.calls.filter(({ operation }) => operation === 'fence');
-    expect(fences.map(({ handles }) => handles.length).sort()).toEqual([1, 2]);
+    expect(fences.map(({ handles }) => handles.length).toSorted((a, b) => a - b)).toEqual([1, 2]);
   });
 
   test('whose value may be known for ever says so', async () => {
@@ -399,8 +399,7 @@ describe('where the connection of a target was changed since', () => {
 
   test('absence at an address that lists nothing proves nothing', async () => {
     before.synthetic.faults.set('fence', refuses('retryable', 'dead'));
-    const { list: _, ...silent } = { ...unlisted(target.session) };
-    house.sessions.set(target.name, silent);
+    house.sessions.set(target.name, unlisted(target.session));
     const born = await target.bear(1, { revision: 7, lost: true });
     await target.end(born);
     expect(await endBatch(house.deps, await target.claim())).toMatchObject({ contained: [], asked: 1, silent: 1 });

@@ -289,16 +289,16 @@ describe('what was granted at another address', () => {
   const calls = (of: EngineTarget) => of.synthetic.calls.map(({ operation, handles }) => [operation, handles]);
 
   async function clean(options: BirthOptions = {}): Promise<readonly Born[]> {
-    const { born, claim, ended } = await contained(2, { revision: 7, ...options });
+    const some = await contained(2, { revision: 7, ...options });
     before.synthetic.calls.splice(0);
-    cleaner.add(claim, ended);
+    cleaner.add(some.claim, some.ended);
     await cleaner.idle();
-    return born;
+    return some.born;
   }
 
   test('is ended there too, in case that counts it as living for ever', async () => {
     const born = await clean();
-    const handles = ended(born);
+    const handles = sortedHandles(born);
     expect(calls(before).map(([operation, given]) => [operation, [...(given as string[])].sort()])).toEqual([
       ['fence', handles],
       ['reap', handles],
@@ -331,7 +331,7 @@ describe('what was granted at another address', () => {
     expect(reaps()).toEqual([1]);
   });
 
-  function ended(born: readonly Born[]): string[] {
+  function sortedHandles(born: readonly Born[]): string[] {
     return born.map(({ handle }) => handle).sort();
   }
 });

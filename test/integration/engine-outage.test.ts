@@ -245,7 +245,7 @@ describe('what can be renewed', () => {
       reap: (...args) => target.session.reap(...args),
       check: (...args) => target.session.check(...args),
       close: () => target.session.close(),
-      renew: async (_ref, until) => ({ expiresAt: until, facts: {} }),
+      renew: async (_ref, end) => ({ expiresAt: end, facts: {} }),
       ...(ends === undefined ? {} : { ends }),
     };
     house.sessions.set(target.name, session);

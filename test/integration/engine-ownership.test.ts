@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, type MockInstance, test, vi } from 'vitest';
 import type { Holder, Session } from '../../src/provider.ts';
 import { Ownership, type OwnershipOptions, Stranger } from '../../src/revocation/ownership.ts';
 import { type EngineHouse, type EngineTarget, INSTALLATION, startEngineHouse } from '../support/engine.ts';
@@ -68,7 +68,7 @@ const strangers = () => house.observed.filter(([name]) => name === 'stranger').m
 
 describe('a target without a record of its holder', () => {
   test('is ours where its session can not hold anything', async () => {
-    const { hold: _, ...bare } = { ...unheld(session) };
+    const bare = unheld(session);
     expect(ownership.guard(target.name, bare)).toBe(bare);
     await ownership.prove(target.name, bare);
     expect(house.observed).toEqual([]);
@@ -239,9 +239,10 @@ describe('a beat that this store knows nothing of', () => {
 });
 
 describe('who holds a target', () => {
-  const looks = () => vi.mocked(session.hold ?? (() => {})).mock.calls.length;
+  let hold: MockInstance<NonNullable<Session['hold']>>;
+  const looks = () => hold.mock.calls.length;
   beforeEach(() => {
-    vi.spyOn(session, 'hold');
+    hold = vi.spyOn(session, 'hold');
   });
 
   test('is asked once by many at the same time, and believed for a while', async () => {
@@ -260,13 +261,13 @@ describe('who holds a target', () => {
   test('goes on where the target or the store does not answer, since nothing speaks against it', async () => {
     await prove();
     vi.advanceTimersByTime(SILENCE);
-    vi.mocked(session.hold ?? (() => {})).mockRejectedValueOnce(new Error('away'));
+    hold.mockRejectedValueOnce(new Error('away'));
     await prove();
     expect(strangers()).toEqual([false]);
   });
 
   test('is not known before the target has answered', async () => {
-    vi.mocked(session.hold ?? (() => {})).mockRejectedValueOnce(new Error('away'));
+    hold.mockRejectedValueOnce(new Error('away'));
     await expect(prove()).rejects.toThrow('away');
     await prove();
   });
@@ -378,9 +379,10 @@ describe('another that writes where we have held for long', () => {
 });
 
 describe('the beat', () => {
-  const looks = () => vi.mocked(session.hold ?? (() => {})).mock.calls.length;
+  let hold: MockInstance<NonNullable<Session['hold']>>;
+  const looks = () => hold.mock.calls.length;
   beforeEach(() => {
-    vi.spyOn(session, 'hold');
+    hold = vi.spyOn(session, 'hold');
   });
 
   test('looks at once, and then twice in the time of a beat, until it is stopped', async () => {
@@ -402,7 +404,7 @@ describe('the beat', () => {
 
   test('ends what is on its way before it is stopped', async () => {
     let go: (value: null) => void = () => {};
-    vi.mocked(session.hold ?? (() => {})).mockReturnValue(new Promise((resolve) => (go = resolve)) as never);
+    hold.mockReturnValue(new Promise((resolve) => (go = resolve)));
     ownership.start(() => [[target.name, session]]);
     let ended = false;
     const stopping = ownership.stop().then(() => (ended = true));
@@ -420,7 +422,7 @@ describe('the beat', () => {
       { event: { error: { message: 'no catalog' } }, message: 'a target can not be opened' },
     ]);
     await ownership.stop();
-    vi.mocked(session.hold ?? (() => {})).mockRejectedValueOnce(new Error('away'));
+    hold.mockRejectedValueOnce(new Error('away'));
     const other = house.target();
     ownership.start(() => [
       ['bare', unheld(session)],

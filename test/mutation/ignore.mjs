@@ -1,5 +1,3 @@
-import { declareValuePlugin, PluginKind } from '@stryker-mutator/api/plugin';
-
 /** What is no behaviour of the code that is mutated, with the reason why. */
 const ignored = [
   {
@@ -29,7 +27,5 @@ function isNamed(callee, name) {
 }
 
 export const strykerPlugins = [
-  declareValuePlugin(PluginKind.Ignore, 'mayfly', {
-    shouldIgnore: (path) => ignored.find(({ is }) => is(path))?.why,
-  }),
+  { kind: 'Ignore', name: 'mayfly', value: { shouldIgnore: (path) => ignored.find(({ is }) => is(path))?.why } },
 ];

@@ -7,7 +7,7 @@ import { shareStore } from '../support/shared-store.ts';
  */
 const { server, env } = await shareStore();
 try {
-  const stryker = spawn('stryker', ['run', 'test/mutation/stryker.config.json', ...process.argv.slice(2)], {
+  const stryker = spawn('stryker', ['run', ...process.argv.slice(2)], {
     stdio: 'inherit',
     env: { ...process.env, ...env },
   });
