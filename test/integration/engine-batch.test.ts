@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
-import { ProviderError, type Session } from '../../src/provider.ts';
+import { ProviderError } from '../../src/provider.ts';
 import { endBatch } from '../../src/revocation/end-batch.ts';
 import type { Claim } from '../../src/store/claims.ts';
 import {
@@ -8,6 +8,9 @@ import {
   type EngineHouse,
   type EngineTarget,
   startEngineHouse,
+  bareSession,
+  only,
+  seconds,
 } from '../support/engine.ts';
 import { answers, badHandle, hangs, lies, refuses } from '../support/synthetic/faults.ts';
 
@@ -36,11 +39,6 @@ async function claimed(count: number, options: BirthOptions & { of?: EngineTarge
   return { born, claim: await of.claim() };
 }
 
-function only<T>([one]: readonly T[]): T {
-  if (one === undefined) throw new Error('there is none');
-  return one;
-}
-
 async function claimAgain(born: readonly Born[]): Promise<Claim> {
   await house.onStore(
     `UPDATE mayfly.revocations SET try_at = clock_timestamp(), claimed_until = clock_timestamp() WHERE grant_id = ANY($1)`,
@@ -48,10 +46,6 @@ async function claimAgain(born: readonly Born[]): Promise<Claim> {
   );
   return await target.claim();
 }
-
-const seconds = (from: number, to: number) => ({
-  asymmetricMatch: (value: unknown) => typeof value === 'number' && value >= from && value <= to,
-});
 
 describe('a batch on a target that is well', () => {
   test('is contained in one call to fence and one to verify, with what was seen', async () => {
@@ -399,7 +393,7 @@ describe('where the connection of a target was changed since', () => {
 
   test('absence at an address that lists nothing proves nothing', async () => {
     before.synthetic.faults.set('fence', refuses('retryable', 'dead'));
-    house.sessions.set(target.name, unlisted(target.session));
+    house.sessions.set(target.name, bareSession(target.session));
     const born = await target.bear(1, { revision: 7, lost: true });
     await target.end(born);
     expect(await endBatch(house.deps, await target.claim())).toMatchObject({ contained: [], asked: 1, silent: 1 });
@@ -427,20 +421,6 @@ describe('where the connection of a target was changed since', () => {
     ]);
   });
 });
-
-/** The same session, as an object of its own. */
-function unlisted(session: Session): Session {
-  return {
-    guarantee: (...args) => session.guarantee(...args),
-    reserve: (...args) => session.reserve(...args),
-    mint: (...args) => session.mint(...args),
-    fence: (...args) => session.fence(...args),
-    verify: (...args) => session.verify(...args),
-    reap: (...args) => session.reap(...args),
-    check: (...args) => session.check(...args),
-    close: () => session.close(),
-  };
-}
 
 describe('what an earlier claim has contained', () => {
   async function containedBefore(count: number) {
@@ -570,7 +550,7 @@ describe('what lost its facts, and is absent', () => {
 
   test('counts where its session can tell of no holder at all', async () => {
     const { one, claim } = await absent();
-    house.sessions.set(target.name, unlisted(target.session));
+    house.sessions.set(target.name, bareSession(target.session));
     await endBatch(house.deps, claim);
     expect(await house.standing(one)).toMatchObject({ revocation: 'contained' });
   });

@@ -9,6 +9,8 @@ import {
   type EngineHouse,
   type EngineTarget,
   startEngineHouse,
+  only,
+  seconds,
 } from '../support/engine.ts';
 import { answers, badHandle, hangs, lies, refuses } from '../support/synthetic/faults.ts';
 
@@ -35,11 +37,6 @@ afterEach(async () => {
   await cleaner.idle();
 });
 
-function only<T>([one]: readonly T[]): T {
-  if (one === undefined) throw new Error('there is none');
-  return one;
-}
-
 /** Some that are contained and wait to be cleaned. */
 async function contained(count: number, options: BirthOptions = {}) {
   const born = await target.bear(count, options);
@@ -51,10 +48,6 @@ async function contained(count: number, options: BirthOptions = {}) {
   house.changed.splice(0);
   return { born, claim, ended };
 }
-
-const seconds = (from: number, to: number) => ({
-  asymmetricMatch: (value: unknown) => typeof value === 'number' && value >= from && value <= to,
-});
 
 function reaps(): number[] {
   return target.synthetic.calls.filter(({ operation }) => operation === 'reap').map(({ handles }) => handles.length);

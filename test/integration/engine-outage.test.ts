@@ -6,7 +6,14 @@ import type { Session } from '../../src/provider.ts';
 import { OutageFencer } from '../../src/revocation/outage-fencer.ts';
 import { Database } from '../../src/store/database.ts';
 import type { LivingGrant } from '../../src/store/living-grants.ts';
-import { type Born, type EngineHouse, type EngineTarget, startEngineHouse } from '../support/engine.ts';
+import {
+  type Born,
+  type EngineHouse,
+  type EngineTarget,
+  startEngineHouse,
+  bareSession,
+  only,
+} from '../support/engine.ts';
 import { badHandle, refuses } from '../support/synthetic/faults.ts';
 import { startTcpProxy, type TcpProxy } from '../support/tcp-proxy.ts';
 
@@ -83,11 +90,6 @@ async function read(): Promise<void> {
 
 function refused(born: readonly Born[]): boolean[] {
   return born.map(({ handle }) => target.synthetic.system.refuses(handle));
-}
-
-function only<T>([one]: readonly T[]): T {
-  if (one === undefined) throw new Error('there is none');
-  return one;
 }
 
 function livingOf(of: EngineTarget, seconds: number): LivingGrant {
@@ -236,18 +238,10 @@ describe('while the store is away', () => {
 describe('what can be renewed', () => {
   /** The same target, whose session renews and may know when each ends. */
   function renewable(ends?: Session['ends']): void {
-    const session: Session = {
-      guarantee: (...args) => target.session.guarantee(...args),
-      reserve: (...args) => target.session.reserve(...args),
-      mint: (...args) => target.session.mint(...args),
-      fence: (...args) => target.session.fence(...args),
-      verify: (...args) => target.session.verify(...args),
-      reap: (...args) => target.session.reap(...args),
-      check: (...args) => target.session.check(...args),
-      close: () => target.session.close(),
+    const session = bareSession(target.session, {
       renew: async (_ref, end) => ({ expiresAt: end, facts: {} }),
       ...(ends === undefined ? {} : { ends }),
-    };
+    });
     house.sessions.set(target.name, session);
   }
 

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, type MockInstance, test, vi } from 'vitest';
 import type { Holder, Session } from '../../src/provider.ts';
 import { Ownership, type OwnershipOptions, Stranger } from '../../src/revocation/ownership.ts';
-import { type EngineHouse, type EngineTarget, INSTALLATION, startEngineHouse } from '../support/engine.ts';
+import { type EngineHouse, type EngineTarget, INSTALLATION, startEngineHouse, bareSession } from '../support/engine.ts';
 
 let house: EngineHouse;
 beforeAll(async () => {
@@ -68,7 +68,7 @@ const strangers = () => house.observed.filter(([name]) => name === 'stranger').m
 
 describe('a target without a record of its holder', () => {
   test('is ours where its session can not hold anything', async () => {
-    const bare = unheld(session);
+    const bare = bareSession(session);
     expect(ownership.guard(target.name, bare)).toBe(bare);
     await ownership.prove(target.name, bare);
     expect(house.observed).toEqual([]);
@@ -425,7 +425,7 @@ describe('the beat', () => {
     hold.mockRejectedValueOnce(new Error('away'));
     const other = house.target();
     ownership.start(() => [
-      ['bare', unheld(session)],
+      ['bare', bareSession(session)],
       [target.name, session],
       [other.name, other.session],
     ]);
@@ -467,17 +467,3 @@ describe('a guarded session', () => {
     expect(await guarded.fence([], AbortSignal.timeout(1_000))).toEqual([]);
   });
 });
-
-/** The same session without a record of its holder. */
-function unheld(of: Session): Session {
-  return {
-    guarantee: (...args) => of.guarantee(...args),
-    reserve: (...args) => of.reserve(...args),
-    mint: (...args) => of.mint(...args),
-    fence: (...args) => of.fence(...args),
-    verify: (...args) => of.verify(...args),
-    reap: (...args) => of.reap(...args),
-    check: (...args) => of.check(...args),
-    close: () => of.close(),
-  };
-}

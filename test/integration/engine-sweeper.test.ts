@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { Sweeper, type SweeperOptions } from '../../src/revocation/sweeper.ts';
-import { type Born, type EngineHouse, type EngineTarget, startEngineHouse } from '../support/engine.ts';
+import { type Born, type EngineHouse, type EngineTarget, startEngineHouse, only } from '../support/engine.ts';
 
 let house: EngineHouse;
 beforeAll(async () => {
@@ -29,11 +29,6 @@ afterEach(async () => {
 });
 
 const quickly = { timeout: 5_000, interval: 5 };
-
-function only<T>([one]: readonly T[]): T {
-  if (one === undefined) throw new Error('there is none');
-  return one;
-}
 
 function create(options: Partial<SweeperOptions> = {}): Sweeper {
   sweeper = new Sweeper({

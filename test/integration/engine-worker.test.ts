@@ -3,7 +3,7 @@ import { Secret } from '../../src/domain/secret.ts';
 import { RevocationEngine } from '../../src/revocation/engine.ts';
 import { TargetWorker } from '../../src/revocation/target-worker.ts';
 import { Database } from '../../src/store/database.ts';
-import { type Born, type EngineHouse, type EngineTarget, startEngineHouse } from '../support/engine.ts';
+import { type Born, type EngineHouse, type EngineTarget, startEngineHouse, only } from '../support/engine.ts';
 import { refuses } from '../support/synthetic/faults.ts';
 
 let house: EngineHouse;
@@ -57,11 +57,6 @@ async function until(state: string, n: number): Promise<void> {
 
 function fences(): number[] {
   return target.synthetic.calls.filter(({ operation }) => operation === 'fence').map(({ handles }) => handles.length);
-}
-
-function only<T>([one]: readonly T[]): T {
-  if (one === undefined) throw new Error('there is none');
-  return one;
 }
 
 describe('a worker that is woken', () => {

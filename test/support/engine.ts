@@ -60,7 +60,7 @@ export interface EngineTarget {
   /** Active grants of one task, minted. */
   bear(count: number, options?: BirthOptions): Promise<readonly Born[]>;
   /** Ends them: their obligations are due now, or in so many seconds. */
-  end(born: readonly Born[], seconds?: number): Promise<void>;
+  end(born: readonly Born[], owed?: number): Promise<void>;
   /** Claims what is due, as a worker of that name. */
   claim(worker?: string, limit?: number): Promise<Claim>;
 }
@@ -193,7 +193,7 @@ export async function startEngineHouse(): Promise<EngineHouse> {
         );
         return born;
       },
-      end: async (born, seconds = 0) => {
+      end: async (born, owed = 0) => {
         const ids = born.map(({ id }) => id);
         await onStore(
           `UPDATE mayfly.grants SET state = 'revoking', ended_at = clock_timestamp(), ended_by = 'completed' WHERE id = ANY($1)`,
@@ -202,7 +202,7 @@ export async function startEngineHouse(): Promise<EngineHouse> {
         await onStore(
           `UPDATE mayfly.revocations SET state = 'due', due_at = clock_timestamp() + make_interval(secs => $2),
              try_at = clock_timestamp() WHERE grant_id = ANY($1)`,
-          [ids, seconds],
+          [ids, owed],
         );
       },
       claim: async (worker = deps.worker, limit = 50) => {
@@ -239,6 +239,32 @@ export async function startEngineHouse(): Promise<EngineHouse> {
       await opened.close();
     },
   };
+}
+
+/** The same session with no more than each must have, and what is given. */
+export function bareSession(session: Session, more: Partial<Session> = {}): Session {
+  return {
+    guarantee: (...args) => session.guarantee(...args),
+    reserve: (...args) => session.reserve(...args),
+    mint: (...args) => session.mint(...args),
+    fence: (...args) => session.fence(...args),
+    verify: (...args) => session.verify(...args),
+    reap: (...args) => session.reap(...args),
+    check: (...args) => session.check(...args),
+    close: () => session.close(),
+    ...more,
+  };
+}
+
+/** @throws Error unless there is one. */
+export function only<T>([one]: readonly T[]): T {
+  if (one === undefined) throw new Error('there is none');
+  return one;
+}
+
+/** A number of seconds that is known only roughly. */
+export function seconds(from: number, to: number): { asymmetricMatch(value: unknown): boolean } {
+  return { asymmetricMatch: (value) => typeof value === 'number' && value >= from && value <= to };
 }
 
 function definitionOf(name: string): TargetDefinition {
