@@ -1,7 +1,9 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
+import { Secret } from '../../src/domain/secret.ts';
 import { ProviderError } from '../../src/provider.ts';
 import { endBatch } from '../../src/revocation/end-batch.ts';
 import type { Claim } from '../../src/store/claims.ts';
+import { Database } from '../../src/store/database.ts';
 import {
   type BirthOptions,
   type Born,
@@ -13,6 +15,7 @@ import {
   seconds,
 } from '../support/engine.ts';
 import { answers, badHandle, hangs, lies, refuses } from '../support/synthetic/faults.ts';
+import { startTcpProxy } from '../support/tcp-proxy.ts';
 
 let house: EngineHouse;
 beforeAll(async () => {
@@ -605,6 +608,27 @@ describe('a target whose fence is one document', () => {
     expect((await waiting).contained).toHaveLength(1);
     expect(target.synthetic.writers.most).toBe(1);
     for (const { handle } of [...first.born, ...second]) expect(target.synthetic.system.accepts(handle)).toBe(false);
+  });
+
+  test('is let go with its claim where the store went away meanwhile', async () => {
+    const url = new URL(house.storeUrl.reveal());
+    const proxy = await startTcpProxy(Number(url.port));
+    url.port = String(proxy.port);
+    const db = new Database({ url: new Secret(url.href), connections: 1, onError: () => {} });
+    const { claim } = await claimed(1);
+    const held = target.synthetic.holds.hold('fence.done');
+    const ending = endBatch({ ...house.deps, db }, claim);
+    await held.reached;
+    proxy.retarget(1);
+    proxy.cut();
+    held.release();
+    await expect(ending).rejects.toMatchObject({ code: 'store_unavailable' });
+    expect(house.logs[0]).toMatchObject({
+      event: { target: target.name, error: { code: 'store_unavailable' } },
+      message: 'a writer of a fence can not be let go; it ends with its claim',
+    });
+    await db.close();
+    await proxy.close();
   });
 
   test('whose writer does not end is tried again later', async () => {
