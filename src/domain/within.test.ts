@@ -1,7 +1,7 @@
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import { expect, test } from 'vitest';
-import { within } from './within.ts';
+import { expect, test, vi } from 'vitest';
+import { bounded, orAborted, within } from './within.ts';
 
 function fires(signal: AbortSignal): Promise<unknown> {
   return new Promise((resolve) => {
@@ -19,7 +19,7 @@ test('fires when the time is up, also when garbage was collected in between', as
   }
   // The test's own time-out is what notices a signal that never fires.
   const wait = setInterval(() => {}, 10);
-  expect(await fired).toMatchObject({ name: 'TimeoutError' });
+  expect(await fired).toMatchObject({ name: 'TimeoutError', message: 'The operation was aborted due to timeout' });
   clearInterval(wait);
 });
 
@@ -30,4 +30,32 @@ test('fires with any of the others, for their reason', async () => {
   other.abort('closing');
   expect(await fired).toBe('closing');
   expect(within(60_000, other.signal).aborted).toBe(true);
+});
+
+test('a call has its answer, and its signal is told when the time is up', async () => {
+  expect(await bounded(60_000, [], async (signal) => signal.aborted)).toBe(false);
+  const told: unknown[] = [];
+  const hung = bounded(20, [], async (signal) => {
+    signal.addEventListener('abort', () => told.push(signal.reason));
+    return await new Promise<never>(() => {});
+  });
+  const wait = setInterval(() => {}, 10);
+  await expect(hung).rejects.toMatchObject({ name: 'TimeoutError' });
+  clearInterval(wait);
+  expect(told).toHaveLength(1);
+});
+
+test('a call whose signal has fired is left behind at once, for the reason that was given', async () => {
+  const never = new Promise<never>(() => {});
+  await expect(orAborted(never, AbortSignal.abort(new Error('closing')))).rejects.toThrow('closing');
+  await expect(orAborted(never, AbortSignal.abort('no error'))).rejects.toThrow('aborted');
+});
+
+test('a signal that outlives the call is let go of', async () => {
+  const { signal } = new AbortController();
+  const heard = { add: vi.spyOn(signal, 'addEventListener'), remove: vi.spyOn(signal, 'removeEventListener') };
+  expect(await orAborted(Promise.resolve('done'), signal)).toBe('done');
+  expect(heard.remove.mock.calls.map(([type, listener]) => [type, listener])).toEqual(
+    heard.add.mock.calls.map(([type, listener]) => [type, listener]),
+  );
 });

@@ -41,7 +41,8 @@ export class Cleaner {
   add(claim: Claim, ended: readonly Ended[]): void {
     if (ended.length === 0) return;
     this.#clock = () => claimClock(claim);
-    this.#waiting.push(...ended);
+    // It is contained by now, whatever it was when it was claimed: so says the evidence of what fails from here on.
+    this.#waiting.push(...ended.map((one) => ({ ...one, item: { ...one.item, contained: true } })));
     this.#begin();
   }
 

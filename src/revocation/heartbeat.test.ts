@@ -23,7 +23,7 @@ test('while claims are held the batch goes on; when all are lost it is aborted',
   expect(heartbeat.signal.aborted).toBe(false);
   await vi.advanceTimersByTimeAsync(BEAT);
   expect(query).toHaveBeenCalledTimes(2);
-  expect(heartbeat.signal.reason).toMatchObject({ errorClass: 'retryable' });
+  expect(heartbeat.signal.reason).toMatchObject({ errorClass: 'retryable', message: 'The claim was lost.' });
   heartbeat.stop();
 });
 
@@ -41,10 +41,11 @@ test('a beat that is answered after the stop aborts nothing, and none follows', 
 
 test('without the store the batch goes on, and the log says so', async () => {
   vi.spyOn(db, 'query').mockRejectedValue(new Error('no store'));
-  const log = vi.fn<() => void>();
+  const log = vi.fn<(event: object, message: string) => void>();
   const heartbeat = new Heartbeat({ db, log }, []);
   await vi.advanceTimersByTimeAsync(2 * BEAT);
   heartbeat.stop();
   expect(log).toHaveBeenCalledTimes(2);
+  expect(log.mock.calls[0]?.[0]).toEqual({ error: new Error('no store') });
   expect(heartbeat.signal.aborted).toBe(false);
 });
