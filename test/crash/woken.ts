@@ -74,7 +74,7 @@ export async function rivalled(
 export async function undone(world: World): Promise<void> {
   const { act, after } = await cancel(world);
   const { broker } = world.house;
-  await broker.fallAt(stops('fence.after'));
+  await broker.fallAt(stops('fence.after', 'reap.before'));
   act?.().catch(() => {});
   await soon(broker.reached('fence.after'), 'fence.after');
   world.away();
@@ -83,6 +83,10 @@ export async function undone(world: World): Promise<void> {
     if (revocation === 'running')
       await world.eye.target(`ALTER ROLE mfy_${plain(id).replaceAll('-', '')} LOGIN VALID UNTIL 'infinity'`);
   }
+  await broker.signal('SIGCONT');
+  // What is called contained by now is looked at before its cleaning hides what it was.
+  await soon(broker.reached('reap.before'), 'reap.before');
+  await world.eye.look();
   await broker.signal('SIGCONT');
   world.back();
   await after();
