@@ -84,10 +84,11 @@ export async function undone(world: World): Promise<void> {
       await world.eye.target(`ALTER ROLE mfy_${plain(id).replaceAll('-', '')} LOGIN VALID UNTIL 'infinity'`);
   }
   await broker.signal('SIGCONT');
-  // What is called contained by now is looked at before its cleaning hides what it was.
+  // What is called contained by now is looked at before its cleaning, or another end, hides what it was.
   await soon(broker.reached('reap.before'), 'reap.before');
-  await world.eye.look();
+  const lied = (await world.eye.fates()).some((fate) => fate.lied);
   await broker.signal('SIGCONT');
+  if (lied) throw new Error('what was called contained was alive');
   world.back();
   await after();
 }
