@@ -194,10 +194,11 @@ export class Ownership {
     if (stored?.lost === true)
       return this.#stranger(standing, holder, 'another broker of this installation is alive and holds the target');
     const known = Math.max(stored?.beat ?? 0, ours);
-    if (holder.beat > known && !this.#contests(standing) && !(await this.#isSilent(standing, holder, tenure))) return;
+    const contests = holder.beat > known && this.#contests(standing);
+    if (holder.beat > known && !contests && !(await this.#isSilent(standing, holder, tenure))) return;
+    const notice = (beat: number) => noticeSetBack({ ...this.#options.deps, db }, tenure, standing.target, beat);
     const written = Math.max(holder.beat, ours);
-    if (written > (stored?.beat ?? 0))
-      await noticeSetBack({ ...this.#options.deps, db }, tenure, standing.target, written);
+    if (!contests && written > (stored?.beat ?? 0)) await notice(written);
     this.#ours(standing);
     step('keep-hold.before');
     const beat = await raiseBeat(
@@ -212,6 +213,8 @@ export class Ownership {
     standing.heldSince = Math.min(standing.heldSince, performance.now());
     await hold(standing.session, { store, tenure, beat });
     step('keep-hold.after');
+    // Told behind its own beat: the other does not wait.
+    if (contests) await notice(beat + 1);
   }
 
   /** Nobody holds it yet. Of several who begin at once the target keeps one. */

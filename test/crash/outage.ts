@@ -37,6 +37,7 @@ export const livesAgain: Scenario = async (world) => {
   await world.eye.store(
     `UPDATE mayfly.reconciliations SET claimed_by = 'nobody', claimed_until = clock_timestamp() + interval '10 minutes'`,
   );
+  await world.eye.store(`UPDATE mayfly.revocations SET try_at = clock_timestamp() WHERE state = 'contained'`);
   return {
     after: async () => {
       await world.eye.store('UPDATE mayfly.reconciliations SET claimed_until = clock_timestamp()');
