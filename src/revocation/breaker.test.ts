@@ -1,11 +1,11 @@
 import { describe, expect, test } from 'vitest';
 import { Breaker } from './breaker.ts';
 
-function start() {
+function start(random = 1) {
   let now = 0;
   const breaker = new Breaker(
     () => now,
-    () => 1,
+    () => random,
   );
   return {
     breaker,
@@ -24,9 +24,20 @@ describe('a breaker', () => {
     const { breaker } = start();
     for (let n = 0; n < 10; n += 1) {
       fail(breaker, 2);
+      expect(breaker.state).toBe('closed');
+      expect(breaker.ask()).toEqual({ may: 'try' });
       breaker.answered();
     }
     expect(breaker.ask()).toEqual({ may: 'try' });
+  });
+
+  test('pauses for half as long at least, by chance', () => {
+    const { breaker, pass } = start(0);
+    fail(breaker, 3);
+    pass(249);
+    expect(breaker.ask()).toMatchObject({ may: 'wait' });
+    pass(1);
+    expect(breaker.ask()).toEqual({ may: 'probe' });
   });
 
   test('lets nothing through after three silences in a row, and one probe after a pause', () => {
@@ -81,12 +92,16 @@ describe('a breaker', () => {
       return asked.millis;
     };
     expect([openAgain(), openAgain(), openAgain()]).toEqual([500, 1000, 2000]);
+    pass(60_000);
+    expect(openAgain()).toBe(4_000);
     pass(60_001);
     expect(openAgain()).toBe(500);
   });
 
   test('that had nothing to probe with may probe again at once', () => {
     const { breaker, pass } = start();
+    breaker.abstained();
+    expect(breaker.state).toBe('closed');
     fail(breaker, 3);
     pass(500);
     breaker.ask();

@@ -46,3 +46,16 @@ test('a message tells what happened and how late, and not how the target looks i
     },
   });
 });
+
+test('a message is told as what it is, and of no task or grant where it is of none', () => {
+  const { headers, body } = webhookMessage(
+    { ...notice, type: 'target.breaker', taskId: null, grantId: null, payload: { state: 'open' } },
+    SECRET,
+    new Date(0),
+  );
+  expect(headers['content-type']).toBe('application/json');
+  expect(JSON.parse(body)).toMatchObject({
+    type: 'target.breaker',
+    data: { task_id: null, grant_id: null, state: 'open' },
+  });
+});

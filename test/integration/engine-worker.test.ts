@@ -1,5 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { Secret } from '../../src/domain/secret.ts';
+import { ProviderError } from '../../src/provider.ts';
 import { RevocationEngine } from '../../src/revocation/engine.ts';
 import { TargetWorker } from '../../src/revocation/target-worker.ts';
 import { Database } from '../../src/store/database.ts';
@@ -154,6 +155,55 @@ describe('a worker that is woken', () => {
     await until('clean', 5);
   });
 
+  test('asks once for all who wake it within a moment', async () => {
+    const asked = vi.spyOn(house.db, 'query');
+    for (let n = 0; n < 3; n++) worker.wake(false);
+    expect(asked).toHaveBeenCalledTimes(1);
+    await ended(1);
+    worker.wake(false);
+    await until('clean', 1);
+  });
+
+  test('begins another batch beside a full one that is in hand', async () => {
+    await ended(60);
+    const held = target.synthetic.holds.hold('fence.sent');
+    worker.wake(false);
+    await held.reached;
+    await vi.waitFor(() => expect(fences()).toEqual([50, 10]), quickly);
+    held.release();
+    await until('clean', 60);
+  });
+
+  test('has fewer batches under way once the target says nothing to some', async () => {
+    const calls: { readonly silence: () => void; readonly serve: () => void }[] = [];
+    target.synthetic.faults.set('fence', {
+      answer: async ({ refs, honest }) => {
+        const isSilent = await new Promise<boolean>((resolve) =>
+          calls.push({ silence: () => resolve(true), serve: () => resolve(false) }),
+        );
+        const answers = (await honest(refs)) as readonly unknown[];
+        const error = new ProviderError('retryable', 'away', { wholeTarget: true });
+        return isSilent ? [{ ok: false, error }, ...answers.slice(1)] : answers;
+      },
+    });
+    await ended(350);
+    worker.wake(false);
+    await vi.waitFor(() => expect(calls).toHaveLength(4), quickly);
+    calls[0]?.silence();
+    await until('clean', 49);
+    calls[1]?.serve();
+    await until('clean', 99);
+    expect(calls).toHaveLength(4);
+    // Of the two that are left one goes on.
+    calls[2]?.serve();
+    await vi.waitFor(() => expect(calls).toHaveLength(5), quickly);
+    let served = 3;
+    await vi.waitFor(async () => {
+      while (served < calls.length) calls[served++]?.serve();
+      expect(await standing('clean')).toBe(350);
+    }, quickly);
+  });
+
   test('ends once more what was contained, not cleaned, and lives again', async () => {
     target.synthetic.faults.set('reap', refuses('retryable', 'away'));
     const born = await ended(1);
@@ -289,6 +339,8 @@ describe('a target that says nothing', () => {
     await putOff();
     worker.wake(true);
     await vi.waitFor(async () => expect(await standing('scheduled')).toBe(0), quickly);
+    // No probe had to be sent for that.
+    expect(breakers()).toEqual(['open']);
     target.synthetic.faults.clear();
     await until('clean', 5);
   });
