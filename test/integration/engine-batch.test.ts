@@ -529,6 +529,7 @@ describe('what lost its facts, and is absent', () => {
 
   test('proves nothing where the target keeps no record of its holder', async () => {
     const { one, claim } = await absent();
+    target.synthetic.keepsRecord = false;
     await endBatch(house.deps, claim);
     expect(await house.standing(one)).toMatchObject({ revocation: 'due', last_error: 'misconfigured' });
   });

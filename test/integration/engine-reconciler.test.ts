@@ -294,8 +294,8 @@ describe('after a failover of the store', () => {
     expect(house.observed).toEqual([['unreconciled', new Set([target.name]), [target.name]]]);
     expect(house.logs).toEqual([
       {
-        event: { before: 99, after: 1, alert: 'failed_over' },
-        message: expect.stringContaining('the store is on another timeline'),
+        event: { before: 99, after: 1, says: 'it is on another timeline', alert: 'failed_over' },
+        message: expect.stringContaining('may have forgotten its last moments'),
       },
     ]);
     expect((await house.told('store')).at(-1)).toMatchObject({

@@ -188,19 +188,19 @@ describe('a worker that is woken', () => {
     });
     await ended(350);
     worker.wake(false);
-    await vi.waitFor(() => expect(calls).toHaveLength(4), quickly);
+    // As a storm begins.
+    await vi.waitFor(() => expect(calls).toHaveLength(2), quickly);
     calls[0]?.silence();
-    await until('clean', 49);
-    calls[1]?.serve();
-    await until('clean', 99);
-    expect(calls).toHaveLength(4);
-    // Of the two that are left one goes on.
-    calls[2]?.serve();
-    await vi.waitFor(() => expect(calls).toHaveLength(5), quickly);
-    let served = 3;
+    await vi.waitFor(() => expect(calls).toHaveLength(3), quickly);
+    calls[1]?.silence();
+    await until('contained', 98);
+    // Of the two lanes one goes on.
+    expect(calls).toHaveLength(3);
+    let served = 2;
     await vi.waitFor(async () => {
       while (served < calls.length) calls[served++]?.serve();
-      expect(await standing('clean')).toBe(350);
+      // The two wait for their next try.
+      expect(await standing('clean')).toBeGreaterThanOrEqual(348);
     }, quickly);
   });
 
