@@ -38,9 +38,10 @@ async function ended(count: number): Promise<readonly Born[]> {
 /** Their deadline has come, and nobody has noticed. */
 async function overdue(count: number): Promise<readonly Born[]> {
   const born = await target.bear(count);
-  await house.onStore(`UPDATE mayfly.revocations SET due_at = clock_timestamp() WHERE grant_id = ANY($1)`, [
-    born.map(({ id }) => id),
-  ]);
+  await house.onStore(
+    `UPDATE mayfly.revocations SET due_at = clock_timestamp() - interval '10 milliseconds' WHERE grant_id = ANY($1)`,
+    [born.map(({ id }) => id)],
+  );
   return born;
 }
 
