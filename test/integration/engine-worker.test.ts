@@ -201,6 +201,8 @@ describe('a worker that is woken', () => {
     let served = 3;
     await vi.waitFor(async () => {
       while (served < calls.length) calls[served++]?.serve();
+      // What it was silent to waits for its next try.
+      worker.wake(false);
       expect(await standing('clean')).toBe(350);
     }, quickly);
   });
