@@ -155,7 +155,7 @@ describe('a call that fails', () => {
       lost.abort(new Error('lost'));
       throw new Error('one of them');
     });
-    await expect(ending).rejects.toThrow();
+    await expect(ending).rejects.toThrow(/^(lost|one of them)$/);
     expect(asked).toEqual([4]);
   });
 
@@ -166,7 +166,7 @@ describe('a call that fails', () => {
       told.push(signal);
       return await new Promise<never>(() => {});
     });
-    const left = expect(ending).rejects.toMatchObject({ name: 'TimeoutError' });
+    const left = ending.catch((error: unknown) => error);
     await vi.advanceTimersByTimeAsync(14_999);
     expect(told[0]?.aborted).toBe(false);
     await vi.advanceTimersByTimeAsync(1);
@@ -176,7 +176,7 @@ describe('a call that fails', () => {
     await vi.advanceTimersByTimeAsync(999);
     expect(isOver).toBe(false);
     await vi.advanceTimersByTimeAsync(1);
-    await left;
+    expect(await left).toMatchObject({ name: 'TimeoutError' });
   });
 });
 
