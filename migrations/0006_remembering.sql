@@ -52,8 +52,9 @@ ALTER TABLE mayfly.tenures ADD COLUMN noticed boolean NOT NULL DEFAULT false;
 
 -- As in 0004, and with what is being made: a fence that is one document about all of a target reads both each time, and without an
 -- index it would read all that ever ended there, too (40,000 rows for 4,000: 207 ms for 41).
+-- The old one goes last: from then on nobody can read the grants until the commit.
+CREATE INDEX grants_living_of_target ON mayfly.grants (target, handle COLLATE "C") WHERE state IN ('minting', 'active');
 DROP INDEX mayfly.grants_alive_of_target;
-CREATE INDEX grants_alive_of_target ON mayfly.grants (target, handle COLLATE "C") WHERE state IN ('minting', 'active');
 
 -- What was contained, or clean, and lives again is owed its end once more.
 INSERT INTO mayfly.transitions VALUES ('revocation', 'contained', 'due');

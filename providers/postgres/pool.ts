@@ -107,7 +107,7 @@ export class ConnectionPool {
   }
 
   async #takeIdle(signal: AbortSignal): Promise<BrokerConnection | undefined> {
-    for (let found = this.#idle.pop(); found !== undefined; found = this.#idle.pop()) {
+    for (let found = this.#idle.pop(); found !== undefined && !signal.aborted; found = this.#idle.pop()) {
       const { free, since } = found;
       if (!free.connection.alive) continue;
       if (performance.now() - since < trustedFor || (await this.#answers(free, signal))) return free;

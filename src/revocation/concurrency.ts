@@ -42,9 +42,9 @@ export class Concurrency {
   /**
    * @param items How many the batch held.
    * @param silent To how many of them the target said nothing.
-   * @param millis How long it took to end them; undefined when they were cleaned.
+   * @param millis How long it took to end all of them; undefined when not all were, or they were cleaned.
    */
-  told(items: number, silent: number, millis?: number): void {
+  told(items: number, silent: number, millis?: number | undefined): void {
     const full = items >= LARGEST_BATCH;
     if (silent > 0) this.#borne = Math.max(1, this.#borne / 2);
     else this.#borne = Math.min(full ? MOST_LANES : Math.max(LANES, this.#borne), this.#borne + 1 / this.#borne);

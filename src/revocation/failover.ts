@@ -15,33 +15,47 @@ type NoticingDeps = Pick<ReconcileDeps, 'db' | 'policyDigest' | 'worker' | 'log'
 export async function noticeFailover(deps: ReconcileDeps, targets: readonly string[]): Promise<ReadonlySet<string>> {
   const { known, current, unreconciled } = await readStoreTimeline(deps.db, targets);
   deps.found.unreconciled(unreconciled, targets);
-  if (known !== current) await notice(deps, 'it is on another timeline', noteTimeline);
+  if (known !== current) await notice(deps, 'it is on another timeline', noteTimeline, async () => {});
   return unreconciled;
 }
 
-/** The same, where no timeline tells: a target shows a beat, or this process wrote one, that the store knows nothing of. */
-export async function noticeSetBack(deps: NoticingDeps, tenure: string, target: string, beat: number): Promise<void> {
+/**
+ * The same, where no timeline tells: a target shows a beat, or this process wrote one, that the store knows nothing of.
+ * @param raise Goes beyond that beat, in the same transaction: afterwards nothing would tell any more.
+ */
+export async function noticeSetBack<T>(
+  deps: NoticingDeps,
+  tenure: string,
+  target: string,
+  beat: number,
+  raise: (tx: Transaction) => Promise<T>,
+): Promise<T> {
   const says = `it was set back: it does not know the last beats of ${target}`;
-  await notice(deps, says, (tx) => noteSetBack(tx, tenure, target, beat));
+  return await notice(deps, says, (tx) => noteSetBack(tx, tenure, target, beat), raise);
 }
 
-async function notice(
+async function notice<T>(
   deps: NoticingDeps,
   says: string,
   note: (tx: Transaction) => Promise<TimelineChange | undefined>,
-): Promise<void> {
-  const change = await deps.db.transaction({}, async (tx) => {
+  then: (tx: Transaction) => Promise<T>,
+): Promise<T> {
+  const { change, answer } = await deps.db.transaction({}, async (tx) => {
     const noted = await note(tx);
-    if (noted === undefined) return undefined;
-    const payload = { timeline_before: noted.before, timeline: noted.after, says };
-    tx.record(targetEvent('store.failed_over', deps, 'store', payload));
-    step('notice-failover.before');
-    return noted;
+    const answered = await then(tx);
+    if (noted !== undefined) {
+      const payload = { timeline_before: noted.before, timeline: noted.after, says };
+      tx.record(targetEvent('store.failed_over', deps, 'store', payload));
+      step('notice-failover.before');
+    }
+    return { change: noted, answer: answered };
   });
-  if (change === undefined) return;
-  step('notice-failover.after');
-  deps.log(
-    { ...change, says, alert: 'failed_over' },
-    'the store may have forgotten its last moments; nothing is issued until each target is reconciled',
-  );
+  if (change !== undefined) {
+    step('notice-failover.after');
+    deps.log(
+      { ...change, says, alert: 'failed_over' },
+      'the store may have forgotten its last moments; nothing is issued until each target is reconciled',
+    );
+  }
+  return answer;
 }

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { step } from '../domain/step.ts';
 import { bounded } from '../domain/within.ts';
 import { type Beat, type Holder, ProviderError, type Session } from '../provider.ts';
-import type { Database } from '../store/database.ts';
+import type { Database, Queryable } from '../store/database.ts';
 import { findTenure, insertTenure, loseTenure, raiseBeat } from '../store/tenures.ts';
 import { noticeSetBack } from './failover.ts';
 import type { ReconcileDeps, ReconcileObserver } from './reconcile-deps.ts';
@@ -194,27 +194,22 @@ export class Ownership {
     if (stored?.lost === true)
       return this.#stranger(standing, holder, 'another broker of this installation is alive and holds the target');
     const known = Math.max(stored?.beat ?? 0, ours);
-    const contests = holder.beat > known && this.#contests(standing);
-    if (holder.beat > known && !contests && !(await this.#isSilent(standing, holder, tenure))) return;
-    const notice = (beat: number) => noticeSetBack({ ...this.#options.deps, db }, tenure, standing.target, beat);
+    if (holder.beat > known && !this.#contests(standing) && !(await this.#isSilent(standing, holder, tenure))) return;
     const written = Math.max(holder.beat, ours);
-    if (!contests && written > (stored?.beat ?? 0)) await notice(written);
+    const raise = (queryable: Queryable) =>
+      raiseBeat(queryable, tenure, Math.max(known, written), holder.beat > known ? 0 : this.#beatSeconds / 2);
     this.#ours(standing);
     step('keep-hold.before');
-    const beat = await raiseBeat(
-      db,
-      tenure,
-      Math.max(known, holder.beat),
-      holder.beat > known ? 0 : this.#beatSeconds / 2,
-    );
+    const beat =
+      written > (stored?.beat ?? 0)
+        ? await noticeSetBack({ ...this.#options.deps, db }, tenure, standing.target, written, raise)
+        : await raise(db);
     if (beat === undefined) return;
     standing.tenure = tenure;
     standing.beat = beat;
     standing.heldSince = Math.min(standing.heldSince, performance.now());
     await hold(standing.session, { store, tenure, beat });
     step('keep-hold.after');
-    // Told behind its own beat: the other does not wait.
-    if (contests) await notice(beat + 1);
   }
 
   /** Nobody holds it yet. Of several who begin at once the target keeps one. */

@@ -138,7 +138,9 @@ export class TargetWorker {
     this.#cleaner.add(claim, contained);
     // What was contained and lives again is due once more.
     if (claim.items.some((item) => item.contained)) this.wake(false);
-    if (asked > 0) this.#told(asked, silent, performance.now() - began);
+    // What failed at once, or hung, says nothing of what a batch takes.
+    const millis = contained.length === asked ? performance.now() - began : undefined;
+    if (asked > 0) this.#told(asked, silent, millis);
     return more;
   }
 
@@ -154,7 +156,7 @@ export class TargetWorker {
     return claim;
   }
 
-  #told(items: number, silent: number, millis?: number): void {
+  #told(items: number, silent: number, millis?: number | undefined): void {
     this.#concurrency.told(items, silent, millis);
     const before = this.#breaker.state;
     if (silent === items) this.#breaker.silent();

@@ -340,6 +340,23 @@ describe('another that writes where we have held for long', () => {
     expect(strangers()).toEqual([false, false]);
   });
 
+  test('is told once as what the store has forgotten, also where the target does not take the higher beat', async () => {
+    await prove();
+    const honest = session.hold?.bind(session);
+    const hold = vi.spyOn(session, 'hold').mockImplementation(async (signal, beat) => {
+      if (beat !== undefined) throw new Error('away');
+      return (await honest?.(signal)) ?? null;
+    });
+    const told = () => house.logs.filter(({ event }) => event['alert'] === 'failed_over');
+    await meanwhile(10);
+    expect(told()).toHaveLength(1);
+    expect(await stored()).toMatchObject([{ beat: 11 }]);
+    hold.mockRestore();
+    vi.advanceTimersByTime(SILENCE);
+    await prove();
+    expect(told()).toHaveLength(1);
+  });
+
   test('is spoken against three times in a row, and then waited for', async () => {
     await prove();
     vi.advanceTimersByTime(SILENCE);
@@ -383,9 +400,11 @@ describe('another that writes where we have held for long', () => {
 
 describe('the beat', () => {
   let hold: MockInstance<NonNullable<Session['hold']>>;
+  let asked: MockInstance<typeof house.db.query>;
   const looks = () => hold.mock.calls.length;
   beforeEach(() => {
     hold = vi.spyOn(session, 'hold');
+    asked = vi.spyOn(house.db, 'query');
   });
 
   test('looks at once, and then twice in the time of a beat, until it is stopped', async () => {
@@ -443,9 +462,10 @@ describe('the beat', () => {
     expect(house.observed).toEqual([['stranger', other.name, false]]);
   });
 
-  /** What was begun has come to its next answer. */
+  /** What was begun has all its answers from the store. */
   async function settle(): Promise<void> {
-    for (let n = 0; n < 3; n++) await house.onStore('SELECT 1');
+    const isAnswered = () => asked.mock.settledResults.every(({ type }) => type !== 'incomplete');
+    for (let answered = 0; answered < 3; answered = isAnswered() ? answered + 1 : 0) await house.onStore('SELECT 1');
   }
 });
 
