@@ -44,7 +44,7 @@ export class Concurrency {
    * @param silent To how many of them the target said nothing.
    * @param millis How long it took to end all of them; undefined when not all were, or they were cleaned.
    */
-  told(items: number, silent: number, millis?: number | undefined): void {
+  told(items: number, silent: number, millis?: number): void {
     const full = items >= LARGEST_BATCH;
     if (silent > 0) this.#borne = Math.max(1, this.#borne / 2);
     else this.#borne = Math.min(full ? MOST_LANES : Math.max(LANES, this.#borne), this.#borne + 1 / this.#borne);

@@ -156,7 +156,7 @@ export class TargetWorker {
     return claim;
   }
 
-  #told(items: number, silent: number, millis?: number | undefined): void {
+  #told(items: number, silent: number, millis?: number): void {
     this.#concurrency.told(items, silent, millis);
     const before = this.#breaker.state;
     if (silent === items) this.#breaker.silent();
