@@ -104,5 +104,5 @@ function waiting(deps: RevocationDeps, target: string, item: Claimed, now: Date)
   const says = `waits for its native expiry at ${item.deadline.toISOString()}`;
   const payload = { outcome: 'waits', says, attempts: item.attempts };
   const event = isTold(item.attempts) ? engineEvent('revocation.attempted', deps, target, item, payload) : null;
-  return { item, event, now, errorClass: null, delaySeconds: (item.dueAt.getTime() - now.getTime()) / 1000 };
+  return { item, event, now, errorClass: null, delaySeconds: 0 };
 }

@@ -29,13 +29,16 @@ export interface Claim {
   readonly target: string;
   /** Fencing number, from a sequence: a later claim has a larger one. */
   readonly number: bigint;
-  /** The store's clock when it was claimed, and `performance.now()` then. */
+  /** The store's clock when it was claimed, and `performance.now()` when that was read. */
   readonly at: Date;
   readonly atHere: number;
   readonly items: readonly Claimed[];
 }
 
-/** What the store's clock shows now, carried on by ours from the moment of the claim: for the times of events. */
+/**
+ * What the store's clock shows now, carried on by ours from the moment of the claim, for the times of events. Behind by what the
+ * claim's answer took, never ahead: what a later claim tells of the same item is told after what an earlier one told.
+ */
 export function claimClock(claim: Claim): Date {
   return new Date(claim.at.getTime() + performance.now() - claim.atHere);
 }
@@ -53,7 +56,6 @@ export async function claimDue(
   limit: number,
   early = false,
 ): Promise<Claim | undefined> {
-  const atHere = performance.now();
   const rows = await db.query<
     EventRow & {
       id: RevocationId;
@@ -103,6 +105,7 @@ export async function claimDue(
       FROM claimed c JOIN mayfly.grants g ON g.id = c.grant_id JOIN mayfly.tasks t ON t.id = g.task_id`,
     values: [target, worker, leaseSeconds, limit, early],
   });
+  const atHere = performance.now();
   const first = rows[0];
   if (first === undefined) return undefined;
   const items = rows.map((row) => ({
@@ -225,7 +228,7 @@ export async function postpone(
   });
 }
 
-/** `running → due` with the next try; what is contained stays contained and is cleaned later. Never gives up. No class: it is no failure to wait. */
+/** `running → due` with the next try; what is contained stays contained and is cleaned later. Never gives up. No class: it is no failure to wait until it is owed. */
 export async function markFailed(
   db: Queryable,
   failed: readonly (Outcome & { errorClass: ErrorClass | null; delaySeconds: number })[],
@@ -234,7 +237,7 @@ export async function markFailed(
     name: 'mark_failed',
     text: `WITH failed AS (
         UPDATE mayfly.revocations r SET state = CASE r.state WHEN 'running' THEN 'due' ELSE r.state END,
-          try_at = clock_timestamp() + make_interval(secs => d.delay), last_error = d.class,
+          try_at = greatest(clock_timestamp() + make_interval(secs => d.delay), CASE WHEN d.class IS NULL THEN r.due_at END), last_error = d.class,
           last_error_at = CASE WHEN d.class IS NOT NULL THEN clock_timestamp() END, claimed_by = NULL, claimed_until = NULL
         FROM jsonb_to_recordset($1) AS d(id uuid, claim bigint, class text, delay float8, event jsonb)
         WHERE r.id = d.id AND r.claim_number = d.claim AND r.state IN ('running', 'contained') RETURNING r.id, d.event),

@@ -1,7 +1,8 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { claimDue } from '../../src/store/claims.ts';
-import { Database } from '../../src/store/database.ts';
+import { claimClock, claimDue } from '../../src/store/claims.ts';
+import { Database, type Queryable, type Statement } from '../../src/store/database.ts';
 import { type PostgresServer, startPostgres } from '../support/postgres-servers.ts';
 import { createStore } from '../support/store.ts';
 import { bear } from '../support/sweep-plans.ts';
@@ -43,4 +44,23 @@ test('no more are claimed than were asked for: what is to be fenced first, and w
   }
   expect(contained).toEqual([[false], [false, true], [true, true]]);
   expect(await claimDue(db, 'one', 'worker', 60, 10)).toBeUndefined();
+});
+
+test('the clock of a claim is never ahead of the store, however long the way there and back', async () => {
+  await owner.query(`UPDATE mayfly.revocations SET try_at = clock_timestamp() WHERE state = 'contained'`);
+  const slow: Queryable = {
+    query: async <R extends Record<string, unknown>>(statement: Statement) => {
+      await sleep(200);
+      const rows = await db.query<R>(statement);
+      await sleep(200);
+      return rows;
+    },
+  };
+  const claim = await claimDue(slow, 'one', 'worker', 60, 1);
+  if (claim === undefined) throw new Error('nothing is due');
+  const there = claimClock(claim);
+  const { rows } = await owner.query<{ now: Date }>('SELECT clock_timestamp() AS now');
+  const behind = (rows[0]?.now.getTime() ?? 0) - there.getTime();
+  expect(behind).toBeGreaterThanOrEqual(0);
+  expect(behind).toBeLessThan(2000);
 });

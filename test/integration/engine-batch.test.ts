@@ -226,6 +226,8 @@ describe('what does not go through', () => {
     await endBatch(house.deps, claim);
     const standing = await house.standing(only(born));
     expect(standing).toMatchObject({ revocation: 'due', last_error: null, seconds_to_try: seconds(60, 65) });
+    const due = 'SELECT try_at = due_at AS owed FROM mayfly.revocations WHERE id = $1';
+    expect(await house.onStore(due, [only(born).revocationId])).toEqual([{ owed: true }]);
     const [event] = await house.told(only(born));
     expect(event).toMatchObject({ type: 'revocation.attempted', payload: { outcome: 'waits', attempts: 1 } });
     expect(event?.payload['says']).toMatch(/^waits for its native expiry at 20\d\d-.*Z$/);
