@@ -199,7 +199,8 @@ describe.each(availableVersions())('standbys of PostgreSQL %i that are not as th
     const live = await ledger.mint();
     const restore = await restoreLater(server, folder);
     const session = knowing(ledger, [replica.listed]);
-    await session.fence([live.ref], soon());
+    // The standby has a whole segment of WAL to receive first.
+    await expect.poll(() => session.fence([live.ref], soon()), { timeout: 20_000 }).toMatchObject([{ ok: true }]);
     await session.reap([live.ref], soon());
     expect(await session.verify([live.ref], soon())).toMatchObject([{ contained: true, clean: true }]);
     await session.close();

@@ -63,6 +63,13 @@ export interface EngineTarget {
   end(born: readonly Born[], owed?: number): Promise<void>;
   /** Claims what is due, as a worker of that name. */
   claim(worker?: string, limit?: number): Promise<Claim>;
+  /** Born, ended and claimed. */
+  claimed(
+    count: number,
+    options?: BirthOptions & { readonly owed?: number },
+  ): Promise<{ born: readonly Born[]; claim: Claim }>;
+  /** Claims them once more, whose claim may hold still. */
+  claimAgain(born: readonly Born[]): Promise<Claim>;
 }
 
 /** The parts of the engine call these; a test looks at what they were told. */
@@ -161,7 +168,7 @@ export async function startEngineHouse(): Promise<EngineHouse> {
       },
     );
     sessions.set(name, session);
-    return {
+    const made: EngineTarget = {
       name,
       synthetic,
       session,
@@ -210,7 +217,20 @@ export async function startEngineHouse(): Promise<EngineHouse> {
         if (claim === undefined) throw new Error('nothing is due');
         return claim;
       },
+      claimed: async (count, { owed = 0, ...birth } = {}) => {
+        const born = await made.bear(count, birth);
+        await made.end(born, owed);
+        return { born, claim: await made.claim() };
+      },
+      claimAgain: async (born) => {
+        await onStore(
+          `UPDATE mayfly.revocations SET try_at = clock_timestamp(), claimed_until = clock_timestamp() WHERE grant_id = ANY($1)`,
+          [born.map(({ id }) => id)],
+        );
+        return await made.claim();
+      },
     };
+    return made;
   };
 
   return {

@@ -56,6 +56,9 @@ async function baseBackup(server: PostgresServer, data: string, signalFile: stri
       version < 150_000
         ? [`pg_start_backup('test', true, false)`, 'pg_stop_backup(false)']
         : [`pg_backup_start('test', true)`, 'pg_backup_stop(false)'];
+    // Each backup fills up a segment of WAL and lets go of those before it, whatever a standby on a busy machine has still to receive.
+    await client.query(`ALTER SYSTEM SET wal_keep_size = '512MB'`);
+    await client.query('SELECT pg_reload_conf()');
     await client.query(`SELECT ${start}`);
     copyFolder(from, data);
     const stopped = await client.query<{ labelfile: string }>(`SELECT labelfile FROM ${stop}`);
