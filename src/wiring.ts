@@ -117,7 +117,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     db,
     targetAt: (name, revision, asGranted) => catalog.targetAt(name, revision, asGranted),
     session: (target) => ownership.guard(target.name, sessions.get(target)),
-    unclaimed: (target) => outage.unclaimed(target),
+    unclaimed: (target, millis) => outage.unclaimed(target, millis),
     policyDigest: () => digestInForce(catalog),
     observer: metrics,
     worker: `${hostname()}-${process.pid}-${randomUUID().slice(0, 8)}`,

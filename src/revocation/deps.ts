@@ -24,8 +24,8 @@ export interface RevocationDeps {
   /** The definition of a target, active or as it was at that revision. */
   readonly targetAt: (name: string, revision: number, asGranted: boolean) => Promise<TargetDefinition>;
   readonly session: (target: TargetDefinition) => Session;
-  /** Something may be due on this target, and the store lets nothing be claimed. */
-  readonly unclaimed: (target: string) => void;
+  /** Something may be due on this target, and the store lets nothing be claimed; so it may be for that long. */
+  readonly unclaimed: (target: string, millis: number) => void;
   /** Digest of the catalog in force, or `none`. */
   readonly policyDigest: () => string;
   readonly observer: RevocationObserver;

@@ -12,7 +12,7 @@ export async function tellingHang<T>(
   target: string,
   write: () => Promise<T>,
 ): Promise<T> {
-  const hangs = setInterval(() => deps.unclaimed(target), HANGS_MILLIS);
+  const hangs = setInterval(() => deps.unclaimed(target, 2 * HANGS_MILLIS), HANGS_MILLIS);
   try {
     return await write();
   } finally {

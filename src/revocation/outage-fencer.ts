@@ -17,8 +17,6 @@ const MOST = 10_000;
 const PATIENCE_MILLIS = 1_000;
 /** A store that has not answered by then is away. */
 const ANSWER_MILLIS = 2_000;
-/** So long it is believed that nothing can be claimed, after it could not. */
-const UNCLAIMED_MILLIS = 10_000;
 const AT_ONCE = 50;
 const CALL_MILLIS = 5_000;
 /** Before a target is asked again where something is left, or the store that has answered. */
@@ -51,14 +49,15 @@ export class OutageFencer {
   #living = new Map<GrantId, Remembered>();
   /** Targets where an operator held deadlines when it was last read: what stands behind the page is not read. */
   #held: ReadonlySet<string> = new Set();
-  readonly #unclaimed = new Map<string, number>();
+  /** Until when it is believed that nothing can be claimed there. */
+  readonly #unclaimedUntil = new Map<string, number>();
   readonly #restUntil = new Map<string, number>();
   #cuts: Cut[] = [];
   /** The store's clock, and `performance.now()` when its answer was here: so it is at least that much later now. */
   #clock: { readonly time: number; readonly at: number } | undefined;
   #readAt = Number.NEGATIVE_INFINITY;
   #quietUntil = 0;
-  #reading = false;
+  #reading: Promise<void> | undefined;
   #looking: Promise<void> | undefined;
   #telling: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
@@ -69,7 +68,10 @@ export class OutageFencer {
 
   start(): void {
     this.#timer = setInterval(() => {
-      void this.#read();
+      if (this.#reading === undefined && performance.now() - this.#readAt >= READ_MILLIS)
+        this.#reading = this.#read().finally(() => {
+          this.#reading = undefined;
+        });
       this.#looking ??= this.#look()
         .catch((error: unknown) => this.#deps.log({ error }, 'what is due without the store can not be fenced now'))
         .finally(() => {
@@ -80,7 +82,7 @@ export class OutageFencer {
 
   async stop(): Promise<void> {
     clearInterval(this.#timer);
-    await Promise.all([this.#looking, this.#telling]);
+    await Promise.all([this.#reading, this.#looking, this.#telling]);
   }
 
   /** It lives until its deadline, as far as anybody knows. */
@@ -90,15 +92,14 @@ export class OutageFencer {
     this.#living.set(id, { grant: { id, target, handle, facts, deadline, decidedRevision }, at: performance.now() });
   }
 
-  /** Nothing can be claimed on that target now. */
-  unclaimed(target: string): void {
-    this.#unclaimed.set(target, performance.now());
+  /** Nothing can be claimed on that target now, and it may be so for that long. */
+  unclaimed(target: string, millis: number): void {
+    const until = Math.max(this.#unclaimedUntil.get(target) ?? 0, performance.now() + millis);
+    this.#unclaimedUntil.set(target, until);
   }
 
   async #read(): Promise<void> {
     const began = performance.now();
-    if (this.#reading || began - this.#readAt < READ_MILLIS) return;
-    this.#reading = true;
     this.#readAt = began;
     try {
       const { now, grants, held } = await findLivingGrants(this.#deps.db, READ_AT_ONCE);
@@ -114,8 +115,6 @@ export class OutageFencer {
       this.#living = read;
     } catch (error) {
       this.#deps.log({ error }, 'the living grants can not be read now; those known are kept in mind');
-    } finally {
-      this.#reading = false;
     }
   }
 
@@ -156,7 +155,7 @@ export class OutageFencer {
   }
 
   #isUnclaimed(target: string): boolean {
-    return performance.now() - (this.#unclaimed.get(target) ?? Number.NEGATIVE_INFINITY) < UNCLAIMED_MILLIS;
+    return performance.now() < (this.#unclaimedUntil.get(target) ?? 0);
   }
 
   async #fenceOn(target: string, grants: readonly LivingGrant[]): Promise<void> {

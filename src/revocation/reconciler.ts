@@ -44,6 +44,7 @@ export class Reconciler {
   readonly #known = new Set<string>();
   #unreconciled: ReadonlySet<string> = new Set();
   #timer: NodeJS.Timeout | undefined;
+  #ticking: Promise<void> = Promise.resolve();
 
   constructor(options: ReconcilerOptions) {
     this.#options = options;
@@ -52,15 +53,20 @@ export class Reconciler {
   start(): void {
     const tick = async () => {
       await this.#tick();
-      if (!this.#stopping.signal.aborted) this.#timer = setTimeout(() => void tick(), TICK_MILLIS);
+      if (!this.#stopping.signal.aborted) this.#timer = setTimeout(begin, TICK_MILLIS);
     };
-    void tick();
+    const begin = () => {
+      this.#ticking = tick();
+    };
+    begin();
   }
 
   /** Lets the runs in hand end; what they had not recorded is found again. */
   async stop(): Promise<void> {
     this.#stopping.abort();
     clearTimeout(this.#timer);
+    // It may have a claim on its way.
+    await this.#ticking;
     await Promise.all(this.#running.values());
   }
 
@@ -71,7 +77,7 @@ export class Reconciler {
       const names = [...targets.keys()];
       this.#unreconciled = await noticeFailover(deps, names);
       await this.#askFor(names.filter((name) => !this.#known.has(name)));
-      while (this.#running.size < RUNS_AT_ONCE) {
+      while (this.#running.size < RUNS_AT_ONCE && !this.#stopping.signal.aborted) {
         const free = names.filter((name) => !this.#running.has(name));
         step('claim-run.before');
         const claim = await claimRun(deps.db, free, deps.worker, leaseOf(this.#options));

@@ -14,6 +14,8 @@ import { LEASE_SECONDS } from './heartbeat.ts';
 const MOST_THAT_FALL = 200;
 /** Milliseconds from one claim to the next: what falls due meanwhile goes together, since a batch of one costs nearly what ten do. */
 const PACE_MILLIS = 20;
+/** So long it is believed that nothing can be claimed, after it could not. */
+const UNCLAIMED_MILLIS = 10_000;
 
 /** Ends what is due on one target. Its own lanes and breaker: a sick target takes nothing from another. */
 export class TargetWorker {
@@ -89,7 +91,7 @@ export class TargetWorker {
     } catch (error) {
       // The store does not answer. What is due stays due; the sweeper wakes us again.
       this.#deps.log({ target: this.#target, error }, 'nothing can be claimed now');
-      this.#deps.unclaimed(this.#target);
+      this.#deps.unclaimed(this.#target, UNCLAIMED_MILLIS);
     }
   }
 

@@ -294,17 +294,18 @@ describe('while the store answers', () => {
     const [born, left] = [await target.bear(1, { seconds: 5 }), await other.bear(1, { seconds: 5 })];
     await read();
     vi.advanceTimersByTime(6_000);
-    fencer.unclaimed(target.name);
+    fencer.unclaimed(target.name, 10_000);
+    fencer.unclaimed(target.name, 1);
     await later(500);
     expect(refused(born)).toEqual([true]);
     expect(other.synthetic.system.refuses(only(left).handle)).toBe(false);
     expect(fenced()).toEqual([[target.name, 1]]);
   });
 
-  test('is believed again ten seconds after nothing could be claimed', async () => {
+  test('is believed again when nothing could be claimed for as long as was said', async () => {
     const born = await target.bear(1, { seconds: 5 });
     await read();
-    fencer.unclaimed(target.name);
+    fencer.unclaimed(target.name, 10_000);
     await later(10_500);
     expect(refused(born)).toEqual([false]);
   });

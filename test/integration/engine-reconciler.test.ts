@@ -123,6 +123,35 @@ test('tells what it found', async () => {
   expect(house.observed).toContainEqual(['unverified', target.name, 1]);
 });
 
+test('stops when the claim that is on its way has been answered, and claims no more', async () => {
+  const query = house.db.query.bind(house.db);
+  const claimed = vi.fn<() => Promise<void>>();
+  const spied = vi.spyOn(house.db, 'query').mockImplementation(async (statement) => {
+    if (statement.name === 'claim_reconciliation') await claimed();
+    return query(statement);
+  });
+  try {
+    const created = await create();
+    let answer = (): void => {};
+    claimed.mockReturnValue(
+      new Promise((resolve) => {
+        answer = resolve;
+      }),
+    );
+    created.start();
+    await vi.waitFor(() => expect(claimed).toHaveBeenCalledTimes(1), quickly);
+    const order: string[] = [];
+    const stopping = created.stop().then(() => order.push('stopped'));
+    await house.onStore('SELECT 1');
+    order.push('answered');
+    answer();
+    await stopping;
+    expect([order, claimed.mock.calls.length]).toEqual([['answered', 'stopped'], 1]);
+  } finally {
+    spied.mockRestore();
+  }
+});
+
 test('looks sooner where something waits for its grace, and does not call that reconciled', async () => {
   unknownThere();
   await once({ graceSeconds: 10 });

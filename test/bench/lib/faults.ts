@@ -89,8 +89,8 @@ export function faults({ outageSeconds, backoffSeconds, ttlSeconds }: FaultOptio
 
 /** The target makes them and the answer never comes. Nobody has those secrets, so that only roles are counted. */
 async function killedAfterMint(stage: Stage, ttlSeconds: number): Promise<number> {
-  // Connections that stand, since a new one can not be made any more.
-  await stage.hold(ttlSeconds);
+  // Connections that stand and were just used: a new one can not be made any more, and one that stood idle is asked first.
+  await Promise.all(stage.schemes.map(async (scheme) => scheme.mint(stage.count, ttlSeconds)));
   await stage.begin();
   stage.proxy.swallowAnswers();
   const due = Date.now() + ttlSeconds * 1000;
