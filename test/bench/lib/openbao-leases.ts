@@ -58,7 +58,7 @@ export async function openbaoLeases(
       await ask('PUT', 'sys/leases/revoke', { lease_id: lease, sync: true });
     },
     revokeAll: async () => {
-      await ask('PUT', `sys/leases/revoke-prefix/database/creds/${statements}`, {});
+      await ask('PUT', `sys/leases/revoke-prefix/database/creds/${statements}`, { sync: false });
     },
     prefix: `v-token-${statements}-`,
   });
