@@ -30,6 +30,8 @@ export interface HouseOptions {
   readonly logTo?: NodeJS.WritableStream;
   /** The target's own cap on live roles per template. */
   readonly maxLive?: number;
+  /** Whether tasks must name the agent's key. Default: `none`, so that most tests need no keys. */
+  readonly proofOfPossession?: 'required' | 'none';
   /** False: the broker runs in a process of its own, which `kill` can end. */
   readonly inProcess?: boolean;
 }
@@ -75,6 +77,8 @@ export interface SignOptions {
   readonly ttl: number;
   readonly maxTtl: number;
   readonly externalId: string;
+  /** Of the key that the task names. */
+  readonly keyThumbprint: string;
 }
 
 let made = 0;
@@ -109,6 +113,7 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
       brokerLogin(targetDatabase),
       options.files,
       options.maxLive,
+      options.proofOfPossession,
     );
 
     const port = await freePort();
@@ -185,6 +190,7 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
             ...(wanted.phase === undefined ? {} : { phase: wanted.phase }),
             ...(wanted.maxTtl === undefined ? {} : { max_ttl_seconds: wanted.maxTtl }),
             ...(wanted.externalId === undefined ? {} : { external_id: wanted.externalId }),
+            ...(wanted.keyThumbprint === undefined ? {} : { key_thumbprint: wanted.keyThumbprint }),
           })
         ).token,
       onTarget: (text, values = []) => query(targetServer.superuserUrl(targetDatabase), text, values),
@@ -302,6 +308,7 @@ function catalogFiles(
   user: string,
   over: HouseOptions['files'],
   maxLive = 500,
+  proofOfPossession: 'required' | 'none' = 'none',
 ): Record<string, string> {
   const issuer = `http://127.0.0.1:${issuerPort}`;
   const suffix = database.replace('ledger', '');
@@ -309,7 +316,8 @@ function catalogFiles(
     'trust.yaml': `
 task_issuers:
   - { name: dev-orchestrator, dev: true, issuer: ${issuer}/orchestrator, jwks: { url: ${issuer}/orchestrator/jwks.json }, algorithms: [ES256],
-      purposes: [reconcile.invoices, answer.customer], workloads: ["dev:agent-recon", "dev:agent-support"], max_task_seconds: 3600 }
+      purposes: [reconcile.invoices, answer.customer], workloads: ["dev:agent-recon", "dev:agent-support"], max_task_seconds: 3600,
+      proof_of_possession: ${proofOfPossession} }
 workload_sources:
   - { name: dev, kind: oidc, dev: true, issuer: ${issuer}/workloads, jwks: { url: ${issuer}/workloads/jwks.json }, algorithms: [ES256] }
 operators:
