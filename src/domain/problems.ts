@@ -172,7 +172,11 @@ const kinds = {
     'The workload token is not bound to a key',
     'Send it as `Authorization: Bearer <token>`; a proof may stand beside it.',
   ],
-  proof_missing: [401, 'No proof of possession was sent', 'Send one `DPoP: <proof>` (RFC 9449), made for this very call.'],
+  proof_missing: [
+    401,
+    'No proof of possession was sent',
+    'Send one `DPoP: <proof>` (RFC 9449), made for this very call.',
+  ],
   proof_malformed: [
     401,
     'The proof of possession is not a strict compact JWS',

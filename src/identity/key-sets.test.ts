@@ -66,9 +66,7 @@ describe('keys by URL', () => {
     keys.server.serve(second);
     keys.time.ms += 1;
     expect(
-      await refusal(
-        believe(keys.identity, `Bearer ${signToken({ ...first, kid: 'x' }, workloadClaims())}`, context),
-      ),
+      await refusal(believe(keys.identity, `Bearer ${signToken({ ...first, kid: 'x' }, workloadClaims())}`, context)),
     ).toBe('workload_token_key_unknown');
     expect(await refusal(believe(keys.identity, authorization, context))).toBe('workload_token_key_unknown');
   });
@@ -153,8 +151,9 @@ describe('keys by URL', () => {
 
   it('that cannot be had are a 503 with Retry-After', async () => {
     const { context } = keys.trusting();
-    const error: unknown = await believe(keys.identity, `Bearer ${signToken(first, workloadClaims())}`, context)
-      .catch((reason: unknown) => reason);
+    const error: unknown = await believe(keys.identity, `Bearer ${signToken(first, workloadClaims())}`, context).catch(
+      (reason: unknown) => reason,
+    );
     expect(error).toBeInstanceOf(MayflyError);
     expect(error).toMatchObject({ code: 'keys_unavailable', status: 503, retryAfterSeconds: 2 });
   });

@@ -5,7 +5,7 @@ import pg from 'pg';
 import { loadCatalog } from '../../src/catalog/load.ts';
 import { loadProviders } from '../../src/catalog/provider-registry.ts';
 import { createDevIssuer, type DevIssuer } from '../../src/cli/dev/issuer.ts';
-import { MayflyClient } from '../../src/client/index.ts';
+import { type AgentKey, MayflyClient } from '../../src/client/index.ts';
 import { readConfig } from '../../src/config.ts';
 import { Secret } from '../../src/domain/secret.ts';
 import { createLogger } from '../../src/http/log.ts';
@@ -58,7 +58,7 @@ export interface House {
     falls?: readonly Fall[],
     clockOffMillis?: number,
   ): Promise<RunningBroker>;
-  client(workload?: string, url?: string): MayflyClient;
+  client(workload?: string, url?: string, key?: AgentKey, token?: () => Promise<string>): MayflyClient;
   token(workload?: string): Promise<string>;
   sign(options?: Partial<SignOptions>): Promise<string>;
   /** A superuser's query on the target. */
@@ -176,7 +176,8 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
       broker,
       restart: (falls) => start(port, {}, falls),
       startReplica: async (env, falls, clockOffMillis) => start(await freePort(), env, falls, clockOffMillis),
-      client: (workload, at = url) => new MayflyClient({ url: at, token: () => token(workload) }),
+      client: (workload, at = url, key, own) =>
+        new MayflyClient({ url: at, token: own ?? (() => token(workload)), ...(key === undefined ? {} : { key }) }),
       token,
       sign: async (wanted = {}) =>
         (
