@@ -133,7 +133,7 @@ export type Settings = z.output<typeof settings>;
 export type Config = Omit<Settings, 'public_url'> & { readonly public_url: string };
 
 /** Read by the commands that talk to a broker, not by the broker. Known here so that they are not called unknown. */
-const clientSettings = ['MAYFLY_URL', 'MAYFLY_TOKEN_FILE', 'MAYFLY_DIR'];
+const clientSettings = ['MAYFLY_URL', 'MAYFLY_TOKEN_FILE', 'MAYFLY_KEY_FILE', 'MAYFLY_DIR'];
 const TARGET_SECRET = /^MAYFLY_TARGET_[A-Z0-9_]+$/;
 
 export interface SettingRow {

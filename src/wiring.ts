@@ -39,6 +39,7 @@ import { glance } from './store/glance.ts';
 import { coalescedIssuing } from './store/issuing.ts';
 import { coalescedOwnedGrants } from './store/owned-grants.ts';
 import { compareSchema } from './store/migrate.ts';
+import { coalescedProofs } from './store/proofs.ts';
 import { readQueue } from './store/revocations.ts';
 import { readStoreIdentity } from './store/tenures.ts';
 
@@ -168,6 +169,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     db,
     issuing: coalescedIssuing(db),
     ownedGrants: coalescedOwnedGrants(db),
+    proofs: coalescedProofs(db),
     changes,
     catalog,
     identity,

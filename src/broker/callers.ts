@@ -1,18 +1,28 @@
 import type { OperatorRole } from '../catalog/types.ts';
 import { MayflyError } from '../domain/errors.ts';
-import type { Workload } from '../domain/task.ts';
-import type { Caller, OperatorCaller, WorkloadCaller } from '../identity/types.ts';
+import { step } from '../domain/step.ts';
+import type { Owner } from '../domain/task.ts';
+import type { Believed, Caller, OperatorCaller, Presented, WorkloadCaller } from '../identity/types.ts';
 import type { BrokerDeps } from './deps.ts';
 
-/** Believes the caller or throws 401. */
-export async function authenticate(deps: BrokerDeps, authorization: string | undefined): Promise<Caller> {
+/** Believes the caller or throws 401. A proof that came along is still to be spent. */
+export async function authenticate(deps: BrokerDeps, presented: Presented): Promise<Believed> {
   const { catalog, number } = deps.catalog.current();
-  const caller = await deps.identity.authenticate(authorization, {
+  const { caller, proof } = await deps.identity.authenticate(presented, {
     trust: catalog.trust,
     audience: deps.audience,
     now: new Date(),
   });
-  return caller.kind === 'workload' ? { ...caller, revision: number } : caller;
+  return { caller: caller.kind === 'workload' ? { ...caller, revision: number } : caller, proof };
+}
+
+/** A proof counts once, at whichever replica. @throws MayflyError `proof_used` */
+export async function spendProof(deps: Pick<BrokerDeps, 'proofs'>, { proof }: Believed): Promise<void> {
+  if (proof === null) return;
+  step('spend-proof.before');
+  const first = await deps.proofs.spend(proof);
+  step('spend-proof.after');
+  if (!first) throw new MayflyError('proof_used');
 }
 
 /** The workload itself: what only an agent may do. */
@@ -23,8 +33,8 @@ export function asWorkload(caller: Caller): WorkloadCaller {
 }
 
 /** Whose things the caller may see: its own, or everyone's for an operator with the role. */
-export function ownerScope(caller: Caller, role: OperatorRole): Workload | null {
-  if (caller.kind === 'workload') return caller.workload;
+export function ownerScope(caller: Caller, role: OperatorRole): Owner | null {
+  if (caller.kind === 'workload') return caller;
   requireRole(caller, role);
   return null;
 }

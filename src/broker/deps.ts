@@ -8,6 +8,7 @@ import type { Changes } from '../store/changes.ts';
 import type { Database } from '../store/database.ts';
 import type { Issuing } from '../store/issuing.ts';
 import type { OwnedGrants } from '../store/owned-grants.ts';
+import type { Proofs } from '../store/proofs.ts';
 
 /** Wakes whoever ends grants. Never throws, never blocks: what an alarm misses the sweeper finds. */
 export interface Alarms {
@@ -38,6 +39,7 @@ export interface BrokerDeps {
   readonly db: Database;
   readonly issuing: Issuing;
   readonly ownedGrants: OwnedGrants;
+  readonly proofs: Proofs;
   readonly changes: Pick<Changes, 'publish' | 'wait'>;
   readonly catalog: Pick<ActiveCatalog, 'current' | 'ready' | 'refresh'>;
   readonly identity: Identity;

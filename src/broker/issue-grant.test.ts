@@ -18,6 +18,7 @@ const SECOND = 1_000;
 const caller: WorkloadCaller = {
   kind: 'workload',
   workload: { source: 'dev', subject: 'agent-recon' },
+  keyThumbprint: null,
   expiresAt: new Date('2100-01-01T00:00:00Z'),
 };
 const context = { requestId: 'r-1', gone: new AbortController().signal };
@@ -125,6 +126,7 @@ function house(during: { read?: () => void; intend?: () => void; outcomes?: ('do
     phase: null,
     subject: 'user:dana',
     workload: caller.workload,
+    keyThumbprint: null,
     ceiling: { entitlements: [READ], params: {}, maxTtlSeconds: null },
     intentHash: null,
     createdAt: new Date(time - 60 * SECOND),
@@ -183,6 +185,7 @@ function house(during: { read?: () => void; intend?: () => void; outcomes?: ('do
       },
     },
     ownedGrants: { find: unasked, end: unasked },
+    proofs: { spend: unasked },
     changes: { publish: () => {}, wait: unasked },
     catalog: { ready: true, current: () => active, refresh: unasked },
     identity: { verifyTaskRequest: unasked, authenticate: unasked },

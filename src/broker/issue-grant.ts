@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { MayflyError } from '../domain/errors.ts';
 import { type GrantId, type TaskId, wireId } from '../domain/ids.ts';
 import { step } from '../domain/step.ts';
-import { type Task, workloadId } from '../domain/task.ts';
+import { owns, type Task } from '../domain/task.ts';
 import { orAborted } from '../domain/within.ts';
 import type { WorkloadCaller } from '../identity/types.ts';
 import type { Transaction } from '../store/database.ts';
@@ -97,9 +97,7 @@ async function settle(
     const readAt = performance.now();
     const readHere = Date.now();
     const state = await stage.store.readTask(taskId);
-    if (state === null || workloadId(state.task.workload) !== workloadId(caller.workload)) {
-      throw new MayflyError('not_found');
-    }
+    if (state === null || !owns(caller, state.task)) throw new MayflyError('not_found');
     checkAlive(state.task, state.now);
     if (!state.task.ceiling.entitlements.includes(request.entitlement)) throw new MayflyError('not_in_task');
     requireRevision(active, state.seen.revision);

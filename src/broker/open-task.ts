@@ -1,6 +1,6 @@
 import { MayflyError } from '../domain/errors.ts';
 import { step } from '../domain/step.ts';
-import { type Task, workloadId } from '../domain/task.ts';
+import { owns, type Task, workloadId } from '../domain/task.ts';
 import type { TaskStatement, WorkloadCaller } from '../identity/types.ts';
 import { findActiveRevisionNumber } from '../store/catalog-revisions.ts';
 import { birthLocks } from '../store/locks.ts';
@@ -34,6 +34,7 @@ export async function openTask(
     now: new Date(),
   });
   checkActor(statement, caller);
+  checkKey(statement, caller);
   step('open.before');
   const answer = await deps.db.transaction(birthLocks(), async (tx): Promise<OpenedTask> => {
     requireRevision(active, await findActiveRevisionNumber(tx));
@@ -59,6 +60,7 @@ export async function openTask(
       phase: statement.phase ?? purpose.phases[0] ?? null,
       subject: statement.subject,
       workload: caller.workload,
+      keyThumbprint: statement.keyThumbprint,
       ceiling: statement.ceiling,
       intentHash: statement.intentHash,
       createdAt: tx.now,
@@ -82,6 +84,7 @@ export async function openTask(
             issuer: task.issuer,
             external_id: task.externalId,
             jti: task.jti,
+            key_thumbprint: task.keyThumbprint,
             not_after: task.notAfter.toISOString(),
             entitlements: task.ceiling.entitlements,
             params: task.ceiling.params,
@@ -94,7 +97,7 @@ export async function openTask(
     if (earlier === undefined || !earlier.sameRequest) {
       throw new MayflyError(earlier?.task.jti === task.jti ? 'task_request_used' : 'external_id_used');
     }
-    if (workloadId(earlier.task.workload) !== workloadId(caller.workload)) throw new MayflyError('task_request_used');
+    if (!owns(caller, earlier.task)) throw new MayflyError('task_request_used');
     tx.record(taskEvent('task.replayed', earlier.task, active.catalog.digest, context));
     return { task: earlier.task, replayed: true, cut: null };
   });
@@ -111,4 +114,10 @@ function checkActor(statement: TaskStatement, caller: WorkloadCaller): void {
   ) {
     throw new MayflyError('issuer_may_not_state', 'The catalog does not let this issuer name this workload.');
   }
+}
+
+/** It is the same party that the issuer's request names: who holds the request and the token alone has neither. */
+function checkKey({ keyThumbprint }: TaskStatement, caller: WorkloadCaller): void {
+  if (keyThumbprint === null || keyThumbprint === caller.keyThumbprint) return;
+  throw new MayflyError(caller.keyThumbprint === null ? 'proof_missing' : 'request_key_wrong');
 }

@@ -38,7 +38,7 @@ export async function renewGrant(
   ttlSeconds: number,
   context: CallContext,
 ): Promise<RenewedGrant> {
-  const found = await deps.ownedGrants.find(id, caller.workload);
+  const found = await deps.ownedGrants.find(id, caller);
   if (found === null) throw new MayflyError('not_found');
   const { grant } = found;
   if (grant.state !== 'active') throw new MayflyError('grant_ended', `The grant is ${grant.state}.`);

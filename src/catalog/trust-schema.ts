@@ -48,6 +48,7 @@ export const taskIssuerSchema = z.strictObject({
   workloads: uniqueList(workload),
   max_task_seconds: seconds(86_400 * 7),
   autonomous: z.boolean().default(false),
+  proof_of_possession: z.enum(['required', 'none'], 'must be `required` or `none`').default('required'),
 });
 
 export const workloadSourceSchema = z.strictObject({

@@ -21,6 +21,7 @@ test('trust comes out by kind, in camelCase', () => {
       workloads: ['cluster:system:serviceaccount:finance:recon'],
       maxTaskSeconds: 3600,
       autonomous: false,
+      proofOfPossession: 'required',
     },
   ]);
   expect(trust.workloadSources).toEqual([expect.objectContaining({ name: 'cluster', kind: 'oidc' })]);

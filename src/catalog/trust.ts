@@ -44,8 +44,9 @@ export function readTrust(file: YamlFile, context: TrustContext, faults: Fault[]
   };
   const trust: Trust = {
     taskIssuers: issuers.map((item): TaskIssuer => {
-      const { purposes, workloads, max_task_seconds, autonomous } = item.value;
-      return { ...base(item), purposes, workloads, maxTaskSeconds: max_task_seconds, autonomous };
+      const { purposes, workloads, max_task_seconds, autonomous, proof_of_possession } = item.value;
+      const more = { maxTaskSeconds: max_task_seconds, autonomous, proofOfPossession: proof_of_possession };
+      return { ...base(item), purposes, workloads, ...more };
     }),
     workloadSources: sources.map((item): WorkloadSource => ({ ...base(item), kind: item.value.kind })),
     operators: operators.map((item): OperatorSource => {

@@ -25,6 +25,8 @@ export interface TaskIssuer extends IssuerBase {
   readonly maxTaskSeconds: number;
   /** May state tasks whose `sub` is the agent itself. */
   readonly autonomous: boolean;
+  /** `none`: its tasks may name no key; then a stolen workload token and an id are enough to act for them. */
+  readonly proofOfPossession: 'required' | 'none';
 }
 
 /** A source of workload identity. `kind` leaves the place for SPIFFE, Kubernetes and others. */

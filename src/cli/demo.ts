@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import pg from 'pg';
-import { type Credential, type EventBody, MayflyClient } from '../client/index.ts';
+import { AgentKey, type Credential, type EventBody, MayflyClient } from '../client/index.ts';
 import { readDevLock } from './dev/lock.ts';
 import { askDevIssuer, brokerUrl, devFolder, readDevState } from './dev-state.ts';
 import { addDevOptions, type DevOptions } from './dev.ts';
@@ -42,23 +42,28 @@ function leave(signal: NodeJS.Signals): never {
 
 /** Every step says what should be seen, and the demo fails when it is not. */
 async function playStory(): Promise<void> {
+  const key = await AgentKey.make();
   const client = new MayflyClient({
     url: brokerUrl(),
+    key,
     token: () => askDevIssuer({ kind: 'workload', subject: 'agent-recon', audience: brokerUrl() }),
   });
 
-  step('The orchestrator signs a task: reconcile invoices, for 30 minutes, with one entitlement.');
-  const request = await signTaskRequest({
+  step(
+    'The orchestrator signs a task: reconcile invoices, for 30 minutes, with one entitlement, for this agent’s key.',
+  );
+  const wanted = {
     purpose: 'reconcile.invoices',
     phase: 'execute',
     entitlement: [ENTITLEMENT],
     workload: 'agent-recon',
     subject: 'user:dana',
     ttl: '1800',
-  });
+  };
+  const request = await signTaskRequest(wanted, key.thumbprint);
   seen(`${request.slice(0, 40)}… (${request.length} characters, signed with ES256)`);
 
-  step('The agent opens the task with that request and its own workload token.');
+  step('The agent opens the task with that request, its own workload token and a proof by its key.');
   const { task } = await client.openTask(request);
   check(task.state === 'active', `the task is ${task.state}`);
   seen(`${task.id} is ${task.state} until ${task.not_after}`);

@@ -4,6 +4,7 @@ import { type Config, ConfigError, isLoopback, readConfig } from '../config.ts';
 import { createLogger } from '../http/log.ts';
 import { migrate } from '../store/migrate.ts';
 import { type Broker, startBroker } from '../wiring.ts';
+import { devAgentKey } from './agent-key.ts';
 import { openPrivateFolder } from './dev/dev-folder.ts';
 import { startEmbeddedPostgres } from './dev/embedded-postgres.ts';
 import { followCatalog } from './dev/follow-catalog.ts';
@@ -78,6 +79,7 @@ export async function openDev(options: DevOptions): Promise<DevBroker> {
       dev: true,
     });
 
+    await devAgentKey();
     const issuer = await createDevIssuer({ dir, port: issuerPort, log: note });
     await issuer.start();
     opened.push(() => issuer.stop());

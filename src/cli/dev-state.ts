@@ -45,15 +45,23 @@ export function devStoreUrl(): Secret<string> | undefined {
   return new Secret(`postgres://mayfly_runtime:${password}@127.0.0.1:${state.postgres_port}/mayfly`);
 }
 
-/** Asks the dev issuer of this folder to sign something. Only who can read its secret file can. */
-export async function askDevIssuer(body: Readonly<Record<string, unknown>>): Promise<string> {
+const issuerSecretFile = () => join(devFolder(), 'issuer-secret');
+
+/** @throws CliError when dev mode never ran here. */
+export function requireDevState(): DevState {
   const state = readDevState();
-  const secretFile = join(devFolder(), 'issuer-secret');
-  if (state === undefined || !existsSync(secretFile)) {
+  if (state === undefined || !existsSync(issuerSecretFile())) {
     throw new CliError(
       `No dev broker was started in this folder. Start one with \`npm start\`, or name its folder with MAYFLY_DIR.`,
     );
   }
+  return state;
+}
+
+/** Asks the dev issuer of this folder to sign something. Only who can read its secret file can. */
+export async function askDevIssuer(body: Readonly<Record<string, unknown>>): Promise<string> {
+  const state = requireDevState();
+  const secretFile = issuerSecretFile();
   const response = await fetch(`${state.issuer_url}/token`, {
     method: 'POST',
     headers: { authorization: `Bearer ${readFileSync(secretFile, 'utf8').trim()}`, 'content-type': 'application/json' },

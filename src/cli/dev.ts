@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
-import { askDevIssuer, brokerUrl } from './dev-state.ts';
+import { devAgentKey } from './agent-key.ts';
+import { askDevIssuer, brokerUrl, requireDevState } from './dev-state.ts';
 import { say } from './output.ts';
 import { wholeSeconds } from './task.ts';
 
@@ -30,6 +31,16 @@ export function addDevCommands(program: Command): void {
       'Run a broker on this machine with all it needs: an embedded Postgres, a demo target, an issuer for development.',
     )
     .action(async (options: DevOptions) => (await import('./dev-broker.ts')).startDev(options));
+  dev
+    .command('proof')
+    .description('Print a proof of possession for one call, by the key that `task sign` names (RFC 9449).')
+    .argument('<method>', 'of the call, e.g. POST')
+    .argument('<path>', 'of the call, e.g. /v1/tasks')
+    .requiredOption('--token <token>', 'the workload token that goes with it')
+    .action(async (method: string, path: string, { token }: { token: string }) => {
+      requireDevState();
+      say(await (await devAgentKey()).prove(method, `${brokerUrl()}${path}`, token));
+    });
   dev
     .command('token')
     .description('Print a workload token of the dev issuer, or an operator’s with --operator.')

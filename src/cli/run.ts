@@ -25,7 +25,10 @@ export function addRunCommand(program: Command): void {
   addSignOptions(program.command('run').description('Run a command with a credential that ends when the command does.'))
     .usage('--purpose <purpose> --grant <entitlement> [options] -- <command> [args...]')
     .option('--purpose <purpose>', 'dev mode: sign the task request itself, for this purpose')
-    .option('--task-request <file-or-url>', 'the signed task request; the workload token comes from MAYFLY_TOKEN_FILE')
+    .option(
+      '--task-request <file-or-url>',
+      'the signed task request; the workload token comes from MAYFLY_TOKEN_FILE, the key that it names from MAYFLY_KEY_FILE',
+    )
     .requiredOption('--grant <entitlement>', 'the entitlement to ask for')
     .option('--grant-ttl <seconds>', 'how long the credential should live; it is renewed while the command runs')
     .option('--env', 'hand it over in PGPASSWORD and DATABASE_URL too')
@@ -45,8 +48,8 @@ export function addRunCommand(program: Command): void {
 
 async function runWithCredential(command: readonly string[], options: RunOptions, signals: Signals): Promise<Outcome> {
   const ttl = options.grantTtl === undefined ? undefined : wholeSeconds(options.grantTtl, '--grant-ttl');
-  const { request, token } = await gatherProofs(options);
-  const client = new MayflyClient({ url: brokerUrl(), token });
+  const { request, token, key } = await gatherProofs(options);
+  const client = new MayflyClient({ url: brokerUrl(), token, ...(key === undefined ? {} : { key }) });
   signals.check();
   const { task } = await client.openTask(request);
   let started = false;

@@ -32,14 +32,17 @@ afterAll(async () => {
 
 /** What the signed request says of the param `v`. */
 async function signed(value: string): Promise<unknown> {
-  const request = await signTaskRequest({
-    purpose: 'reconcile.invoices',
-    entitlement: ['ledger-db/read-invoices'],
-    workload: 'agent-recon',
-    subject: 'user:dev',
-    ttl: '60',
-    param: [`v=${value}`],
-  });
+  const request = await signTaskRequest(
+    {
+      purpose: 'reconcile.invoices',
+      entitlement: ['ledger-db/read-invoices'],
+      workload: 'agent-recon',
+      subject: 'user:dev',
+      ttl: '60',
+      param: [`v=${value}`],
+    },
+    'A'.repeat(43),
+  );
   const payload: unknown = JSON.parse(Buffer.from(request.split('.')[1] ?? '', 'base64url').toString());
   expect(payload).toMatchObject({ authorization_details: [{ params: {} }] });
   const { authorization_details: details } = payload as { authorization_details: [{ params: { v: unknown } }] };

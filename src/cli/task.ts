@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
-import { askDevIssuer, brokerUrl } from './dev-state.ts';
+import { devAgentKey } from './agent-key.ts';
+import { askDevIssuer, brokerUrl, requireDevState } from './dev-state.ts';
 import { CliError } from './fail.ts';
 import { say } from './output.ts';
 
@@ -18,11 +19,18 @@ export interface SignOptions {
 export function addTaskCommands(program: Command): void {
   const task = program.command('task').description('Task requests.');
   addSignOptions(
-    task.command('sign').description('Dev mode: sign a task request with the dev issuer’s key, and print it.'),
+    task
+      .command('sign')
+      .description(
+        'Dev mode: sign a task request with the dev issuer’s key, for the key of `dev proof`, and print it.',
+      ),
   )
     .requiredOption('--purpose <purpose>', 'what the task is for, as in purposes.yaml')
     .requiredOption('--entitlement <name...>', 'what it may ask for, e.g. ledger-db/read-invoices')
-    .action(async (options: SignOptions) => say(await signTaskRequest(options)));
+    .action(async (options: SignOptions) => {
+      requireDevState();
+      say(await signTaskRequest(options, (await devAgentKey()).thumbprint));
+    });
 }
 
 /** Options that `task sign` and `run` share. */
@@ -37,11 +45,13 @@ export function addSignOptions(command: Command): Command {
     .option('--id <id>', 'the issuer’s own id of the task (default: a new one)');
 }
 
-export async function signTaskRequest(options: SignOptions): Promise<string> {
+/** @param keyThumbprint of the key that the task's agent will prove. */
+export async function signTaskRequest(options: SignOptions, keyThumbprint: string): Promise<string> {
   return await askDevIssuer({
     kind: 'task-request',
     audience: brokerUrl(),
     workload_subject: options.workload,
+    key_thumbprint: keyThumbprint,
     subject: options.subject,
     purpose: options.purpose,
     entitlements: options.entitlement,

@@ -1,7 +1,12 @@
+import type { AgentKey } from './key.ts';
+
+export { AgentKey } from './key.ts';
+
 /**
  * A client for agents. No server code in it, and nothing but `fetch`.
  * @example
- * const mayfly = new MayflyClient({ url: 'http://127.0.0.1:7420', token: () => readFile(tokenFile, 'utf8') });
+ * const key = await AgentKey.make(); // its thumbprint stands in the signed request, as cnf.jkt
+ * const mayfly = new MayflyClient({ url: 'http://127.0.0.1:7420', token: () => readFile(tokenFile, 'utf8'), key });
  * const { task } = await mayfly.openTask(signedRequest);
  * const { credential } = await mayfly.issue(task.id, { entitlement: 'ledger-db/read-invoices' });
  * await mayfly.complete(task.id, { wait: 30 });
@@ -11,6 +16,8 @@ export interface ClientOptions {
   readonly url: string;
   /** The workload's own token; asked for at every call, so that a rotated one is used. */
   readonly token: () => string | Promise<string>;
+  /** Proves each call to be this agent's own. Leave it out only where the task issuer is exempt from naming keys. */
+  readonly key?: AgentKey;
   readonly fetch?: typeof globalThis.fetch;
 }
 
@@ -138,10 +145,13 @@ export class MayflyClient {
   async #call<T>(method: string, path: string, body?: unknown): Promise<T> {
     const send = this.#options.fetch ?? globalThis.fetch;
     const token = (await this.#options.token()).trim();
-    const response = await send(`${this.#options.url}${path}`, {
+    const url = `${this.#options.url}${path}`;
+    const proof = await this.#options.key?.prove(method, url, token);
+    const response = await send(url, {
       method,
       headers: {
-        authorization: `Bearer ${token}`,
+        authorization: `${proof !== undefined && isBound(token) ? 'DPoP' : 'Bearer'} ${token}`,
+        ...(proof === undefined ? {} : { dpop: proof }),
         ...(body === undefined ? {} : { 'content-type': 'application/json' }),
       },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
@@ -156,4 +166,14 @@ export class MayflyClient {
 
 function waiting(options: { wait?: number }): string {
   return options.wait === undefined ? '' : `?wait=${options.wait}`;
+}
+
+/** RFC 9449 §7: a token that itself names a key comes by a scheme of its own. */
+function isBound(token: string): boolean {
+  const [, payload = ''] = token.split('.');
+  try {
+    return 'cnf' in Object(JSON.parse(atob(payload.replace(/-/g, '+').replace(/_/g, '/'))));
+  } catch {
+    return false;
+  }
 }

@@ -3,6 +3,7 @@
  * on either side of each, so each has a step on both sides, and `test/crash` ends the broker at every one of them.
  */
 export const acts = [
+  'spend-proof',
   'open',
   'guarantee',
   'intend',
@@ -34,6 +35,7 @@ export const acts = [
   'expire-tasks',
   'cry-overdue',
   'feed-alarms',
+  'forget-proofs',
   'set-alarms',
   'retry',
   'write-off',

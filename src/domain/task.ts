@@ -53,7 +53,20 @@ export function workloadId(workload: Workload): string {
   return `${workload.source}:${workload.subject}`;
 }
 
-export interface Task {
+/** Whom a task and its grants belong to. DESIGN §2, invariant 12. */
+export interface Owner {
+  readonly workload: Workload;
+  /** SHA-256 thumbprint (RFC 7638) of the key that the task names, or that the caller has proven to hold; null: none. */
+  readonly keyThumbprint: string | null;
+}
+
+/** Whether the caller owns the task: it is its workload and, where the task names a key, has proven that very key. */
+export function owns(caller: Owner, task: Owner): boolean {
+  const sameKey = task.keyThumbprint === null || task.keyThumbprint === caller.keyThumbprint;
+  return sameKey && workloadId(task.workload) === workloadId(caller.workload);
+}
+
+export interface Task extends Owner {
   readonly id: TaskId;
   readonly rootId: TaskId;
   readonly parentId: TaskId | null;
@@ -68,7 +81,6 @@ export interface Task {
   readonly phase: string | null;
   /** On whose behalf. */
   readonly subject: string;
-  readonly workload: Workload;
   readonly ceiling: Ceiling;
   readonly intentHash: string | null;
   readonly createdAt: Date;

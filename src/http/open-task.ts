@@ -48,6 +48,8 @@ export const openTask = route({
     'request_not_yet_valid',
     'request_lifetime_too_long',
     'request_deadline_past',
+    'request_key_missing',
+    'request_key_wrong',
     'task_request_used',
     'issuer_may_not_state',
     'workload_not_named',

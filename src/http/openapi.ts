@@ -3,10 +3,18 @@ import { z } from 'zod';
 import { type ProblemCode, problemKind } from '../domain/problems.ts';
 import { problemBody } from './answers.ts';
 import type { Page } from './page.ts';
+import { noHeaders } from './requests.ts';
 import { type AnswerShape, type Operation, noBody, type Route } from './route.ts';
 import { writeText } from './write.ts';
 
 type Responses = Parameters<OpenAPIRegistry['registerPath']>[0]['responses'];
+
+const proofHeader = z.object({
+  DPoP: z.string().optional().meta({
+    description:
+      'One proof of possession, made for this very call (RFC 9449 §4.2), with `ath`. Of use once, and within a minute.',
+  }),
+});
 
 /** Refusals that any operation can meet. */
 const always: readonly ProblemCode[] = ['host_refused', 'peer_refused', 'internal'];
@@ -26,6 +34,22 @@ const withCaller: readonly ProblemCode[] = [
   'workload_token_audience_wrong',
   'workload_token_not_yet_valid',
   'key_binding_unsupported',
+  'workload_token_bound',
+  'workload_token_unbound',
+  'proof_missing',
+  'proof_malformed',
+  'proof_type_wrong',
+  'proof_algorithm_refused',
+  'proof_header_refused',
+  'proof_key_refused',
+  'proof_signature_invalid',
+  'proof_claims_invalid',
+  'proof_method_wrong',
+  'proof_address_wrong',
+  'proof_time_wrong',
+  'proof_token_wrong',
+  'proof_key_wrong',
+  'proof_used',
   'keys_unavailable',
   'store_unavailable',
   'not_ready',
@@ -44,7 +68,15 @@ function describe(routes: readonly Route[], pages: readonly Page[], publicUrl: s
     type: 'http',
     scheme: 'bearer',
     bearerFormat: 'JWT',
-    description: 'The workload’s own token, or an operator’s.',
+    description:
+      'The workload’s own token, or an operator’s. For a task that names a key, a proof by it stands beside, in the header DPoP.',
+  });
+  registry.registerComponent('securitySchemes', 'bound_token', {
+    type: 'http',
+    scheme: 'DPoP',
+    bearerFormat: 'JWT',
+    description:
+      'A token that is itself bound to a key by `cnf.jkt` (RFC 9449), with a proof by that key in the header DPoP.',
   });
   for (const route of routes) add(registry, route, true);
   for (const page of pages) add(registry, page, false);
@@ -101,11 +133,11 @@ function add(registry: OpenAPIRegistry, operation: Operation, needsCaller: boole
     tags: [tag],
     summary,
     ...(description === undefined ? {} : { description }),
-    security: needsCaller ? [{ token: [] }] : [],
+    security: needsCaller ? [{ token: [] }, { bound_token: [] }] : [],
     request: {
       ...(params === undefined ? {} : { params }),
       ...(query === undefined ? {} : { query }),
-      ...(headers === undefined ? {} : { headers }),
+      ...(needsCaller ? { headers: (headers ?? noHeaders).extend(proofHeader.shape) } : {}),
       ...(body.take === 'never'
         ? {}
         : { body: { required: body.take === 'always', content: { 'application/json': { schema: body.schema } } } }),

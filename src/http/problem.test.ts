@@ -105,7 +105,7 @@ describe('a caller without proof', () => {
     const none = await app.ask(method, path, { token: false, body });
     expect([none.status, none.headers['www-authenticate'], none.body]).toMatchObject([
       401,
-      'Bearer realm="mayfly"',
+      'Bearer realm="mayfly", DPoP realm="mayfly", algs="ES256 ES384 EdDSA Ed25519 PS256 RS256"',
       { code: 'workload_token_missing' },
     ]);
     const wrong = await app.ask(method, path, { token: 'wrong', body });

@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { MayflyError } from '../domain/errors.ts';
 import { type ProblemCode, problemKind } from '../domain/problems.ts';
+import { PROOF_ALGORITHMS } from '../identity/dpop.ts';
 import type { ProblemBody } from './answers.ts';
 import { dropBody } from './body.ts';
 import type { HttpMetrics } from './deps.ts';
@@ -54,8 +55,12 @@ export function sendProblem(
   writeAnswer(response, { status: error.status, body: problemOf(error, notes.request_id) }, 'application/problem+json');
 }
 
-/** RFC 6750 §3: without a token there is no error to name. */
+/** RFC 6750 §3: without a token there is no error to name. RFC 9449 §7.1: what a proof or its token lacks is told by the scheme DPoP. */
 function challenge(code: ProblemCode): string {
   const scheme = 'Bearer realm="mayfly"';
-  return code === 'workload_token_missing' ? scheme : `${scheme}, error="invalid_token", error_description="${code}"`;
+  const proof = `DPoP realm="mayfly", algs="${PROOF_ALGORITHMS.join(' ')}"`;
+  if (code === 'workload_token_missing') return `${scheme}, ${proof}`;
+  if (code.startsWith('proof_')) return `${proof}, error="invalid_dpop_proof", error_description="${code}"`;
+  if (code === 'workload_token_bound') return `${proof}, error="invalid_token", error_description="${code}"`;
+  return `${scheme}, error="invalid_token", error_description="${code}"`;
 }

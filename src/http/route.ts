@@ -2,6 +2,7 @@ import type { IncomingMessage } from 'node:http';
 import { z } from 'zod';
 import { MayflyError } from '../domain/errors.ts';
 import type { ProblemCode } from '../domain/problems.ts';
+import type { Presented } from '../identity/types.ts';
 import { readJson } from './body.ts';
 import { Call } from './call.ts';
 import type { Exchange } from './exchange.ts';
@@ -70,11 +71,25 @@ export function route<B extends z.ZodType, Q extends z.ZodObject, H extends z.Zo
       const query = parseQuery(definition.query, request);
       const headers = parseHeaders(definition.headers, request);
       const body = parseBody(definition.body.schema, await takeBody(definition.body, request));
+      const presented = presentedBy(request);
+      let spent: Promise<void> | undefined;
       return await useCases.underOneRevision(deps.broker, async () => {
-        const caller = await useCases.authenticate(deps.broker, oneHeader(request, 'authorization'));
-        return await handle(new Call(exchange, caller, { body, query, headers }));
+        const believed = await useCases.authenticate(deps.broker, presented);
+        // Begun again from its proofs it is still the one use of them.
+        await (spent ??= useCases.spendProof(deps.broker, believed));
+        return await handle(new Call(exchange, believed.caller, { body, query, headers }));
       });
     },
+  };
+}
+
+function presentedBy(request: IncomingMessage): Presented {
+  const [path = ''] = (request.url ?? '').split('?');
+  return {
+    authorization: oneHeader(request, 'authorization'),
+    proofs: request.headersDistinct['dpop'] ?? [],
+    method: request.method ?? '',
+    path,
   };
 }
 

@@ -37,7 +37,10 @@ describe('a wait', () => {
     const seen: number[] = [];
     const app = await start({
       useCases: {
-        authenticate: async () => ({ ...agent, expiresAt: new Date(Date.now() + 2_000) }),
+        authenticate: async () => ({
+          caller: { ...agent, expiresAt: new Date(Date.now() + 2_000) },
+          proof: null,
+        }),
         endTask: async () => ({ task: sampleTask(), grants: [] }),
         viewTask: async () => ({ task: sampleTask(), grants: [], children: [] }),
         waitContained: async (_deps, _id, seconds) => {

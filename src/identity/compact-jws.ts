@@ -8,6 +8,9 @@ export const MAX_COMPACT_CHARS = 16 * 1024;
 const GRAMMAR = /^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){2}$/;
 const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
+/** What can be wrong with any JWS before anything in it is looked at. */
+type FormRefusals = Pick<Refusals, 'malformed' | 'duplicate'>;
+
 export type JsonObject = Readonly<Record<string, unknown>>;
 
 /** A JWS in compact form (RFC 7515 §7.1), taken apart. Nothing in it is believed yet. */
@@ -24,7 +27,7 @@ export interface CompactJws {
  * stray bits: there one token has many spellings (Wycheproof tcId 360, 365, 367, 368, 370, 375).
  * @throws MayflyError `refusals.malformed`, or `refusals.duplicate` for a header member given twice.
  */
-export function decodeCompactJws(text: string, refusals: Refusals): CompactJws {
+export function decodeCompactJws(text: string, refusals: FormRefusals): CompactJws {
   if (text.length > MAX_COMPACT_CHARS) {
     throw new MayflyError(refusals.malformed, `It is longer than ${MAX_COMPACT_CHARS} characters.`);
   }
@@ -39,7 +42,7 @@ export function decodeCompactJws(text: string, refusals: Refusals): CompactJws {
  * The payload as a JSON object.
  * @throws MayflyError `refusals.malformed` or `refusals.duplicate`.
  */
-export function readClaims(jws: CompactJws, refusals: Refusals): JsonObject {
+export function readClaims(jws: CompactJws, refusals: FormRefusals): JsonObject {
   return readObject(jws.payload, 'payload', refusals);
 }
 
@@ -49,13 +52,13 @@ export function decodeBase64url(text: string): Buffer | undefined {
   return bytes.toString('base64url') === text ? bytes : undefined;
 }
 
-function readObject(bytes: Buffer, part: 'header' | 'payload', refusals: Refusals): JsonObject {
+function readObject(bytes: Buffer, part: 'header' | 'payload', refusals: FormRefusals): JsonObject {
   const value = parsePart(bytes, part, refusals);
   if (!isJsonObject(value)) throw new MayflyError(refusals.malformed, `The ${part} is not a JSON object.`);
   return value;
 }
 
-function parsePart(bytes: Buffer, part: 'header' | 'payload', refusals: Refusals): unknown {
+function parsePart(bytes: Buffer, part: 'header' | 'payload', refusals: FormRefusals): unknown {
   try {
     return parseStrictJson(UTF8.decode(bytes));
   } catch (cause) {

@@ -1,9 +1,11 @@
 import type { Trust } from '../catalog/types.ts';
+import { MayflyError } from '../domain/errors.ts';
 import { createKeySets, type IdentityEvent } from './key-sets.ts';
+import { verifyProof } from './dpop.ts';
 import { verifyTaskRequest } from './task-request.ts';
 import { TokenCache } from './token-cache.ts';
-import type { Identity } from './types.ts';
-import { readBearer, verifyCallerToken } from './workload-token.ts';
+import type { Believed, Identity, Presented, VerifyContext } from './types.ts';
+import { type PresentedToken, readAuthorization, type VerifiedCaller, verifyCallerToken } from './workload-token.ts';
 
 export type { IdentityEvent } from './key-sets.ts';
 
@@ -37,7 +39,7 @@ export interface IdentityService extends Identity {
  * Who asks, and who stated the task.
  * @example
  * const identity = createIdentity({ log: (event) => logger.warn(event) });
- * const caller = await identity.authenticate(request.headers.authorization, { trust, audience, now });
+ * const { caller, proof } = await identity.authenticate({ authorization, proofs, method, path }, { trust, audience, now });
  */
 export function createIdentity(options: IdentityOptions = {}): IdentityService {
   const clock = options.clock ?? (() => performance.now());
@@ -50,13 +52,12 @@ export function createIdentity(options: IdentityOptions = {}): IdentityService {
   const cache = new TokenCache(keySets, clock);
   return {
     verifyTaskRequest: (compact, context) => verifyTaskRequest(compact, context, keySets),
-    async authenticate(authorization, context) {
-      const token = readBearer(authorization);
-      const known = cache.find(token, context);
-      if (known) return known;
-      const verified = await verifyCallerToken(token, context, keySets);
-      cache.remember(token, context, verified);
-      return verified.caller;
+    async authenticate(presented, context) {
+      const given = readAuthorization(presented.authorization);
+      const known = cache.find(given.token, context);
+      const verified = known ?? (await verifyCallerToken(given.token, context, keySets));
+      if (known === undefined) cache.remember(given.token, context, verified);
+      return await believe(verified, given, presented, context);
     },
     async warmUp(trust) {
       const owners = [...trust.taskIssuers, ...trust.workloadSources, ...trust.operators];
@@ -65,4 +66,22 @@ export function createIdentity(options: IdentityOptions = {}): IdentityService {
     },
     close: () => keySets.close(),
   };
+}
+
+/**
+ * RFC 9449 §7: a token that is bound to a key comes as `DPoP` and with a proof by that key. Beside any other token a proof may come,
+ * for the key that a task names; one that comes must hold.
+ */
+async function believe(
+  { caller, boundKey }: VerifiedCaller,
+  { scheme, token }: PresentedToken,
+  { proofs, method, path }: Presented,
+  { audience, now }: VerifyContext,
+): Promise<Believed> {
+  if (boundKey === null && scheme === 'dpop') throw new MayflyError('workload_token_unbound');
+  if (boundKey !== null && scheme === 'bearer') throw new MayflyError('workload_token_bound');
+  if (boundKey === null && proofs.length === 0) return { caller, proof: null };
+  const proof = await verifyProof(proofs, { method, url: `${audience}${path}`, token, now });
+  if (boundKey !== null && boundKey !== proof.jkt) throw new MayflyError('proof_key_wrong');
+  return { caller: caller.kind === 'workload' ? { ...caller, keyThumbprint: proof.jkt } : caller, proof };
 }

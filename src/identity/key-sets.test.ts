@@ -3,7 +3,7 @@ import { MayflyError } from '../domain/errors.ts';
 import { FRESH_MS, RETRY_AFTER_FAILURE_MS, UNKNOWN_KID_COOLDOWN_MS, USABLE_MS } from './remote-keys.ts';
 import { deferred, first, type KeyHarness, openKeys, second } from './testing/key-harness.ts';
 import { signToken } from './testing/keys.ts';
-import { refusal, workloadClaims } from './testing/trust.ts';
+import { believe, refusal, workloadClaims } from './testing/trust.ts';
 
 let keys: KeyHarness;
 
@@ -61,16 +61,14 @@ describe('keys by URL', () => {
     keys.server.serve(first, second);
     const { context } = keys.trusting();
     const authorization = `Bearer ${signToken(first, workloadClaims())}`;
-    const caller = await keys.identity.authenticate(authorization, context);
-    expect(await keys.identity.authenticate(authorization, context)).toBe(caller);
+    const caller = await believe(keys.identity, authorization, context);
+    expect(await believe(keys.identity, authorization, context)).toBe(caller);
     keys.server.serve(second);
     keys.time.ms += 1;
     expect(
-      await refusal(
-        keys.identity.authenticate(`Bearer ${signToken({ ...first, kid: 'x' }, workloadClaims())}`, context),
-      ),
+      await refusal(believe(keys.identity, `Bearer ${signToken({ ...first, kid: 'x' }, workloadClaims())}`, context)),
     ).toBe('workload_token_key_unknown');
-    expect(await refusal(keys.identity.authenticate(authorization, context))).toBe('workload_token_key_unknown');
+    expect(await refusal(believe(keys.identity, authorization, context))).toBe('workload_token_key_unknown');
   });
 
   it('are looked at again in the background after five minutes, without waiting', async () => {
@@ -98,10 +96,10 @@ describe('keys by URL', () => {
     const trust = keys.trusting();
     const { context } = trust;
     const authorization = `Bearer ${signToken(first, workloadClaims())}`;
-    const caller = await keys.identity.authenticate(authorization, context);
+    const caller = await believe(keys.identity, authorization, context);
     await keys.ask(trust, second);
     expect(keys.server.asked).toHaveLength(2);
-    expect(await keys.identity.authenticate(authorization, context)).toBe(caller);
+    expect(await believe(keys.identity, authorization, context)).toBe(caller);
     expect(keys.events.filter(({ event }) => event === 'jwks_loaded')).toHaveLength(1);
   });
 
@@ -153,9 +151,9 @@ describe('keys by URL', () => {
 
   it('that cannot be had are a 503 with Retry-After', async () => {
     const { context } = keys.trusting();
-    const error: unknown = await keys.identity
-      .authenticate(`Bearer ${signToken(first, workloadClaims())}`, context)
-      .catch((reason: unknown) => reason);
+    const error: unknown = await believe(keys.identity, `Bearer ${signToken(first, workloadClaims())}`, context).catch(
+      (reason: unknown) => reason,
+    );
     expect(error).toBeInstanceOf(MayflyError);
     expect(error).toMatchObject({ code: 'keys_unavailable', status: 503, retryAfterSeconds: 2 });
   });

@@ -91,6 +91,9 @@ const refused: Readonly<Record<string, readonly Case[]>> = {
   ],
   key_binding_unsupported: [
     ['cnf', (r) => (r.claims['cnf'] = { jkt: 'x' })],
+    ['cnf of another kind', (r) => (r.claims['cnf'] = { 'x5t#S256': 'A'.repeat(43) })],
+    ['cnf of two kinds', (r) => (r.claims['cnf'] = { jkt: 'A'.repeat(43), 'x5t#S256': 'A'.repeat(43) })],
+    ['cnf with stray bits', (r) => (r.claims['cnf'] = { jkt: `${'A'.repeat(42)}B` })],
     ['cnf null', (r) => (r.claims['cnf'] = null)],
     ['cnf inside act', (r) => Object.assign(r.claims.act, { cnf: { jkt: 'x' } })],
     ['cnf inside task', (r) => task(r, { cnf: {} })],

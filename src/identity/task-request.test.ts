@@ -22,6 +22,7 @@ describe('a task request', () => {
       subject: 'user:ana',
       actor: AGENT,
       actorSources: ['idp'],
+      keyThumbprint: null,
       purpose: 'reconcile.invoices',
       phase: 'execute',
       notAfter: new Date(NOW.getTime() + 1_800_000),
@@ -61,6 +62,18 @@ describe('a task request', () => {
       [request, twin].map((token) => identity.verifyTaskRequest(token, context)),
     );
     expect(second?.payloadDigest).toStrictEqual(first?.payloadDigest);
+  });
+
+  it('names the key of its workload, and must unless its issuer is exempt', async () => {
+    const jkt = 'A'.repeat(43);
+    const required = makeTrust({ issuer: { proofOfPossession: 'required' } });
+    const bound = (own: typeof issuerKey) => changed(own, (r) => (r.claims['cnf'] = { jkt }));
+    expect(await identity.verifyTaskRequest(bound(required.issuerKey), required.context)).toMatchObject({
+      keyThumbprint: jkt,
+    });
+    expect(await identity.verifyTaskRequest(bound(issuerKey), context)).toMatchObject({ keyThumbprint: jkt });
+    const unbound = finish(draft(required.issuerKey));
+    expect(await refusal(identity.verifyTaskRequest(unbound, required.context))).toBe('request_key_missing');
   });
 
   it('may be autonomous where the catalog says so', async () => {

@@ -14,6 +14,7 @@ import {
   type TaskClaims,
   taskClaimsSchema,
 } from './task-claims.ts';
+import { readKeyBinding } from './key-binding.ts';
 import { fieldErrors, hasMember, requireAudience, requireBegun, requireNotExpired } from './token-claims.ts';
 import type { TaskStatement, VerifyContext } from './types.ts';
 
@@ -41,8 +42,10 @@ export async function verifyTaskRequest(
   requireAudience(claims, audience, requestRefusals);
   requireAlive(read(requestTimesSchema, claims), now);
   refuseUnsupported(claims);
+  const keyThumbprint = readKeyBinding(claims);
   const stated = read(taskClaimsSchema, claims);
   requireEntitled(issuer, stated);
+  if (keyThumbprint === null && issuer.proofOfPossession === 'required') throw new MayflyError('request_key_missing');
   const actorSources = nameableSources(issuer, stated, trust);
   const notAfter = new Date(stated.task.not_after * 1000);
   if (notAfter <= now) throw new MayflyError('request_deadline_past');
@@ -54,6 +57,7 @@ export async function verifyTaskRequest(
     subject: stated.sub,
     actor: stated.act.sub,
     actorSources,
+    keyThumbprint,
     purpose: stated.task.purpose,
     phase: stated.task.phase ?? null,
     notAfter,
@@ -84,9 +88,9 @@ function requireAlive(times: RequestTimes, now: Date): void {
 }
 
 /** What asks for a proof or a sealing that this release does not do must not be taken without it. */
-function refuseUnsupported(claims: JsonObject): void {
-  if (hasMember(claims, 'cnf')) throw new MayflyError('key_binding_unsupported');
-  if (hasMember(claims, 'delivery_jkt')) throw new MayflyError('delivery_unsupported');
+function refuseUnsupported({ cnf: _, ...others }: JsonObject): void {
+  if (hasMember(others, 'cnf')) throw new MayflyError('key_binding_unsupported');
+  if (hasMember(others, 'delivery_jkt')) throw new MayflyError('delivery_unsupported');
 }
 
 function requireEntitled(issuer: TaskIssuer, stated: TaskClaims): void {

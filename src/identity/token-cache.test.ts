@@ -23,7 +23,8 @@ function setUp() {
   const [source] = trust.workloadSources;
   if (!source || !state.current) throw new Error('no source');
   const verified: VerifiedCaller = {
-    caller: { kind: 'workload', workload: { source: 'idp', subject: 'a' }, expiresAt: NOW },
+    caller: { kind: 'workload', workload: { source: 'idp', subject: 'a' }, keyThumbprint: null, expiresAt: NOW },
+    boundKey: null,
     times: { exp: SECONDS + 60 },
     source,
     keySet: state.current,
@@ -38,7 +39,7 @@ describe('the cache of verified tokens', () => {
   it('knows the exact token for ten seconds', () => {
     const { cache, verified, time } = setUp();
     time.ms = TOKEN_CACHE_MS - 1;
-    expect(cache.find('token', context)).toBe(verified.caller);
+    expect(cache.find('token', context)).toBe(verified);
     expect(cache.find('token ', context)).toBeUndefined();
     time.ms = TOKEN_CACHE_MS;
     expect(cache.find('token', context)).toBeUndefined();

@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto';
 import type { Trust } from '../catalog/types.ts';
 import type { KeySets } from './key-sets.ts';
-import type { Caller, VerifyContext } from './types.ts';
+import type { VerifyContext } from './types.ts';
 import { requireLive, type VerifiedCaller } from './workload-token.ts';
 
 /** How long a verified token is believed without checking its signature again, in milliseconds. */
@@ -30,19 +30,19 @@ export class TokenCache {
   }
 
   /** @throws MayflyError when the token is known and its time is over. */
-  find(token: string, context: VerifyContext): Caller | undefined {
+  find(token: string, context: VerifyContext): VerifiedCaller | undefined {
     const entries = this.#byTrust.get(context.trust);
     if (!entries) return undefined;
     const id = entryId(token, context.audience);
     const entry = entries.get(id);
     if (!entry) return undefined;
-    const { caller, times, source, keySet } = entry.verified;
+    const { times, source, keySet } = entry.verified;
     if (this.#clock() - entry.at >= TOKEN_CACHE_MS || this.#keySets.of(source).current() !== keySet) {
       entries.delete(id);
       return undefined;
     }
     requireLive(times, context.now);
-    return caller;
+    return entry.verified;
   }
 
   remember(token: string, context: VerifyContext, verified: VerifiedCaller): void {

@@ -1,9 +1,10 @@
 import type { OperatorRole, TaskIssuer, Trust } from '../catalog/types.ts';
-import type { Ceiling, Workload } from '../domain/task.ts';
+import type { Ceiling, Owner } from '../domain/task.ts';
+import type { Proof } from './dpop.ts';
 
 export interface VerifyContext {
   readonly trust: Trust;
-  /** Our own name: the only acceptable `aud`. */
+  /** Our own name: the only acceptable `aud`, and the address that proofs must name. */
   readonly audience: string;
   readonly now: Date;
 }
@@ -23,6 +24,8 @@ export interface TaskStatement {
    * whose issuer it is). The presenting workload's source must be one of them.
    */
   readonly actorSources: readonly string[];
+  /** `cnf.jkt`: the key that the presenting workload must prove. Null: the issuer is exempt, and named none. */
+  readonly keyThumbprint: string | null;
   readonly purpose: string;
   readonly phase: string | null;
   readonly notAfter: Date;
@@ -33,9 +36,9 @@ export interface TaskStatement {
   readonly payloadDigest: Buffer;
 }
 
-export interface WorkloadCaller {
+/** An agent; its `keyThumbprint` is of the key that it has proven to hold in this very call. */
+export interface WorkloadCaller extends Owner {
   readonly kind: 'workload';
-  readonly workload: Workload;
   /** The catalog revision whose trust believed it. What is born for a caller is born under that revision or not at all. */
   readonly revision?: number;
   /** The token's own end; long polls end with it. */
@@ -52,9 +55,26 @@ export interface OperatorCaller {
 
 export type Caller = WorkloadCaller | OperatorCaller;
 
+/** What a call brings of its caller. */
+export interface Presented {
+  /** The `Authorization` header. */
+  readonly authorization: string | undefined;
+  /** Every `DPoP` header. */
+  readonly proofs: readonly string[];
+  readonly method: string;
+  /** Path of the call as it came, without its query. */
+  readonly path: string;
+}
+
+export interface Believed {
+  readonly caller: Caller;
+  /** The proof that came with the call and holds. It counts once: spend it before anything is done for the caller. */
+  readonly proof: Proof | null;
+}
+
 export interface Identity {
   /** Steps 1–5 and 10, 13 of the order of checks. Throws MayflyError with the failing step's own code. */
   verifyTaskRequest(compact: string, context: VerifyContext): Promise<TaskStatement>;
-  /** Believes an `Authorization` header, or throws MayflyError (401, or 503 when keys cannot be fetched). */
-  authenticate(authorization: string | undefined, context: VerifyContext): Promise<Caller>;
+  /** Believes a token and the proof beside it, or throws MayflyError (401, or 503 when keys cannot be fetched). */
+  authenticate(presented: Presented, context: VerifyContext): Promise<Believed>;
 }

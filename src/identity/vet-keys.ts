@@ -1,4 +1,4 @@
-import { createPublicKey, type JsonWebKeyInput, type KeyObject } from 'node:crypto';
+import { createPublicKey, hash, type JsonWebKeyInput, type KeyObject } from 'node:crypto';
 import { z } from 'zod';
 import { decodeBase64url, type JsonObject } from './compact-jws.ts';
 import { bearsRocaMark } from './roca.ts';
@@ -23,6 +23,8 @@ export interface VettedKey {
   readonly kid: string;
   readonly algorithms: ReadonlySet<string>;
   readonly key: KeyObject;
+  /** RFC 7638, by SHA-256, in base64url. */
+  readonly thumbprint: string;
 }
 
 export type KeySkipped = (kid: string | null, reason: string) => void;
@@ -61,18 +63,27 @@ export function vetKeys(
 }
 
 function vetKey(jwk: JsonObject, algorithms: readonly string[]): VettedKey {
-  if (PRIVATE_MEMBERS.some((name) => Object.hasOwn(jwk, name))) throw new Error('holds private members');
-  const { kid, use, key_ops: operations, alg } = jwk;
+  const { kid } = jwk;
   if (typeof kid !== 'string' || kid.length === 0 || kid.length > 256)
     throw new Error('has no kid of 1 to 256 characters');
+  return { kid, ...vetPublicKey(jwk, algorithms) };
+}
+
+/**
+ * One public key that may be believed, whoever brings it.
+ * @throws Error that says what is wrong with it.
+ */
+export function vetPublicKey(jwk: JsonObject, algorithms: readonly string[]): Omit<VettedKey, 'kid'> {
+  if (PRIVATE_MEMBERS.some((name) => Object.hasOwn(jwk, name))) throw new Error('holds private members');
+  const { use, key_ops: operations, alg } = jwk;
   if (use !== undefined && use !== 'sig') throw new Error('is not for signatures (use)');
   if (operations !== undefined && !(Array.isArray(operations) && operations.includes('verify'))) {
     throw new Error('is not for verifying (key_ops)');
   }
   const { publicJwk, fits } = readKey(jwk);
   const allowed = fits.filter((name) => algorithms.includes(name) && (alg === undefined || alg === name));
-  if (allowed.length === 0) throw new Error('fits no algorithm on the list of its issuer');
-  return { kid, algorithms: new Set(allowed), key: importKey(publicJwk) };
+  if (allowed.length === 0) throw new Error('fits no algorithm that is allowed for it');
+  return { algorithms: new Set(allowed), key: importKey(publicJwk), thumbprint: thumbprintOf(publicJwk) };
 }
 
 interface PublicKey {
@@ -131,6 +142,12 @@ function member(jwk: JsonObject, name: string, length?: number): { readonly text
   if (length !== undefined && bytes.length !== length)
     throw new Error(`has ${bytes.length} bytes in ${name}, not ${length}`);
   return { text, bytes };
+}
+
+/** RFC 7638 §3: the members that make the key, in the order of their names, without white space. */
+function thumbprintOf(publicJwk: PublicKey['publicJwk']): string {
+  const members = Object.entries(publicJwk).toSorted(([a], [b]) => (a < b ? -1 : 1));
+  return hash('sha256', JSON.stringify(Object.fromEntries(members)), 'base64url');
 }
 
 function toInteger(bytes: Buffer): bigint {

@@ -5,6 +5,7 @@ import { makeKey, signText, signToken } from './testing/keys.ts';
 import {
   AGENT,
   AUDIENCE,
+  believe,
   ISSUER,
   makeTrust,
   NOW,
@@ -15,7 +16,7 @@ import {
   SOURCE,
   workloadClaims,
 } from './testing/trust.ts';
-import { readBearer } from './workload-token.ts';
+import { readAuthorization } from './workload-token.ts';
 
 const { context, trust, issuerKey, workloadKey, operatorKey } = makeTrust();
 const identity = createIdentity();
@@ -24,7 +25,8 @@ type Change = Readonly<Record<string, unknown>>;
 
 const token = (claims: Change = {}, header: Change = {}): string =>
   signToken(workloadKey, { ...workloadClaims(), ...claims }, { typ: 'JWT', ...header });
-const asked = (authorization: string | undefined) => refusal(identity.authenticate(authorization, context));
+const asked = (authorization: string | undefined) => refusal(believe(identity, authorization, context));
+const JKT = 'A'.repeat(43);
 const bearer = (text: string) => asked(`Bearer ${text}`);
 
 describe('the Authorization header', () => {
@@ -42,7 +44,8 @@ describe('the Authorization header', () => {
     ['two headers that were joined tightly', `Bearer ${token()},Bearer`, 'workload_token_malformed'],
     ['a token that is too long', `Bearer ${'a'.repeat(20_000)}.a.a`, 'workload_token_malformed'],
     ['a header of a megabyte', `Bearer ${token()}${' '.repeat(1_000_000)}`, 'workload_token_malformed'],
-    ['a bound token (RFC 9449 §7)', `DPoP ${token()}`, 'key_binding_unsupported'],
+    ['a token that is not bound, as one that is (RFC 9449 §7)', `DPoP ${token()}`, 'workload_token_unbound'],
+    ['DPoP alone', 'DPoP', 'workload_token_malformed'],
     ['Bearer in small letters, as RFC 9110 allows', `bearer ${token()}`, 'accepted'],
     ['one bearer token', `Bearer ${token()}`, 'accepted'],
   ])('with %s', async (_name, authorization, code) => {
@@ -50,7 +53,8 @@ describe('the Authorization header', () => {
   });
 
   it('gives exactly the token', () => {
-    expect(readBearer('Bearer a.b-_.c')).toBe('a.b-_.c');
+    expect(readAuthorization('Bearer a.b-_.c')).toEqual({ scheme: 'bearer', token: 'a.b-_.c' });
+    expect(readAuthorization('dpop a.b-_.c')).toEqual({ scheme: 'dpop', token: 'a.b-_.c' });
   });
 });
 
@@ -129,22 +133,26 @@ describe('a workload token', () => {
     ['with sub as a list', token({ sub: [AGENT] }), 'workload_token_invalid'],
     ['with a line break in sub', token({ sub: `${AGENT}\n` }), 'workload_token_invalid'],
 
-    ['bound to a key', token({ cnf: { jkt: 'x' } }), 'key_binding_unsupported'],
+    ['bound to what is no key', token({ cnf: { jkt: 'x' } }), 'key_binding_unsupported'],
+    ['bound to a certificate', token({ cnf: { 'x5t#S256': JKT } }), 'key_binding_unsupported'],
+    ['bound to a key and a certificate', token({ cnf: { jkt: JKT, 'x5t#S256': JKT } }), 'key_binding_unsupported'],
+    ['bound to a key, as one that is not (RFC 9449 §7)', token({ cnf: { jkt: JKT } }), 'workload_token_bound'],
     ['with cnf null', token({ cnf: null }), 'key_binding_unsupported'],
   ])('%s', async (_name, text, code) => {
     expect(await bearer(text)).toBe(code);
   });
 
   it('is the workload of its source, until its own end', async () => {
-    expect(await identity.authenticate(`Bearer ${token()}`, context)).toStrictEqual({
+    expect(await believe(identity, `Bearer ${token()}`, context)).toStrictEqual({
       kind: 'workload',
       workload: { source: 'idp', subject: AGENT },
+      keyThumbprint: null,
       expiresAt: new Date(NOW.getTime() + 600_000),
     });
   });
 
-  it('is refused with 401 in each case but those of a bound key', async () => {
-    const error: unknown = await identity.authenticate('Bearer x', context).catch((reason: unknown) => reason);
+  it('is refused with 401', async () => {
+    const error: unknown = await believe(identity, 'Bearer x', context).catch((reason: unknown) => reason);
     expect(error).toMatchObject({ status: 401 });
   });
 
@@ -155,7 +163,7 @@ describe('a workload token', () => {
     const twice = { ...trust, workloadSources: [source, { ...source, name: 'other' }] };
     const mixed = { ...trust, operators: [{ ...people, issuer: SOURCE }] };
     for (const confused of [twice, mixed]) {
-      expect(await refusal(identity.authenticate(`Bearer ${token()}`, { ...context, trust: confused }))).toBe(
+      expect(await refusal(believe(identity, `Bearer ${token()}`, { ...context, trust: confused }))).toBe(
         'workload_token_issuer_unknown',
       );
     }
@@ -164,7 +172,7 @@ describe('a workload token', () => {
 
 describe('an operator’s token', () => {
   const operator = (claims: Change = {}) =>
-    identity.authenticate(`Bearer ${signToken(operatorKey, { ...operatorClaims(), ...claims })}`, context);
+    believe(identity, `Bearer ${signToken(operatorKey, { ...operatorClaims(), ...claims })}`, context);
 
   it('is an operator with the roles of its claim', async () => {
     expect(await operator({ groups: ['sre', 'audit', 'staff', 7, null] })).toStrictEqual({
@@ -189,7 +197,7 @@ describe('an operator’s token', () => {
   });
 
   it('cannot be made by a workload source that claims the group', async () => {
-    const caller = await identity.authenticate(`Bearer ${token({ groups: ['sre'] })}`, context);
+    const caller = await believe(identity, `Bearer ${token({ groups: ['sre'] })}`, context);
     expect(caller.kind).toBe('workload');
     expect(await bearer(token({ iss: OPERATORS, groups: ['sre'] }))).toBe('workload_token_key_unknown');
   });

@@ -5,6 +5,7 @@ import { workloadId } from '../domain/task.ts';
 import { type JsonObject, MAX_COMPACT_CHARS } from './compact-jws.ts';
 import type { KeySets } from './key-sets.ts';
 import type { KeySet } from './key-source.ts';
+import { readKeyBinding } from './key-binding.ts';
 import { callerRefusals } from './refusals.ts';
 import { type TokenKind, verifySigned } from './signed-token.ts';
 import {
@@ -36,27 +37,31 @@ const claimsSchema = z.object({
 });
 
 export interface VerifiedCaller {
+  /** Before any proof: an agent's key is not known yet. */
   readonly caller: Caller;
+  /** Of the key that the token itself is bound to, null where it is not. */
+  readonly boundKey: string | null;
   readonly times: TokenTimes;
   readonly source: WorkloadSource | OperatorSource;
   readonly keySet: KeySet;
 }
 
+/** RFC 9449 §7.1 and §7.2: which of the two a token comes by tells whether it is bound to a key. */
+export interface PresentedToken {
+  readonly scheme: 'bearer' | 'dpop';
+  readonly token: string;
+}
+
 /**
- * The token of `Authorization: Bearer <token>`. Two values that were joined with a comma do not pass.
- * @throws MayflyError `workload_token_missing`, `workload_token_malformed`, or `key_binding_unsupported` for `DPoP`.
+ * The token of `Authorization: Bearer <token>` or `DPoP <token>`. Two values that were joined with a comma do not pass.
+ * @throws MayflyError `workload_token_missing` or `workload_token_malformed`.
  */
-export function readBearer(authorization: string | undefined): string {
-  const [scheme = '', token = '', ...rest] = (authorization ?? '').slice(0, MAX_COMPACT_CHARS + 16).split(' ');
-  switch (scheme.toLowerCase()) {
-    case 'bearer':
-      if (token === '' || rest.length > 0) throw new MayflyError('workload_token_malformed');
-      return token;
-    case 'dpop':
-      throw new MayflyError('key_binding_unsupported', 'Use the scheme Bearer.');
-    default:
-      throw new MayflyError('workload_token_missing');
-  }
+export function readAuthorization(authorization: string | undefined): PresentedToken {
+  const [name = '', token = '', ...rest] = (authorization ?? '').slice(0, MAX_COMPACT_CHARS + 16).split(' ');
+  const scheme = name.toLowerCase();
+  if (scheme !== 'bearer' && scheme !== 'dpop') throw new MayflyError('workload_token_missing');
+  if (token === '' || rest.length > 0) throw new MayflyError('workload_token_malformed');
+  return { scheme, token };
 }
 
 /**
@@ -79,14 +84,14 @@ export async function verifyCallerToken(
   }
   const times = result.data;
   requireLive(times, now);
-  if (Object.hasOwn(claims, 'cnf')) throw new MayflyError('key_binding_unsupported');
+  const boundKey = readKeyBinding(claims);
   const workload = { source: source.name, subject: times.sub };
   const expiresAt = new Date(times.exp * 1000);
   const caller: Caller =
     'roles' in source
       ? { kind: 'operator', operator: workloadId(workload), roles: rolesOf(claims, source), expiresAt }
-      : { kind: 'workload', workload, expiresAt };
-  return { caller, times, source, keySet };
+      : { kind: 'workload', workload, keyThumbprint: null, expiresAt };
+  return { caller, boundKey, times, source, keySet };
 }
 
 /** @throws MayflyError `workload_token_not_yet_valid` or `workload_token_expired`. */

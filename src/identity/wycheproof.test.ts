@@ -7,7 +7,7 @@ import { createIdentity } from './index.ts';
 import { createKeySets } from './key-sets.ts';
 import { requestRefusals } from './refusals.ts';
 import { verifySignature } from './signed-token.ts';
-import { makeTrust } from './testing/trust.ts';
+import { believe, makeTrust } from './testing/trust.ts';
 
 /**
  * Wycheproof's JOSE vectors (C2SP, Apache-2.0) through the door that every token passes: grammar, key vetting, kid,
@@ -144,7 +144,7 @@ describe.skipIf(!there)('Wycheproof', () => {
     for (const { jws } of load('json_web_signature_test.json')) {
       const outcomes = await Promise.allSettled([
         identity.verifyTaskRequest(jws, context),
-        identity.authenticate(`Bearer ${jws}`, context),
+        believe(identity, `Bearer ${jws}`, context),
       ]);
       for (const outcome of outcomes) {
         expect(outcome).toMatchObject({ status: 'rejected', reason: expect.any(MayflyError) });

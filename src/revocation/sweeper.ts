@@ -1,11 +1,14 @@
 import { step } from '../domain/step.ts';
 import type { Database } from '../store/database.ts';
+import { forgetProofs } from '../store/proofs.ts';
 import { findClaimableTargets, findMoments, markOverdue, releaseLostClaims } from '../store/revocations.ts';
 import { BUCKET_MILLIS, HORIZON_SECONDS } from './alarm-clock.ts';
 import type { RevocationDeps } from './deps.ts';
 import { engineEvent } from './evidence.ts';
 
 const MOST_A_SWEEP = 500;
+/** Forgotten in one statement. */
+const MOST_PROOFS = 2_000;
 const FEED_SECONDS = 20;
 
 export interface SweeperOptions {
@@ -57,6 +60,7 @@ export class Sweeper {
       () => this.#expireTasks(),
       () => this.#cryOverdue(),
       () => this.#feedAlarms(),
+      () => this.#forgetProofs(),
     ];
     let failed = false;
     for (const each of steps) {
@@ -116,5 +120,12 @@ export class Sweeper {
       this.#options.alarm(target, inMillis);
     step('feed-alarms.after');
     this.#fedAt = now;
+  }
+
+  /** Last: how many there are hangs on how much is asked, and what ends access waits for none of them. */
+  async #forgetProofs(): Promise<void> {
+    step('forget-proofs.before');
+    while ((await forgetProofs(this.#options.db, MOST_PROOFS)) === MOST_PROOFS && !this.#stopped);
+    step('forget-proofs.after');
   }
 }

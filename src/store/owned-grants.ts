@@ -1,11 +1,12 @@
 import type { AuditEvent } from '../domain/audit-event.ts';
 import type { GrantId } from '../domain/ids.ts';
-import type { EndedBy, Task, Workload } from '../domain/task.ts';
+import type { EndedBy, Owner, Task } from '../domain/task.ts';
 import { auditRows } from './audit-rows.ts';
 import { Coalescer } from './coalescer.ts';
 import type { Queryable } from './database.ts';
 import { GRANT_COLUMNS, type GrantRow, type GrantWithRevocation, toGrant } from './grants.ts';
 import { owedAt } from './owed.ts';
+import { ownedBy, ownerValues } from './tasks.ts';
 
 /** A grant with what an event about it must tell of its task. */
 export interface OwnedGrant extends GrantWithRevocation {
@@ -24,8 +25,8 @@ export interface Ending {
 
 /** Single grants as their owners see and end them. What is asked for at the same moment shares a statement. */
 export interface OwnedGrants {
-  /** A grant, if it is this workload's (or anyone's: null). Unknown and foreign are alike. */
-  find(id: GrantId, owner: Workload | null): Promise<OwnedGrant | null>;
+  /** A grant, if it is this owner's (or anyone's: null). Unknown and foreign are alike. */
+  find(id: GrantId, owner: Owner | null): Promise<OwnedGrant | null>;
   /** Ends a grant, with its event. False when it was ended before: then nothing is written. */
   end(ending: Ending): Promise<boolean>;
 }
@@ -38,7 +39,7 @@ export function coalescedOwnedGrants(db: Queryable): OwnedGrants {
 
 interface Ask {
   readonly id: GrantId;
-  readonly owner: Workload | null;
+  readonly owner: Owner | null;
 }
 
 type OwnedRow = GrantRow & {
@@ -54,13 +55,12 @@ async function findOwnedGrants(db: Queryable, asks: readonly Ask[]): Promise<(Ow
   const rows = await db.query<OwnedRow>({
     name: 'find_owned_grants',
     text: `SELECT ask.n, ${GRANT_COLUMNS}, t.subject, t.txn, t.workload_source, t.workload_subject, clock_timestamp() AS now
-      FROM unnest($1::uuid[], $2::text[], $3::text[]) WITH ORDINALITY AS ask (id, source, subject, n)
+      FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) WITH ORDINALITY AS ask (id, source, subject, key, n)
       JOIN mayfly.grants g ON g.id = ask.id JOIN mayfly.revocations r ON r.grant_id = g.id JOIN mayfly.tasks t ON t.id = g.task_id
-      WHERE ask.source IS NULL OR (t.workload_source = ask.source AND t.workload_subject = ask.subject)`,
+      WHERE ask.source IS NULL OR ${ownedBy({ source: 'ask.source', subject: 'ask.subject', key: 'ask.key' })}`,
     values: [
       asks.map(({ id }) => id),
-      asks.map(({ owner }) => owner?.source ?? null),
-      asks.map(({ owner }) => owner?.subject ?? null),
+      ...([0, 1, 2] as const).map((place) => asks.map(({ owner }) => ownerValues(owner)[place])),
     ],
   });
   const found = new Map(rows.map((row) => [Number(row.n), row]));

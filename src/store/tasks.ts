@@ -1,5 +1,5 @@
 import type { DecisionId, TaskId } from '../domain/ids.ts';
-import type { Ceiling, EndedBy, Task, TaskState as State, Workload } from '../domain/task.ts';
+import type { Ceiling, EndedBy, Owner, Task, TaskState as State } from '../domain/task.ts';
 import type { Queryable, Transaction } from './database.ts';
 
 type Row = {
@@ -18,6 +18,7 @@ type Row = {
   subject: string;
   workload_source: string;
   workload_subject: string;
+  key_thumbprint: string | null;
   ceiling: Ceiling;
   intent_hash: string | null;
   created_at: Date;
@@ -45,6 +46,7 @@ function columns(alias: string): string {
     'subject',
     'workload_source',
     'workload_subject',
+    'key_thumbprint',
     'ceiling',
     'intent_hash',
     'created_at',
@@ -88,8 +90,9 @@ export async function insertTask(tx: Transaction, task: NewTask): Promise<boolea
   const rows = await tx.query({
     name: 'insert_task',
     text: `INSERT INTO mayfly.tasks (id, root_id, parent_id, depth, max_depth, issuer, external_id, jti, request_digest, txn, state,
-        purpose, phase, subject, workload_source, workload_subject, ceiling, intent_hash, opened_revision, created_at, not_after)
-      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
+        purpose, phase, subject, workload_source, workload_subject, ceiling, intent_hash, opened_revision, created_at, not_after,
+        key_thumbprint)
+      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)
       ON CONFLICT DO NOTHING RETURNING id`,
     values: [
       task.id,
@@ -113,6 +116,7 @@ export async function insertTask(tx: Transaction, task: NewTask): Promise<boolea
       task.openedRevision,
       task.createdAt,
       task.notAfter,
+      task.keyThumbprint,
     ],
   });
   return rows.length === 1;
@@ -144,12 +148,27 @@ export async function findTask(db: Queryable, id: TaskId): Promise<Task | undefi
   return rows[0] && toTask(rows[0]);
 }
 
-/** The root of the tree that the task belongs to, if the task is this workload's. Says which lock to take. */
-export async function findOwnedRoot(db: Queryable, id: TaskId, owner: Workload | null): Promise<TaskId | undefined> {
+/**
+ * `owns` as a condition on `mayfly.tasks t`, by the expressions that say who asks. One who has proven no key asks with NULL, which
+ * equals no key that a task names.
+ */
+export function ownedBy(asks: Readonly<Record<'source' | 'subject' | 'key', string>>): string {
+  return `(t.workload_source = ${asks.source} AND t.workload_subject = ${asks.subject}
+    AND (t.key_thumbprint IS NULL OR t.key_thumbprint = ${asks.key}))`;
+}
+
+/** What `ownedBy` compares with, in the order of its names. All null: anyone. */
+export function ownerValues(owner: Owner | null): readonly [string | null, string | null, string | null] {
+  return [owner?.workload.source ?? null, owner?.workload.subject ?? null, owner?.keyThumbprint ?? null];
+}
+
+/** The root of the tree that the task belongs to, if the task is the caller's (or anyone's: null). Says which lock to take. */
+export async function findOwnedRoot(db: Queryable, id: TaskId, owner: Owner | null): Promise<TaskId | undefined> {
   const rows = await db.query<{ root_id: TaskId }>({
     name: 'find_owned_root',
-    text: `SELECT root_id FROM mayfly.tasks WHERE id = $1 AND ($2::text IS NULL OR (workload_source = $2 AND workload_subject = $3))`,
-    values: [id, owner?.source ?? null, owner?.subject ?? null],
+    text: `SELECT root_id FROM mayfly.tasks t
+      WHERE id = $1 AND ($2::text IS NULL OR ${ownedBy({ source: '$2', subject: '$3', key: '$4::text' })})`,
+    values: [id, ...ownerValues(owner)],
   });
   return rows[0]?.root_id;
 }
@@ -265,6 +284,7 @@ function toTask(row: Row): Task {
     phase: row.phase,
     subject: row.subject,
     workload: { source: row.workload_source, subject: row.workload_subject },
+    keyThumbprint: row.key_thumbprint,
     ceiling: row.ceiling,
     intentHash: row.intent_hash,
     createdAt: row.created_at,

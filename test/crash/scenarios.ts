@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { ProblemError } from '../../src/client/index.ts';
+import { AgentKey, ProblemError } from '../../src/client/index.ts';
 import type { Fall } from '../support/broker-process.ts';
 import { INVOICES, PAYMENTS, plain, type World } from './world.ts';
 
@@ -22,6 +22,20 @@ export const open: Scenario = async (world) => {
     after: async () => {
       const { task } = await world.patiently(ask);
       await world.hold(task.id);
+    },
+  };
+};
+
+/** A proof that was spent for nothing costs its agent no more than another one. */
+export const openByKey: Scenario = async (world) => {
+  const key = await AgentKey.make();
+  const request = await world.house.sign({ externalId: `crash-${randomUUID()}`, keyThumbprint: key.thumbprint });
+  const ask = () => world.client(undefined, key).openTask(request);
+  return {
+    act: ask,
+    after: async () => {
+      const { task } = await world.patiently(ask);
+      await world.client(undefined, key).complete(task.id);
     },
   };
 };
@@ -337,4 +351,19 @@ export const unfed: Scenario = async (world) => {
   await world.hold(task, { ttl_seconds: 6 });
   await world.kill();
   return { after: () => world.untilEnded(task) };
+};
+
+/** A broker starts with used proofs before it that nobody takes any more. */
+export const oldProofs: Scenario = async (world) => {
+  await world.kill();
+  await world.house.onStore(
+    `INSERT INTO mayfly.dpop_proofs SELECT sha256(n::text::bytea), clock_timestamp() - interval '1 second' FROM generate_series(1, 10) n`,
+  );
+  return {
+    after: () =>
+      world.until('they are forgotten', async () => {
+        const rows = await world.eye.store('SELECT 1 FROM mayfly.dpop_proofs WHERE forget_at <= clock_timestamp()');
+        return rows.length === 0;
+      }),
+  };
 };

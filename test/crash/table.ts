@@ -11,6 +11,7 @@ type Act = (typeof acts)[number];
 
 /** In which lives the broker dies on both sides of each act. An act without a life here does not compile. */
 const lives: Readonly<Record<Act, Readonly<Record<string, play.Scenario>>>> = {
+  'spend-proof': { 'the same request again, by its key': play.openByKey },
   open: { 'the same request again': play.open },
   guarantee: { 'the same key again': play.issue },
   intend: { 'the same key again': play.issue, 'nobody asks again': play.issueAndLeave },
@@ -42,6 +43,7 @@ const lives: Readonly<Record<Act, Readonly<Record<string, play.Scenario>>>> = {
   'expire-tasks': { 'a deadline while nobody was there': play.expiredMeanwhile },
   'cry-overdue': { 'a target out of reach': play.late },
   'feed-alarms': { 'a deadline to come': play.unfed },
+  'forget-proofs': { 'proofs of long ago': play.oldProofs },
   'set-alarms': { 'nobody asks again': play.issueAndLeave, 'a cancel': play.cancel },
   retry: { 'asked again': operated.retry },
   'write-off': { 'asked again': operated.writeOff },

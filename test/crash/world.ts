@@ -1,5 +1,5 @@
 import pg from 'pg';
-import { type GrantBody, MayflyClient, ProblemError } from '../../src/client/index.ts';
+import { type AgentKey, type GrantBody, MayflyClient, ProblemError } from '../../src/client/index.ts';
 import type { Fall, RunningBroker } from '../support/broker-process.ts';
 import type { House, SignOptions } from '../support/house.ts';
 import type { TcpProxy } from '../support/tcp-proxy.ts';
@@ -40,11 +40,12 @@ export class World {
     this.url = house.url;
   }
 
-  /** @param key goes with every call as its Idempotency-Key. */
-  client(key?: string): MayflyClient {
+  /** @param key goes with every call as its Idempotency-Key. @param agentKey proves every call. */
+  client(key?: string, agentKey?: AgentKey): MayflyClient {
     return new MayflyClient({
       url: this.url,
       token: () => this.house.token(),
+      ...(agentKey === undefined ? {} : { key: agentKey }),
       fetch: (input, init) => {
         const headers = new Headers(init?.headers);
         if (key !== undefined) headers.set('Idempotency-Key', key);

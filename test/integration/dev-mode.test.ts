@@ -77,6 +77,7 @@ describe('a running dev broker', () => {
     const call = async (method: string, path: string, body?: unknown) => {
       const reply = await ask(home.url.replace('127.0.0.1', 'localhost'), method, path, {
         token: token ?? '',
+        headers: { dpop: await proof(method, path, token ?? '') },
         ...(body === undefined ? {} : { body }),
       });
       return { status: reply.status, body: reply.body };
@@ -216,6 +217,10 @@ describe('a running dev broker', () => {
     expect(stderr).toMatch(/^The dev issuer at http:\/\/127\.0\.0\.1:\d+ does not answer\. Is the broker running/);
   });
 
+  async function proof(method: string, path: string, token: string): Promise<string> {
+    return (await home.run(['dev', 'proof', method, path, '--token', token])).stdout.trim();
+  }
+
   /** Opens a task of its own. */
   async function open(workload: string, purpose: string, entitlement: string) {
     const [token = '', request = ''] = (
@@ -224,12 +229,14 @@ describe('a running dev broker', () => {
         home.run(['task', 'sign', '--workload', workload, '--purpose', purpose, '--entitlement', entitlement]),
       ])
     ).map(({ stdout }) => stdout.trim());
-    const opened = await ask(home.url, 'POST', '/v1/tasks', { token, body: { request } });
+    const send = async (method: string, path: string, body?: unknown) =>
+      await ask(home.url, method, path, { token, headers: { dpop: await proof(method, path, token) }, body });
+    const opened = await send('POST', '/v1/tasks', { request });
     expect(opened.status).toBe(201);
     const path = `/v1/tasks/${(opened.body['task'] as TaskBody).id}`;
     return {
-      issue: () => ask(home.url, 'POST', `${path}/grants`, { token, body: { entitlement } }),
-      complete: () => ask(home.url, 'POST', `${path}/complete?wait=30`, { token }),
+      issue: () => send('POST', `${path}/grants`, { entitlement }),
+      complete: () => send('POST', `${path}/complete?wait=30`),
     };
   }
 });

@@ -1,7 +1,7 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
-import { type GrantBody, MayflyClient } from '../../src/client/index.ts';
+import { AgentKey, type GrantBody, MayflyClient } from '../../src/client/index.ts';
 import { createDevIssuer, type DevIssuer } from '../../src/cli/dev/issuer.ts';
 import type { CliProcess } from '../support/cli.ts';
 import { type DevHome, makeDevHome } from '../support/dev-home.ts';
@@ -10,6 +10,7 @@ import { type DevHome, makeDevHome } from '../support/dev-home.ts';
 
 const READ = 'ledger-db/read-invoices';
 
+const key = await AgentKey.make();
 let home: DevHome;
 let dev: CliProcess;
 let installation: unknown;
@@ -32,13 +33,14 @@ async function issuer(): Promise<DevIssuer> {
 
 async function client(): Promise<MayflyClient> {
   const signed = await (await issuer()).signWorkloadToken({ subject: 'agent-recon', audience: home.url });
-  return new MayflyClient({ url: home.url, token: () => signed.token });
+  return new MayflyClient({ url: home.url, token: () => signed.token, key });
 }
 
 async function openTask(): Promise<string> {
   const { token } = await (await issuer()).signTaskRequest({
     audience: home.url,
     workload_subject: 'agent-recon',
+    key_thumbprint: key.thumbprint,
     subject: 'user:dana',
     purpose: 'reconcile.invoices',
     entitlements: [READ],

@@ -5,7 +5,7 @@ import pg from 'pg';
 import { loadCatalog } from '../../src/catalog/load.ts';
 import { loadProviders } from '../../src/catalog/provider-registry.ts';
 import { createDevIssuer, type DevIssuer } from '../../src/cli/dev/issuer.ts';
-import { MayflyClient } from '../../src/client/index.ts';
+import { type AgentKey, MayflyClient } from '../../src/client/index.ts';
 import { readConfig } from '../../src/config.ts';
 import { Secret } from '../../src/domain/secret.ts';
 import { createLogger } from '../../src/http/log.ts';
@@ -30,6 +30,8 @@ export interface HouseOptions {
   readonly logTo?: NodeJS.WritableStream;
   /** The target's own cap on live roles per template. */
   readonly maxLive?: number;
+  /** Whether tasks must name the agent's key. Default: `none`, so that most tests need no keys. */
+  readonly proofOfPossession?: 'required' | 'none';
   /** False: the broker runs in a process of its own, which `kill` can end. */
   readonly inProcess?: boolean;
 }
@@ -56,7 +58,7 @@ export interface House {
     falls?: readonly Fall[],
     clockOffMillis?: number,
   ): Promise<RunningBroker>;
-  client(workload?: string, url?: string): MayflyClient;
+  client(workload?: string, url?: string, key?: AgentKey, token?: () => Promise<string>): MayflyClient;
   token(workload?: string): Promise<string>;
   sign(options?: Partial<SignOptions>): Promise<string>;
   /** A superuser's query on the target. */
@@ -75,6 +77,8 @@ export interface SignOptions {
   readonly ttl: number;
   readonly maxTtl: number;
   readonly externalId: string;
+  /** Of the key that the task names. */
+  readonly keyThumbprint: string;
 }
 
 let made = 0;
@@ -109,6 +113,7 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
       brokerLogin(targetDatabase),
       options.files,
       options.maxLive,
+      options.proofOfPossession,
     );
 
     const port = await freePort();
@@ -171,7 +176,8 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
       broker,
       restart: (falls) => start(port, {}, falls),
       startReplica: async (env, falls, clockOffMillis) => start(await freePort(), env, falls, clockOffMillis),
-      client: (workload, at = url) => new MayflyClient({ url: at, token: () => token(workload) }),
+      client: (workload, at = url, key, own) =>
+        new MayflyClient({ url: at, token: own ?? (() => token(workload)), ...(key === undefined ? {} : { key }) }),
       token,
       sign: async (wanted = {}) =>
         (
@@ -185,6 +191,7 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
             ...(wanted.phase === undefined ? {} : { phase: wanted.phase }),
             ...(wanted.maxTtl === undefined ? {} : { max_ttl_seconds: wanted.maxTtl }),
             ...(wanted.externalId === undefined ? {} : { external_id: wanted.externalId }),
+            ...(wanted.keyThumbprint === undefined ? {} : { key_thumbprint: wanted.keyThumbprint }),
           })
         ).token,
       onTarget: (text, values = []) => query(targetServer.superuserUrl(targetDatabase), text, values),
@@ -302,6 +309,7 @@ function catalogFiles(
   user: string,
   over: HouseOptions['files'],
   maxLive = 500,
+  proofOfPossession: 'required' | 'none' = 'none',
 ): Record<string, string> {
   const issuer = `http://127.0.0.1:${issuerPort}`;
   const suffix = database.replace('ledger', '');
@@ -309,7 +317,8 @@ function catalogFiles(
     'trust.yaml': `
 task_issuers:
   - { name: dev-orchestrator, dev: true, issuer: ${issuer}/orchestrator, jwks: { url: ${issuer}/orchestrator/jwks.json }, algorithms: [ES256],
-      purposes: [reconcile.invoices, answer.customer], workloads: ["dev:agent-recon", "dev:agent-support"], max_task_seconds: 3600 }
+      purposes: [reconcile.invoices, answer.customer], workloads: ["dev:agent-recon", "dev:agent-support"], max_task_seconds: 3600,
+      proof_of_possession: ${proofOfPossession} }
 workload_sources:
   - { name: dev, kind: oidc, dev: true, issuer: ${issuer}/workloads, jwks: { url: ${issuer}/workloads/jwks.json }, algorithms: [ES256] }
 operators:

@@ -12,12 +12,16 @@ const text = (longest: number) =>
     .min(1)
     .max(longest)
     .regex(/^[\p{L}\p{M}\p{N}\p{P}\p{S}\p{Zs}]+$/u, 'must be printable text');
+/** SHA-256 thumbprint of a key (RFC 7638). */
+const thumbprint = z.string().regex(/^[A-Za-z0-9_-]{43}$/, 'must be 32 bytes in base64url');
 const tokenLife = z.int().min(1).max(3600);
 
 export const workloadTokenSchema = z.strictObject({
   subject: text(2048),
   audience: text(2048),
   ttl_seconds: tokenLife.default(900),
+  /** Binds the token itself: `cnf.jkt`. */
+  key_thumbprint: thumbprint.optional(),
 });
 
 export const operatorTokenSchema = z.strictObject({
@@ -42,6 +46,8 @@ export const taskRequestSchema = z.strictObject({
   /** Longest life of one grant. */
   max_ttl_seconds: z.int().min(1).max(86_400).optional(),
   external_id: text(200).optional(),
+  /** Of the key that the agent must prove: `cnf.jkt`. */
+  key_thumbprint: thumbprint.optional(),
 });
 
 export type WorkloadTokenInput = z.input<typeof workloadTokenSchema>;
@@ -86,8 +92,8 @@ export function createSigners({ keys, issuers, now }: SigningContext): Signers {
 
   return {
     signWorkloadToken: async (input) => {
-      const { subject, audience, ttl_seconds } = workloadTokenSchema.parse(input);
-      return sign('workloads', 'JWT', ttl_seconds, () => ({ sub: subject, aud: audience }));
+      const { subject, audience, ttl_seconds, key_thumbprint } = workloadTokenSchema.parse(input);
+      return sign('workloads', 'JWT', ttl_seconds, () => ({ sub: subject, aud: audience, ...bound(key_thumbprint) }));
     },
     signOperatorToken: async (input) => {
       const { subject, roles, audience, ttl_seconds } = operatorTokenSchema.parse(input);
@@ -99,6 +105,7 @@ export function createSigners({ keys, issuers, now }: SigningContext): Signers {
         aud: wanted.audience,
         sub: wanted.subject,
         act: { sub: wanted.workload_subject },
+        ...bound(wanted.key_thumbprint),
         task: {
           id: wanted.external_id ?? `dev-${uuidv7(iat * 1000)}`,
           purpose: wanted.purpose,
@@ -117,4 +124,9 @@ export function createSigners({ keys, issuers, now }: SigningContext): Signers {
       }));
     },
   };
+}
+
+/** RFC 9449 §6.1. */
+function bound(jkt: string | undefined): { readonly cnf?: { readonly jkt: string } } {
+  return jkt === undefined ? {} : { cnf: { jkt } };
 }

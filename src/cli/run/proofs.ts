@@ -1,4 +1,6 @@
 import { readFileSync } from 'node:fs';
+import { AgentKey } from '../../client/index.ts';
+import { givenAgentKey } from '../agent-key.ts';
 import { askDevIssuer, brokerUrl } from '../dev-state.ts';
 import { CliError } from '../fail.ts';
 import { type SignOptions, signTaskRequest } from '../task.ts';
@@ -18,24 +20,26 @@ export interface Proofs {
   readonly request: string;
   /** The workload's own token, read again for every call: the platform may have renewed it. */
   readonly token: () => string | Promise<string>;
+  /** That the request names. Undefined where its issuer is exempt from naming keys. */
+  readonly key: AgentKey | undefined;
 }
 
 /** The signed request and the agent's own token. Only dev mode signs for itself: an agent never holds an issuer's key. */
 export async function gatherProofs(options: ProofOptions): Promise<Proofs> {
   const tokenFile = process.env['MAYFLY_TOKEN_FILE'];
   const token = tokenFile === undefined ? devToken(options.workload) : () => readText(tokenFile, 'MAYFLY_TOKEN_FILE');
+  const given = await givenAgentKey();
   if (options.taskRequest === undefined) {
     if (options.purpose === undefined) throw new CliError('Give --task-request FILE|URL, or in dev mode --purpose.', 2);
-    return {
-      request: await signTaskRequest({ ...options, purpose: options.purpose, entitlement: [options.grant] }),
-      token,
-    };
+    const key = given ?? (await AgentKey.make());
+    const wanted = { ...options, purpose: options.purpose, entitlement: [options.grant] };
+    return { request: await signTaskRequest(wanted, key.thumbprint), token, key };
   }
   if (options.purpose !== undefined)
     throw new CliError('Give --task-request or --purpose, not both: the request says what its task is for.', 2);
   if (tokenFile === undefined)
     throw new CliError('--task-request needs the workload’s own token: set MAYFLY_TOKEN_FILE.', 2);
-  return { request: await readRequest(options.taskRequest), token };
+  return { request: await readRequest(options.taskRequest), token, key: given };
 }
 
 function devToken(workload: string): () => Promise<string> {

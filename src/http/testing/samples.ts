@@ -14,6 +14,7 @@ export const PASSWORD = 'canary-2b9f0c1d';
 export const agent: WorkloadCaller = {
   kind: 'workload',
   workload: { source: 'dev', subject: 'agent-recon' },
+  keyThumbprint: null,
   expiresAt: new Date(Date.now() + 3_600_000),
 };
 
@@ -33,6 +34,7 @@ export function sampleTask(over: Partial<Task> = {}): Task {
     phase: 'plan',
     subject: 'user:dana',
     workload: agent.workload,
+    keyThumbprint: null,
     ceiling: { entitlements: ['ledger-db/read-invoices'], params: {}, maxTtlSeconds: null },
     intentHash: null,
     createdAt: new Date('2026-11-22T18:00:00Z'),

@@ -8,6 +8,7 @@ import { createMetrics } from '../../metrics.ts';
 import { coalescedIssuing } from '../../store/issuing.ts';
 import { coalescedOwnedGrants } from '../../store/owned-grants.ts';
 import { Database } from '../../store/database.ts';
+import { coalescedProofs } from '../../store/proofs.ts';
 import { createApp } from '../app.ts';
 import { type HttpDeps, type UseCases, useCases } from '../deps.ts';
 import { createLogger } from '../log.ts';
@@ -72,15 +73,16 @@ export async function startTestApp(options: TestAppOptions = {}): Promise<TestAp
       db,
       issuing: coalescedIssuing(db),
       ownedGrants: coalescedOwnedGrants(db),
+      proofs: coalescedProofs(db),
       changes: { publish: () => {}, wait: options.wait ?? (async () => {}) },
       catalog: { ready: true, current: () => emptyRevision, refresh: async () => {} },
       identity: {
         verifyTaskRequest: () => Promise.reject(new MayflyError('request_malformed')),
-        authenticate: async (authorization) => {
+        authenticate: async ({ authorization }) => {
           if (authorization === undefined) throw new MayflyError('workload_token_missing');
           const caller = callers[authorization];
           if (caller === undefined) throw new MayflyError('workload_token_invalid');
-          return caller;
+          return { caller, proof: null };
         },
       },
       access: () => {

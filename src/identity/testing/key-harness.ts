@@ -2,7 +2,7 @@ import type { JwksSource } from '../../catalog/types.ts';
 import { createIdentity, type IdentityEvent, type IdentityService } from '../index.ts';
 import { type JwksServer, startJwksServer } from './jwks-server.ts';
 import { makeKey, signToken, type TestKey } from './keys.ts';
-import { makeTrust, refusal, type TestTrust, workloadClaims } from './trust.ts';
+import { believe, makeTrust, refusal, type TestTrust, workloadClaims } from './trust.ts';
 
 export const first = makeKey('first');
 export const second = makeKey('second');
@@ -37,7 +37,7 @@ export async function openKeys(fetchTimeoutMs = 5_000): Promise<KeyHarness> {
     ask({ context }, key) {
       serial += 1;
       const token = signToken(key, { ...workloadClaims(), jti: String(serial) });
-      return refusal(identity.authenticate(`Bearer ${token}`, context));
+      return refusal(believe(identity, `Bearer ${token}`, context));
     },
     failures: () => events.flatMap((event) => (event.event === 'jwks_fetch_failed' ? [event.reason] : [])),
     async close() {

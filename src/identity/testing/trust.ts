@@ -1,6 +1,6 @@
 import type { TaskIssuer, Trust, WorkloadSource } from '../../catalog/types.ts';
 import { MayflyError } from '../../domain/errors.ts';
-import type { VerifyContext } from '../types.ts';
+import type { Caller, Identity, VerifyContext } from '../types.ts';
 import { makeKey, type TestKey } from './keys.ts';
 
 export const AUDIENCE = 'https://broker.example';
@@ -78,6 +78,7 @@ export function makeTrust(changes: TrustChanges = {}): TestTrust {
         workloads: [`idp:${AGENT}`],
         maxTaskSeconds: 3600,
         autonomous: false,
+        proofOfPossession: 'none',
         ...changes.issuer,
       },
     ],
@@ -105,6 +106,16 @@ export function makeTrust(changes: TrustChanges = {}): TestTrust {
     ],
   };
   return { trust, context: { trust, audience: AUDIENCE, now: NOW }, issuerKey, workloadKey, operatorKey };
+}
+
+/** Whom a token alone makes believed. */
+export async function believe(
+  identity: Pick<Identity, 'authenticate'>,
+  authorization: string | undefined,
+  context: VerifyContext,
+): Promise<Caller> {
+  const presented = { authorization, proofs: [], method: 'GET', path: '/v1/tasks' };
+  return (await identity.authenticate(presented, context)).caller;
 }
 
 /** The code by which something was refused; anything but a MayflyError fails the test. */

@@ -166,7 +166,7 @@ function catalogFiles(issuerPort: number, targets: readonly string[], policies: 
   return {
     'trust.yaml': `
 task_issuers:
-  - { name: orchestrator, ${jwks('orchestrator')}, purposes: [test], workloads: ["dev:agent"], max_task_seconds: 3600 }
+  - { name: orchestrator, ${jwks('orchestrator')}, purposes: [test], workloads: ["dev:agent"], max_task_seconds: 3600, proof_of_possession: none }
 workload_sources:
   - { name: dev, kind: oidc, ${jwks('workloads')} }
 operators:
