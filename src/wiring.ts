@@ -96,6 +96,8 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     log: (event, message) => log.info(event, message),
   });
   const identity = createIdentity({
+    // No target's name begins so: no target reaches the secrets of a workload source, nor the reverse.
+    secret: (source, reference) => resolveSecret(`_sources/${source}`, reference),
     log: (event) => log[event.event === 'jwks_loaded' ? 'debug' : 'warn'](event, 'keys of an issuer'),
   });
 

@@ -1,4 +1,5 @@
 import { MayflyError } from '../domain/errors.ts';
+import { namesWorkload } from '../domain/named-workloads.ts';
 import { step } from '../domain/step.ts';
 import { type Task, workloadId } from '../domain/task.ts';
 import type { TaskStatement, WorkloadCaller } from '../identity/types.ts';
@@ -107,7 +108,7 @@ function checkActor(statement: TaskStatement, caller: WorkloadCaller): void {
   // The issuer's list of workloads, and what `act.iss` says of their source.
   if (
     !statement.actorSources.includes(caller.workload.source) ||
-    !statement.issuer.workloads.includes(workloadId(caller.workload))
+    !namesWorkload(statement.issuer.workloads, caller.workload)
   ) {
     throw new MayflyError('issuer_may_not_state', 'The catalog does not let this issuer name this workload.');
   }

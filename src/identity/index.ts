@@ -1,11 +1,14 @@
 import type { Trust } from '../catalog/types.ts';
-import { createKeySets, type IdentityEvent } from './key-sets.ts';
+
+import { createKeySets, type KeysEvent } from './key-sets.ts';
 import { verifyTaskRequest } from './task-request.ts';
+import { createTokenReviews, type ReadSecret, type TokenReviewFailed } from './token-reviews.ts';
 import { TokenCache } from './token-cache.ts';
 import type { Identity } from './types.ts';
 import { readBearer, verifyCallerToken } from './workload-token.ts';
 
-export type { IdentityEvent } from './key-sets.ts';
+/** One line for the log. Holds names and reasons, never a key or a token. */
+export type IdentityEvent = KeysEvent | TokenReviewFailed;
 
 export interface IdentityOptions {
   /** Replaces the fetch by which JWKS URLs are read. */
@@ -15,6 +18,8 @@ export interface IdentityOptions {
   readonly log?: (event: IdentityEvent) => void;
   /** For one whole exchange with a JWKS URL. */
   readonly fetchTimeoutMs?: number;
+  /** Reads a reference of a workload source, anew at each call. Throws when it can not be had. */
+  readonly secret?: ReadSecret;
 }
 
 /** Whether the keys of one issuer or source can be believed now. */
@@ -41,12 +46,10 @@ export interface IdentityService extends Identity {
  */
 export function createIdentity(options: IdentityOptions = {}): IdentityService {
   const clock = options.clock ?? (() => performance.now());
-  const keySets = createKeySets({
-    fetch: options.fetch ?? globalThis.fetch,
-    clock,
-    log: options.log ?? (() => undefined),
-    fetchTimeoutMs: options.fetchTimeoutMs ?? 5_000,
-  });
+  const log = options.log ?? (() => undefined);
+  const timeoutMs = options.fetchTimeoutMs ?? 5_000;
+  const keySets = createKeySets({ fetch: options.fetch ?? globalThis.fetch, clock, log, fetchTimeoutMs: timeoutMs });
+  const reviews = createTokenReviews({ secret: options.secret ?? noSecrets, log, timeoutMs });
   const cache = new TokenCache(keySets, clock);
   return {
     verifyTaskRequest: (compact, context) => verifyTaskRequest(compact, context, keySets),
@@ -54,7 +57,7 @@ export function createIdentity(options: IdentityOptions = {}): IdentityService {
       const token = readBearer(authorization);
       const known = cache.find(token, context);
       if (known) return known;
-      const verified = await verifyCallerToken(token, context, keySets);
+      const verified = await verifyCallerToken(token, context, keySets, reviews);
       cache.remember(token, context, verified);
       return verified.caller;
     },
@@ -63,6 +66,13 @@ export function createIdentity(options: IdentityOptions = {}): IdentityService {
       keySets.keepOnly(owners);
       return Promise.all(owners.map(async (owner) => ({ source: owner.name, ready: await keySets.of(owner).ready() })));
     },
-    close: () => keySets.close(),
+    close() {
+      keySets.close();
+      reviews.close();
+    },
   };
+}
+
+function noSecrets(source: string): never {
+  throw new Error(`${source} has no secrets here`);
 }
