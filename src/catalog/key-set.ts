@@ -84,7 +84,11 @@ export const keySet = z.strictObject({ keys: z.array(publicKey).min(1).max(32) }
 /** Where keys are: exactly one of `url`, `file` (below the catalog's folder) and `inline`. */
 export function keysFrom<S extends z.ZodType>(document: S) {
   return z
-    .strictObject({ url: z.string().max(2000).optional(), file: z.string().max(300).optional(), inline: document.optional() })
+    .strictObject({
+      url: z.string().max(2000).optional(),
+      file: z.string().max(300).optional(),
+      inline: document.optional(),
+    })
     .superRefine((source, context) => {
       const given = [source.url, source.file, source.inline].filter((value) => value !== undefined);
       if (given.length !== 1) {

@@ -2,12 +2,7 @@ import type { z } from 'zod';
 import { type Fault, jsonPath } from './faults.ts';
 import { type KeysDocument, keySet, spiffeBundle } from './key-set.ts';
 import { type WorkloadSourceWire, workloadSourceSchema } from './source-schema.ts';
-import {
-  type IssuerWire,
-  operatorSourceSchema,
-  taskIssuerSchema,
-  trustOutline,
-} from './trust-schema.ts';
+import { type IssuerWire, operatorSourceSchema, taskIssuerSchema, trustOutline } from './trust-schema.ts';
 import type { IssuerBase, JwksSource, OperatorSource, TaskIssuer, Trust, WorkloadSource } from './types.ts';
 import { asIssuer, nameFault, workloadSource } from './workload-sources.ts';
 import { parseReference } from './references.ts';

@@ -41,7 +41,11 @@ const github = `  - name: github
 `;
 
 test('each kind comes out with what it alone knows', () => {
-  expect(sourceOf(cluster.replace('oidc', 'oidc\n    subject: azp\n    require: { tid: abc, ver: 2 }\n    token_type: at+jwt'))).toMatchObject({
+  expect(
+    sourceOf(
+      cluster.replace('oidc', 'oidc\n    subject: azp\n    require: { tid: abc, ver: 2 }\n    token_type: at+jwt'),
+    ),
+  ).toMatchObject({
     kind: 'oidc',
     subjectClaim: 'azp',
     require: { tid: 'abc', ver: 2 },
@@ -140,7 +144,9 @@ describe('a trust domain', () => {
 describe('a bundle in the catalog', () => {
   const inFile = spiffe.replace('url: https://spire.example/bundle.json', 'file: keys/prod.json');
   const key = { kty: 'EC', crv: 'P-256', x: 'abc', y: 'def', kid: 'one', use: 'jwt-svid' };
-  const withBundle = (...keys: readonly object[]) => ({ 'keys/prod.json': `\n${JSON.stringify({ keys, spiffe_sequence: 7 })}` });
+  const withBundle = (...keys: readonly object[]) => ({
+    'keys/prod.json': `\n${JSON.stringify({ keys, spiffe_sequence: 7 })}`,
+  });
 
   test('is handed on inline, with all its kinds of entries', () => {
     const keys = [key, { use: 'x509-svid', kty: 'EC', x5c: ['AAAA'] }, { use: 'wit-svid', kty: 'other' }, { kty: 'x' }];
@@ -154,7 +160,11 @@ describe('a bundle in the catalog', () => {
   test.each([
     ['a private key', { ...key, d: 'x' }, '$.keys[0].d: belongs to a private key: publish only public keys'],
     ['no kid', { ...key, kid: undefined }, '$.keys[0].kid: is required of a `jwt-svid` entry'],
-    ['two certificates in one entry', { use: 'x509-svid', x5c: ['A', 'B'] }, '$.keys[0].x5c: must hold exactly one certificate'],
+    [
+      'two certificates in one entry',
+      { use: 'x509-svid', x5c: ['A', 'B'] },
+      '$.keys[0].x5c: must hold exactly one certificate',
+    ],
   ])('is refused with %s', (_what, entry, fault) => {
     expect(faults(inFile, '', withBundle(entry))).toEqual([`keys/prod.json:2 ${fault}`]);
   });

@@ -5,7 +5,11 @@ import type { JsonObject } from './compact-jws.ts';
 export const MIN_REFRESH_MS = 10_000;
 export const MAX_REFRESH_MS = 30 * 60_000;
 
-const entrySchema = z.looseObject({ use: z.unknown(), kid: z.unknown(), x5c: z.unknown() });
+const entrySchema = z.looseObject({
+  use: z.unknown().optional(),
+  kid: z.unknown().optional(),
+  x5c: z.unknown().optional(),
+});
 const bundleSchema = z.object({
   // No member is not the same as no keys (SPIFFE Trust Domain and Bundle §4.1.1).
   keys: z.array(entrySchema).max(256),

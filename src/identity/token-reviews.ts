@@ -81,7 +81,9 @@ async function post(
     const headers = { 'content-type': 'application/json', authorization: `Bearer ${credential.reveal()}` };
     const url = new URL('/apis/authentication.k8s.io/v1/tokenreviews', review.url);
     // No agent: a kept connection would outlive the certificate authority that it was checked against.
-    request(url, { method: 'POST', headers, ca: ca.reveal(), signal, agent: false }, resolve).on('error', reject).end(body);
+    request(url, { method: 'POST', headers, ca: ca.reveal(), signal, agent: false }, resolve)
+      .on('error', reject)
+      .end(body);
   });
   const chunks: Buffer[] = [];
   let bytes = 0;

@@ -16,7 +16,8 @@ export const believeSpiffeJwt: Verifier<SpiffeJwtSource> = (source, token) => {
   }
   const { sub } = token.claims;
   const id = typeof sub === 'string' ? parseSpiffeId(sub) : undefined;
-  if (typeof sub !== 'string' || id === undefined || id.path === '') refuseClaim('sub', 'must be a SPIFFE ID with a path');
+  if (typeof sub !== 'string' || id === undefined || id.path === '')
+    refuseClaim('sub', 'must be a SPIFFE ID with a path');
   if (id.trustDomain !== source.trustDomain) refuseClaim('sub', 'lies in another trust domain');
   return { subject: sub };
 };
