@@ -17,6 +17,8 @@ export interface SourceHarness {
   believe(claims: Claims, header?: Claims): Promise<Caller>;
   /** The code by which it is refused, or `accepted`. */
   ask(claims: Claims, header?: Claims): Promise<string>;
+  /** The same for one and the same token, each time it is called. */
+  again(claims: Claims): () => Promise<string>;
 }
 
 /** @param define The source, whose keys are these. */
@@ -26,7 +28,16 @@ export function trusting(define: (key: TestKey) => WorkloadSource, options: Iden
   const source = define(key);
   const ours = { ...context, trust: { ...trust, workloadSources: [...trust.workloadSources, source] }, now: NOW };
   const identity = createIdentity(options);
-  const believe = (claims: Claims, header: Claims = {}) =>
-    identity.authenticate(`Bearer ${signToken(key, claims, header)}`, ours);
-  return { key, context: ours, believe, ask: (claims, header) => refusal(believe(claims, header)) };
+  const authenticate = (token: string) => identity.authenticate(`Bearer ${token}`, ours);
+  const believe = (claims: Claims, header: Claims = {}) => authenticate(signToken(key, claims, header));
+  return {
+    key,
+    context: ours,
+    believe,
+    ask: (claims, header) => refusal(believe(claims, header)),
+    again(claims) {
+      const token = signToken(key, claims);
+      return () => refusal(authenticate(token));
+    },
+  };
 }
