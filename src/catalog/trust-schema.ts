@@ -56,9 +56,8 @@ export const trustOutline = z.strictObject({
   operators: z.array(z.unknown()).default([]),
 });
 
-export type TaskIssuerWire = z.infer<typeof taskIssuerSchema>;
+type TaskIssuerWire = z.infer<typeof taskIssuerSchema>;
 /** What every party of `trust.yaml` says of itself. */
 export type IssuerWire = Pick<TaskIssuerWire, 'name' | 'dev' | 'issuer' | 'algorithms'> & {
   readonly jwks: KeysWire;
 };
-export type OperatorSourceWire = z.infer<typeof operatorSourceSchema>;

@@ -52,7 +52,7 @@ export function workloadSource(wire: WorkloadSourceWire, base: IssuerBase): Work
       return { ...base, kind: wire.kind, trustDomain: wire.trust_domain };
     case 'kubernetes':
       return { ...base, kind: wire.kind, tokenReview: wire.token_review };
-    case 'github-actions':
+    default:
       return {
         ...base,
         kind: wire.kind,

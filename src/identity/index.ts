@@ -10,12 +10,21 @@ import { readBearer, verifyCallerToken } from './workload-token.ts';
 /** One line for the log. Holds names and reasons, never a key or a token. */
 export type IdentityEvent = KeysEvent | TokenReviewFailed;
 
+/** What is counted: by names from the catalog. */
+export interface IdentityObserver {
+  /** All that the catalog in force trusts. */
+  trusted(sources: readonly string[]): void;
+  keysFetched(source: string): void;
+  identityFailed(source: string, what: 'keys' | 'token_review'): void;
+}
+
 export interface IdentityOptions {
   /** Replaces the fetch by which JWKS URLs are read. */
   readonly fetch?: typeof globalThis.fetch;
   /** Monotonic milliseconds, for the age of keys; tokens are judged by `VerifyContext.now`. */
   readonly clock?: () => number;
   readonly log?: (event: IdentityEvent) => void;
+  readonly observer?: IdentityObserver;
   /** For one whole exchange with a JWKS URL. */
   readonly fetchTimeoutMs?: number;
   /** Reads a reference of a workload source, anew at each call. Throws when it can not be had. */
@@ -46,10 +55,16 @@ export interface IdentityService extends Identity {
  */
 export function createIdentity(options: IdentityOptions = {}): IdentityService {
   const clock = options.clock ?? (() => performance.now());
-  const log = options.log ?? (() => undefined);
+  const { observer } = options;
+  const log = (event: IdentityEvent): void => {
+    options.log?.(event);
+    if (event.event === 'jwks_fetched') observer?.keysFetched(event.source);
+    if (event.event === 'jwks_fetch_failed') observer?.identityFailed(event.source, 'keys');
+    if (event.event === 'token_review_failed') observer?.identityFailed(event.source, 'token_review');
+  };
   const timeoutMs = options.fetchTimeoutMs ?? 5_000;
   const keySets = createKeySets({ fetch: options.fetch ?? globalThis.fetch, clock, log, fetchTimeoutMs: timeoutMs });
-  const reviews = createTokenReviews({ secret: options.secret ?? noSecrets, log, timeoutMs });
+  const reviews = createTokenReviews({ secret: options.secret, log, timeoutMs });
   const cache = new TokenCache(keySets, clock);
   return {
     verifyTaskRequest: (compact, context) => verifyTaskRequest(compact, context, keySets),
@@ -64,6 +79,7 @@ export function createIdentity(options: IdentityOptions = {}): IdentityService {
     async warmUp(trust) {
       const owners = [...trust.taskIssuers, ...trust.workloadSources, ...trust.operators];
       keySets.keepOnly(owners);
+      observer?.trusted(owners.map(({ name }) => name));
       return Promise.all(owners.map(async (owner) => ({ source: owner.name, ready: await keySets.of(owner).ready() })));
     },
     close() {
@@ -71,8 +87,4 @@ export function createIdentity(options: IdentityOptions = {}): IdentityService {
       reviews.close();
     },
   };
-}
-
-function noSecrets(source: string): never {
-  throw new Error(`${source} has no secrets here`);
 }

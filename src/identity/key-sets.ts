@@ -20,6 +20,8 @@ export interface KeyOwner {
 /** One line for the log, about keys. Holds names and reasons, never a key or a token. */
 export type KeysEvent =
   | { readonly event: 'jwks_fetch_failed'; readonly source: string; readonly reason: string }
+  /** Also when the document is the same as before. */
+  | { readonly event: 'jwks_fetched'; readonly source: string }
   | { readonly event: 'jwks_loaded'; readonly source: string; readonly usable: number }
   | {
       readonly event: 'jwks_key_skipped';
@@ -82,6 +84,7 @@ export function createKeySets(options: KeySetsOptions): KeySets {
           fetchJwks(jwks.url, { fetch: options.fetch, dev, timeoutMs: options.fetchTimeoutMs, signal: closing.signal }),
         vet: (text) => vetted(parseStrictJson(text)),
         clock: options.clock,
+        fetched: () => options.log({ event: 'jwks_fetched', source: owner.name }),
         failed: (reason) => failed(owner, reason),
       });
     }

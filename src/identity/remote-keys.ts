@@ -17,6 +17,7 @@ export interface RemoteKeysOptions {
   readonly vet: (text: string) => KeySet;
   /** Monotonic milliseconds; only differences count. */
   readonly clock: () => number;
+  readonly fetched: () => void;
   readonly failed: (reason: unknown) => void;
 }
 
@@ -105,6 +106,7 @@ export class RemoteKeys implements KeySource {
       this.#text = text;
       this.#fetchedAt = startedAt;
       this.#down = false;
+      this.#options.fetched();
     } catch (reason) {
       this.#failedAt = this.#options.clock();
       this.#down = true;

@@ -21,7 +21,8 @@ export interface TokenReviewFailed {
 }
 
 export interface TokenReviewsOptions {
-  readonly secret: ReadSecret;
+  /** Without it no cluster can be asked. */
+  readonly secret: ReadSecret | undefined;
   readonly log: (event: TokenReviewFailed) => void;
   /** For one whole exchange with a cluster. */
   readonly timeoutMs: number;
@@ -75,6 +76,7 @@ async function post(
   source: string,
   signal: AbortSignal,
 ): Promise<string> {
+  if (secret === undefined) throw new Error('no secrets can be read here');
   const credential = secret(source, review.credential);
   const ca = secret(source, review.ca);
   const response = await new Promise<IncomingMessage>((resolve, reject) => {

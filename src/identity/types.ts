@@ -8,6 +8,14 @@ export interface VerifyContext {
   readonly now: Date;
 }
 
+/** One running copy of a workload. */
+export interface WorkloadInstance {
+  /** Unique within its source for ever: a pod's uid, a workflow run with its attempt. */
+  readonly id: string;
+  /** What else its source says of it, for the record: node, service-account uid. */
+  readonly details: Readonly<Record<string, string>>;
+}
+
 /** A task request whose signature, times and claims hold. Not yet checked against a workload or the registry. */
 export interface TaskStatement {
   readonly issuer: TaskIssuer;
@@ -33,21 +41,13 @@ export interface TaskStatement {
   readonly payloadDigest: Buffer;
 }
 
-/** One running copy of a workload. */
-export interface WorkloadInstance {
-  /** Unique within its source for ever: a pod's uid, a workflow run with its attempt. */
-  readonly id: string;
-  /** What else its source says of it, for the record: node, service-account uid. */
-  readonly details: Readonly<Record<string, string>>;
-}
-
 export interface WorkloadCaller {
   readonly kind: 'workload';
   readonly workload: Workload;
-  /** Where the source's tokens tell copies apart. */
-  readonly instance?: WorkloadInstance;
   /** The catalog revision whose trust believed it. What is born for a caller is born under that revision or not at all. */
   readonly revision?: number;
+  /** Where the source's tokens tell copies of the workload apart. */
+  readonly instance?: WorkloadInstance;
   /** The token's own end; long polls end with it. */
   readonly expiresAt: Date;
 }

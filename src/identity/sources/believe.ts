@@ -3,7 +3,7 @@ import type { VerifyContext } from '../types.ts';
 import { believeGithubActions } from './github-actions.ts';
 import { believeKubernetes } from './kubernetes.ts';
 import { believeOidc } from './oidc.ts';
-import type { Believed, SourceToken, TokenReviews } from './source.ts';
+import type { NamedWorkload, SourceToken, TokenReviews } from './source.ts';
 import { believeSpiffeJwt } from './spiffe-jwt.ts';
 
 /**
@@ -15,7 +15,7 @@ export async function believe(
   token: SourceToken,
   context: VerifyContext,
   reviews: TokenReviews,
-): Promise<Believed> {
+): Promise<NamedWorkload> {
   switch (source.kind) {
     case 'oidc':
       return believeOidc(source, token);
@@ -23,7 +23,7 @@ export async function believe(
       return believeSpiffeJwt(source, token);
     case 'github-actions':
       return believeGithubActions(source, token);
-    case 'kubernetes': {
+    default: {
       const believed = believeKubernetes(source, token);
       await reviews.confirm(source, token.text, believed.subject, context);
       return believed;

@@ -31,7 +31,7 @@ const withBound = (change: object) => ({ 'kubernetes.io': { ...bound, ...change 
 
 describe('a token of a pod', () => {
   it('is its service account, and the pod is the instance', async () => {
-    expect(await believe(claims)).toStrictEqual({
+    expect(await believe(claims)).toMatchObject({
       kind: 'workload',
       workload: { source: 'cluster', subject: 'system:serviceaccount:finance:recon' },
       instance: {

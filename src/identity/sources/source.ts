@@ -14,7 +14,7 @@ export interface SourceToken {
 }
 
 /** Whom a token stands for, within its source. */
-export interface Believed {
+export interface NamedWorkload {
   readonly subject: string;
   readonly instance?: WorkloadInstance | undefined;
 }
@@ -29,7 +29,7 @@ export interface TokenReviews {
  * What one kind of source demands of its tokens beyond what every token must pass.
  * @throws MayflyError 401 with the failing step's code.
  */
-export type Verifier<S extends WorkloadSource> = (source: S, token: SourceToken) => Believed;
+export type Verifier<S extends WorkloadSource> = (source: S, token: SourceToken) => NamedWorkload;
 
 /** @throws MayflyError `workload_token_type_wrong` unless the header's `typ` is one of these; undefined: absent. */
 export function requireType({ header }: Pick<SourceToken, 'header'>, types: readonly (string | undefined)[]): void {

@@ -23,7 +23,7 @@ const { ask, believe } = trusting(source);
 
 describe('a JWT-SVID', () => {
   it('is the workload of its trust domain, without iss', async () => {
-    expect(await believe(claims)).toStrictEqual({
+    expect(await believe(claims)).toMatchObject({
       kind: 'workload',
       workload: { source: 'prod', subject: ID },
       expiresAt: new Date((SECONDS + 300) * 1000),
@@ -58,7 +58,7 @@ describe('a JWT-SVID', () => {
     ['of another trust domain', { sub: 'spiffe://staging.example/agents/recon' }, {}, 'workload_token_issuer_unknown'],
     [
       'of a trust domain that begins the same',
-      { sub: `${ID.replace('prod.example', 'prod.example.evil')}` },
+      { sub: ID.replace('prod.example', 'prod.example.evil') },
       {},
       'workload_token_issuer_unknown',
     ],

@@ -14,11 +14,11 @@ export interface SourceHarness {
   readonly key: TestKey;
   readonly context: VerifyContext;
   /** Whom the token stands for. A claim or header that is undefined is left out. */
-  believe(claims: Claims, header?: Claims): Promise<Caller>;
+  readonly believe: (claims: Claims, header?: Claims) => Promise<Caller>;
   /** The code by which it is refused, or `accepted`. */
-  ask(claims: Claims, header?: Claims): Promise<string>;
+  readonly ask: (claims: Claims, header?: Claims) => Promise<string>;
   /** The same for one and the same token, each time it is called. */
-  again(claims: Claims): () => Promise<string>;
+  readonly again: (claims: Claims) => () => Promise<string>;
 }
 
 /** @param define The source, whose keys are these. */
