@@ -89,9 +89,10 @@ async function post(
   });
   const chunks: Buffer[] = [];
   let bytes = 0;
-  for await (const chunk of response) {
-    chunks.push(Buffer.from(chunk));
-    bytes += Buffer.byteLength(chunk);
+  const parts: AsyncIterable<Buffer> = response;
+  for await (const part of parts) {
+    chunks.push(part);
+    bytes += part.length;
     // Leaving the loop by throwing destroys the response and its socket.
     if (bytes > MAX_ANSWER_BYTES) throw new Error(`answered more than ${MAX_ANSWER_BYTES} bytes`);
   }
