@@ -7,7 +7,7 @@ import { name, text } from './names.ts';
 const base = { name, dev: z.boolean().default(false) };
 const issuer = z.string().max(2000);
 const jwks = keysFrom(keySet);
-const claim = z.string().regex(/^[A-Za-z0-9_:/.-]{1,200}$/, 'must be the name of a claim');
+export const claim = z.string().regex(/^[A-Za-z0-9_:/.-]{1,200}$/, 'must be the name of a claim');
 
 const oidc = z.strictObject({
   ...base,

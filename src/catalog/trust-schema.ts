@@ -19,7 +19,7 @@ function isSpiffePrefix(workload: string): boolean {
   return subject.endsWith('/*') && (parseSpiffeId(subject.slice(0, -2))?.path ?? '') !== '';
 }
 
-const workload = z
+export const workload = z
   .string()
   .max(600)
   .superRefine((id, context) => {
@@ -33,12 +33,18 @@ const workload = z
     if (message !== undefined) context.addIssue({ code: 'custom', message });
   });
 
-export const taskIssuerSchema = z.strictObject({
-  ...issuerBase,
+/** What bounds the tasks of an issuer, whatever states them. */
+export const statedBy = {
   purposes: uniqueList(purposeName),
   workloads: uniqueList(workload),
   max_task_seconds: seconds(86_400 * 7),
   autonomous: z.boolean().default(false),
+};
+
+export const taskIssuerSchema = z.strictObject({
+  kind: z.literal('task-request').optional(),
+  ...issuerBase,
+  ...statedBy,
 });
 
 const roles = ['viewer', 'operator', 'approver', 'auditor', 'admin'] as const;
@@ -56,7 +62,7 @@ export const trustOutline = z.strictObject({
   operators: z.array(z.unknown()).default([]),
 });
 
-type TaskIssuerWire = z.infer<typeof taskIssuerSchema>;
+export type TaskIssuerWire = z.infer<typeof taskIssuerSchema>;
 /** What every party of `trust.yaml` says of itself. */
 export type IssuerWire = Pick<TaskIssuerWire, 'name' | 'dev' | 'issuer' | 'algorithms'> & {
   readonly jwks: KeysWire;

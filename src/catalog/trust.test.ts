@@ -32,6 +32,7 @@ test('trust comes out by kind, in camelCase', () => {
 test('an empty trust file trusts nobody', () => {
   expect(load(sampleWith({ 'trust.yaml': '{}' })).trust).toEqual({
     taskIssuers: [],
+    tokenIssuers: [],
     workloadSources: [],
     operators: [],
   });

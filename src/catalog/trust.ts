@@ -1,9 +1,24 @@
-import type { z } from 'zod';
+import { z } from 'zod';
 import { type Fault, jsonPath } from './faults.ts';
 import { type KeysDocument, keySet, spiffeBundle } from './key-set.ts';
 import { type WorkloadSourceWire, workloadSourceSchema } from './source-schema.ts';
-import { type IssuerWire, operatorSourceSchema, taskIssuerSchema, trustOutline } from './trust-schema.ts';
-import type { IssuerBase, JwksSource, OperatorSource, TaskIssuer, Trust, WorkloadSource } from './types.ts';
+import { asParty, tokenIssuer, type TokenIssuerWire, tokenIssuerSchema } from './token-issuers.ts';
+import {
+  type IssuerWire,
+  operatorSourceSchema,
+  taskIssuerSchema,
+  type TaskIssuerWire,
+  trustOutline,
+} from './trust-schema.ts';
+import type {
+  IssuerBase,
+  JwksSource,
+  OperatorSource,
+  TaskIssuer,
+  TokenIssuer,
+  Trust,
+  WorkloadSource,
+} from './types.ts';
 import { asIssuer, nameFault, workloadSource } from './workload-sources.ts';
 import { parseReference } from './references.ts';
 import { declaredNames, type Item, readItem, readList, readYaml, schemaFaults, type YamlFile } from './yaml.ts';
@@ -27,13 +42,15 @@ export function readTrust(file: YamlFile, context: TrustContext, faults: Fault[]
   const outline = readItem(file, [], trustOutline, faults);
   if (outline === undefined) return { trust: { taskIssuers: [], workloadSources: [], operators: [] }, keySets };
   const has = (list: string): boolean => typeof file.value === 'object' && file.value !== null && list in file.value;
-  const issuers = has('task_issuers') ? readList(file, ['task_issuers'], taskIssuerSchema, faults) : [];
+  const stating = has('task_issuers') ? readList(file, ['task_issuers'], anyTaskIssuer, faults) : [];
+  const issuers = stating.filter(isOfRequests);
+  const tokenIssuers = stating.filter(isOfTokens);
   const sources = has('workload_sources') ? readList(file, ['workload_sources'], workloadSourceSchema, faults) : [];
   const operators = has('operators') ? readList(file, ['operators'], operatorSourceSchema, faults) : [];
 
-  checkUnique([...issuers, ...sources.map(asIssuer), ...operators], faults);
+  checkUnique([...issuers, ...tokenIssuers.map(asParty), ...sources.map(asIssuer), ...operators], faults);
   const declaredSources = declaredNames(outline.value.workload_sources);
-  for (const item of issuers) checkNamed(item, declaredSources, sources, context.purposes, faults);
+  for (const item of stating) checkNamed(item, declaredSources, sources, context.purposes, faults);
   for (const item of sources) checkTokenReview(item, faults);
 
   const base = (item: Item<IssuerWire>, kind?: WorkloadSourceWire['kind']): IssuerBase => {
@@ -43,20 +60,54 @@ export function readTrust(file: YamlFile, context: TrustContext, faults: Fault[]
     const document = bundle ? spiffeBundle : keySet;
     return { name, dev, issuer, algorithms, jwks: resolveKeys(item, document, context.files, keySets, faults) };
   };
+  const workloadSources = sources.map(
+    (item): WorkloadSource => workloadSource(item.value, base(asIssuer(item), item.value.kind)),
+  );
   const trust: Trust = {
+    tokenIssuers: tokenIssuers.flatMap((item) => readTokenIssuer(item, workloadSources, declaredSources, faults)),
     taskIssuers: issuers.map((item): TaskIssuer => {
       const { purposes, workloads, max_task_seconds, autonomous } = item.value;
       return { ...base(item), purposes, workloads, maxTaskSeconds: max_task_seconds, autonomous };
     }),
-    workloadSources: sources.map(
-      (item): WorkloadSource => workloadSource(item.value, base(asIssuer(item), item.value.kind)),
-    ),
+    workloadSources,
     operators: operators.map((item): OperatorSource => {
       const { claim, roles } = item.value;
       return { ...base(item), claim, roles };
     }),
   };
   return { trust, keySets };
+}
+
+const anyTaskIssuer = z.discriminatedUnion('kind', [taskIssuerSchema, tokenIssuerSchema], {
+  error: 'must be one of task-request, token',
+});
+type TaskIssuerItem = Item<z.infer<typeof anyTaskIssuer>>;
+
+function isOfRequests(item: TaskIssuerItem): item is Item<TaskIssuerWire> {
+  return item.value.kind !== 'token';
+}
+
+function isOfTokens(item: TaskIssuerItem): item is Item<TokenIssuerWire> {
+  return item.value.kind === 'token';
+}
+
+function readTokenIssuer(
+  item: Item<TokenIssuerWire>,
+  sources: readonly WorkloadSource[],
+  declared: ReadonlySet<string>,
+  faults: Fault[],
+): readonly TokenIssuer[] {
+  const { source: named, workload, purpose, purposes } = item.value;
+  const unknown = (source: string): string => `there is no workload source ${source}`;
+  if (!declared.has(named)) faults.push(item.fault(['source'], unknown(named)));
+  if (typeof workload === 'object' && !declared.has(workload.source)) {
+    faults.push(item.fault(['workload', 'source'], unknown(workload.source)));
+  }
+  if (typeof purpose === 'string' && !purposes.includes(purpose)) {
+    faults.push(item.fault(['purpose'], 'does not stand under `purposes`'));
+  }
+  const source = sources.find(({ name }) => name === named);
+  return source === undefined ? [] : [tokenIssuer(item.value, source)];
 }
 
 /**

@@ -1,4 +1,4 @@
-import type { ParamValue } from '../domain/task.ts';
+import type { ParamValue, Workload } from '../domain/task.ts';
 
 /** Where an issuer's public keys come from. Exactly one. */
 export type JwksSource =
@@ -25,6 +25,29 @@ export interface TaskIssuer extends IssuerBase {
   readonly maxTaskSeconds: number;
   /** May state tasks whose `sub` is the agent itself. */
   readonly autonomous: boolean;
+}
+
+/** What stands in a claim of the token, or is always the same. */
+export type FromToken<T> = { readonly claim: string } | { readonly value: T };
+
+/** A party whose verified tokens are themselves the statements of tasks. Who it is, is the workload source's to say. */
+export interface TokenIssuer extends TaskIssuer {
+  readonly statement: {
+    /** Name of the workload source whose tokens they are. */
+    readonly source: string;
+    readonly purpose: FromToken<string>;
+    /** The claim that says on whose behalf. */
+    readonly subjectClaim: string;
+    /** Who must present it; null: the token's own workload. */
+    readonly workload: Workload | { readonly source: string; readonly claim: string } | null;
+    readonly entitlements: readonly string[];
+    readonly params: Readonly<Record<string, FromToken<ParamValue>>>;
+    readonly maxTtlSeconds: number | null;
+    /** From the token's `iat`; null: the task ends with the token. */
+    readonly notAfterSeconds: number | null;
+    /** Their values name the task; none: the token's `jti`. */
+    readonly externalIdClaims: readonly string[];
+  };
 }
 
 /** Access tokens of an OIDC provider. */
@@ -92,6 +115,8 @@ export interface OperatorSource extends IssuerBase {
 
 export interface Trust {
   readonly taskIssuers: readonly TaskIssuer[];
+  /** Task issuers of `kind: token`. */
+  readonly tokenIssuers?: readonly TokenIssuer[];
   readonly workloadSources: readonly WorkloadSource[];
   readonly operators: readonly OperatorSource[];
 }

@@ -3,6 +3,7 @@ import type { Trust } from '../catalog/types.ts';
 import { createKeySets, type KeysEvent } from './key-sets.ts';
 import { verifyTaskRequest } from './task-request.ts';
 import { createTokenReviews, type ReadSecret, type TokenReviewFailed } from './token-reviews.ts';
+import { statesByToken, verifyTokenStatement } from './token-statement.ts';
 import { TokenCache } from './token-cache.ts';
 import type { Identity } from './types.ts';
 import { readBearer, verifyCallerToken } from './workload-token.ts';
@@ -67,7 +68,10 @@ export function createIdentity(options: IdentityOptions = {}): IdentityService {
   const reviews = createTokenReviews({ secret: options.secret, log, timeoutMs });
   const cache = new TokenCache(keySets, clock);
   return {
-    verifyTaskRequest: (compact, context) => verifyTaskRequest(compact, context, keySets),
+    verifyTaskRequest: async (compact, context) =>
+      statesByToken(compact, context)
+        ? verifyTokenStatement(compact, context, keySets, reviews)
+        : verifyTaskRequest(compact, context, keySets),
     async authenticate(authorization, context) {
       const token = readBearer(authorization);
       const known = cache.find(token, context);

@@ -31,6 +31,21 @@ function withSources(trust: string): Readonly<Record<string, string>> {
       .replace('workloads: [', 'workloads: ["cloud:recon", "prod:spiffe://prod.example/agents/*", "github:65/74", ')
       .replace(
         'workload_sources:',
+        `  - name: runs
+    kind: token
+    source: github
+    purposes: [answer.customer]
+    workloads: ["github:65/74"]
+    max_task_seconds: 600
+    purpose: answer.customer
+    subject: actor
+    entitlements: [ledger-db/read-invoices]
+    not_after: token
+    external_id: [run_id, run_attempt]
+workload_sources:`,
+      )
+      .replace(
+        'workload_sources:',
         `workload_sources:
   - name: cloud
     dev: true
@@ -132,6 +147,35 @@ describe('a task request', () => {
   test('may not name the service account of a cluster that its issuer has no word about', async () => {
     const name = 'system:serviceaccount:finance:recon';
     expect(await opened(pod(), name)).toEqual([403, 'issuer_may_not_state']);
+  });
+});
+
+describe('a token that is itself the statement', () => {
+  const states = async (token: string, request = token) => {
+    const { status, body } = await ask(house.url, 'POST', '/v1/tasks', { token, body: { request } });
+    return { status, code: body['code'], task: Object(body['task']) };
+  };
+
+  test('opens a task for its run, once, without any orchestrator', async () => {
+    const token = run({ actor: 'octocat', jti: 'run-1', run_id: '9002' });
+    const first = await states(token);
+    expect(first).toMatchObject({
+      status: 201,
+      task: { purpose: 'answer.customer', subject: 'octocat', workload: 'github:65/74', external_id: '9002/1' },
+    });
+    expect(await states(token)).toMatchObject({ status: 200, task: { id: first.task.id } });
+    const again = run({ actor: 'octocat', jti: 'run-2', run_id: '9002' });
+    expect(await states(again)).toMatchObject({ status: 409, code: 'external_id_used' });
+    const spent = run({ actor: 'octocat', jti: 'run-1', run_id: '9003' });
+    expect(await states(spent)).toMatchObject({ status: 401, code: 'task_request_used' });
+  });
+
+  test('states nothing for another workload, and nothing that is not a statement', async () => {
+    const token = run({ actor: 'octocat', jti: 'run-3', run_id: '9004' });
+    expect(await states(svid(), token)).toMatchObject({ status: 403, code: 'workload_not_named' });
+    expect(await states(svid())).toMatchObject({ status: 401, code: 'request_issuer_unknown' });
+    expect(await states(run({ jti: 'run-4' }))).toMatchObject({ status: 400, code: 'request_claims_invalid' });
+    expect(await states(token)).toMatchObject({ status: 201 });
   });
 });
 
