@@ -16,8 +16,8 @@ const blocks = read('docs/identity.md')
 describe('docs/identity.md', () => {
   const kindOf = (block: string): string => /kind: (\S+)/.exec(block)?.[1] ?? '';
 
-  test('has an example of each kind', () => {
-    expect(blocks.map(kindOf)).toEqual(['oidc', 'spiffe-jwt', 'kubernetes', 'github-actions']);
+  test('has an example of each kind of source, and of tokens that state tasks', () => {
+    expect(blocks.map(kindOf)).toEqual(['oidc', 'spiffe-jwt', 'kubernetes', 'github-actions', 'token']);
   });
 
   test.each(blocks.map((block) => [kindOf(block), block]))('its example of %s holds', (_kind, block) => {
