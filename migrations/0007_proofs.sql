@@ -1,9 +1,11 @@
 -- Up Migration
--- Proof of possession: which key a task belongs to, and which proofs were used.
+-- Proof of possession: which key or running copy a task belongs to, and which proofs were used.
 
 -- SHA-256 thumbprint (RFC 7638) of the key that the signed request names. Null: its issuer is exempt, or it was opened before there
--- were keys; then the workload alone owns it.
+-- were keys.
 ALTER TABLE mayfly.tasks ADD COLUMN key_thumbprint text;
+-- The running copy of the workload that opened it, where its tokens tell copies apart. Owns the task where no key does.
+ALTER TABLE mayfly.tasks ADD COLUMN instance text;
 
 -- Shared by all replicas: the insert decides which use of a proof is its first one. No history, so that it stays small.
 CREATE TABLE mayfly.dpop_proofs (

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { Observer } from './broker/deps.ts';
 import { createMetrics, type ScrapeSources } from './metrics.ts';
+import type { IdentityObserver } from './identity/index.ts';
 import type { RevocationObserver } from './revocation/deps.ts';
 import type { Backlog } from './store/revocations.ts';
 
@@ -20,7 +21,7 @@ async function scrape(
 
 describe('the metrics', () => {
   test('are what the use cases and the revocation engine report to', () => {
-    const observer: Observer & RevocationObserver = createMetrics();
+    const observer: Observer & RevocationObserver & IdentityObserver = createMetrics();
     expect(observer).toBeDefined();
   });
 
@@ -37,6 +38,25 @@ describe('the metrics', () => {
         'mayfly_policy_failures_total{action="renew"} 1',
       ]),
     );
+  });
+
+  test('tell when the keys of each trusted party were fetched, and what failed, until nobody trusts it', async () => {
+    const metrics = createMetrics();
+    metrics.trusted(['idp', 'cluster']);
+    metrics.keysFetched('idp');
+    metrics.identityFailed('cluster', 'keys');
+    metrics.identityFailed('cluster', 'token_review');
+    const lines = await scrape(metrics);
+    expect(lines).toEqual(
+      expect.arrayContaining([
+        'mayfly_identity_failures_total{source="idp",what="keys"} 0',
+        'mayfly_identity_failures_total{source="cluster",what="keys"} 1',
+        'mayfly_identity_failures_total{source="cluster",what="token_review"} 1',
+        expect.stringMatching(/^mayfly_identity_keys_fetched_timestamp_seconds\{source="idp"\} 1\d{9}/),
+      ]),
+    );
+    metrics.trusted(['cluster']);
+    expect((await scrape(metrics)).filter((line) => line.includes('idp'))).toEqual([]);
   });
 
   test('count mints by what became of them, and how long they took', async () => {

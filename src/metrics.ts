@@ -1,5 +1,6 @@
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { ProblemCode } from './domain/problems.ts';
+import { createIdentityMetrics, type IdentityMetrics } from './metrics/identity.ts';
 import { createQueueMetrics, type QueueSeen } from './metrics/queue.ts';
 import { createReconcileMetrics, type ReconcileMetrics } from './metrics/reconcile.ts';
 
@@ -16,7 +17,7 @@ export interface ScrapeSources {
  * Everything that the broker counts: what the use cases, the revocation engine and the routes tell an observer. Labels are names
  * from the catalog, route patterns and codes: no id, nothing from a caller. All durations are seconds.
  */
-export interface Metrics extends ReconcileMetrics {
+export interface Metrics extends ReconcileMetrics, IdentityMetrics {
   /** @param route The pattern, never the address. @param status `aborted` when the caller left before the answer. */
   answered(route: string, method: string, status: number | 'aborted', seconds: number): void;
   refused(code: ProblemCode): void;
@@ -216,6 +217,7 @@ export function createMetrics(): Metrics {
     overdue: (target) => overdueEvents.inc({ target }),
     breaker: (target, state) => breakers.set({ target }, BREAKER[state]),
     ...reconciling.tell,
+    ...createIdentityMetrics(registers),
     catalogRevision: (number) => revision.set(number),
     build: (version) => build.set({ version }, 1),
     notSeen: (target, count) => notSeen.inc({ target }, count),

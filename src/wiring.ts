@@ -97,7 +97,10 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     log: (event, message) => log.info(event, message),
   });
   const identity = createIdentity({
-    log: (event) => log[event.event === 'jwks_loaded' ? 'debug' : 'warn'](event, 'keys of an issuer'),
+    // No target's name begins so: no target reaches the secrets of a workload source, nor the reverse.
+    secret: (source, reference) => resolveSecret(`_sources/${source}`, reference),
+    observer: metrics,
+    log: (event) => log[/_(loaded|fetched)$/.test(event.event) ? 'debug' : 'warn'](event, 'keys of an issuer'),
   });
 
   const catalog = new ActiveCatalog({

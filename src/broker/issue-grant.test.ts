@@ -19,6 +19,7 @@ const caller: WorkloadCaller = {
   kind: 'workload',
   workload: { source: 'dev', subject: 'agent-recon' },
   keyThumbprint: null,
+  instance: null,
   expiresAt: new Date('2100-01-01T00:00:00Z'),
 };
 const context = { requestId: 'r-1', gone: new AbortController().signal };
@@ -127,6 +128,7 @@ function house(during: { read?: () => void; intend?: () => void; outcomes?: ('do
     subject: 'user:dana',
     workload: caller.workload,
     keyThumbprint: null,
+    instance: null,
     ceiling: { entitlements: [READ], params: {}, maxTtlSeconds: null },
     intentHash: null,
     createdAt: new Date(time - 60 * SECOND),

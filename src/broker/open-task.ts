@@ -1,4 +1,5 @@
 import { MayflyError } from '../domain/errors.ts';
+import { namesWorkload } from '../domain/named-workloads.ts';
 import { step } from '../domain/step.ts';
 import { owns, type Task, workloadId } from '../domain/task.ts';
 import type { TaskStatement, WorkloadCaller } from '../identity/types.ts';
@@ -61,6 +62,7 @@ export async function openTask(
       subject: statement.subject,
       workload: caller.workload,
       keyThumbprint: statement.keyThumbprint,
+      instance: caller.instance,
       ceiling: statement.ceiling,
       intentHash: statement.intentHash,
       createdAt: tx.now,
@@ -85,6 +87,7 @@ export async function openTask(
             external_id: task.externalId,
             jti: task.jti,
             key_thumbprint: task.keyThumbprint,
+            ...(task.instance !== null && { instance: { id: task.instance, ...caller.instanceDetails } }),
             not_after: task.notAfter.toISOString(),
             entitlements: task.ceiling.entitlements,
             params: task.ceiling.params,
@@ -110,7 +113,7 @@ function checkActor(statement: TaskStatement, caller: WorkloadCaller): void {
   // The issuer's list of workloads, and what `act.iss` says of their source.
   if (
     !statement.actorSources.includes(caller.workload.source) ||
-    !statement.issuer.workloads.includes(workloadId(caller.workload))
+    !namesWorkload(statement.issuer.workloads, caller.workload)
   ) {
     throw new MayflyError('issuer_may_not_state', 'The catalog does not let this issuer name this workload.');
   }

@@ -165,7 +165,7 @@ function vocabularyOf(catalog: Catalog): Vocabulary {
     workloadSources: new Set(trust.workloadSources.map(({ name }) => name)),
     purposes: new Set(purposes.keys()),
     phases: new Set(['', ...[...purposes.values()].flatMap(({ phases }) => phases)]),
-    issuers: new Set(trust.taskIssuers.map(({ name }) => name)),
+    issuers: new Set([...trust.taskIssuers, ...(trust.tokenIssuers ?? [])].map(({ name }) => name)),
     sensitivities: new Set<string>(sensitivities),
     guarantees: new Set<string>(guarantees),
   };

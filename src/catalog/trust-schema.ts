@@ -1,59 +1,51 @@
 import { z } from 'zod';
-import { algorithms, keySet } from './key-set.ts';
+import { algorithmList, algorithms, type KeysWire, keySet, keysFrom } from './key-set.ts';
+import { parseSpiffeId } from '../domain/spiffe-id.ts';
 import { name, purposeName, seconds, text, uniqueList } from './names.ts';
 
 /** The wire form of `trust.yaml`. What one field says about another is checked in `trust.ts`. */
-
-const jwks = z
-  .strictObject({
-    url: z.string().max(2000).optional(),
-    file: z.string().max(300).optional(),
-    inline: keySet.optional(),
-  })
-  .superRefine((source, context) => {
-    const given = [source.url, source.file, source.inline].filter((value) => value !== undefined);
-    if (given.length !== 1) {
-      context.addIssue({ code: 'custom', message: 'needs exactly one of `url`, `file` and `inline`' });
-    }
-  });
 
 const issuerBase = {
   name,
   dev: z.boolean().default(false),
   issuer: z.string().max(2000),
-  jwks,
-  algorithms: uniqueList(z.enum(algorithms, `must be one of ${algorithms.join(', ')}`)).refine(
-    (list) => list.length > 0,
-    'must name at least one algorithm',
-  ),
+  jwks: keysFrom(keySet),
+  algorithms: algorithmList(algorithms),
 };
 
-const workload = z
+/** Whether it is `<source>:` and a SPIFFE ID with a path and `/*` after it: all below that path. */
+function isSpiffePrefix(workload: string): boolean {
+  const subject = workload.slice(workload.indexOf(':') + 1);
+  return subject.endsWith('/*') && (parseSpiffeId(subject.slice(0, -2))?.path ?? '') !== '';
+}
+
+export const workload = z
   .string()
   .max(600)
   .superRefine((id, context) => {
     const message = !/^[a-z][a-z0-9-]*:/.test(id)
       ? 'must be `<source>:<subject>`'
-      : id.includes('*')
-        ? 'wildcards are not accepted: name each workload'
+      : id.includes('*') && !isSpiffePrefix(id)
+        ? 'wildcards are not accepted: name each workload, or a SPIFFE path that ends with `/*`'
         : !/^[^:]+:[^\s\p{C}]+$/u.test(id)
           ? 'needs a subject without white space after the source'
           : undefined;
     if (message !== undefined) context.addIssue({ code: 'custom', message });
   });
 
-export const taskIssuerSchema = z.strictObject({
-  ...issuerBase,
+/** What bounds the tasks of an issuer, whatever states them. */
+export const statedBy = {
   purposes: uniqueList(purposeName),
   workloads: uniqueList(workload),
   max_task_seconds: seconds(86_400 * 7),
   autonomous: z.boolean().default(false),
   proof_of_possession: z.enum(['required', 'none'], 'must be `required` or `none`').default('required'),
-});
+};
 
-export const workloadSourceSchema = z.strictObject({
+export const taskIssuerSchema = z.strictObject({
+  kind: z.literal('task-request').optional(),
   ...issuerBase,
-  kind: z.literal('oidc', 'must be `oidc`: other kinds come in a later release'),
+  ...statedBy,
 });
 
 const roles = ['viewer', 'operator', 'approver', 'auditor', 'admin'] as const;
@@ -72,6 +64,7 @@ export const trustOutline = z.strictObject({
 });
 
 export type TaskIssuerWire = z.infer<typeof taskIssuerSchema>;
-export type WorkloadSourceWire = z.infer<typeof workloadSourceSchema>;
-export type OperatorSourceWire = z.infer<typeof operatorSourceSchema>;
-export type IssuerWire = TaskIssuerWire | WorkloadSourceWire | OperatorSourceWire;
+/** What every party of `trust.yaml` says of itself. */
+export type IssuerWire = Pick<TaskIssuerWire, 'name' | 'dev' | 'issuer' | 'algorithms'> & {
+  readonly jwks: KeysWire;
+};

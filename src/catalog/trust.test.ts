@@ -33,6 +33,7 @@ test('trust comes out by kind, in camelCase', () => {
 test('an empty trust file trusts nobody', () => {
   expect(load(sampleWith({ 'trust.yaml': '{}' })).trust).toEqual({
     taskIssuers: [],
+    tokenIssuers: [],
     workloadSources: [],
     operators: [],
   });
@@ -40,9 +41,21 @@ test('an empty trust file trusts nobody', () => {
 
 describe('workloads', () => {
   const subject = '"cluster:system:serviceaccount:finance:recon"';
+  const wildcard = 'wildcards are not accepted: name each workload, or a SPIFFE path that ends with `/*`';
   test.each([
-    ['"cluster:*"', 'wildcards are not accepted: name each workload'],
-    ['"cluster:system:*:recon"', 'wildcards are not accepted: name each workload'],
+    ['"cluster:*"', wildcard],
+    ['"*"', 'must be `<source>:<subject>`'],
+    ['"cluster:system:*:recon"', wildcard],
+    ['"cluster:spiffe://*"', wildcard],
+    ['"cluster:spiffe://prod.example/*"', wildcard],
+    ['"cluster:spiffe://prod.example/agents*"', wildcard],
+    ['"cluster:spiffe://prod.example/*/recon"', wildcard],
+    ['"cluster:spiffe://prod.example/agents/**"', wildcard],
+    ['"cluster:spiffe://prod.example/../*"', wildcard],
+    [
+      '"cluster:spiffe://prod.example/agents/*"',
+      'only workloads of a `spiffe-jwt` source are named by a path: name each workload',
+    ],
     ['"cluster:"', 'needs a subject without white space after the source'],
     ['"cluster:a b"', 'needs a subject without white space after the source'],
     ['recon', 'must be `<source>:<subject>`'],

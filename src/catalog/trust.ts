@@ -1,13 +1,26 @@
+import { z } from 'zod';
 import { type Fault, jsonPath } from './faults.ts';
-import { keySet } from './key-set.ts';
+import { type KeysDocument, keySet, spiffeBundle } from './key-set.ts';
+import { type WorkloadSourceWire, workloadSourceSchema } from './source-schema.ts';
+import { asParty, tokenIssuer, type TokenIssuerWire, tokenIssuerSchema } from './token-issuers.ts';
 import {
   type IssuerWire,
   operatorSourceSchema,
   taskIssuerSchema,
+  type TaskIssuerWire,
   trustOutline,
-  workloadSourceSchema,
 } from './trust-schema.ts';
-import type { JwksSource, OperatorSource, TaskIssuer, Trust, WorkloadSource } from './types.ts';
+import type {
+  IssuerBase,
+  JwksSource,
+  OperatorSource,
+  TaskIssuer,
+  TokenIssuer,
+  Trust,
+  WorkloadSource,
+} from './types.ts';
+import { asIssuer, nameFault, workloadSource } from './workload-sources.ts';
+import { parseReference } from './references.ts';
 import { declaredNames, type Item, readItem, readList, readYaml, schemaFaults, type YamlFile } from './yaml.ts';
 
 export interface TrustContext {
@@ -29,32 +42,78 @@ export function readTrust(file: YamlFile, context: TrustContext, faults: Fault[]
   const outline = readItem(file, [], trustOutline, faults);
   if (outline === undefined) return { trust: { taskIssuers: [], workloadSources: [], operators: [] }, keySets };
   const has = (list: string): boolean => typeof file.value === 'object' && file.value !== null && list in file.value;
-  const issuers = has('task_issuers') ? readList(file, ['task_issuers'], taskIssuerSchema, faults) : [];
+  const stating = has('task_issuers') ? readList(file, ['task_issuers'], anyTaskIssuer, faults) : [];
+  const issuers = stating.filter(isOfRequests);
+  const tokenIssuers = stating.filter(isOfTokens);
   const sources = has('workload_sources') ? readList(file, ['workload_sources'], workloadSourceSchema, faults) : [];
   const operators = has('operators') ? readList(file, ['operators'], operatorSourceSchema, faults) : [];
 
-  checkUnique([...issuers, ...sources, ...operators], faults);
+  checkUnique([...issuers, ...tokenIssuers.map(asParty), ...sources.map(asIssuer), ...operators], faults);
   const declaredSources = declaredNames(outline.value.workload_sources);
-  for (const item of issuers) checkNamed(item, declaredSources, context.purposes, faults);
+  for (const item of stating) checkNamed(item, declaredSources, sources, context.purposes, faults);
+  for (const item of sources) checkTokenReview(item, faults);
 
-  const base = (item: Item<IssuerWire>) => {
-    checkIssuer(item, context.allowDev, faults);
+  const base = (item: Item<IssuerWire>, kind?: WorkloadSourceWire['kind']): IssuerBase => {
+    const bundle = kind === 'spiffe-jwt';
+    checkIssuer(item, context.allowDev, bundle, faults);
     const { name, dev, issuer, algorithms } = item.value;
-    return { name, dev, issuer, algorithms, jwks: resolveKeys(item, context.files, keySets, faults) };
+    const document = bundle ? spiffeBundle : keySet;
+    return { name, dev, issuer, algorithms, jwks: resolveKeys(item, document, context.files, keySets, faults) };
   };
+  const workloadSources = sources.map(
+    (item): WorkloadSource => workloadSource(item.value, base(asIssuer(item), item.value.kind)),
+  );
   const trust: Trust = {
+    tokenIssuers: tokenIssuers.flatMap((item) => readTokenIssuer(item, workloadSources, declaredSources, faults)),
     taskIssuers: issuers.map((item): TaskIssuer => {
       const { purposes, workloads, max_task_seconds, autonomous, proof_of_possession } = item.value;
       const more = { maxTaskSeconds: max_task_seconds, autonomous, proofOfPossession: proof_of_possession };
       return { ...base(item), purposes, workloads, ...more };
     }),
-    workloadSources: sources.map((item): WorkloadSource => ({ ...base(item), kind: item.value.kind })),
+    workloadSources,
     operators: operators.map((item): OperatorSource => {
       const { claim, roles } = item.value;
       return { ...base(item), claim, roles };
     }),
   };
   return { trust, keySets };
+}
+
+const anyTaskIssuer = z.discriminatedUnion('kind', [taskIssuerSchema, tokenIssuerSchema], {
+  error: 'must be one of task-request, token',
+});
+type TaskIssuerItem = Item<z.infer<typeof anyTaskIssuer>>;
+
+function isOfRequests(item: TaskIssuerItem): item is Item<TaskIssuerWire> {
+  return item.value.kind !== 'token';
+}
+
+function isOfTokens(item: TaskIssuerItem): item is Item<TokenIssuerWire> {
+  return item.value.kind === 'token';
+}
+
+function readTokenIssuer(
+  item: Item<TokenIssuerWire>,
+  sources: readonly WorkloadSource[],
+  declared: ReadonlySet<string>,
+  faults: Fault[],
+): readonly TokenIssuer[] {
+  const { source: named, workload, purpose, purposes } = item.value;
+  const unknown = (source: string): string => `there is no workload source ${source}`;
+  if (!declared.has(named)) faults.push(item.fault(['source'], unknown(named)));
+  if (typeof workload === 'object' && !declared.has(workload.source)) {
+    faults.push(item.fault(['workload', 'source'], unknown(workload.source)));
+  }
+  if (typeof purpose === 'string' && !purposes.includes(purpose)) {
+    faults.push(item.fault(['purpose'], 'does not stand under `purposes`'));
+  }
+  const source = sources.find(({ name }) => name === named);
+  if (source === undefined) return [];
+  if (source.kind !== 'oidc' && item.value.proof_of_possession === 'required') {
+    const why = `must be \`none\`: tokens of a \`${source.kind}\` source name no key`;
+    faults.push(item.fault(['proof_of_possession'], why));
+  }
+  return [tokenIssuer(item.value, source)];
 }
 
 /**
@@ -78,7 +137,8 @@ function checkUnique(items: readonly Item<IssuerWire>[], faults: Fault[]): void 
 
 function checkNamed(
   item: Item<{ purposes: readonly string[]; workloads: readonly string[] }>,
-  sources: ReadonlySet<string>,
+  declared: ReadonlySet<string>,
+  sources: readonly Item<WorkloadSourceWire>[],
   purposes: ReadonlySet<string> | undefined,
   faults: Fault[],
 ): void {
@@ -88,19 +148,33 @@ function checkNamed(
     }
   });
   item.value.workloads.forEach((workload, index) => {
-    const source = workload.slice(0, workload.indexOf(':'));
-    if (!sources.has(source)) {
-      faults.push(item.fault(['workloads', index], `there is no workload source ${source}`));
-    }
+    const colon = workload.indexOf(':');
+    const name = workload.slice(0, colon);
+    const source = sources.find(({ value }) => value.name === name)?.value;
+    const fault = declared.has(name)
+      ? source && nameFault(source, workload.slice(colon + 1))
+      : `there is no workload source ${name}`;
+    if (fault !== undefined) faults.push(item.fault(['workloads', index], fault));
   });
 }
 
-function checkIssuer(item: Item<IssuerWire>, allowDev: boolean, faults: Fault[]): void {
+function checkTokenReview(item: Item<WorkloadSourceWire>, faults: Fault[]): void {
+  if (item.value.kind !== 'kubernetes' || item.value.token_review === undefined) return;
+  const { url, ca, credential } = item.value.token_review;
+  const wrong = urlFault(url, false);
+  if (wrong !== undefined) faults.push(item.fault(['token_review', 'url'], wrong));
+  for (const [field, text] of Object.entries({ ca, credential })) {
+    const reference = parseReference(item.value.name, text);
+    if (reference.kind === 'refused') faults.push(item.fault(['token_review', field], reference.why));
+  }
+}
+
+function checkIssuer(item: Item<IssuerWire>, allowDev: boolean, trustDomain: boolean, faults: Fault[]): void {
   const { dev, issuer, jwks } = item.value;
   if (dev && !allowDev) {
     faults.push(item.fault(['dev'], 'dev trust is accepted only by a broker in dev mode'));
   }
-  const wrong = urlFault(issuer, dev);
+  const wrong = trustDomain ? undefined : urlFault(issuer, dev);
   if (wrong !== undefined) faults.push(item.fault(['issuer'], wrong));
   if (/[?#]/.test(issuer)) faults.push(item.fault(['issuer'], 'must have no query and no fragment'));
   if (jwks.url !== undefined) {
@@ -121,6 +195,7 @@ function urlFault(text: string, dev: boolean): string | undefined {
 
 function resolveKeys(
   item: Item<IssuerWire>,
+  document: z.ZodType<KeysDocument>,
   files: Readonly<Record<string, string>>,
   keySets: Set<string>,
   faults: Fault[],
@@ -136,22 +211,22 @@ function resolveKeys(
   }
   const read = keySets.has(path) ? [] : faults;
   keySets.add(path);
-  return { inline: { keys: readKeySet(path, content, read) } };
+  return { inline: readKeySet(path, content, document, read) };
 }
 
 /** Read as JSON for its strictness, and as YAML (of which JSON is a part) for the lines and duplicate members. */
-function readKeySet(path: string, content: string, faults: Fault[]): readonly Readonly<Record<string, unknown>>[] {
+function readKeySet(path: string, content: string, document: z.ZodType<KeysDocument>, faults: Fault[]): KeysDocument {
   try {
     JSON.parse(content);
   } catch {
     // The engine's own message quotes the text, which may hold a private key.
     faults.push({ file: path, line: 1, path: jsonPath([]), message: 'is not valid JSON' });
-    return [];
+    return { keys: [] };
   }
   const file = readYaml(path, content, faults);
-  if (file === undefined) return [];
-  const parsed = keySet.safeParse(file.value);
-  if (parsed.success) return parsed.data.keys;
+  if (file === undefined) return { keys: [] };
+  const parsed = document.safeParse(file.value);
+  if (parsed.success) return parsed.data;
   faults.push(...schemaFaults(file, [], parsed.error.issues));
-  return [];
+  return { keys: [] };
 }

@@ -58,12 +58,15 @@ export interface Owner {
   readonly workload: Workload;
   /** SHA-256 thumbprint (RFC 7638) of the key that the task names, or that the caller has proven to hold; null: none. */
   readonly keyThumbprint: string | null;
+  /** One running copy of the workload: a pod, a workflow run. Null: its source does not tell copies apart. */
+  readonly instance: string | null;
 }
 
-/** Whether the caller owns the task: it is its workload and, where the task names a key, has proven that very key. */
+/** Whether the caller owns the task: it is its workload and has proven the key that the task names, or else is the copy that opened it. */
 export function owns(caller: Owner, task: Owner): boolean {
-  const sameKey = task.keyThumbprint === null || task.keyThumbprint === caller.keyThumbprint;
-  return sameKey && workloadId(task.workload) === workloadId(caller.workload);
+  if (workloadId(task.workload) !== workloadId(caller.workload)) return false;
+  if (task.keyThumbprint !== null) return task.keyThumbprint === caller.keyThumbprint;
+  return task.instance === null || task.instance === caller.instance;
 }
 
 export interface Task extends Owner {

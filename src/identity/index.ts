@@ -1,13 +1,24 @@
 import type { Trust } from '../catalog/types.ts';
 import { MayflyError } from '../domain/errors.ts';
-import { createKeySets, type IdentityEvent } from './key-sets.ts';
 import { verifyProof } from './dpop.ts';
+import { createKeySets, type KeysEvent } from './key-sets.ts';
 import { verifyTaskRequest } from './task-request.ts';
+import { createTokenReviews, type ReadSecret, type TokenReviewFailed } from './token-reviews.ts';
+import { statesByToken, verifyTokenStatement } from './token-statement.ts';
 import { TokenCache } from './token-cache.ts';
 import type { Believed, Identity, Presented, VerifyContext } from './types.ts';
 import { type PresentedToken, readAuthorization, type VerifiedCaller, verifyCallerToken } from './workload-token.ts';
 
-export type { IdentityEvent } from './key-sets.ts';
+/** One line for the log. Holds names and reasons, never a key or a token. */
+export type IdentityEvent = KeysEvent | TokenReviewFailed;
+
+/** What is counted: by names from the catalog. */
+export interface IdentityObserver {
+  /** All that the catalog in force trusts. */
+  trusted(sources: readonly string[]): void;
+  keysFetched(source: string): void;
+  identityFailed(source: string, what: 'keys' | 'token_review'): void;
+}
 
 export interface IdentityOptions {
   /** Replaces the fetch by which JWKS URLs are read. */
@@ -15,8 +26,11 @@ export interface IdentityOptions {
   /** Monotonic milliseconds, for the age of keys; tokens are judged by `VerifyContext.now`. */
   readonly clock?: () => number;
   readonly log?: (event: IdentityEvent) => void;
+  readonly observer?: IdentityObserver;
   /** For one whole exchange with a JWKS URL. */
   readonly fetchTimeoutMs?: number;
+  /** Reads a reference of a workload source, anew at each call. Throws when it can not be had. */
+  readonly secret?: ReadSecret;
 }
 
 /** Whether the keys of one issuer or source can be believed now. */
@@ -43,28 +57,39 @@ export interface IdentityService extends Identity {
  */
 export function createIdentity(options: IdentityOptions = {}): IdentityService {
   const clock = options.clock ?? (() => performance.now());
-  const keySets = createKeySets({
-    fetch: options.fetch ?? globalThis.fetch,
-    clock,
-    log: options.log ?? (() => undefined),
-    fetchTimeoutMs: options.fetchTimeoutMs ?? 5_000,
-  });
+  const { observer } = options;
+  const log = (event: IdentityEvent): void => {
+    options.log?.(event);
+    if (event.event === 'jwks_fetched') observer?.keysFetched(event.source);
+    if (event.event === 'jwks_fetch_failed') observer?.identityFailed(event.source, 'keys');
+    if (event.event === 'token_review_failed') observer?.identityFailed(event.source, 'token_review');
+  };
+  const timeoutMs = options.fetchTimeoutMs ?? 5_000;
+  const keySets = createKeySets({ fetch: options.fetch ?? globalThis.fetch, clock, log, fetchTimeoutMs: timeoutMs });
+  const reviews = createTokenReviews({ secret: options.secret, log, timeoutMs });
   const cache = new TokenCache(keySets, clock);
   return {
-    verifyTaskRequest: (compact, context) => verifyTaskRequest(compact, context, keySets),
+    verifyTaskRequest: async (compact, context) =>
+      statesByToken(compact, context)
+        ? verifyTokenStatement(compact, context, keySets, reviews)
+        : verifyTaskRequest(compact, context, keySets),
     async authenticate(presented, context) {
       const given = readAuthorization(presented.authorization);
       const known = cache.find(given.token, context);
-      const verified = known ?? (await verifyCallerToken(given.token, context, keySets));
+      const verified = known ?? (await verifyCallerToken(given.token, context, keySets, reviews));
       if (known === undefined) cache.remember(given.token, context, verified);
       return await believe(verified, given, presented, context);
     },
     async warmUp(trust) {
       const owners = [...trust.taskIssuers, ...trust.workloadSources, ...trust.operators];
       keySets.keepOnly(owners);
+      observer?.trusted(owners.map(({ name }) => name));
       return Promise.all(owners.map(async (owner) => ({ source: owner.name, ready: await keySets.of(owner).ready() })));
     },
-    close: () => keySets.close(),
+    close() {
+      keySets.close();
+      reviews.close();
+    },
   };
 }
 

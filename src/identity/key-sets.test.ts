@@ -101,6 +101,7 @@ describe('keys by URL', () => {
     expect(keys.server.asked).toHaveLength(2);
     expect(await believe(keys.identity, authorization, context)).toBe(caller);
     expect(keys.events.filter(({ event }) => event === 'jwks_loaded')).toHaveLength(1);
+    expect(keys.events.filter(({ event }) => event === 'jwks_fetched')).toHaveLength(2);
   });
 
   it('are believed for an hour while their source is down, and then no longer', async () => {

@@ -3,20 +3,25 @@ import { MayflyError } from '../domain/errors.ts';
 import { fetchJwks } from './fetch-jwks.ts';
 import type { KeySet, KeySource } from './key-source.ts';
 import { RemoteKeys } from './remote-keys.ts';
+import { readSpiffeBundle } from './spiffe-bundle.ts';
 import { parseStrictJson } from './strict-json.ts';
 import { vetKeys } from './vet-keys.ts';
 
 /** What keys are looked up for: a task issuer, a workload source or a source of operators. */
 export interface KeyOwner {
   readonly name: string;
+  /** `spiffe-jwt`: its document is a SPIFFE bundle, not a plain JWKS. */
+  readonly kind?: string;
   readonly dev: boolean;
   readonly jwks: JwksSource;
   readonly algorithms: readonly string[];
 }
 
-/** One line for the log. Holds names and reasons, never a key or a token. */
-export type IdentityEvent =
+/** One line for the log, about keys. Holds names and reasons, never a key or a token. */
+export type KeysEvent =
   | { readonly event: 'jwks_fetch_failed'; readonly source: string; readonly reason: string }
+  /** Also when the document is the same as before. */
+  | { readonly event: 'jwks_fetched'; readonly source: string }
   | { readonly event: 'jwks_loaded'; readonly source: string; readonly usable: number }
   | {
       readonly event: 'jwks_key_skipped';
@@ -29,7 +34,7 @@ export interface KeySetsOptions {
   readonly fetch: typeof globalThis.fetch;
   /** Monotonic milliseconds. */
   readonly clock: () => number;
-  readonly log: (event: IdentityEvent) => void;
+  readonly log: (event: KeysEvent) => void;
   /** For the whole exchange with a JWKS URL. */
   readonly fetchTimeoutMs: number;
 }
@@ -54,23 +59,38 @@ export function createKeySets(options: KeySetsOptions): KeySets {
     options.log({ event: 'jwks_loaded', source: owner.name, usable: keys.size });
     return { keys };
   };
+  /** The vetting of one source's documents, one after the other. */
+  const vetter = (owner: KeyOwner): ((document: unknown) => KeySet) => {
+    if (owner.kind !== 'spiffe-jwt') return (document) => vet(owner, document);
+    let latest = 0;
+    return (document) => {
+      const { jwks, sequence = latest, freshMs } = readSpiffeBundle(document);
+      // An old copy would bring back a key that was taken away.
+      if (sequence < latest) throw new Error(`spiffe_sequence went back from ${latest} to ${sequence}`);
+      const { keys } = vet(owner, jwks);
+      latest = sequence;
+      return { keys, freshMs };
+    };
+  };
   const failed = (owner: KeyOwner, reason: unknown): void =>
     options.log({ event: 'jwks_fetch_failed', source: owner.name, reason: describe(reason) });
 
   const open = (owner: KeyOwner): KeySource => {
     const { jwks, dev } = owner;
+    const vetted = vetter(owner);
     if ('url' in jwks) {
       return new RemoteKeys({
         read: () =>
           fetchJwks(jwks.url, { fetch: options.fetch, dev, timeoutMs: options.fetchTimeoutMs, signal: closing.signal }),
-        vet: (text) => vet(owner, parseStrictJson(text)),
+        vet: (text) => vetted(parseStrictJson(text)),
         clock: options.clock,
+        fetched: () => options.log({ event: 'jwks_fetched', source: owner.name }),
         failed: (reason) => failed(owner, reason),
       });
     }
     if ('inline' in jwks)
       return inlineKeys(
-        () => vet(owner, jwks.inline),
+        () => vetted(jwks.inline),
         (reason) => failed(owner, reason),
       );
     // The catalog reads key files when it is loaded and hands them on inline: nothing is read here later.
@@ -103,7 +123,7 @@ const ids = new WeakMap<KeyOwner, string>();
 function sourceId(owner: KeyOwner): string {
   const known = ids.get(owner);
   if (known !== undefined) return known;
-  const id = JSON.stringify([owner.name, owner.dev, owner.jwks, owner.algorithms]);
+  const id = JSON.stringify([owner.name, owner.kind, owner.dev, owner.jwks, owner.algorithms]);
   ids.set(owner, id);
   return id;
 }

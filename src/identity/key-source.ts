@@ -3,6 +3,8 @@ import type { VettedKey } from './vet-keys.ts';
 /** A key set as it stood at one moment. Another content is another object. */
 export interface KeySet {
   readonly keys: ReadonlyMap<string, VettedKey>;
+  /** How long it is used as it is, where its publisher says so, in milliseconds. */
+  readonly freshMs?: number | undefined;
 }
 
 export interface FoundKey {

@@ -1,7 +1,7 @@
 import { MayflyError } from '../domain/errors.ts';
 import type { FoundKey, KeySet, KeySource } from './key-source.ts';
 
-/** Younger than this, a set is used as it is. */
+/** Younger than this, a set is used as it is, unless its publisher says how long. */
 export const FRESH_MS = 5 * 60_000;
 /** While its source is down a set is believed this long after it was last fetched, and no longer. */
 export const USABLE_MS = 60 * 60_000;
@@ -17,6 +17,7 @@ export interface RemoteKeysOptions {
   readonly vet: (text: string) => KeySet;
   /** Monotonic milliseconds; only differences count. */
   readonly clock: () => number;
+  readonly fetched: () => void;
   readonly failed: (reason: unknown) => void;
 }
 
@@ -43,7 +44,7 @@ export class RemoteKeys implements KeySource {
   current(): KeySet | undefined {
     const age = this.#since(this.#fetchedAt);
     if (age >= USABLE_MS) return undefined;
-    if (age >= FRESH_MS && this.#mayAttempt()) void this.#attempt();
+    if (age >= (this.#set?.freshMs ?? FRESH_MS) && this.#mayAttempt()) void this.#attempt();
     return this.#set;
   }
 
@@ -105,6 +106,7 @@ export class RemoteKeys implements KeySource {
       this.#text = text;
       this.#fetchedAt = startedAt;
       this.#down = false;
+      this.#options.fetched();
     } catch (reason) {
       this.#failedAt = this.#options.clock();
       this.#down = true;

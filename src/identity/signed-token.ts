@@ -17,6 +17,7 @@ export type Issuer = KeyOwner & Pick<TaskIssuer, 'issuer'>;
 
 export interface SignedToken<I extends Issuer> {
   readonly issuer: I;
+  readonly header: JsonObject;
   readonly claims: JsonObject;
   /** The decoded payload. */
   readonly payload: Buffer;
@@ -26,7 +27,8 @@ export interface SignedToken<I extends Issuer> {
 
 /**
  * The steps that every token must pass before its claims mean anything: grammar, kind, issuer, algorithm, header,
- * key, signature. `iss` chooses the issuer among those given, and nothing else in the token chooses anything.
+ * key, signature. `iss` chooses the issuer among those given, and nothing else in the token chooses anything, unless
+ * `find` says otherwise.
  * @throws MayflyError with the failing step's code of `kind.refusals`, or `keys_unavailable`.
  */
 export async function verifySigned<I extends Issuer>(
@@ -34,18 +36,19 @@ export async function verifySigned<I extends Issuer>(
   kind: TokenKind,
   issuers: readonly I[],
   keySets: KeySets,
+  find: (claims: JsonObject, issuers: readonly I[]) => I | undefined = (stated) => findIssuer(stated['iss'], issuers),
 ): Promise<SignedToken<I>> {
   const { refusals } = kind;
   const jws = decodeCompactJws(text, refusals);
   const claims = readClaims(jws, refusals);
   if (!kind.typeFits(jws.header['typ'])) throw new MayflyError(refusals.type);
-  const issuer = findIssuer(claims['iss'], issuers);
+  const issuer = find(claims, issuers);
   if (!issuer) throw new MayflyError(refusals.issuer);
   const { alg } = jws.header;
   if (typeof alg !== 'string' || !issuer.algorithms.includes(alg)) throw new MayflyError(refusals.algorithm);
   if (!Object.keys(jws.header).every((name) => kind.headerFits(name))) throw new MayflyError(refusals.header);
   const { set } = await verifySignature(jws, keySets.of(issuer), refusals);
-  return { issuer, claims, payload: jws.payload, keySet: set };
+  return { issuer, header: jws.header, claims, payload: jws.payload, keySet: set };
 }
 
 /**
@@ -67,7 +70,7 @@ export async function verifySignature(jws: CompactJws, keys: KeySource, refusals
 }
 
 /** Two issuers of one name are ambiguous: the catalog refuses them, and so does this. */
-function findIssuer<I extends Issuer>(iss: unknown, issuers: readonly I[]): I | undefined {
+export function findIssuer<I extends Issuer>(iss: unknown, issuers: readonly I[]): I | undefined {
   const [found, another] = issuers.filter(({ issuer }) => issuer === iss);
   return another ? undefined : found;
 }

@@ -2,7 +2,8 @@ import { createHash } from 'node:crypto';
 import type { z } from 'zod';
 import type { TaskIssuer, Trust } from '../catalog/types.ts';
 import { MayflyError } from '../domain/errors.ts';
-import { type Ceiling, workloadId } from '../domain/task.ts';
+import { namesWorkload } from '../domain/named-workloads.ts';
+import type { Ceiling } from '../domain/task.ts';
 import type { JsonObject } from './compact-jws.ts';
 import type { KeySets } from './key-sets.ts';
 import { requestRefusals } from './refusals.ts';
@@ -107,7 +108,7 @@ function nameableSources(issuer: TaskIssuer, { act }: TaskClaims, trust: Trust):
   const names = trust.workloadSources
     .filter((source) => act.iss === undefined || act.iss === source.issuer)
     .map(({ name }) => name)
-    .filter((name) => issuer.workloads.includes(workloadId({ source: name, subject: act.sub })));
+    .filter((source) => namesWorkload(issuer.workloads, { source, subject: act.sub }));
   if (names.length === 0) throw new MayflyError('issuer_may_not_state', 'It may not name this workload.');
   return names;
 }

@@ -9,6 +9,14 @@ export interface VerifyContext {
   readonly now: Date;
 }
 
+/** One running copy of a workload. */
+export interface WorkloadInstance {
+  /** Unique within its source for ever: a pod's uid, a workflow run with its attempt. */
+  readonly id: string;
+  /** What else its source says of it, for the record: node, service-account uid. */
+  readonly details: Readonly<Record<string, string>>;
+}
+
 /** A task request whose signature, times and claims hold. Not yet checked against a workload or the registry. */
 export interface TaskStatement {
   readonly issuer: TaskIssuer;
@@ -41,6 +49,8 @@ export interface WorkloadCaller extends Owner {
   readonly kind: 'workload';
   /** The catalog revision whose trust believed it. What is born for a caller is born under that revision or not at all. */
   readonly revision?: number;
+  /** What else its source says of the instance. */
+  readonly instanceDetails?: WorkloadInstance['details'];
   /** The token's own end; long polls end with it. */
   readonly expiresAt: Date;
 }

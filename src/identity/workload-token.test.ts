@@ -147,6 +147,7 @@ describe('a workload token', () => {
       kind: 'workload',
       workload: { source: 'idp', subject: AGENT },
       keyThumbprint: null,
+      instance: null,
       expiresAt: new Date(NOW.getTime() + 600_000),
     });
   });

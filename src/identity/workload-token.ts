@@ -1,13 +1,17 @@
 import { z } from 'zod';
 import type { OperatorRole, OperatorSource, WorkloadSource } from '../catalog/types.ts';
 import { MayflyError } from '../domain/errors.ts';
+import { parseSpiffeId } from '../domain/spiffe-id.ts';
 import { workloadId } from '../domain/task.ts';
 import { type JsonObject, MAX_COMPACT_CHARS } from './compact-jws.ts';
 import type { KeySets } from './key-sets.ts';
 import type { KeySet } from './key-source.ts';
 import { readKeyBinding } from './key-binding.ts';
 import { callerRefusals } from './refusals.ts';
-import { type TokenKind, verifySigned } from './signed-token.ts';
+import { findIssuer, type TokenKind, verifySigned } from './signed-token.ts';
+import { believe } from './sources/believe.ts';
+import { oidcTypes } from './sources/oidc.ts';
+import { requireType, type TokenReviews } from './sources/source.ts';
 import {
   fieldErrors,
   numericDate,
@@ -22,10 +26,13 @@ import type { Caller, VerifyContext } from './types.ts';
 /** Headers that carry or point to a key, or change what is signed. Others (`x5t`, …) are common and decide nothing. */
 const FORBIDDEN_HEADERS = new Set(['jwk', 'jku', 'x5u', 'x5c', 'crit', 'b64', 'zip', 'enc']);
 
+const tokenTypes: ReadonlySet<unknown> = new Set([undefined, 'JWT', 'JOSE', 'at+jwt', 'application/at+jwt']);
+
 const callerToken: TokenKind = {
   refusals: callerRefusals,
   // Only these: a task request, a proof or any other typed token of the same issuer is no identity.
-  typeFits: (typ) => typ === undefined || typ === 'JWT' || typ === 'at+jwt',
+  // Which of them a source gives is its own verifier's business.
+  typeFits: (typ) => tokenTypes.has(typ),
   headerFits: (name) => !FORBIDDEN_HEADERS.has(name),
 };
 
@@ -36,13 +43,15 @@ const claimsSchema = z.object({
   nbf: numericDate.optional(),
 });
 
+type CallerSource = WorkloadSource | OperatorSource;
+
 export interface VerifiedCaller {
   /** Before any proof: an agent's key is not known yet. */
   readonly caller: Caller;
   /** Of the key that the token itself is bound to, null where it is not. */
   readonly boundKey: string | null;
   readonly times: TokenTimes;
-  readonly source: WorkloadSource | OperatorSource;
+  readonly source: CallerSource;
   readonly keySet: KeySet;
 }
 
@@ -65,7 +74,8 @@ export function readAuthorization(authorization: string | undefined): PresentedT
 }
 
 /**
- * Proof (b): this workload (or this operator) asks. The token is judged by its own source, chosen by `iss` alone.
+ * Proof (b): this workload (or this operator) asks. The token is judged by its own source: the one that `iss` names, or
+ * else the one of the trust domain that `sub` names, and by the rules that the catalog's `kind` of that source sets.
  * @throws MayflyError 401 with the failing step's code, `key_binding_unsupported`, `operator_only` for a person
  * without a role here, or `keys_unavailable`.
  */
@@ -73,10 +83,12 @@ export async function verifyCallerToken(
   token: string,
   context: VerifyContext,
   keySets: KeySets,
+  reviews: TokenReviews,
 ): Promise<VerifiedCaller> {
   const { trust, audience, now } = context;
   const sources = [...trust.workloadSources, ...trust.operators];
-  const { issuer: source, claims, keySet } = await verifySigned(token, callerToken, sources, keySets);
+  const signed = await verifySigned(token, callerToken, sources, keySets, findSource);
+  const { issuer: source, claims, keySet } = signed;
   requireAudience(claims, audience, callerRefusals);
   const result = claimsSchema.safeParse(claims);
   if (!result.success) {
@@ -85,13 +97,25 @@ export async function verifyCallerToken(
   const times = result.data;
   requireLive(times, now);
   const boundKey = readKeyBinding(claims);
-  const workload = { source: source.name, subject: times.sub };
   const expiresAt = new Date(times.exp * 1000);
-  const caller: Caller =
-    'roles' in source
-      ? { kind: 'operator', operator: workloadId(workload), roles: rolesOf(claims, source), expiresAt }
-      : { kind: 'workload', workload, keyThumbprint: null, expiresAt };
+  if ('roles' in source) {
+    requireType(signed, oidcTypes);
+    const operator = workloadId({ source: source.name, subject: times.sub });
+    const caller: Caller = { kind: 'operator', operator, roles: rolesOf(claims, source), expiresAt };
+    return { caller, boundKey, times, source, keySet };
+  }
+  const { subject, instance } = await believe(source, { ...signed, text: token }, context, reviews);
+  const workload = { source: source.name, subject };
+  const copy = { instance: instance?.id ?? null, ...(instance && { instanceDetails: instance.details }) };
+  const caller: Caller = { kind: 'workload', workload, keyThumbprint: null, ...copy, expiresAt };
   return { caller, boundKey, times, source, keySet };
+}
+
+/** A JWT-SVID needs no `iss`; its trust domain stands in `sub`. Either way only the catalog's own sources are found. */
+function findSource(claims: JsonObject, sources: readonly CallerSource[]): CallerSource | undefined {
+  const { iss, sub } = claims;
+  const id = typeof sub === 'string' ? parseSpiffeId(sub) : undefined;
+  return findIssuer(iss, sources) ?? (id && findIssuer(`spiffe://${id.trustDomain}`, sources));
 }
 
 /** @throws MayflyError `workload_token_not_yet_valid` or `workload_token_expired`. */

@@ -113,7 +113,8 @@ function decisionRequest(
   const entitlement = catalog.entitlements.get(request.entitlement);
   const target = entitlement === undefined ? undefined : catalog.targets.get(entitlement.target);
   const purpose = catalog.purposes.get(task.purpose);
-  const issuer = catalog.trust.taskIssuers.find(({ name, purposes }) =>
+  const { taskIssuers, tokenIssuers = [] } = catalog.trust;
+  const issuer = [...taskIssuers, ...tokenIssuers].find(({ name, purposes }) =>
     task.issuer === undefined ? purposes.includes(task.purpose) : name === task.issuer,
   );
   if (entitlement === undefined) unknown(['entitlement'], `there is no entitlement ${request.entitlement}`);

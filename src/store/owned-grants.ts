@@ -55,12 +55,12 @@ async function findOwnedGrants(db: Queryable, asks: readonly Ask[]): Promise<(Ow
   const rows = await db.query<OwnedRow>({
     name: 'find_owned_grants',
     text: `SELECT ask.n, ${GRANT_COLUMNS}, t.subject, t.txn, t.workload_source, t.workload_subject, clock_timestamp() AS now
-      FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) WITH ORDINALITY AS ask (id, source, subject, key, n)
+      FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[]) WITH ORDINALITY AS ask (id, source, subject, key, instance, n)
       JOIN mayfly.grants g ON g.id = ask.id JOIN mayfly.revocations r ON r.grant_id = g.id JOIN mayfly.tasks t ON t.id = g.task_id
-      WHERE ask.source IS NULL OR ${ownedBy({ source: 'ask.source', subject: 'ask.subject', key: 'ask.key' })}`,
+      WHERE ask.source IS NULL OR ${ownedBy({ source: 'ask.source', subject: 'ask.subject', key: 'ask.key', instance: 'ask.instance' })}`,
     values: [
       asks.map(({ id }) => id),
-      ...([0, 1, 2] as const).map((place) => asks.map(({ owner }) => ownerValues(owner)[place])),
+      ...[0, 1, 2, 3].map((place) => asks.map(({ owner }) => ownerValues(owner)[place])),
     ],
   });
   const found = new Map(rows.map((row) => [Number(row.n), row]));

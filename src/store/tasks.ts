@@ -19,6 +19,7 @@ type Row = {
   workload_source: string;
   workload_subject: string;
   key_thumbprint: string | null;
+  instance: string | null;
   ceiling: Ceiling;
   intent_hash: string | null;
   created_at: Date;
@@ -47,6 +48,7 @@ function columns(alias: string): string {
     'workload_source',
     'workload_subject',
     'key_thumbprint',
+    'instance',
     'ceiling',
     'intent_hash',
     'created_at',
@@ -91,8 +93,8 @@ export async function insertTask(tx: Transaction, task: NewTask): Promise<boolea
     name: 'insert_task',
     text: `INSERT INTO mayfly.tasks (id, root_id, parent_id, depth, max_depth, issuer, external_id, jti, request_digest, txn, state,
         purpose, phase, subject, workload_source, workload_subject, ceiling, intent_hash, opened_revision, created_at, not_after,
-        key_thumbprint)
-      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)
+        key_thumbprint, instance)
+      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23)
       ON CONFLICT DO NOTHING RETURNING id`,
     values: [
       task.id,
@@ -117,6 +119,7 @@ export async function insertTask(tx: Transaction, task: NewTask): Promise<boolea
       task.createdAt,
       task.notAfter,
       task.keyThumbprint,
+      task.instance,
     ],
   });
   return rows.length === 1;
@@ -150,16 +153,18 @@ export async function findTask(db: Queryable, id: TaskId): Promise<Task | undefi
 
 /**
  * `owns` as a condition on `mayfly.tasks t`, by the expressions that say who asks. One who has proven no key asks with NULL, which
- * equals no key that a task names.
+ * equals no key that a task names; so with the instance.
  */
-export function ownedBy(asks: Readonly<Record<'source' | 'subject' | 'key', string>>): string {
+export function ownedBy(asks: Readonly<Record<'source' | 'subject' | 'key' | 'instance', string>>): string {
   return `(t.workload_source = ${asks.source} AND t.workload_subject = ${asks.subject}
-    AND (t.key_thumbprint IS NULL OR t.key_thumbprint = ${asks.key}))`;
+    AND CASE WHEN t.key_thumbprint IS NOT NULL THEN t.key_thumbprint = ${asks.key}
+      ELSE t.instance IS NULL OR t.instance = ${asks.instance} END)`;
 }
 
 /** What `ownedBy` compares with, in the order of its names. All null: anyone. */
-export function ownerValues(owner: Owner | null): readonly [string | null, string | null, string | null] {
-  return [owner?.workload.source ?? null, owner?.workload.subject ?? null, owner?.keyThumbprint ?? null];
+export function ownerValues(owner: Owner | null): readonly (string | null)[] {
+  if (owner === null) return [null, null, null, null];
+  return [owner.workload.source, owner.workload.subject, owner.keyThumbprint, owner.instance];
 }
 
 /** The root of the tree that the task belongs to, if the task is the caller's (or anyone's: null). Says which lock to take. */
@@ -167,7 +172,7 @@ export async function findOwnedRoot(db: Queryable, id: TaskId, owner: Owner | nu
   const rows = await db.query<{ root_id: TaskId }>({
     name: 'find_owned_root',
     text: `SELECT root_id FROM mayfly.tasks t
-      WHERE id = $1 AND ($2::text IS NULL OR ${ownedBy({ source: '$2', subject: '$3', key: '$4::text' })})`,
+      WHERE id = $1 AND ($2::text IS NULL OR ${ownedBy({ source: '$2', subject: '$3', key: '$4::text', instance: '$5::text' })})`,
     values: [id, ...ownerValues(owner)],
   });
   return rows[0]?.root_id;
@@ -285,6 +290,7 @@ function toTask(row: Row): Task {
     subject: row.subject,
     workload: { source: row.workload_source, subject: row.workload_subject },
     keyThumbprint: row.key_thumbprint,
+    instance: row.instance,
     ceiling: row.ceiling,
     intentHash: row.intent_hash,
     createdAt: row.created_at,

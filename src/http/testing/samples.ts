@@ -15,6 +15,7 @@ export const agent: WorkloadCaller = {
   kind: 'workload',
   workload: { source: 'dev', subject: 'agent-recon' },
   keyThumbprint: null,
+  instance: null,
   expiresAt: new Date(Date.now() + 3_600_000),
 };
 
@@ -35,6 +36,7 @@ export function sampleTask(over: Partial<Task> = {}): Task {
     subject: 'user:dana',
     workload: agent.workload,
     keyThumbprint: null,
+    instance: null,
     ceiling: { entitlements: ['ledger-db/read-invoices'], params: {}, maxTtlSeconds: null },
     intentHash: null,
     createdAt: new Date('2026-11-22T18:00:00Z'),

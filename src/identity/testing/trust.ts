@@ -1,4 +1,4 @@
-import type { TaskIssuer, Trust, WorkloadSource } from '../../catalog/types.ts';
+import type { OidcSource, TaskIssuer, Trust } from '../../catalog/types.ts';
 import { MayflyError } from '../../domain/errors.ts';
 import type { Caller, Identity, VerifyContext } from '../types.ts';
 import { makeKey, type TestKey } from './keys.ts';
@@ -58,7 +58,7 @@ export interface TestTrust {
 
 interface TrustChanges {
   readonly issuer?: Partial<TaskIssuer>;
-  readonly source?: Partial<WorkloadSource>;
+  readonly source?: Partial<OidcSource>;
 }
 
 /** A trust with one issuer, one source and one source of operators, each with a key of its own, inline. */
