@@ -7,6 +7,8 @@ const LANDED = {
   '0002_issuing': '6feb8375607a61e2edae74c506b1dafb2403dc1a01c5394fdabb315319f6de63',
   '0003_operating': '44a41f0bed93a3fc10145e2ebf611c719125fa9a552f67d8ffc5865bde00d6c8',
   '0004_reconciling': 'fc3a0d1e2d41e7b4bb17763b8783b9a100630acc4da738cf122dc85bb58e990e',
+  '0005_guarantees': '8cbc3ab9d6d18bd01004c6be8069cd08d9ada83bb291d3a486510a4e78c3f0d0',
+  '0006_remembering': '53156b14a3c0e90494e94fe9414bfd6b3eb834863356b1c83e38f0e90dbb85a1',
 };
 
 test('what has landed of the schema is never edited', () => {

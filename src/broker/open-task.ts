@@ -1,7 +1,7 @@
 import { MayflyError } from '../domain/errors.ts';
 import { namesWorkload } from '../domain/named-workloads.ts';
 import { step } from '../domain/step.ts';
-import { owns, type Task, workloadId } from '../domain/task.ts';
+import { owns, type Task } from '../domain/task.ts';
 import type { TaskStatement, WorkloadCaller } from '../identity/types.ts';
 import { findActiveRevisionNumber } from '../store/catalog-revisions.ts';
 import { birthLocks } from '../store/locks.ts';

@@ -11,7 +11,7 @@ import { birthLocks } from '../store/locks.ts';
 import { issuingWithin } from '../store/issuing.ts';
 import { isReconciled } from '../store/store-timeline.ts';
 import { findPause } from '../store/target-controls.ts';
-import { insertDecision } from '../store/tasks.ts';
+import { insertDecision } from '../store/decisions.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
 import { grantEvent, taskEvent } from './evidence.ts';
 import { failedOverProblem } from './failed-over.ts';

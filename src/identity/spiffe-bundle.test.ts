@@ -4,7 +4,7 @@ import { FRESH_MS } from './remote-keys.ts';
 import { MAX_REFRESH_MS, MIN_REFRESH_MS, readSpiffeBundle } from './spiffe-bundle.ts';
 import { type KeyHarness, openKeys } from './testing/key-harness.ts';
 import { makeKey, signToken, type TestKey } from './testing/keys.ts';
-import { AUDIENCE, refusal, SECONDS } from './testing/trust.ts';
+import { AUDIENCE, believe, refusal, SECONDS } from './testing/trust.ts';
 import { vetKeys } from './vet-keys.ts';
 
 /** go-spiffe's bundles (Apache-2.0). */
@@ -90,7 +90,7 @@ describe('a bundle by URL', () => {
     serial += 1;
     const claims = { aud: AUDIENCE, sub: 'spiffe://prod.example/agent', exp: SECONDS + 60, jti: String(serial) };
     const ours = { ...context, trust: { ...trust, workloadSources: [source] } };
-    return refusal(keys.identity.authenticate(`Bearer ${signToken(key, claims)}`, ours));
+    return refusal(believe(keys.identity, `Bearer ${signToken(key, claims)}`, ours));
   };
 
   it('is looked at again as often as it says', async () => {

@@ -89,7 +89,8 @@ function requireAlive(times: RequestTimes, now: Date): void {
 }
 
 /** What asks for a proof or a sealing that this release does not do must not be taken without it. */
-function refuseUnsupported({ cnf: _, ...others }: JsonObject): void {
+function refuseUnsupported(claims: JsonObject): void {
+  const others = Object.fromEntries(Object.entries(claims).filter(([name]) => name !== 'cnf'));
   if (hasMember(others, 'cnf')) throw new MayflyError('key_binding_unsupported');
   if (hasMember(others, 'delivery_jkt')) throw new MayflyError('delivery_unsupported');
 }

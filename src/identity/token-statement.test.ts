@@ -19,6 +19,7 @@ const issuer: TokenIssuer = {
   workloads: [`idp:${AGENT}`, 'idp:other'],
   maxTaskSeconds: 3600,
   autonomous: false,
+  proofOfPossession: 'none',
   statement: {
     source: 'idp',
     purpose: { claim: 'job' },

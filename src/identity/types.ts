@@ -1,6 +1,5 @@
 import type { OperatorRole, TaskIssuer, Trust } from '../catalog/types.ts';
 import type { Ceiling, Owner } from '../domain/task.ts';
-import type { Proof } from './dpop.ts';
 
 export interface VerifyContext {
   readonly trust: Trust;
@@ -74,6 +73,13 @@ export interface Presented {
   readonly method: string;
   /** Path of the call as it came, without its query. */
   readonly path: string;
+}
+
+/** A proof that holds. Whether it was seen before is not known yet. */
+export interface Proof {
+  /** Of its key, RFC 7638 by SHA-256. */
+  readonly jkt: string;
+  readonly jti: string;
 }
 
 export interface Believed {

@@ -5,7 +5,8 @@ import type { Revocation } from '../domain/revocation.ts';
 import { auditRows } from './audit-rows.ts';
 import { type Queryable, storeError, type Transaction } from './database.ts';
 import { birthLockKeys } from './locks.ts';
-import type { NewDecision, TaskState } from './tasks.ts';
+import type { NewDecision } from './decisions.ts';
+import type { TaskState } from './tasks.ts';
 
 export interface Intent {
   readonly grant: Grant;
