@@ -181,8 +181,8 @@ describe('workload tokens', () => {
   refuses(400, 'invalid_request', {
     'two headers': [authorized((token) => [`Bearer ${token}`, `Bearer ${token}`]), 'authorization'],
   });
+  refuses(401, 'workload_token_unbound', { 'one as if it were bound': authorized((token) => `DPoP ${token}`) });
   refuses(400, 'key_binding_unsupported', {
-    'a bound one': authorized((token) => `DPoP ${token}`),
     'one with a key': claims({ cnf: { jkt: 'x' } }),
   });
   refuses(401, 'workload_token_type_wrong', {

@@ -230,7 +230,10 @@ describe.concurrent('while the command lives', () => {
     const [task] = await house.onStore<{ id: string }>('SELECT task_id AS id FROM mayfly.grants WHERE handle = $1', [
       role,
     ]);
-    await house.client().cancel(`task_${task?.id}`, { wait: 30 });
+    // Its agent's key dies with the command: only an operator can do this.
+    const operator = { subject: 'olga', roles: ['operator' as const], audience: house.url };
+    const token = async () => (await house.issuer.signOperatorToken(operator)).token;
+    await house.client('', house.url, undefined, token).cancel(`task_${task?.id}`, { wait: 30 });
     await cli.says(/could not be renewed and ends at .*409 grant_ended/);
     cli.endInput();
     const { code, stderr } = await cli.ended;
