@@ -6,6 +6,8 @@
 ALTER TABLE mayfly.tasks ADD COLUMN key_thumbprint text;
 -- The running copy of the workload that opened it, where its tokens tell copies apart. Owns the task where no key does.
 ALTER TABLE mayfly.tasks ADD COLUMN instance text;
+-- SHA-256 thumbprint of another key that credentials may be sealed to.
+ALTER TABLE mayfly.tasks ADD COLUMN delivery_thumbprint text;
 
 -- Shared by all replicas: the insert decides which use of a proof is its first one. No history, so that it stays small.
 CREATE TABLE mayfly.dpop_proofs (

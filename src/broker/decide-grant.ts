@@ -85,6 +85,7 @@ export function decideGrant(
         errors: policy.errors.length,
         revision: active.number,
         justification: request.justification,
+        ...(request.delivery === null ? {} : { sealed_to: request.delivery.thumbprint }),
         ...(refusal === null ? {} : { refusal }),
       },
     });

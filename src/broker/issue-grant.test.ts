@@ -39,7 +39,7 @@ const active: ActiveRevision = {
   catalog: {
     digest: 'sha256:00',
     files: {},
-    trust: { taskIssuers: [], workloadSources: [], operators: [] },
+    trust: { taskIssuers: [], tokenIssuers: [], workloadSources: [], operators: [] },
     targets: new Map([
       [
         'ledger-db',
@@ -67,6 +67,7 @@ const active: ActiveRevision = {
           params: {},
           provider: {},
           onOwnedObjects: 'drop',
+          sealedDelivery: 'optional',
         },
       ],
     ]),
@@ -75,14 +76,7 @@ const active: ActiveRevision = {
   },
   policy: {
     digest: 'sha256:00',
-    decide: () => ({
-      permitted: true,
-      policies: ['reads'],
-      maxTtlSeconds: null,
-      reasons: [],
-      errors: [],
-      inputs: {},
-    }),
+    decide: () => ({ permitted: true, policies: ['reads'], maxTtlSeconds: null, reasons: [], errors: [], inputs: {} }),
   },
 };
 
@@ -129,6 +123,7 @@ function house(during: { read?: () => void; intend?: () => void; outcomes?: ('do
     workload: caller.workload,
     keyThumbprint: null,
     instance: null,
+    deliveryThumbprint: null,
     ceiling: { entitlements: [READ], params: {}, maxTtlSeconds: null },
     intentHash: null,
     createdAt: new Date(time - 60 * SECOND),
@@ -200,7 +195,7 @@ function house(during: { read?: () => void; intend?: () => void; outcomes?: ('do
     mintSeconds: MINT_SECONDS,
     log: () => {},
   };
-  const request = { entitlement: READ, ttlSeconds: TTL, justification: null, idempotencyKey: null };
+  const request = { entitlement: READ, ttlSeconds: TTL, justification: null, delivery: null, idempotencyKey: null };
   return {
     task,
     activations,

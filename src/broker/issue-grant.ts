@@ -4,6 +4,7 @@ import { type GrantId, type TaskId, wireId } from '../domain/ids.ts';
 import { step } from '../domain/step.ts';
 import { owns, type Task } from '../domain/task.ts';
 import { orAborted } from '../domain/within.ts';
+import { type DeliveryKey, requireDelivery } from '../identity/delivery-key.ts';
 import type { WorkloadCaller } from '../identity/types.ts';
 import type { Transaction } from '../store/database.ts';
 import { endGrants, findGrants, type GrantWithRevocation } from '../store/grants.ts';
@@ -24,6 +25,8 @@ export interface GrantRequest {
   readonly entitlement: string;
   readonly ttlSeconds: number | null;
   readonly justification: string | null;
+  /** What the credential is to be sealed to; null: it goes as it is. */
+  readonly delivery: DeliveryKey | null;
   readonly idempotencyKey: string | null;
 }
 
@@ -103,6 +106,7 @@ async function settle(
     if (!state.task.ceiling.entitlements.includes(request.entitlement)) throw new MayflyError('not_in_task');
     requireRevision(active, state.seen.revision);
     ask = ask?.active === active ? ask : await describe(deps, active, request, bodyDigest);
+    requireDelivery(request.delivery, state.task, ask.entitlement);
     const decided = decideGrant(deps, ask, state, context);
     if (!decided.permitted) return decided;
     step('intend.before');
@@ -195,7 +199,9 @@ async function endForReplay(
 }
 
 function digestOf(request: GrantRequest): Buffer {
-  const body = JSON.stringify([request.entitlement, request.ttlSeconds, request.justification]);
+  const { entitlement, ttlSeconds, justification, delivery } = request;
+  const sealedTo = delivery === null ? [] : [delivery.thumbprint];
+  const body = JSON.stringify([entitlement, ttlSeconds, justification, ...sealedTo]);
   return createHash('sha256').update(body).digest();
 }
 

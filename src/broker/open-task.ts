@@ -63,6 +63,7 @@ export async function openTask(
       workload: caller.workload,
       keyThumbprint: statement.keyThumbprint,
       instance: caller.instance,
+      deliveryThumbprint: statement.deliveryThumbprint,
       ceiling: statement.ceiling,
       intentHash: statement.intentHash,
       createdAt: tx.now,

@@ -4,6 +4,7 @@ import type { DecisionId, GrantId } from '../domain/ids.ts';
 import { step } from '../domain/step.ts';
 import type { Task } from '../domain/task.ts';
 import { orAborted } from '../domain/within.ts';
+import { type DeliveryKey, requireDelivery } from '../identity/delivery-key.ts';
 import type { WorkloadCaller } from '../identity/types.ts';
 import { ProviderError, type Ref, type Renewed, type Secret, type Session } from '../provider.ts';
 import { extendGrant, findGrants, type GrantWithRevocation } from '../store/grants.ts';
@@ -36,6 +37,7 @@ export async function renewGrant(
   caller: WorkloadCaller,
   id: GrantId,
   ttlSeconds: number,
+  delivery: DeliveryKey | null,
   context: CallContext,
 ): Promise<RenewedGrant> {
   const found = await deps.ownedGrants.find(id, caller);
@@ -54,6 +56,7 @@ export async function renewGrant(
     requireRevision(active, state.seen.revision);
     const { task } = state;
     checkAlive(task, tx.now);
+    requireDelivery(delivery, task, entitlement);
     if ((await findPause(tx, grant.target)) !== undefined) throw pausedProblem(grant.target);
     if (!(await isReconciled(tx, grant.target))) throw failedOverProblem(grant.target);
     const bounds = lifeBounds(ttlSeconds, task, entitlement, grant.guarantee, tx.now);

@@ -74,6 +74,7 @@ export const entitlementSchema = z.strictObject({
     .record(z.string().regex(/^[a-z][a-z0-9_]{0,62}$/, 'must be a lower-case param name'), paramSchema)
     .default({}),
   provider: z.record(z.string(), z.unknown()),
+  sealed_delivery: z.enum(['required', 'optional'], 'must be required or optional').default('optional'),
   on_owned_objects: z.enum(['drop', 'keep'], 'must be drop or keep').default('drop'),
 });
 

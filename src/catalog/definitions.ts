@@ -89,8 +89,8 @@ export function readEntitlements(
 
 function definition(value: EntitlementWire, provider: unknown): EntitlementDefinition {
   const { name, target, sensitivity, actions, sink, params } = value;
-  const { max_ttl_seconds: maxTtlSeconds, on_owned_objects: onOwnedObjects } = value;
-  return { name, target, sensitivity, actions, sink, maxTtlSeconds, params, provider, onOwnedObjects };
+  const { max_ttl_seconds: maxTtlSeconds, on_owned_objects: onOwnedObjects, sealed_delivery: sealedDelivery } = value;
+  return { name, target, sensitivity, actions, sink, maxTtlSeconds, params, provider, onOwnedObjects, sealedDelivery };
 }
 
 /** Reads `purposes.yaml`, a list. */

@@ -49,7 +49,7 @@ function parts(catalog: Catalog): ReadonlyMap<ChangedKind, Named> {
   const byName = (list: readonly { readonly name: string }[]): Named => new Map(list.map((item) => [item.name, item]));
   const policies = policySet.policies.map(({ id, text }): [string, object] => [id, { text }]);
   return new Map<ChangedKind, Named>([
-    ['task_issuer', byName(trust.taskIssuers)],
+    ['task_issuer', byName([...trust.taskIssuers, ...trust.tokenIssuers])],
     ['workload_source', byName(trust.workloadSources)],
     ['operators', byName(trust.operators)],
     ['target', catalog.targets],

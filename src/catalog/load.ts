@@ -67,7 +67,7 @@ export function assembleCatalog(given: Readonly<Record<string, string>>, options
   const trustFile = required('trust.yaml', files, given, faults);
   const { trust, keySets } =
     trustFile === undefined
-      ? { trust: { taskIssuers: [], workloadSources: [], operators: [] }, keySets: undefined }
+      ? { trust: { taskIssuers: [], tokenIssuers: [], workloadSources: [], operators: [] }, keySets: undefined }
       : readTrust(trustFile, { files, allowDev: options.allowDev, purposes: declaredPurposes }, faults);
   for (const path of pathsOf(files, 'key-set')) {
     if (keySets?.has(path) === false) faults.push(fileFault(path, 'no issuer in trust.yaml names this file'));
@@ -165,7 +165,7 @@ function vocabularyOf(catalog: Catalog): Vocabulary {
     workloadSources: new Set(trust.workloadSources.map(({ name }) => name)),
     purposes: new Set(purposes.keys()),
     phases: new Set(['', ...[...purposes.values()].flatMap(({ phases }) => phases)]),
-    issuers: new Set([...trust.taskIssuers, ...(trust.tokenIssuers ?? [])].map(({ name }) => name)),
+    issuers: new Set([...trust.taskIssuers, ...trust.tokenIssuers].map(({ name }) => name)),
     sensitivities: new Set<string>(sensitivities),
     guarantees: new Set<string>(guarantees),
   };

@@ -40,7 +40,8 @@ export interface TrustRead {
 export function readTrust(file: YamlFile, context: TrustContext, faults: Fault[]): TrustRead {
   const keySets = new Set<string>();
   const outline = readItem(file, [], trustOutline, faults);
-  if (outline === undefined) return { trust: { taskIssuers: [], workloadSources: [], operators: [] }, keySets };
+  if (outline === undefined)
+    return { trust: { taskIssuers: [], tokenIssuers: [], workloadSources: [], operators: [] }, keySets };
   const has = (list: string): boolean => typeof file.value === 'object' && file.value !== null && list in file.value;
   const stating = has('task_issuers') ? readList(file, ['task_issuers'], anyTaskIssuer, faults) : [];
   const issuers = stating.filter(isOfRequests);

@@ -118,7 +118,7 @@ export interface OperatorSource extends IssuerBase {
 export interface Trust {
   readonly taskIssuers: readonly TaskIssuer[];
   /** Task issuers of `kind: token`. */
-  readonly tokenIssuers?: readonly TokenIssuer[];
+  readonly tokenIssuers: readonly TokenIssuer[];
   readonly workloadSources: readonly WorkloadSource[];
   readonly operators: readonly OperatorSource[];
 }
@@ -157,6 +157,8 @@ export interface EntitlementDefinition {
   /** Checked by the provider's `entitlementSchema`. */
   readonly provider: unknown;
   readonly onOwnedObjects: 'drop' | 'keep';
+  /** Whether its credentials are handed over only as JWE, to a key that the signed task names. */
+  readonly sealedDelivery: 'required' | 'optional';
 }
 
 export interface Purpose {

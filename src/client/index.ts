@@ -18,6 +18,8 @@ export interface ClientOptions {
   readonly token: () => string | Promise<string>;
   /** Proves each call to be this agent's own. Leave it out only where the task issuer is exempt from naming keys. */
   readonly key?: AgentKey;
+  /** Whether credentials come sealed to `key`, so that no proxy on the way can read them. Default: where there is a key. */
+  readonly sealed?: boolean;
   readonly fetch?: typeof globalThis.fetch;
 }
 
@@ -113,15 +115,25 @@ export class MayflyClient {
     return this.#call('GET', `/v1/tasks/${id}`);
   }
 
-  issue(
+  async issue(
     taskId: string,
     ask: { entitlement: string; ttl_seconds?: number; justification?: string },
   ): Promise<{ grant: GrantBody; credential: Credential; cut?: Cut }> {
-    return this.#call('POST', `/v1/tasks/${taskId}/grants`, ask);
+    const path = `/v1/tasks/${taskId}/grants`;
+    const issued = await this.#call<{ grant: GrantBody; credential: Credential | string; cut?: Cut }>('POST', path, {
+      ...ask,
+      ...this.#delivery(),
+    });
+    return { ...issued, credential: await this.#open(issued.credential) };
   }
 
-  renew(grantId: string, ttlSeconds: number): Promise<{ grant: GrantBody; credential?: Credential; cut?: Cut }> {
-    return this.#call('POST', `/v1/grants/${grantId}/renew`, { ttl_seconds: ttlSeconds });
+  async renew(grantId: string, ttlSeconds: number): Promise<{ grant: GrantBody; credential?: Credential; cut?: Cut }> {
+    const { credential, ...renewed } = await this.#call<{
+      grant: GrantBody;
+      credential?: Credential | string;
+      cut?: Cut;
+    }>('POST', `/v1/grants/${grantId}/renew`, { ttl_seconds: ttlSeconds, ...this.#delivery() });
+    return { ...renewed, ...(credential !== undefined && { credential: await this.#open(credential) }) };
   }
 
   grant(id: string, options: { wait?: number } = {}): Promise<GrantBody> {
@@ -140,6 +152,17 @@ export class MayflyClient {
   async timeline(taskId: string): Promise<readonly EventBody[]> {
     const { items } = await this.#call<{ items: readonly EventBody[] }>('GET', `/v1/tasks/${taskId}/timeline`);
     return items;
+  }
+
+  #delivery() {
+    const { key, sealed = true } = this.#options;
+    return key === undefined || !sealed ? {} : { delivery: key.delivery };
+  }
+
+  async #open(credential: Credential | string): Promise<Credential> {
+    if (typeof credential !== 'string') return credential;
+    if (this.#options.key === undefined) throw new Error('The credential is sealed, and there is no key to open it.');
+    return await this.#options.key.open(credential);
   }
 
   async #call<T>(method: string, path: string, body?: unknown): Promise<T> {

@@ -1,10 +1,12 @@
 import type { webcrypto } from 'node:crypto';
+import { compactDecrypt } from 'jose';
 
 const ES256 = { name: 'ECDSA', namedCurve: 'P-256' };
+const ECDH = { name: 'ECDH', namedCurve: 'P-256' };
 
 /**
- * A key of the agent's own, by which each of its calls is proven to be its own (RFC 9449). The task issuer states its `thumbprint` as
- * `cnf.jkt` of the task request.
+ * A key of the agent's own, by which each of its calls is proven to be its own (RFC 9449), and to which credentials are sealed. The
+ * task issuer states its `thumbprint` as `cnf.jkt` of the task request.
  * @example
  * const key = await AgentKey.make();
  * const client = new MayflyClient({ url, token, key });
@@ -12,30 +14,58 @@ const ES256 = { name: 'ECDSA', namedCurve: 'P-256' };
 export class AgentKey {
   /** SHA-256, as RFC 7638 says, in base64url. */
   readonly thumbprint: string;
-  readonly #private: webcrypto.CryptoKey;
+  readonly #signing: webcrypto.CryptoKey;
+  readonly #opening: webcrypto.CryptoKey;
   readonly #public: webcrypto.JsonWebKey;
 
-  private constructor(privateKey: webcrypto.CryptoKey, publicJwk: webcrypto.JsonWebKey, thumbprint: string) {
-    this.#private = privateKey;
+  private constructor(
+    signing: webcrypto.CryptoKey,
+    opening: webcrypto.CryptoKey,
+    publicJwk: webcrypto.JsonWebKey,
+    thumbprint: string,
+  ) {
+    this.#signing = signing;
+    this.#opening = opening;
     this.#public = publicJwk;
     this.thumbprint = thumbprint;
   }
 
   /** A new P-256 key that nothing can read out of this process by its interface. */
   static async make(): Promise<AgentKey> {
-    const { privateKey, publicKey } = await crypto.subtle.generateKey(ES256, false, ['sign']);
-    return await AgentKey.#of(privateKey, await crypto.subtle.exportKey('jwk', publicKey));
+    const { privateKey } = await crypto.subtle.generateKey(ES256, true, ['sign', 'verify']);
+    return await AgentKey.from(await crypto.subtle.exportKey('jwk', privateKey));
   }
 
   /** @param jwk A private P-256 key. @throws Error where it is none. */
   static async from(jwk: webcrypto.JsonWebKey): Promise<AgentKey> {
-    return await AgentKey.#of(await crypto.subtle.importKey('jwk', jwk, ES256, false, ['sign']), jwk);
-  }
-
-  static async #of(privateKey: webcrypto.CryptoKey, { x = '', y = '' }: webcrypto.JsonWebKey): Promise<AgentKey> {
+    const { x = '', y = '', d = '' } = jwk;
     // In the order that RFC 7638 §3 demands.
     const publicJwk = { crv: 'P-256', kty: 'EC', x, y };
-    return new AgentKey(privateKey, publicJwk, await sha256(JSON.stringify(publicJwk)));
+    const [signing, opening, thumbprint] = await Promise.all([
+      crypto.subtle.importKey('jwk', { ...publicJwk, d }, ES256, false, ['sign']),
+      crypto.subtle.importKey('jwk', { ...publicJwk, d }, ECDH, false, ['deriveBits']),
+      sha256(JSON.stringify(publicJwk)),
+    ]);
+    return new AgentKey(signing, opening, publicJwk, thumbprint);
+  }
+
+  /** What asks for a credential that is sealed to this key. */
+  get delivery(): { readonly jwk: webcrypto.JsonWebKey } {
+    return { jwk: this.#public };
+  }
+
+  /**
+   * Opens what was sealed to this key.
+   * @param sealed Compact JWE, `ECDH-ES+A256KW` with `A256GCM`. @throws JOSEError where it is not, or sealed to another key.
+   */
+  async open(sealed: string): Promise<Readonly<Record<string, unknown>>> {
+    const { plaintext } = await compactDecrypt(sealed, this.#opening, {
+      keyManagementAlgorithms: ['ECDH-ES+A256KW'],
+      contentEncryptionAlgorithms: ['A256GCM'],
+    });
+    const credential: unknown = JSON.parse(new TextDecoder().decode(plaintext));
+    if (typeof credential !== 'object') throw new Error('What was sealed is no credential.');
+    return { ...credential };
   }
 
   /**
@@ -52,7 +82,7 @@ export class AgentKey {
       ath: await sha256(token),
     };
     const input = `${base64url(utf8(JSON.stringify(header)))}.${base64url(utf8(JSON.stringify(claims)))}`;
-    const signature = await crypto.subtle.sign({ name: 'ECDSA', hash: 'SHA-256' }, this.#private, utf8(input));
+    const signature = await crypto.subtle.sign({ name: 'ECDSA', hash: 'SHA-256' }, this.#signing, utf8(input));
     return `${input}.${base64url(new Uint8Array(signature))}`;
   }
 }

@@ -37,11 +37,6 @@ const kinds = {
     'This way to bind a request or token to a key is not supported by this release',
     'Name the key by `cnf.jkt`, its SHA-256 thumbprint (RFC 7638), and by nothing else.',
   ],
-  delivery_unsupported: [
-    400,
-    'Sealed delivery is not supported by this release',
-    'Leave `delivery` out; the credential comes in the response.',
-  ],
   host_refused: [
     400,
     'The Host header does not name this broker',
@@ -124,6 +119,11 @@ const kinds = {
     'This issuer may not state such a task',
     'Ask the platform team which purposes and workloads the issuer may name.',
   ],
+  delivery_key_wrong: [
+    403,
+    'The task names another key than the one to seal to',
+    'Use the key whose thumbprint the signed task request states as `cnf.jkt` or `delivery_jkt`: a key in the body alone could be anybody’s.',
+  ],
   workload_not_named: [
     403,
     'The task request names another workload',
@@ -169,6 +169,16 @@ const kinds = {
     422,
     'The task’s params do not fit this entitlement',
     'Ask the task issuer for a request whose params fit the catalog’s schema.',
+  ],
+  delivery_key_refused: [
+    422,
+    'Credentials can not be sealed to this key',
+    'Put the public key alone into `delivery.jwk`: P-256 or X25519, for ECDH-ES+A256KW.',
+  ],
+  delivery_required: [
+    422,
+    'This credential is handed over sealed only',
+    'Name a key by `delivery.jwk`: the one whose thumbprint the task request states as `cnf.jkt` or `delivery_jkt`.',
   ],
   idempotency_key_reused: [422, 'This Idempotency-Key came with another body', 'Use a new key for a new request.'],
   catalog_invalid: [422, 'The catalog is not valid', '`errors` names file, line and path.'],

@@ -84,6 +84,8 @@ export interface Task extends Owner {
   readonly phase: string | null;
   /** On whose behalf. */
   readonly subject: string;
+  /** Of a key besides `keyThumbprint` that its credentials may be sealed to, where the request names one. */
+  readonly deliveryThumbprint: string | null;
   readonly ceiling: Ceiling;
   readonly intentHash: string | null;
   readonly createdAt: Date;

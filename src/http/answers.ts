@@ -91,6 +91,14 @@ const credentialBody = z
   .looseObject({ expires_at: time, guarantee, grant_id: grantId })
   .meta({ id: 'Credential', description: 'The secret, given once, in its provider’s own members; always with these.' });
 
+const handedOver = z.union([
+  credentialBody,
+  z.string().meta({
+    description:
+      'With `delivery`: the same, sealed (compact JWE). Its protected header tells `grant_id` and `expires_at`.',
+  }),
+]);
+
 const cut = z
   .strictObject({
     by: z.enum(['asked', 'request', 'policy', 'entitlement', 'task', 'provider']),
@@ -120,7 +128,7 @@ export const openedBody = z
         z.strictObject({
           entitlement: z.string(),
           grant: grantBody.optional(),
-          credential: credentialBody.optional(),
+          credential: handedOver.optional(),
           problem: problemBody.optional(),
         }),
       )
@@ -133,11 +141,11 @@ export const openedBody = z
   .meta({ id: 'OpenedTask' });
 
 export const issuedBody = z
-  .strictObject({ grant: grantBody, credential: credentialBody, cut: cut.optional() })
+  .strictObject({ grant: grantBody, credential: handedOver, cut: cut.optional() })
   .meta({ id: 'IssuedGrant' });
 
 export const renewedBody = z
-  .strictObject({ grant: grantBody, credential: credentialBody.optional(), cut: cut.optional() })
+  .strictObject({ grant: grantBody, credential: handedOver.optional(), cut: cut.optional() })
   .meta({ id: 'RenewedGrant', description: '`credential` only if it is new.' });
 
 const revocationLine = z
@@ -196,6 +204,7 @@ export const problemPageBody = z
 export type TaskBody = z.output<typeof taskBody>;
 export type GrantBody = z.output<typeof grantBody>;
 export type CredentialBody = z.output<typeof credentialBody>;
+export type HandedOver = z.output<typeof handedOver>;
 export type ProblemBody = z.output<typeof problemBody>;
 export type OpenedBody = z.output<typeof openedBody>;
 export type IssuedBody = z.output<typeof issuedBody>;

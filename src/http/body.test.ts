@@ -60,7 +60,13 @@ describe('a body', () => {
       400,
       'invalid_request',
     ],
-    ['sealed delivery', { request: 'a.b.c', delivery: { jwk: {} } }, 400, 'delivery_unsupported'],
+    ['sealed delivery of nothing', { request: 'a.b.c', delivery: { jwk: {} } }, 400, 'invalid_request'],
+    [
+      'sealed delivery to no key',
+      { request: 'a.b.c', issue: ['x/y'], delivery: { jwk: {} } },
+      422,
+      'delivery_key_refused',
+    ],
     ['2 MB', JSON.stringify({ request: 'a'.repeat(2_000_000) }), 413, 'body_too_large'],
   ])('with %s is refused before anything happens', async (_what, body, status, code) => {
     const before = reached;

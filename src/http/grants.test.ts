@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, test } from 'vitest';
+import { AgentKey } from '../client/index.ts';
 import { MayflyError } from '../domain/errors.ts';
 import { grantBody, issuedBody, releasedGrantBody, renewedBody } from './answers.ts';
 import { containedGrant, GRANT_ID, PASSWORD, sampleCredential, sampleGrant, TASK_ID } from './testing/samples.ts';
@@ -91,10 +92,10 @@ describe('asking for an entitlement', () => {
     expect(seen).toEqual([
       'agent-recon',
       TASK_ID,
-      { entitlement: 'x/y', ttlSeconds: 60, justification: 'month end', idempotencyKey: 'a~b!c' },
+      { entitlement: 'x/y', ttlSeconds: 60, justification: 'month end', delivery: null, idempotencyKey: 'a~b!c' },
       'agent-recon',
       TASK_ID,
-      { entitlement: 'x/y', ttlSeconds: null, justification: null, idempotencyKey: null },
+      { entitlement: 'x/y', ttlSeconds: null, justification: null, delivery: null, idempotencyKey: null },
     ]);
   });
 
@@ -118,10 +119,16 @@ describe('asking for an entitlement', () => {
     expect([status, body]).toMatchObject([400, { code: 'invalid_request', errors: [{ path: 'Idempotency-Key' }] }]);
   });
 
-  test('refuses sealed delivery by its own code', async () => {
+  test('seals the credential to the key that was asked for', async () => {
+    const key = await AgentKey.make();
     const app = await start({ useCases: { issueGrant: async () => issued() } });
-    const { status, body } = await app.ask('POST', ISSUE, { body: { entitlement: 'x/y', delivery: { jwk: {} } } });
-    expect([status, body]).toMatchObject([400, { code: 'delivery_unsupported' }]);
+    const { status, body, text } = await app.ask('POST', ISSUE, {
+      body: { entitlement: 'x/y', delivery: key.delivery },
+    });
+    expect(status).toBe(201);
+    expect(text).not.toContain(PASSWORD);
+    const { grant, credential } = body as { grant: { id: string }; credential: string };
+    expect(await key.open(credential)).toMatchObject({ grant_id: grant.id });
   });
 
   test('tells a denial with its reasons', async () => {

@@ -9,7 +9,7 @@ import {
   type RenewedBody,
   renewedBody,
 } from './answers.ts';
-import { handOver } from './deliver.ts';
+import { deliveryKeyOf, handOver } from './deliver.ts';
 import { isOver, versionOf } from './grant-progress.ts';
 import { notesOf } from './notes.ts';
 import {
@@ -49,7 +49,9 @@ const issueGrant = route({
     },
   },
   refusals: [
-    'delivery_unsupported',
+    'delivery_key_refused',
+    'delivery_key_wrong',
+    'delivery_required',
     'not_in_task',
     'denied_by_policy',
     'not_found',
@@ -65,11 +67,14 @@ const issueGrant = route({
   ],
   handle: async (call) => {
     const { entitlement, ttl_seconds: ttlSeconds = null, justification = null } = call.body;
-    const asked = { entitlement, ttlSeconds, justification, idempotencyKey: call.headers['Idempotency-Key'] ?? null };
+    const delivery = deliveryKeyOf(call.body);
+    const idempotencyKey = call.headers['Idempotency-Key'] ?? null;
+    const asked = { entitlement, ttlSeconds, justification, delivery, idempotencyKey };
     const issued = await call.useCases.issueGrant(call.broker, call.agent(), call.taskId(), asked, call.context);
     const grant = viewOfGrant(issued.grant);
     notesOf(call.exchange.response).grant_id = grant.id;
-    const body: IssuedBody = { grant, credential: handOver(call.exchange, issued), ...viewOfCut(issued.cut) };
+    const credential = await handOver(call.exchange, issued, delivery);
+    const body: IssuedBody = { grant, credential, ...viewOfCut(issued.cut) };
     const replayed = issued.idempotencyReplayed ? { 'Idempotency-Replayed': 'true' } : {};
     return { status: 201, body, headers: { Location: `/v1/grants/${grant.id}`, ...replayed } };
   },
@@ -115,6 +120,9 @@ const renewGrant = route({
   body: { schema: renewGrantBody, take: 'always' },
   answers: { 200: { says: 'The grant with its new deadline.', schema: renewedBody } },
   refusals: [
+    'delivery_key_refused',
+    'delivery_key_wrong',
+    'delivery_required',
     'not_in_task',
     'denied_by_policy',
     'not_found',
@@ -125,15 +133,20 @@ const renewGrant = route({
     'target_unavailable',
   ],
   handle: async (call) => {
+    const delivery = deliveryKeyOf(call.body);
     const { grant, credential, expiresAt, cut } = await call.useCases.renewGrant(
       call.broker,
       call.agent(),
       call.grantId(),
       call.body.ttl_seconds,
+      delivery,
       call.context,
     );
-    const fresh = credential === null ? {} : { credential: handOver(call.exchange, { grant, credential, expiresAt }) };
-    const body: RenewedBody = { grant: viewOfGrant(grant), ...fresh, ...viewOfCut(cut) };
+    const body: RenewedBody = {
+      grant: viewOfGrant(grant),
+      ...(credential && { credential: await handOver(call.exchange, { grant, credential, expiresAt }, delivery) }),
+      ...viewOfCut(cut),
+    };
     return { status: 200, body };
   },
 });

@@ -2,10 +2,11 @@ import type { OpenedTask } from '../broker/open-task.ts';
 import type { TaskView } from '../broker/read.ts';
 import { wireId } from '../domain/ids.ts';
 import type { Task } from '../domain/task.ts';
+import type { DeliveryKey } from '../identity/delivery-key.ts';
 import type { WorkloadCaller } from '../identity/types.ts';
 import { type OpenedBody, openedBody } from './answers.ts';
 import type { Call } from './call.ts';
-import { handOver } from './deliver.ts';
+import { deliveryKeyOf, handOver } from './deliver.ts';
 import { notesOf } from './notes.ts';
 import { asMayflyError, problemOf } from './problem.ts';
 import { noHeaders, noQuery, openTaskBody } from './requests.ts';
@@ -37,6 +38,7 @@ export const openTask = route({
     'request_claims_invalid',
     'invalid_authorization_details',
     'key_binding_unsupported',
+    'delivery_key_refused',
     'request_type_wrong',
     'request_algorithm_refused',
     'request_header_refused',
@@ -57,13 +59,14 @@ export const openTask = route({
   ],
   handle: async (call) => {
     const { request, issue } = call.body;
+    const delivery = deliveryKeyOf(call.body);
     const agent = call.agent();
     const opened = await call.useCases.openTask(call.broker, agent, request, call.context);
     notesOf(call.exchange.response).task_id = wireId('task', opened.task.id);
     const issued =
       opened.replayed || issue === undefined
         ? undefined
-        : await Promise.all(issue.map((entitlement) => issueOne(call, agent, opened.task, entitlement)));
+        : await Promise.all(issue.map((entitlement) => issueOne(call, agent, opened.task, entitlement, delivery)));
     const task = viewOfTask(await viewOpened(call, opened, issued !== undefined));
     const body: OpenedBody = {
       task,
@@ -84,12 +87,14 @@ async function issueOne(
   agent: WorkloadCaller,
   task: Task,
   entitlement: string,
+  delivery: DeliveryKey | null,
 ): Promise<Issued> {
   const { deps } = call.exchange;
-  const asked = { entitlement, ttlSeconds: null, justification: null, idempotencyKey: null };
+  const asked = { entitlement, ttlSeconds: null, justification: null, delivery, idempotencyKey: null };
   try {
     const delivered = await call.useCases.issueGrant(call.broker, agent, task.id, asked, call.context);
-    return { entitlement, grant: viewOfGrant(delivered.grant), credential: handOver(call.exchange, delivered) };
+    const credential = await handOver(call.exchange, delivered, delivery);
+    return { entitlement, grant: viewOfGrant(delivered.grant), credential };
   } catch (thrown) {
     const error = asMayflyError(thrown);
     deps.metrics.refused(error.code);

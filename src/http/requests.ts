@@ -51,6 +51,14 @@ export const idempotencyHeader = z.object({
     .meta({ description: 'Scoped to the task. A repeated key ends the first grant and mints afresh.' }),
 });
 
+const delivery = z
+  .strictObject({ jwk: z.record(z.string(), z.unknown()).meta({ description: 'A public key: P-256 or X25519.' }) })
+  .optional()
+  .meta({
+    description:
+      'Seals the credential: a compact JWE to this key (`ECDH-ES+A256KW`, `A256GCM`). The signed task request must name the key, by `cnf.jkt` or `delivery_jkt`.',
+  });
+
 export const openTaskBody = z
   .strictObject({
     request: z.string().min(1).max(32_768).meta({ description: 'The signed task request, a compact JWS.' }),
@@ -67,6 +75,11 @@ export const openTaskBody = z
         uniqueItems: true,
         description: 'Entitlements to issue in the same call, one result each. The task is opened regardless.',
       }),
+    delivery,
+  })
+  .refine((body) => body.delivery === undefined || body.issue !== undefined, {
+    path: ['delivery'],
+    message: 'goes with `issue` only',
   })
   .meta({ id: 'OpenTask' });
 
@@ -80,6 +93,7 @@ export const issueGrantBody = z
       .max(2_000)
       .optional()
       .meta({ description: 'Why, for whoever reads the evidence.' }),
+    delivery,
     context: z.record(z.string().max(100), z.unknown()).optional().meta({
       description:
         'What the caller says of its situation. It never overrides what the broker knows; this release decides nothing by it.',
@@ -87,7 +101,7 @@ export const issueGrantBody = z
   })
   .meta({ id: 'IssueGrant' });
 
-export const renewGrantBody = z.strictObject({ ttl_seconds: ttlSeconds }).meta({ id: 'RenewGrant' });
+export const renewGrantBody = z.strictObject({ ttl_seconds: ttlSeconds, delivery }).meta({ id: 'RenewGrant' });
 
 /** For calls that need no body and forgive an empty one. */
 export const emptyBody = z.strictObject({}).meta({ id: 'Empty' });

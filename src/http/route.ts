@@ -97,8 +97,5 @@ async function takeBody({ take }: BodyRule, request: IncomingMessage): Promise<u
   if (take === 'never') return undefined;
   const body = await readJson(request);
   if (body === undefined && take === 'always') throw new MayflyError('malformed_json', 'There is no body.');
-  // Refused by its own code, never ignored: the caller would believe that its credential came sealed.
-  if (typeof body === 'object' && body !== null && Object.hasOwn(body, 'delivery'))
-    throw new MayflyError('delivery_unsupported');
   return body === undefined ? {} : body;
 }

@@ -1,9 +1,10 @@
 import { z } from 'zod';
 import { MayflyError } from '../domain/errors.ts';
 import type { JsonObject } from './compact-jws.ts';
+import { thumbprint } from './token-claims.ts';
 
 /** RFC 9449 §6.1: the SHA-256 thumbprint of a key, canonical. Another member would ask for a proof that is not looked for here. */
-const keyBinding = z.strictObject({ jkt: z.string().regex(/^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$/) });
+const keyBinding = z.strictObject({ jkt: thumbprint });
 
 /**
  * The thumbprint of the key that a request or token names by `cnf`, null where it names none.

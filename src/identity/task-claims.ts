@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import type { ParamValue } from '../domain/task.ts';
 import { isJsonObject } from './compact-jws.ts';
-import { numericDate, printable } from './token-claims.ts';
+import { numericDate, printable, thumbprint } from './token-claims.ts';
 
 const wholeSeconds = numericDate.int();
 /** SPIFFE IDs have at most 2048 bytes; nothing that names a party is longer. */
@@ -29,6 +29,8 @@ export const taskClaimsSchema = z.object({
   sub: party,
   /** RFC 8693 §4.1: a nested `act` is history and drives nothing. */
   act: z.object({ sub: party, iss: party.optional() }),
+  /** Where credentials may be sealed to another key than `cnf`'s. */
+  delivery_jkt: thumbprint.optional(),
   task: z.strictObject({
     id: printable(200),
     purpose: printable(200),

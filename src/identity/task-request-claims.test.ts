@@ -47,6 +47,11 @@ const refused: Readonly<Record<string, readonly Case[]>> = {
     ],
   ],
   request_claims_invalid: [
+    ['delivery_jkt that is no thumbprint', (r) => (r.claims['delivery_jkt'] = 'x')],
+    ['delivery_jkt as a list', (r) => (r.claims['delivery_jkt'] = ['A'.repeat(43)])],
+    ['delivery_jkt null', (r) => (r.claims['delivery_jkt'] = null)],
+    ['delivery_jkt inside task', (r) => task(r, { delivery_jkt: 'A'.repeat(43) })],
+    ['delivery_jkt inside an unknown claim', (r) => (r.claims['x'] = [{ delivery_jkt: 'A'.repeat(43) }])],
     ['no iat', (r) => Reflect.deleteProperty(r.claims, 'iat')],
     ['no exp', (r) => Reflect.deleteProperty(r.claims, 'exp')],
     ['exp equal to iat', (r) => (r.claims.exp = SECONDS)],
@@ -99,10 +104,6 @@ const refused: Readonly<Record<string, readonly Case[]>> = {
     ['cnf inside task', (r) => task(r, { cnf: {} })],
     ['cnf inside authorization_details', (r) => details(r, { cnf: {} })],
     ['cnf inside an unknown claim', (r) => (r.claims['x'] = [{ y: { cnf: 1 } }])],
-  ],
-  delivery_unsupported: [
-    ['delivery_jkt', (r) => (r.claims['delivery_jkt'] = 'x')],
-    ['delivery_jkt inside task', (r) => task(r, { delivery_jkt: 'x' })],
   ],
   issuer_may_not_state: [
     ['a purpose that is not on its list', (r) => task(r, { purpose: 'delete.everything' })],

@@ -42,7 +42,7 @@ export async function verifyTaskRequest(
   const { issuer, claims, payload } = await verifySigned(compact, taskRequest, trust.taskIssuers, keySets);
   requireAudience(claims, audience, requestRefusals);
   requireAlive(read(requestTimesSchema, claims), now);
-  refuseUnsupported(claims);
+  refuseMisplaced(claims);
   const keyThumbprint = readKeyBinding(claims);
   const stated = read(taskClaimsSchema, claims);
   requireEntitled(issuer, stated);
@@ -59,6 +59,7 @@ export async function verifyTaskRequest(
     actor: stated.act.sub,
     actorSources,
     keyThumbprint,
+    deliveryThumbprint: stated.delivery_jkt ?? null,
     purpose: stated.task.purpose,
     phase: stated.task.phase ?? null,
     notAfter,
@@ -88,11 +89,15 @@ function requireAlive(times: RequestTimes, now: Date): void {
   requireNotExpired(times, now, requestRefusals);
 }
 
-/** What asks for a proof or a sealing that this release does not do must not be taken without it. */
-function refuseUnsupported(claims: JsonObject): void {
-  const others = Object.fromEntries(Object.entries(claims).filter(([name]) => name !== 'cnf'));
-  if (hasMember(others, 'cnf')) throw new MayflyError('key_binding_unsupported');
-  if (hasMember(others, 'delivery_jkt')) throw new MayflyError('delivery_unsupported');
+/** Where it would not be read, a key must not be taken for named. */
+function refuseMisplaced(claims: JsonObject): void {
+  const inner = Object.values(claims);
+  if (inner.some((value) => hasMember(value, 'cnf'))) throw new MayflyError('key_binding_unsupported');
+  if (inner.some((value) => hasMember(value, 'delivery_jkt'))) {
+    throw new MayflyError('request_claims_invalid', undefined, {
+      errors: [{ path: '$.delivery_jkt', message: 'must stand beside `task`, not inside anything' }],
+    });
+  }
 }
 
 function requireEntitled(issuer: TaskIssuer, stated: TaskClaims): void {

@@ -14,6 +14,11 @@ const LAST_SECOND = 253_402_300_799;
 /** A moment as seconds since 1970 (RFC 7519 §2, NumericDate). Fractions are allowed there. */
 export const numericDate = z.number().min(0).max(LAST_SECOND);
 
+/** SHA-256 of a key (RFC 7638), 32 bytes as canonical base64url. */
+export const thumbprint = z
+  .string()
+  .regex(/^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$/, 'must be a SHA-256 thumbprint in base64url');
+
 /** Text for people and logs: nothing invisible, no control or direction character, no line break. */
 export const printable = (longest: number) =>
   z

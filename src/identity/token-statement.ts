@@ -22,7 +22,7 @@ const idPart = z.union([printable(200).transform(encodeURIComponent), z.int().tr
  * so that the header, which nobody vouches for yet, opens nothing.
  */
 export function statesByToken(compact: string, { trust }: VerifyContext): boolean {
-  if ((trust.tokenIssuers ?? []).length === 0) return false;
+  if (trust.tokenIssuers.length === 0) return false;
   return decodeCompactJws(compact, requestRefusals).header['typ'] !== 'agent-task+jwt';
 }
 
@@ -39,7 +39,7 @@ export async function verifyTokenStatement(
   reviews: TokenReviews,
 ): Promise<TaskStatement> {
   const { caller, boundKey, source, times } = await verifyCallerToken(compact, context, keySets, reviews);
-  const issuer = context.trust.tokenIssuers?.find(({ statement }) => statement.source === source.name);
+  const issuer = context.trust.tokenIssuers.find(({ statement }) => statement.source === source.name);
   if (issuer === undefined || caller.kind !== 'workload') throw new MayflyError('request_issuer_unknown');
   const jws = decodeCompactJws(compact, requestRefusals);
   const claims = readClaims(jws, requestRefusals);
@@ -64,6 +64,7 @@ export async function verifyTokenStatement(
     actor: actor.subject,
     actorSources: [actor.source],
     keyThumbprint: boundKey,
+    deliveryThumbprint: null,
     purpose,
     phase: null,
     notAfter:

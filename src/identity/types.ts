@@ -33,6 +33,8 @@ export interface TaskStatement {
   readonly actorSources: readonly string[];
   /** `cnf.jkt`: the key that the presenting workload must prove. Null: the issuer is exempt, and named none. */
   readonly keyThumbprint: string | null;
+  /** `delivery_jkt`: another key that credentials may be sealed to. */
+  readonly deliveryThumbprint: string | null;
   readonly purpose: string;
   readonly phase: string | null;
   readonly notAfter: Date;

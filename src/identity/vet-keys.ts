@@ -74,7 +74,7 @@ function vetKey(jwk: JsonObject, algorithms: readonly string[]): VettedKey {
  * @throws Error that says what is wrong with it.
  */
 export function vetPublicKey(jwk: JsonObject, algorithms: readonly string[]): Omit<VettedKey, 'kid'> {
-  if (PRIVATE_MEMBERS.some((name) => Object.hasOwn(jwk, name))) throw new Error('holds private members');
+  if (holdsPrivateMembers(jwk)) throw new Error('holds private members');
   const { use, key_ops: operations, alg } = jwk;
   if (use !== undefined && use !== 'sig') throw new Error('is not for signatures (use)');
   if (operations !== undefined && !(Array.isArray(operations) && operations.includes('verify'))) {
@@ -86,9 +86,15 @@ export function vetPublicKey(jwk: JsonObject, algorithms: readonly string[]): Om
   return { algorithms: new Set(allowed), key: importKey(publicJwk), thumbprint: thumbprintOf(publicJwk) };
 }
 
+export function holdsPrivateMembers(jwk: JsonObject): boolean {
+  return PRIVATE_MEMBERS.some((name) => Object.hasOwn(jwk, name));
+}
+
+/** Only the members that make the key: nothing else in a JWK reaches OpenSSL. */
+export type PublicJwk = JsonWebKeyInput['key'];
+
 interface PublicKey {
-  /** Only the members that make the key: nothing else in a JWK reaches OpenSSL. */
-  readonly publicJwk: JsonWebKeyInput['key'];
+  readonly publicJwk: PublicJwk;
   readonly fits: readonly string[];
 }
 
@@ -135,7 +141,12 @@ function readOkp(jwk: JsonObject): PublicKey {
   return { publicJwk: { kty: 'OKP', crv: 'Ed25519', x: x.text }, fits: ED25519_ALGORITHMS };
 }
 
-function member(jwk: JsonObject, name: string, length?: number): { readonly text: string; readonly bytes: Buffer } {
+/** One member as canonical base64url. @throws Error */
+export function member(
+  jwk: JsonObject,
+  name: string,
+  length?: number,
+): { readonly text: string; readonly bytes: Buffer } {
   const text = jwk[name];
   const bytes = typeof text === 'string' && text.length > 0 ? decodeBase64url(text) : undefined;
   if (typeof text !== 'string' || !bytes) throw new Error(`has no canonical base64url in ${name}`);
@@ -145,7 +156,7 @@ function member(jwk: JsonObject, name: string, length?: number): { readonly text
 }
 
 /** RFC 7638 §3: the members that make the key, in the order of their names, without white space. */
-function thumbprintOf(publicJwk: PublicKey['publicJwk']): string {
+export function thumbprintOf(publicJwk: PublicJwk): string {
   const members = Object.entries(publicJwk).toSorted(([a], [b]) => (a < b ? -1 : 1));
   return hash('sha256', JSON.stringify(Object.fromEntries(members)), 'base64url');
 }
@@ -154,7 +165,8 @@ function toInteger(bytes: Buffer): bigint {
   return BigInt(`0x${bytes.toString('hex')}`);
 }
 
-function importKey(key: JsonWebKeyInput['key']): KeyObject {
+/** @throws Error where it is no key at all. */
+export function importKey(key: PublicJwk): KeyObject {
   try {
     return createPublicKey({ key, format: 'jwk' });
   } catch (cause) {

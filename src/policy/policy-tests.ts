@@ -113,7 +113,7 @@ function decisionRequest(
   const entitlement = catalog.entitlements.get(request.entitlement);
   const target = entitlement === undefined ? undefined : catalog.targets.get(entitlement.target);
   const purpose = catalog.purposes.get(task.purpose);
-  const { taskIssuers, tokenIssuers = [] } = catalog.trust;
+  const { taskIssuers, tokenIssuers } = catalog.trust;
   const issuer = [...taskIssuers, ...tokenIssuers].find(({ name, purposes }) =>
     task.issuer === undefined ? purposes.includes(task.purpose) : name === task.issuer,
   );

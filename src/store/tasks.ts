@@ -20,6 +20,7 @@ type Row = {
   workload_subject: string;
   key_thumbprint: string | null;
   instance: string | null;
+  delivery_thumbprint: string | null;
   ceiling: Ceiling;
   intent_hash: string | null;
   created_at: Date;
@@ -49,6 +50,7 @@ function columns(alias: string): string {
     'workload_subject',
     'key_thumbprint',
     'instance',
+    'delivery_thumbprint',
     'ceiling',
     'intent_hash',
     'created_at',
@@ -93,8 +95,8 @@ export async function insertTask(tx: Transaction, task: NewTask): Promise<boolea
     name: 'insert_task',
     text: `INSERT INTO mayfly.tasks (id, root_id, parent_id, depth, max_depth, issuer, external_id, jti, request_digest, txn, state,
         purpose, phase, subject, workload_source, workload_subject, ceiling, intent_hash, opened_revision, created_at, not_after,
-        key_thumbprint, instance)
-      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23)
+        key_thumbprint, instance, delivery_thumbprint)
+      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24)
       ON CONFLICT DO NOTHING RETURNING id`,
     values: [
       task.id,
@@ -120,6 +122,7 @@ export async function insertTask(tx: Transaction, task: NewTask): Promise<boolea
       task.notAfter,
       task.keyThumbprint,
       task.instance,
+      task.deliveryThumbprint,
     ],
   });
   return rows.length === 1;
@@ -252,6 +255,7 @@ function toTask(row: Row): Task {
     workload: { source: row.workload_source, subject: row.workload_subject },
     keyThumbprint: row.key_thumbprint,
     instance: row.instance,
+    deliveryThumbprint: row.delivery_thumbprint,
     ceiling: row.ceiling,
     intentHash: row.intent_hash,
     createdAt: row.created_at,

@@ -154,10 +154,15 @@ describe('members', () => {
     'too much to issue': [opening({ issue: Array.from({ length: 17 }, (_, index) => `a/b${index}`) }), '$.issue'],
     'a life that can not be and one too many': asking({ ttl_seconds: 0, x: 1 }),
   });
-  refuses(400, 'delivery_unsupported', {
-    'sealed delivery': asking({ delivery: { jwk: {} } }),
-    'sealed delivery, however it looks': asking({ delivery: null }),
-    'sealed delivery at opening': opening({ delivery: {} }),
+  refuses(400, 'invalid_request', {
+    'sealed delivery to nothing': [asking({ delivery: null }), '$.delivery'],
+    'sealed delivery to a key by name': [asking({ delivery: { jwk: 'x' } }), '$.delivery.jwk'],
+    'sealed delivery with more': [asking({ delivery: { jwk: {}, alg: 'dir' } }), '$.delivery.alg'],
+    'sealed delivery of nothing': [opening({ delivery: { jwk: {} } }), '$.delivery'],
+  });
+  refuses(422, 'delivery_key_refused', {
+    'sealed delivery to no key': asking({ delivery: { jwk: {} } }),
+    'sealed delivery to no key, at opening': opening({ issue: [READ], delivery: { jwk: {} } }),
   });
 });
 

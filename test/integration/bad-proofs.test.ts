@@ -85,6 +85,8 @@ describe('task requests', () => {
   refuses(401, 'request_lifetime_too_long', { 'one that lives too long': times((iat) => ({ iat, exp: iat + 301 })) });
   refuses(401, 'request_deadline_past', { 'a task that is over': stated({ not_after: now() - 1 }) });
   refuses(400, 'request_claims_invalid', {
+    'a key to seal to that is none': [claims({ delivery_jkt: 'x' }), '$.delivery_jkt'],
+    'a key to seal to, in another place': [claims({ x: { delivery_jkt: 'A'.repeat(43) } }), '$.delivery_jkt'],
     'no times': [claims({ exp: undefined, iat: undefined }), '$.iat', '$.exp'],
     'times in text': [claims({ exp: '2030-01-01' }), '$.exp'],
     'times in fractions': [times((iat) => ({ iat: iat + 0.5 })), '$.iat'],
@@ -125,7 +127,6 @@ describe('task requests', () => {
     'a key of the agent, inside': claims({ act: { sub: 'agent-recon', cnf: { jkt: 'x' } } }),
     'a key that is none': claims({ cnf: null }),
   });
-  refuses(400, 'delivery_unsupported', { 'a key to seal with': claims({ delivery_jkt: 'x' }) });
   refuses(403, 'issuer_may_not_state', {
     'a purpose that is not the issuer’s': stated({ purpose: 'rule.the-world' }),
     'a phase that there is not': stated({ phase: 'afterwards' }),

@@ -79,6 +79,8 @@ export interface SignOptions {
   readonly externalId: string;
   /** Of the key that the task names. */
   readonly keyThumbprint: string;
+  /** Of another key that credentials may be sealed to. */
+  readonly deliveryThumbprint: string;
 }
 
 let made = 0;
@@ -192,6 +194,7 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
             ...(wanted.maxTtl === undefined ? {} : { max_ttl_seconds: wanted.maxTtl }),
             ...(wanted.externalId === undefined ? {} : { external_id: wanted.externalId }),
             ...(wanted.keyThumbprint === undefined ? {} : { key_thumbprint: wanted.keyThumbprint }),
+            ...(wanted.deliveryThumbprint === undefined ? {} : { delivery_thumbprint: wanted.deliveryThumbprint }),
           })
         ).token,
       onTarget: (text, values = []) => query(targetServer.superuserUrl(targetDatabase), text, values),

@@ -48,6 +48,8 @@ export const taskRequestSchema = z.strictObject({
   external_id: text(200).optional(),
   /** Of the key that the agent must prove: `cnf.jkt`. */
   key_thumbprint: thumbprint.optional(),
+  /** Of another key that credentials may be sealed to: `delivery_jkt`. */
+  delivery_thumbprint: thumbprint.optional(),
 });
 
 export type WorkloadTokenInput = z.input<typeof workloadTokenSchema>;
@@ -106,6 +108,7 @@ export function createSigners({ keys, issuers, now }: SigningContext): Signers {
         sub: wanted.subject,
         act: { sub: wanted.workload_subject },
         ...bound(wanted.key_thumbprint),
+        delivery_jkt: wanted.delivery_thumbprint,
         task: {
           id: wanted.external_id ?? `dev-${uuidv7(iat * 1000)}`,
           purpose: wanted.purpose,

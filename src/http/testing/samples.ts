@@ -37,6 +37,7 @@ export function sampleTask(over: Partial<Task> = {}): Task {
     workload: agent.workload,
     keyThumbprint: null,
     instance: null,
+    deliveryThumbprint: null,
     ceiling: { entitlements: ['ledger-db/read-invoices'], params: {}, maxTtlSeconds: null },
     intentHash: null,
     createdAt: new Date('2026-11-22T18:00:00Z'),

@@ -131,7 +131,7 @@ const emptyRevision: ReturnType<HttpDeps['broker']['catalog']['current']> = {
   catalog: {
     digest: 'sha256:00',
     files: {},
-    trust: { taskIssuers: [], workloadSources: [], operators: [] },
+    trust: { taskIssuers: [], tokenIssuers: [], workloadSources: [], operators: [] },
     targets: new Map(),
     entitlements: new Map(),
     purposes: new Map(),

@@ -67,6 +67,7 @@ export function makeTrust(changes: TrustChanges = {}): TestTrust {
   const workloadKey = makeKey('workload-1');
   const operatorKey = makeKey('operator-1');
   const trust: Trust = {
+    tokenIssuers: [],
     taskIssuers: [
       {
         name: 'orchestrator',

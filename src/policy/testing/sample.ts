@@ -42,6 +42,7 @@ export const sampleRequest: DecisionRequest = {
     params: {},
     provider: { template: 'mayfly_t_read_invoices' },
     onOwnedObjects: 'drop',
+    sealedDelivery: 'optional',
   },
   target: {
     name: 'ledger-db',
