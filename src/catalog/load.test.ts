@@ -26,6 +26,7 @@ describe('a catalog that holds', () => {
       params: { tenant: { type: 'string', pattern: '[a-z]{1,40}' } },
       provider: { template: 'reader' },
       onOwnedObjects: 'drop',
+      sealedDelivery: 'optional',
     });
     expect(catalog.purposes.get('reconcile.invoices')).toEqual({
       name: 'reconcile.invoices',

@@ -84,7 +84,10 @@ describe('the OpenAPI document', () => {
   test('takes the very limits that validate', () => {
     expect(document.components.schemas['RenewGrant']).toEqual({
       type: 'object',
-      properties: { ttl_seconds: expect.objectContaining({ type: 'integer', minimum: 1, maximum: 86_400 }) },
+      properties: {
+        ttl_seconds: expect.objectContaining({ type: 'integer', minimum: 1, maximum: 86_400 }),
+        delivery: expect.objectContaining({ required: ['jwk'], additionalProperties: false }),
+      },
       required: ['ttl_seconds'],
       additionalProperties: false,
     });

@@ -23,6 +23,7 @@ describe('a task request', () => {
       actor: AGENT,
       actorSources: ['idp'],
       keyThumbprint: null,
+      deliveryThumbprint: null,
       purpose: 'reconcile.invoices',
       phase: 'execute',
       notAfter: new Date(NOW.getTime() + 1_800_000),
