@@ -8,6 +8,7 @@ export function call(
   url: string,
   token: string,
   body?: unknown,
+  headers: Readonly<Record<string, string>> = {},
 ): Promise<{ status: number; body: Record<string, unknown> }> {
   const text = body === undefined ? undefined : JSON.stringify(body);
   return new Promise((resolve, reject) => {
@@ -18,6 +19,7 @@ export function call(
         agent,
         headers: {
           authorization: `Bearer ${token}`,
+          ...headers,
           ...(text === undefined
             ? {}
             : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) }),
