@@ -1,12 +1,11 @@
 import type { Command } from 'commander';
-import { MayflyClient, ProblemError, type RevocationBody } from '../client/index.ts';
+import { MayflyClient, ProblemError, Renewal, type RevocationBody } from '../client/index.ts';
 import { brokerUrl } from './dev-state.ts';
 import { explain } from './fail.ts';
 import { note } from './output.ts';
 import { leaveAs, type Outcome, startChild } from './run/child.ts';
 import { handOver } from './run/handover.ts';
 import { gatherProofs, type ProofOptions } from './run/proofs.ts';
-import { Renewal } from './run/renewal.ts';
 import { Interrupted, Signals } from './run/signals.ts';
 import { addSignOptions, wholeSeconds } from './task.ts';
 
@@ -59,7 +58,11 @@ async function runWithCredential(command: readonly string[], options: RunOptions
       entitlement: options.grant,
       ...(ttl === undefined ? {} : { ttl_seconds: ttl }),
     });
-    const renewal = new Renewal(client, grant);
+    const renewal = new Renewal(client, grant, {
+      onDelayed: (error) => note(`mayfly: the credential could not be renewed; trying again. ${explain(error)}`),
+      onLost: (error, deadline) =>
+        note(`mayfly: the credential could not be renewed and ends at ${deadline}. ${explain(error)}`),
+    });
     try {
       signals.check();
       const handover = handOver(credential, options.env === true);

@@ -1,15 +1,33 @@
+import type { Ask, Credential, Cut, Ended, EventBody, GrantBody, Issued, Renewed, TaskBody } from './bodies.ts';
+import { HeldTask } from './held-task.ts';
 import type { AgentKey } from './key.ts';
+import { ProblemError } from './problem.ts';
 
+export type {
+  Ask,
+  Credential,
+  Cut,
+  Ended,
+  EventBody,
+  GrantBody,
+  Issued,
+  Renewed,
+  RevocationBody,
+  TaskBody,
+} from './bodies.ts';
+export { HeldGrant, HeldTask } from './held-task.ts';
 export { AgentKey } from './key.ts';
+export { ProblemError } from './problem.ts';
+export { Renewal, type RenewalOptions } from './renewal.ts';
 
 /**
  * A client for agents. No server code in it, and nothing but `fetch`.
  * @example
  * const key = await AgentKey.make(); // its thumbprint stands in the signed request, as cnf.jkt
  * const mayfly = new MayflyClient({ url: 'http://127.0.0.1:7420', token: () => readFile(tokenFile, 'utf8'), key });
- * const { task } = await mayfly.openTask(signedRequest);
- * const { credential } = await mayfly.issue(task.id, { entitlement: 'ledger-db/read-invoices' });
- * await mayfly.complete(task.id, { wait: 30 });
+ * await using task = await mayfly.hold(signedRequest); // is completed when its scope is left
+ * await using held = await task.issue({ entitlement: 'ledger-db/read-invoices' }); // is renewed until then, and released
+ * connect(held.credential);
  */
 export interface ClientOptions {
   /** The broker's public URL. */
@@ -23,83 +41,6 @@ export interface ClientOptions {
   readonly fetch?: typeof globalThis.fetch;
 }
 
-export interface TaskBody {
-  readonly id: string;
-  readonly external_id: string;
-  readonly state: string;
-  readonly purpose: string;
-  readonly phase: string | null;
-  readonly subject: string;
-  readonly workload: string;
-  readonly created_at: string;
-  readonly not_after: string;
-  readonly ended_by?: string;
-  readonly grants: readonly GrantBody[];
-}
-
-export interface GrantBody {
-  readonly id: string;
-  readonly task_id: string;
-  readonly entitlement: string;
-  readonly target: string;
-  readonly state: string;
-  readonly deadline: string;
-  readonly created_at: string;
-  readonly ended_by?: string;
-  readonly revocation: RevocationBody;
-}
-
-export interface RevocationBody {
-  readonly id: string;
-  readonly grant_id?: string;
-  readonly target?: string;
-  readonly state: string;
-  readonly evidence?: Readonly<Record<string, unknown>>;
-}
-
-export interface EventBody {
-  readonly ts: string;
-  readonly type: string;
-  readonly resource: string;
-  readonly cause: string;
-  readonly payload: Readonly<Record<string, unknown>>;
-}
-
-export type Credential = Readonly<Record<string, unknown>>;
-
-/** What was cut from the life that was asked for, and by which bound. */
-export interface Cut {
-  readonly by: string;
-  readonly asked_seconds: number;
-  readonly granted_seconds: number;
-}
-
-export interface Ended {
-  readonly task: TaskBody;
-  readonly revocations: readonly RevocationBody[];
-}
-
-/** What the broker answered instead of what was asked for: RFC 9457. */
-export class ProblemError extends Error {
-  readonly status: number;
-  readonly code: string;
-  readonly problem: Readonly<Record<string, unknown>>;
-
-  constructor(status: number, problem: Readonly<Record<string, unknown>>) {
-    const text = (name: string) => (typeof problem[name] === 'string' ? problem[name] : '');
-    super(
-      [text('title'), text('detail'), text('next')]
-        .filter((part) => part !== '')
-        .map((part) => part.replace(/\.$/, ''))
-        .join('. ') || `HTTP ${status}`,
-    );
-    this.name = 'ProblemError';
-    this.status = status;
-    this.code = text('code') || 'unknown';
-    this.problem = problem;
-  }
-}
-
 export class MayflyClient {
   readonly #options: ClientOptions;
 
@@ -111,14 +52,16 @@ export class MayflyClient {
     return this.#call('POST', '/v1/tasks', { request });
   }
 
+  /** Opens a task that ends with its scope. */
+  async hold(request: string): Promise<HeldTask> {
+    return new HeldTask(this, (await this.openTask(request)).task);
+  }
+
   task(id: string): Promise<TaskBody> {
     return this.#call('GET', `/v1/tasks/${id}`);
   }
 
-  async issue(
-    taskId: string,
-    ask: { entitlement: string; ttl_seconds?: number; justification?: string },
-  ): Promise<{ grant: GrantBody; credential: Credential; cut?: Cut }> {
+  async issue(taskId: string, ask: Ask): Promise<Issued> {
     const path = `/v1/tasks/${taskId}/grants`;
     const issued = await this.#call<{ grant: GrantBody; credential: Credential | string; cut?: Cut }>('POST', path, {
       ...ask,
@@ -127,7 +70,7 @@ export class MayflyClient {
     return { ...issued, credential: await this.#open(issued.credential) };
   }
 
-  async renew(grantId: string, ttlSeconds: number): Promise<{ grant: GrantBody; credential?: Credential; cut?: Cut }> {
+  async renew(grantId: string, ttlSeconds: number): Promise<Renewed> {
     const { credential, ...renewed } = await this.#call<{
       grant: GrantBody;
       credential?: Credential | string;
@@ -138,6 +81,11 @@ export class MayflyClient {
 
   grant(id: string, options: { wait?: number } = {}): Promise<GrantBody> {
     return this.#call('GET', `/v1/grants/${id}${waiting(options)}`);
+  }
+
+  /** Ends a grant before its deadline. @param options `wait`: seconds to wait until it is contained. */
+  async release(id: string, options: { wait?: number } = {}): Promise<GrantBody> {
+    return (await this.#call<{ grant: GrantBody }>('DELETE', `/v1/grants/${id}${waiting(options)}`)).grant;
   }
 
   /** @param options `wait`: seconds to wait until everything is contained. */

@@ -1,0 +1,77 @@
+/** What the broker answers, as far as an agent needs it. The whole is in `/openapi.json`. */
+
+export interface TaskBody {
+  readonly id: string;
+  readonly external_id: string;
+  readonly state: string;
+  readonly purpose: string;
+  readonly phase: string | null;
+  readonly subject: string;
+  readonly workload: string;
+  readonly created_at: string;
+  readonly not_after: string;
+  readonly ended_by?: string;
+  readonly grants: readonly GrantBody[];
+}
+
+export interface GrantBody {
+  readonly id: string;
+  readonly task_id: string;
+  readonly entitlement: string;
+  readonly target: string;
+  readonly state: string;
+  readonly deadline: string;
+  readonly created_at: string;
+  readonly ended_by?: string;
+  readonly revocation: RevocationBody;
+}
+
+export interface RevocationBody {
+  readonly id: string;
+  readonly grant_id?: string;
+  readonly target?: string;
+  readonly state: string;
+  readonly evidence?: Readonly<Record<string, unknown>>;
+}
+
+export interface EventBody {
+  readonly ts: string;
+  readonly type: string;
+  readonly resource: string;
+  readonly cause: string;
+  readonly payload: Readonly<Record<string, unknown>>;
+}
+
+export type Credential = Readonly<Record<string, unknown>>;
+
+/** What was cut from the life that was asked for, and by which bound. */
+export interface Cut {
+  readonly by: string;
+  readonly asked_seconds: number;
+  readonly granted_seconds: number;
+}
+
+export interface Ended {
+  readonly task: TaskBody;
+  readonly revocations: readonly RevocationBody[];
+}
+
+/** One entitlement asked for. */
+export interface Ask {
+  readonly entitlement: string;
+  readonly ttl_seconds?: number;
+  readonly justification?: string;
+}
+
+export interface Issued {
+  readonly grant: GrantBody;
+  readonly credential: Credential;
+  readonly cut?: Cut;
+}
+
+export interface Renewed {
+  readonly grant: GrantBody;
+  /** Only where the target could not extend the one in hand. */
+  readonly credential?: Credential;
+  readonly cut?: Cut;
+}
