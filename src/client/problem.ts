@@ -1,5 +1,3 @@
-import type { ProblemCode } from '../domain/problems.ts';
-
 /** What the broker answered instead of what was asked for: RFC 9457. `is` tells which. */
 export class ProblemError extends Error {
   readonly status: number;
@@ -21,7 +19,7 @@ export class ProblemError extends Error {
   }
 
   /** Whether it is that refusal: each has a page at the broker, `/problems/<code>`. */
-  is(code: ProblemCode): boolean {
+  is(code: string): boolean {
     return this.code === code;
   }
 }
