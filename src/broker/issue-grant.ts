@@ -40,7 +40,7 @@ type Denied = Extract<Decided, { permitted: false }>;
 
 interface Settled {
   readonly state: TaskState;
-  /** `performance.now()` when the state was read. */
+  /** `performance.now()` when the state had been read: what is carried on from there is never ahead of the store. */
   readonly readAt: number;
   /** How far our wall clock was ahead of the store's then. */
   readonly aheadMillis: number;
@@ -98,9 +98,9 @@ async function settle(
   let ask: Ask | undefined;
   const attempt = async (stage: Stage): Promise<Settled | Denied | TaskId> => {
     const active = revisionOf(deps, caller);
-    const readAt = performance.now();
     const readHere = Date.now();
     const state = await stage.store.readTask(taskId);
+    const readAt = performance.now();
     if (state === null || !owns(caller, state.task)) throw new MayflyError('not_found');
     checkAlive(state.task, state.now);
     if (!state.task.ceiling.entitlements.includes(request.entitlement)) throw new MayflyError('not_in_task');

@@ -36,7 +36,7 @@ describe('who holds a target', () => {
   }
 
   /** A broker on that store: what it holds the target with, and what it said. */
-  async function broker(at: TestStore = store, identity?: string, beatSeconds = BEAT) {
+  async function broker(at: TestStore = store, identity?: string, beatSeconds = BEAT, silenceSeconds = SILENCE) {
     const db = new Database({ url: at.runtimeUrl, connections: 4, onError: () => {} });
     closing.push(() => db.close());
     const said: string[] = [];
@@ -47,7 +47,7 @@ describe('who holds a target', () => {
         found: { stranger: (_target, is) => (stranger = is) },
       },
       ...{ db, installation: ledger.installation, store: identity ?? (await readStoreIdentity(db)) },
-      ...{ beatSeconds, silenceSeconds: SILENCE },
+      ...{ beatSeconds, silenceSeconds },
     });
     closing.push(() => ownership.stop());
     const session = ledger.connect();
@@ -147,22 +147,26 @@ describe('who holds a target', () => {
     await mint((await broker()).guarded);
   });
 
-  test('a copy that knows all that the target shows acts until the next beat; who has held it for long stays the holder', async () => {
+  test('a copy that knows all that the target shows acts until the next beat; who has held it for long stays the holder', {
+    timeout: 60_000,
+  }, async () => {
     await fresh();
-    const production = await broker(store, undefined, 1);
+    // A beat may be late on a busy machine, and is still no silence.
+    const silence = 5;
+    const production = await broker(store, undefined, 1, silence);
     await mint(production.guarded);
     production.start();
     const begun = performance.now();
-    while (performance.now() - begun < SILENCE * 1000) await goesOn();
+    while (performance.now() - begun < silence * 1000) await goesOn();
     const other = await createStore(server);
-    const copy = await broker(other, await readStoreIdentity(production.db));
+    const copy = await broker(other, await readStoreIdentity(production.db), BEAT, silence);
     const { tenure } = await beats();
     await insertTenure(copy.db, tenure, 'ledger');
     await goesOn();
     const { beat } = await beats();
     await copy.db.query({ text: 'UPDATE mayfly.tenures SET beat = $1', values: [beat] });
     copy.start();
-    await vi.waitFor(() => expect(copy.isStranger()).toBe(true), { timeout: 10_000, interval: 20 });
+    await vi.waitFor(() => expect(copy.isStranger()).toBe(true), { timeout: 20_000, interval: 20 });
     expect(copy.said).not.toContainEqual(expect.stringContaining('nobody else holds'));
     await goesOn();
     await goesOn();
