@@ -25,6 +25,11 @@ describe('docs/identity.md', () => {
   });
 });
 
+test('the example in docs/operators.md holds', () => {
+  const [, example = ''] = /```yaml\n([\s\S]*?)```/.exec(read('docs/operators.md')) ?? [];
+  expect(faultLines(sampleWith({ 'trust.yaml': example }))).toEqual([]);
+});
+
 describe('catalog/trust.yaml', () => {
   const lists = new Map<string, string[]>();
   let list = '';

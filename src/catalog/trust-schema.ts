@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { algorithmList, algorithms, type KeysWire, keySet, keysFrom } from './key-set.ts';
 import { parseSpiffeId } from '../domain/spiffe-id.ts';
 import { name, purposeName, seconds, text, uniqueList } from './names.ts';
+import { roleBindings } from './operator-bindings.ts';
 
 /** The wire form of `trust.yaml`. What one field says about another is checked in `trust.ts`. */
 
@@ -48,12 +49,10 @@ export const taskIssuerSchema = z.strictObject({
   ...statedBy,
 });
 
-const roles = ['viewer', 'operator', 'approver', 'auditor', 'admin'] as const;
-
 export const operatorSourceSchema = z.strictObject({
   ...issuerBase,
   claim: z.string().regex(/^[A-Za-z0-9_:/.-]{1,200}$/, 'must be the name of a claim'),
-  roles: z.record(text(200), uniqueList(z.enum(roles, `must be one of ${roles.join(', ')}`))),
+  roles: z.record(text(200), roleBindings),
 });
 
 /** Only the outline: the lists are read item by item. */

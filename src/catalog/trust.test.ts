@@ -39,6 +39,48 @@ test('an empty trust file trusts nobody', () => {
   });
 });
 
+describe('roles of operators', () => {
+  const roles = (text: string) => sampleEdited('trust.yaml', '[viewer, admin]', text);
+
+  test('hold everywhere, or in a scope', () => {
+    const { trust } = load(
+      roles('[viewer, { roles: [operator], scope: { owner: team-finance, labels: { tier: gold } } }]'),
+    );
+    expect(trust.operators[0]?.roles['Platform Team']).toEqual([
+      'viewer',
+      { roles: ['operator'], scope: { owner: 'team-finance', labels: { tier: 'gold' } } },
+    ]);
+  });
+
+  test.each([
+    ['[root]', '[0]', 'must be one of viewer, operator, approver, auditor, admin'],
+    ['[viewer, viewer]', '[1]', 'stands here twice'],
+    ['[null]', '[0]', 'must be one of viewer, operator, approver, auditor, admin'],
+    [
+      '[{ roles: [root], scope: { owner: a } }]',
+      '[0].roles[0]',
+      'must be one of viewer, operator, approver, auditor, admin',
+    ],
+    ['[{ roles: [], scope: { owner: a } }]', '[0].roles', 'must name at least one role'],
+    ['[{ roles: [viewer] }]', '[0].scope', 'expected object'],
+    [
+      '[{ roles: [viewer], scope: {} }]',
+      '[0].scope',
+      'must name an owner, an environment or labels; roles that hold everywhere stand in the list as they are',
+    ],
+    [
+      '[{ roles: [viewer], scope: { labels: {} } }]',
+      '[0].scope',
+      'must name an owner, an environment or labels; roles that hold everywhere stand in the list as they are',
+    ],
+    ['[{ roles: [viewer], scope: { team: a } }]', '[0].scope.team', 'unknown field'],
+  ])('%s is refused', (text, place, message) => {
+    const [line] = faultLines(roles(text));
+    expect(line).toContain(`$.operators[0].roles["Platform Team"]${place}: `);
+    expect(line).toContain(message);
+  });
+});
+
 describe('workloads', () => {
   const subject = '"cluster:system:serviceaccount:finance:recon"';
   const wildcard = 'wildcards are not accepted: name each workload, or a SPIFFE path that ends with `/*`';

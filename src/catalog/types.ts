@@ -106,13 +106,24 @@ export interface GithubActionsSource extends IssuerBase {
 /** A source of workload identity, by the kind of its tokens. */
 export type WorkloadSource = OidcSource | SpiffeJwtSource | KubernetesSource | GithubActionsSource;
 
-export type OperatorRole = 'viewer' | 'operator' | 'approver' | 'auditor' | 'admin';
+export const operatorRoles = ['viewer', 'operator', 'approver', 'auditor', 'admin'] as const;
+export type OperatorRole = (typeof operatorRoles)[number];
+
+/** Targets, by what the catalog says of them. All that is said must fit. */
+export interface TargetScope {
+  readonly owner?: string | undefined;
+  readonly environment?: string | undefined;
+  readonly labels?: Readonly<Record<string, string>> | undefined;
+}
+
+/** A role that holds everywhere, or roles that hold for the targets in a scope. */
+export type RoleBinding = OperatorRole | { readonly roles: readonly OperatorRole[]; readonly scope: TargetScope };
 
 /** Where operators come from: tokens of an OIDC issuer, whose claim value maps to roles. */
 export interface OperatorSource extends IssuerBase {
   readonly claim: string;
-  /** Claim value → roles. */
-  readonly roles: Readonly<Record<string, readonly OperatorRole[]>>;
+  /** Claim value → roles, and where they hold. */
+  readonly roles: Readonly<Record<string, readonly RoleBinding[]>>;
 }
 
 export interface Trust {

@@ -1,4 +1,4 @@
-import type { OperatorRole, TaskIssuer, Trust } from '../catalog/types.ts';
+import type { RoleBinding, TaskIssuer, Trust } from '../catalog/types.ts';
 import type { Ceiling, Owner } from '../domain/task.ts';
 import type { Proof } from './dpop.ts';
 
@@ -59,7 +59,8 @@ export interface OperatorCaller {
   readonly kind: 'operator';
   /** `<source>:<subject>`. */
   readonly operator: string;
-  readonly roles: ReadonlySet<OperatorRole>;
+  /** At least one. */
+  readonly roles: readonly RoleBinding[];
   readonly expiresAt: Date;
 }
 

@@ -53,7 +53,7 @@ export interface Reply {
 const operator: OperatorCaller = {
   kind: 'operator',
   operator: 'ops:olga',
-  roles: new Set(['operator'] as const),
+  roles: ['operator'],
   expiresAt: agent.expiresAt,
 };
 const callers: Readonly<Record<string, Caller>> = {
