@@ -174,7 +174,7 @@ function house(during: { read?: () => void; intend?: () => void; outcomes?: ('do
       readTask: async () => {
         during.read?.();
         const seen = { state: 'active', phase: null, revision: 1, live_grants: 0, sensitive_sinks: 0 };
-        return { task, now: new Date(time), seen };
+        return { task, now: new Date(time), seen, mints: 0 };
       },
       intend: async (intent) => {
         intents.push(intent);
@@ -197,6 +197,7 @@ function house(during: { read?: () => void; intend?: () => void; outcomes?: ('do
     observer: { decided: () => {}, minted: () => {} },
     ids: randomIds,
     audience: 'https://broker.example',
+    ...{ mintsPerTask: 1_000, tasksAlive: { hasRoom: async () => true } },
     mintSeconds: MINT_SECONDS,
     log: () => {},
   };

@@ -1,7 +1,7 @@
 import { MayflyError } from '../domain/errors.ts';
 import { namesWorkload } from '../domain/named-workloads.ts';
 import { step } from '../domain/step.ts';
-import { owns, type Task, workloadId } from '../domain/task.ts';
+import { owns, type Task } from '../domain/task.ts';
 import type { TaskStatement, WorkloadCaller } from '../identity/types.ts';
 import { findActiveRevisionNumber } from '../store/catalog-revisions.ts';
 import { birthLocks } from '../store/locks.ts';
@@ -9,6 +9,9 @@ import { findEarlierTask, insertTask, type NewTask } from '../store/tasks.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
 import { taskEvent } from './evidence.ts';
 import { requireRevision, revisionOf } from './revision.ts';
+
+/** When to look again whether some of an issuer's tasks have ended. */
+const ROOM_SECONDS = 10;
 
 export interface OpenedTask {
   readonly task: Task;
@@ -36,6 +39,7 @@ export async function openTask(
   });
   checkActor(statement, caller);
   checkKey(statement, caller);
+  await requireRoom(deps, statement);
   step('open.before');
   const answer = await deps.db.transaction(birthLocks(), async (tx): Promise<OpenedTask> => {
     requireRevision(active, await findActiveRevisionNumber(tx));
@@ -106,6 +110,14 @@ export async function openTask(
   });
   step('open.after');
   return answer;
+}
+
+/** A request that opened its task before is answered all the same. @throws MayflyError `too_many_tasks` */
+async function requireRoom(deps: BrokerDeps, statement: TaskStatement): Promise<void> {
+  const { issuer, jti, externalId, payloadDigest } = statement;
+  if (await deps.tasksAlive.hasRoom(issuer.issuer)) return;
+  if ((await findEarlierTask(deps.db, issuer.issuer, jti, externalId, payloadDigest)) !== undefined) return;
+  throw new MayflyError('too_many_tasks', undefined, { retryAfterSeconds: ROOM_SECONDS });
 }
 
 function checkActor(statement: TaskStatement, caller: WorkloadCaller): void {

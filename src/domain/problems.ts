@@ -299,6 +299,23 @@ const kinds = {
     'Ask earlier in the task, or for longer.',
   ],
 
+  too_many_calls: [429, 'There were too many calls', 'Wait as long as `Retry-After` says, then go on more slowly.'],
+  too_many_polls: [
+    429,
+    'This caller has too many long polls open',
+    'Ask without `wait`, or again when some of them have ended.',
+  ],
+  too_many_mints: [
+    429,
+    'No more credentials are made for this task',
+    'Renew the grants that it has, or ask the task issuer for another task.',
+  ],
+  too_many_tasks: [
+    429,
+    'The issuer of this task has too many tasks alive',
+    'Complete tasks that are done; then send the same request again.',
+  ],
+
   keys_unavailable: [503, 'The keys of an issuer can not be fetched now', 'Try again after `Retry-After`.'],
   store_unavailable: [503, 'The store is not available', 'Try again after `Retry-After`.'],
   target_unavailable: [

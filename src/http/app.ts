@@ -10,6 +10,7 @@ import { createGuard, nameRequest } from './guard.ts';
 import { createSecurityHeaders } from './headers.ts';
 import { healthPages } from './health.ts';
 import { type InHand, inHandOf } from './in-hand.ts';
+import { Limits } from './limits.ts';
 import { logRequest, statusOf } from './log.ts';
 import { notesOf } from './notes.ts';
 import { documentPage } from './openapi.ts';
@@ -38,9 +39,10 @@ export function createApp(deps: HttpDeps): Express {
   const plain = [...healthPages, problemPage, ...docsPages];
   const pages = [...plain, documentPage(routes, plain, deps.config.public_url, version)];
   const inHand = inHandOf(app);
+  const limits = new Limits(deps.config);
 
   app.use(entrance(deps));
-  for (const route of routes) app[route.method](expressPath(route), answerRoute(deps, inHand, route));
+  for (const route of routes) app[route.method](expressPath(route), answerRoute(deps, inHand, limits, route));
   for (const page of pages) app[page.method](expressPath(page), showPage(deps, page));
   for (const [path, allow] of methodsByPath([...routes, ...pages])) app.route(path).all(refuseMethod(allow));
   app.use(() => {
@@ -72,8 +74,8 @@ function entrance(deps: HttpDeps): RequestHandler {
   };
 }
 
-function answerRoute(deps: HttpDeps, inHand: InHand, route: Route): RequestHandler {
-  const served = { deps, useCases: deps.useCases ?? useCases, inHand };
+function answerRoute(deps: HttpDeps, inHand: InHand, limits: Limits, route: Route): RequestHandler {
+  const served = { deps, useCases: deps.useCases ?? useCases, inHand, limits };
   return (request, response) => {
     notesOf(response).route = route.path;
     const work = answer(openExchange({ ...served, request, response, params: request.params }), route);

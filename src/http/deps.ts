@@ -16,6 +16,7 @@ import { underOneRevision } from '../broker/revision.ts';
 import type { Config } from '../config.ts';
 import type { Metrics } from '../metrics.ts';
 import type { Queue } from '../store/revocations.ts';
+import type { LimitSettings } from './limits.ts';
 import type { Logger } from './log.ts';
 
 /** What the routes call. A test may put others in their place. */
@@ -61,7 +62,7 @@ export type HttpMetrics = Pick<Metrics, 'answered' | 'refused' | 'build' | 'scra
 
 export interface HttpDeps {
   readonly broker: BrokerDeps;
-  readonly config: Pick<Config, 'public_url' | 'trusted_proxies'>;
+  readonly config: Pick<Config, 'public_url' | 'trusted_proxies'> & LimitSettings;
   readonly readiness: () => Promise<readonly ReadyPart[]>;
   readonly metrics: HttpMetrics;
   /** The queue of revocations as it is shown at a scrape. */

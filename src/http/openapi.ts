@@ -178,6 +178,7 @@ function problemsOf(operation: Operation, needsCaller: boolean): Responses {
   const codes = new Set([
     ...operation.refusals,
     ...(needsCaller ? withCaller : []),
+    ...(needsCaller && !operation.ends ? (['too_many_calls'] as const) : []),
     ...(operation.body.take === 'never' ? [] : withBody),
     ...always,
   ]);
@@ -192,7 +193,7 @@ function problemsOf(operation: Operation, needsCaller: boolean): Responses {
 function problemResponse(status: number, codes: readonly ProblemCode[]) {
   const headers: Record<string, string> = {};
   if (status === 401) headers['WWW-Authenticate'] = 'RFC 6750.';
-  if (status === 503 || codes.includes('key_in_flight')) headers['Retry-After'] = 'Seconds to wait.';
+  if (status === 429 || status === 503 || codes.includes('key_in_flight')) headers['Retry-After'] = 'Seconds to wait.';
   return {
     description: codes.map((code) => `\`${code}\``).join(', '),
     headers: headersOf(headers),

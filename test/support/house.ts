@@ -81,6 +81,14 @@ export interface SignOptions {
   readonly keyThumbprint: string;
 }
 
+/** One agent at one address is a whole fleet here. */
+const plenty = {
+  MAYFLY_CALLS_PER_ADDRESS: '999999999',
+  MAYFLY_CALLS_PER_CALLER: '999999999',
+  MAYFLY_POLLS_PER_CALLER: '999999999',
+  MAYFLY_MINTS_PER_TASK: '999999999',
+};
+
 let made = 0;
 
 export async function startHouse(options: HouseOptions = {}): Promise<House> {
@@ -137,6 +145,7 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
           MAYFLY_SECRETS_DIR: secretsDir,
           // Every replica believes itself to be the one public URL.
           MAYFLY_PUBLIC_URL: url,
+          ...plenty,
           ...options.env,
           ...env,
         },
