@@ -17,11 +17,13 @@ import { documentPage } from './openapi.ts';
 import type { Page } from './page.ts';
 import { problemPage } from './problem-pages.ts';
 import { asMayflyError, sendProblem } from './problem.ts';
+import { protectedResourcePage } from './protected-resource.ts';
 import { revocationRoutes } from './revocations.ts';
 import type { Operation, Route } from './route.ts';
 import { targetRoutes } from './targets.ts';
 import { taskRoutes } from './tasks.ts';
 import { ownVersion } from './version.ts';
+import { whoAmIRoutes } from './whoami.ts';
 import { writeAnswer } from './write.ts';
 
 /** The broker's HTTP face. Give it to `startServer`. */
@@ -35,8 +37,8 @@ export function createApp(deps: HttpDeps): Express {
 
   const version = ownVersion();
   deps.metrics.build(version);
-  const routes = [...taskRoutes, ...grantRoutes, ...revocationRoutes, ...targetRoutes];
-  const plain = [...healthPages, problemPage, ...docsPages];
+  const routes = [...taskRoutes, ...grantRoutes, ...revocationRoutes, ...targetRoutes, ...whoAmIRoutes];
+  const plain = [...healthPages, problemPage, protectedResourcePage, ...docsPages];
   const pages = [...plain, documentPage(routes, plain, deps.config.public_url, version)];
   const inHand = inHandOf(app);
   const limits = new Limits(deps.config);
@@ -50,7 +52,7 @@ export function createApp(deps: HttpDeps): Express {
   });
   // Four parameters make it Express's handler of errors.
   const onError: ErrorRequestHandler = (error: unknown, request, response, _next) =>
-    sendProblem(request, response, error, deps.metrics);
+    sendProblem(request, response, error, deps);
   app.use(onError);
   return app;
 }
@@ -93,7 +95,7 @@ async function answer(exchange: Exchange, route: Route): Promise<void> {
     writeAnswer(response, given);
     delivered = true;
   } catch (error) {
-    if (!response.destroyed) sendProblem(request, response, error, deps.metrics);
+    if (!response.destroyed) sendProblem(request, response, error, deps);
     // The caller left and its line is written: what is our fault must still be seen.
     else if (!(error instanceof CallerGone) && asMayflyError(error).code === 'internal') {
       deps.log.error({ request_id: exchange.context.requestId, error }, 'a request whose caller left failed');

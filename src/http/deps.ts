@@ -2,6 +2,7 @@ import { authenticate, spendProof } from '../broker/callers.ts';
 import { checkTarget } from '../broker/check-target.ts';
 import type { BrokerDeps } from '../broker/deps.ts';
 import { endTask } from '../broker/end-task.ts';
+import { explainToken } from '../broker/explain-token.ts';
 import { issueGrant } from '../broker/issue-grant.ts';
 import { listTargets } from '../broker/list-targets.ts';
 import { openTask } from '../broker/open-task.ts';
@@ -46,6 +47,7 @@ export const useCases = {
   listTargets,
   reconcileTarget,
   checkTarget,
+  explainToken,
 };
 export type UseCases = typeof useCases;
 

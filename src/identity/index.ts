@@ -1,6 +1,7 @@
 import type { Trust } from '../catalog/types.ts';
 import { MayflyError } from '../domain/errors.ts';
 import { verifyProof } from './dpop.ts';
+import { explainToken } from './explain-token.ts';
 import { createKeySets, type KeysEvent } from './key-sets.ts';
 import { verifyTaskRequest } from './task-request.ts';
 import { createTokenReviews, type ReadSecret, type TokenReviewFailed } from './token-reviews.ts';
@@ -80,6 +81,7 @@ export function createIdentity(options: IdentityOptions = {}): IdentityService {
       if (known === undefined) cache.remember(given.token, context, verified);
       return await believe(verified, given, presented, context);
     },
+    explain: (token, context) => explainToken(token, context, keySets, reviews),
     async warmUp(trust) {
       const owners = [...trust.taskIssuers, ...trust.workloadSources, ...trust.operators];
       keySets.keepOnly(owners);

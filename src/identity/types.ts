@@ -1,6 +1,7 @@
 import type { RoleBinding, TaskIssuer, Trust } from '../catalog/types.ts';
 import type { Ceiling, Owner } from '../domain/task.ts';
 import type { Proof } from './dpop.ts';
+import type { TokenExplanation } from './explain-token.ts';
 
 export interface VerifyContext {
   readonly trust: Trust;
@@ -88,4 +89,6 @@ export interface Identity {
   verifyTaskRequest(compact: string, context: VerifyContext): Promise<TaskStatement>;
   /** Believes a token and the proof beside it, or throws MayflyError (401, or 503 when keys cannot be fetched). */
   authenticate(presented: Presented, context: VerifyContext): Promise<Believed>;
+  /** Why a token would be believed or not, for operators alone. */
+  explain(token: string, context: VerifyContext): Promise<TokenExplanation>;
 }

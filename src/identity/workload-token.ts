@@ -112,7 +112,7 @@ export async function verifyCallerToken(
 }
 
 /** A JWT-SVID needs no `iss`; its trust domain stands in `sub`. Either way only the catalog's own sources are found. */
-function findSource(claims: JsonObject, sources: readonly CallerSource[]): CallerSource | undefined {
+export function findSource(claims: JsonObject, sources: readonly CallerSource[]): CallerSource | undefined {
   const { iss, sub } = claims;
   const id = typeof sub === 'string' ? parseSpiffeId(sub) : undefined;
   return findIssuer(iss, sources) ?? (id && findIssuer(`spiffe://${id.trustDomain}`, sources));

@@ -25,6 +25,10 @@ interface Row {
   readonly operators: Readonly<Record<Role, number>>;
   /** What an operator in scope is shown of a list; one elsewhere is shown nothing. */
   readonly listed?: (body: Reply['body']) => number;
+  /** It is about no target: a role in any scope is enough. */
+  readonly anyScope?: true;
+  /** It changes nothing, though it is no GET. */
+  readonly reads?: true;
   /** Why a workload is refused, where that is not `operator_only`. */
   readonly refusal?: string;
   readonly given: () => Promise<Given | undefined>;
@@ -164,6 +168,18 @@ const rows: Readonly<Record<string, Row>> = {
     path: '/v1/targets/ledger-db/reconcile',
   })),
   checkTarget: operating(only(200, 'operator', 'admin'), nothing, () => ({ path: '/v1/targets/ledger-db/check' })),
+  whoAmI: {
+    ...operating(all(200), nothing, () => ({ path: '/v1/whoami' })),
+    ...{ owner: 200, foreign: 200, anyScope: true },
+  },
+  explainToken: {
+    ...operating(only(200, 'operator', 'admin'), nothing, async () => ({
+      path: '/v1/whoami',
+      body: { token: await house.token() },
+    })),
+    ...{ anyScope: true, reads: true },
+  },
+  readProtectedResource: open('/.well-known/oauth-protected-resource'),
   isAlive: open('/healthz'),
   isReady: open('/readyz'),
   readMetrics: open('/metrics'),
@@ -213,7 +229,8 @@ const callers: readonly Caller[] = [
       name: `${role}-elsewhere`,
       token: () => operatorToken(`${role}-elsewhere`),
       // What is out of scope does not exist; of a list that is a shorter list.
-      status: ({ operators, listed }) => (operators[role] >= 400 || listed !== undefined ? operators[role] : 404),
+      status: ({ operators, listed, anyScope }) =>
+        operators[role] >= 400 || listed !== undefined || anyScope ? operators[role] : 404,
     },
   ]),
 ];
@@ -230,7 +247,7 @@ test.each(Object.entries(rows))('%s', async (name, row) => {
       ...(body === undefined ? {} : { body }),
     });
     const status = guarded ? caller.status(row) : 200;
-    const changes = guarded && method !== 'GET';
+    const changes = guarded && method !== 'GET' && !row.reads;
     expect({
       caller: caller.name,
       status: reply.status,

@@ -60,8 +60,8 @@ export class Renewal {
   #failed(error: unknown): void {
     if (this.#stopped) return;
     const left = this.#endsAt - now();
-    // A token may just be renewed by the platform, and a broker restarted; every other refusal stands.
-    const passing = !(error instanceof ProblemError) || error.status >= 500 || error.status === 401;
+    // A token may just be renewed by the platform, a broker restarted, a limit met; every other refusal stands.
+    const passing = !(error instanceof ProblemError) || error.status >= 500 || [401, 429].includes(error.status);
     if (!passing || left <= 0) {
       note(`mayfly: the credential could not be renewed and ends at ${this.#deadline}. ${explain(error)}`);
       return;

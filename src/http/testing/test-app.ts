@@ -84,6 +84,7 @@ export async function startTestApp(options: TestAppOptions = {}): Promise<TestAp
           if (caller === undefined) throw new MayflyError('workload_token_invalid');
           return { caller, proof: null };
         },
+        explain: () => Promise.reject(new MayflyError('internal')),
       },
       access: () => {
         throw new MayflyError('not_in_task');
