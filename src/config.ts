@@ -115,6 +115,9 @@ const settings = z.strictObject({
   shutdown_seconds: wholeNumber(1, 300)
     .default(20)
     .describe('How long requests and revocations in hand may take to finish at shutdown.'),
+  session_seconds: wholeNumber(60, 86400)
+    .default(3600)
+    .describe('How long an operator who signed in with a browser stays so.'),
   ...limitSettings,
   log_level: z
     .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])

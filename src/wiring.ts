@@ -185,6 +185,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     audience: config.public_url,
     mintSeconds: config.mint_seconds,
     mintsPerTask: config.mints_per_task,
+    sessionSeconds: config.session_seconds,
     tasksAlive: new TasksAlive(db, config.tasks_per_issuer),
     log: (event, message) => log.error(event, message),
   };

@@ -25,9 +25,12 @@ describe('docs/identity.md', () => {
   });
 });
 
-test('the example in docs/operators.md holds', () => {
-  const [, example = ''] = /```yaml\n([\s\S]*?)```/.exec(read('docs/operators.md')) ?? [];
-  expect(faultLines(sampleWith({ 'trust.yaml': example }))).toEqual([]);
+test('the examples in docs/operators.md hold', () => {
+  const examples = [...read('docs/operators.md').matchAll(/```yaml\n([\s\S]*?)```/g)].map(
+    ([, example = '']) => example,
+  );
+  expect(examples).toHaveLength(2);
+  for (const example of examples) expect(faultLines(sampleWith({ 'trust.yaml': example }))).toEqual([]);
 });
 
 describe('catalog/trust.yaml', () => {

@@ -54,6 +54,8 @@ export interface BrokerDeps {
   readonly mintSeconds: number;
   /** Credentials made for one task in its life, at most. */
   readonly mintsPerTask: number;
+  /** How long an operator who signed in with a browser stays so. */
+  readonly sessionSeconds: number;
   readonly tasksAlive: Pick<TasksAlive, 'hasRoom'>;
   /** Uncaught trouble with a public answer: for the log. */
   readonly log: (event: Readonly<Record<string, unknown>>, message: string) => void;

@@ -81,6 +81,33 @@ describe('roles of operators', () => {
   });
 });
 
+describe('the login of operators', () => {
+  const login = (text: string) => edited('claim: groups', `claim: groups\n    login: ${text}`);
+  const ends = 'authorization_endpoint: "https://idp.example/auth", token_endpoint: "https://idp.example/token"';
+
+  test('is a client at addresses that are said', () => {
+    expect(login(`{ client_id: mayfly, client_secret: "file:client", ${ends} }`)).toEqual([]);
+    expect(login(`{ client_id: mayfly, ${ends}, scopes: [openid, groups] }`)).toEqual([]);
+  });
+
+  test.each([
+    [`{ ${ends} }`, '.client_id', 'is required'],
+    [`{ client_id: mayfly, client_secret: hunter2, ${ends} }`, '.client_secret', 'must be a reference'],
+    [`{ client_id: mayfly, client_secret: "file:../other", ${ends} }`, '.client_secret', ''],
+    [`{ client_id: mayfly, ${ends.replace('https', 'http')} }`, '.authorization_endpoint', 'must be an https URL'],
+    [
+      `{ client_id: mayfly, ${ends.replace('idp.example/token', 'me:pw@idp.example/token')} }`,
+      '.token_endpoint',
+      'must not hold',
+    ],
+    [`{ client_id: mayfly, ${ends}, scopes: ["a b"] }`, '.scopes[0]', 'must be a scope'],
+  ])('%s is refused', (text, place, message) => {
+    const [line = ''] = login(text);
+    expect(line).toContain(`$.operators[0].login${place}: `);
+    expect(line).toContain(message);
+  });
+});
+
 describe('workloads', () => {
   const subject = '"cluster:system:serviceaccount:finance:recon"';
   const wildcard = 'wildcards are not accepted: name each workload, or a SPIFFE path that ends with `/*`';

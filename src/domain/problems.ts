@@ -235,10 +235,22 @@ const kinds = {
   ],
   proof_used: [401, 'The proof of possession was used already', 'Make a new one, with a new `jti`, for each call.'],
 
+  session_ended: [401, 'The session has ended', 'Sign in again, at /login.'],
+  login_failed: [
+    401,
+    'Nobody was signed in',
+    'Begin again, at /login; if that fails too, tell the platform team the request id.',
+  ],
+
   peer_refused: [
     403,
     'Callers must come through the proxy that the broker trusts',
     'Use the address that the broker is configured with (MAYFLY_PUBLIC_URL).',
+  ],
+  cross_site_refused: [
+    403,
+    'The call comes from a page of another site',
+    'Call from a page of this broker, or with a token in `Authorization`.',
   ],
   issuer_may_not_state: [
     403,

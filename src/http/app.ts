@@ -12,6 +12,7 @@ import { healthPages } from './health.ts';
 import { type InHand, inHandOf } from './in-hand.ts';
 import { Limits } from './limits.ts';
 import { logRequest, statusOf } from './log.ts';
+import { loginPages } from './login.ts';
 import { notesOf } from './notes.ts';
 import { documentPage } from './openapi.ts';
 import type { Page } from './page.ts';
@@ -38,14 +39,14 @@ export function createApp(deps: HttpDeps): Express {
   const version = ownVersion();
   deps.metrics.build(version);
   const routes = [...taskRoutes, ...grantRoutes, ...revocationRoutes, ...targetRoutes, ...whoAmIRoutes];
-  const plain = [...healthPages, problemPage, protectedResourcePage, ...docsPages];
+  const plain = [...healthPages, problemPage, protectedResourcePage, ...loginPages, ...docsPages];
   const pages = [...plain, documentPage(routes, plain, deps.config.public_url, version)];
   const inHand = inHandOf(app);
   const limits = new Limits(deps.config);
 
   app.use(entrance(deps));
   for (const route of routes) app[route.method](expressPath(route), answerRoute(deps, inHand, limits, route));
-  for (const page of pages) app[page.method](expressPath(page), showPage(deps, page));
+  for (const page of pages) app[page.method](expressPath(page), showPage(deps, limits, page));
   for (const [path, allow] of methodsByPath([...routes, ...pages])) app.route(path).all(refuseMethod(allow));
   app.use(() => {
     throw new MayflyError('not_found');
@@ -104,10 +105,12 @@ async function answer(exchange: Exchange, route: Route): Promise<void> {
   await takeBackUndelivered(exchange, delivered);
 }
 
-function showPage(deps: HttpDeps, page: Page): RequestHandler {
-  return (request, response) => {
-    notesOf(response).route = page.path;
-    return page.show({ deps, request, response, params: request.params });
+function showPage(deps: HttpDeps, limits: Limits, page: Page): RequestHandler {
+  return async (request, response) => {
+    const notes = notesOf(response);
+    notes.route = page.path;
+    if (page.counted) await limits.countAddress(notes.client);
+    await page.show({ deps, useCases: deps.useCases ?? useCases, request, response, params: request.params });
   };
 }
 

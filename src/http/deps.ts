@@ -7,6 +7,7 @@ import { issueGrant } from '../broker/issue-grant.ts';
 import { listTargets } from '../broker/list-targets.ts';
 import { openTask } from '../broker/open-task.ts';
 import { retryRevocation, writeOffRevocation } from '../broker/operate-revocation.ts';
+import { beginSession, callerOfSession, endSession } from '../broker/operator-session.ts';
 import { pauseTarget, resumeTarget } from '../broker/pause-target.ts';
 import { readGrant, readTask, readTimeline, viewTask, waitContained, waitUntil } from '../broker/read.ts';
 import { readQueuePage, readRevocation, tellRevocation } from '../broker/read-queue.ts';
@@ -48,6 +49,9 @@ export const useCases = {
   reconcileTarget,
   checkTarget,
   explainToken,
+  beginSession,
+  endSession,
+  callerOfSession,
 };
 export type UseCases = typeof useCases;
 

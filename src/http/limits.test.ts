@@ -75,6 +75,15 @@ describe('one address', () => {
     expect(again).toEqual([200, 200, 429]);
   });
 
+  test('may not begin to sign in without end', async () => {
+    const app = await start({ calls_per_address: 2 });
+    const replies = [];
+    for (const path of ['/login', '/login/callback', '/login'])
+      replies.push(await app.ask('GET', path, { token: false }));
+    expect(statuses(replies).slice(2)).toEqual([429]);
+    expect((await app.ask('POST', '/logout', { token: false })).status).toBe(403);
+  });
+
   test('always reaches the pages that need no caller', async () => {
     const app = await start({ calls_per_address: 1 });
     await asked(app, 2);

@@ -5,6 +5,7 @@ import type { ProblemCode } from '../domain/problems.ts';
 import type { Presented } from '../identity/types.ts';
 import { readJson } from './body.ts';
 import { Call } from './call.ts';
+import { readCookie, requireOwnOrigin, SESSION_COOKIE } from './cookies.ts';
 import type { Exchange } from './exchange.ts';
 import { notesOf } from './notes.ts';
 import { oneHeader, parseBody, parseHeaders, parseQuery } from './parse.ts';
@@ -76,10 +77,16 @@ export function route<B extends z.ZodType, Q extends z.ZodObject, H extends z.Zo
       const headers = parseHeaders(definition.headers, request);
       const body = parseBody(definition.body.schema, await takeBody(definition.body, request));
       const presented = presentedBy(request);
+      // Whoever shows a token is judged by that alone.
+      const session = presented.authorization === undefined ? readCookie(request, SESSION_COOKIE) : undefined;
+      if (session !== undefined) requireOwnOrigin(request, deps.config.public_url);
       let counted: Promise<void> | undefined;
       let spent: Promise<void> | undefined;
       return await useCases.underOneRevision(deps.broker, async () => {
-        const believed = await useCases.authenticate(deps.broker, presented);
+        const believed =
+          session === undefined
+            ? await useCases.authenticate(deps.broker, presented)
+            : { caller: await useCases.callerOfSession(deps.broker, session), proof: null };
         if (!definition.ends) await (counted ??= limits.countCaller(believed.caller));
         // Begun again from its proofs it is still the one use of them.
         await (spent ??= useCases.spendProof(deps.broker, believed));

@@ -1,4 +1,4 @@
-import type { RoleBinding, TaskIssuer, Trust } from '../catalog/types.ts';
+import type { OperatorSource, RoleBinding, TaskIssuer, Trust } from '../catalog/types.ts';
 import type { Ceiling, Owner } from '../domain/task.ts';
 import type { Proof } from './dpop.ts';
 import type { TokenExplanation } from './explain-token.ts';
@@ -84,6 +84,21 @@ export interface Believed {
   readonly proof: Proof | null;
 }
 
+/** What an issuer sent a browser back with, and what only whoever began that knows. */
+export interface SignInCode {
+  readonly code: string;
+  /** RFC 7636. */
+  readonly verifier: string;
+  readonly nonce: string;
+  readonly redirectUri: string;
+}
+
+export interface SignedIn {
+  readonly subject: string;
+  /** Those that say which roles. */
+  readonly claims: Readonly<Record<string, unknown>>;
+}
+
 export interface Identity {
   /** Steps 1–5 and 10, 13 of the order of checks. Throws MayflyError with the failing step's own code. */
   verifyTaskRequest(compact: string, context: VerifyContext): Promise<TaskStatement>;
@@ -91,4 +106,6 @@ export interface Identity {
   authenticate(presented: Presented, context: VerifyContext): Promise<Believed>;
   /** Why a token would be believed or not, for operators alone. */
   explain(token: string, context: VerifyContext): Promise<TokenExplanation>;
+  /** Who signed in with a browser. Throws MayflyError `login_failed`, `operator_only` or `keys_unavailable`. */
+  signIn(source: OperatorSource, code: SignInCode, now: Date): Promise<SignedIn>;
 }

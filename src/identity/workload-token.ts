@@ -125,7 +125,7 @@ export function requireLive(times: TokenTimes, now: Date): void {
 }
 
 /** The roles that the catalog gives to the values of one claim: a text or a list of texts. */
-function rolesOf(claims: JsonObject, source: OperatorSource): readonly RoleBinding[] {
+export function rolesOf(claims: JsonObject, source: OperatorSource): readonly RoleBinding[] {
   const claim = Object.hasOwn(claims, source.claim) ? claims[source.claim] : undefined;
   const values: readonly unknown[] = Array.isArray(claim) ? claim : [claim];
   const roles = new Set(

@@ -119,10 +119,10 @@ const operating = (operators: Row['operators'], given: Row['given'], asked: Row[
   asked,
 });
 /** Anybody's. */
-const open = (path: string): Row => ({
-  owner: 200,
-  foreign: 200,
-  operators: all(200),
+const open = (path: string, status = 200): Row => ({
+  owner: status,
+  foreign: status,
+  operators: all(status),
   given: nothing,
   asked: () => ({ path }),
 });
@@ -180,6 +180,10 @@ const rows: Readonly<Record<string, Row>> = {
     ...{ anyScope: true, reads: true },
   },
   readProtectedResource: open('/.well-known/oauth-protected-resource'),
+  // Nothing is set up for browsers here: test/integration/operator-login.test.ts does that.
+  signIn: open('/login', 404),
+  finishSignIn: { ...open('/login/callback', 401), refusal: 'login_failed' },
+  signOut: { ...open('/logout', 403), refusal: 'cross_site_refused' },
   isAlive: open('/healthz'),
   isReady: open('/readyz'),
   readMetrics: open('/metrics'),
@@ -246,7 +250,7 @@ test.each(Object.entries(rows))('%s', async (name, row) => {
       ...(token === undefined ? {} : { token }),
       ...(body === undefined ? {} : { body }),
     });
-    const status = guarded ? caller.status(row) : 200;
+    const status = guarded ? caller.status(row) : row.owner;
     const changes = guarded && method !== 'GET' && !row.reads;
     expect({
       caller: caller.name,
@@ -257,7 +261,7 @@ test.each(Object.entries(rows))('%s', async (name, row) => {
     }).toEqual({
       caller: caller.name,
       status,
-      code: status >= 400 ? codeOf(status, caller, row) : undefined,
+      code: status >= 400 ? codeOf(status, caller, row, guarded) : undefined,
       listed: status === 200 && row.listed ? !caller.name.endsWith('-elsewhere') : undefined,
       // What an operator changed is told with the operator's name; what was refused changed nothing.
       evidence: changes && status < 400 ? told(caller) : [],
@@ -265,7 +269,8 @@ test.each(Object.entries(rows))('%s', async (name, row) => {
   }
 });
 
-function codeOf(status: number, { name }: Caller, row: Row): string {
+function codeOf(status: number, { name }: Caller, row: Row, guarded: boolean): string {
+  if (!guarded) return row.refusal ?? 'not_found';
   if (name === 'anonymous') return 'workload_token_missing';
   if (status === 401) return 'workload_token_invalid';
   if (status === 404) return 'not_found';

@@ -49,6 +49,8 @@ export interface House {
   readonly targetPassword: string;
   /** For MAYFLY_DIR: the issuer's keys and secret, and where everything is, as dev mode leaves them. */
   readonly devDir: string;
+  /** MAYFLY_SECRETS_DIR. */
+  readonly secretsDir: string;
   broker: RunningBroker;
   /** The first replica again, on its own port, after it was killed. */
   restart(falls?: readonly Fall[]): Promise<RunningBroker>;
@@ -182,6 +184,7 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
       files,
       targetPassword,
       devDir,
+      secretsDir,
       broker,
       restart: (falls) => start(port, {}, falls),
       startReplica: async (env, falls, clockOffMillis) => start(await freePort(), env, falls, clockOffMillis),

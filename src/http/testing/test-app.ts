@@ -85,6 +85,7 @@ export async function startTestApp(options: TestAppOptions = {}): Promise<TestAp
           return { caller, proof: null };
         },
         explain: () => Promise.reject(new MayflyError('internal')),
+        signIn: () => Promise.reject(new MayflyError('login_failed')),
       },
       access: () => {
         throw new MayflyError('not_in_task');
@@ -96,6 +97,7 @@ export async function startTestApp(options: TestAppOptions = {}): Promise<TestAp
       audience: 'http://127.0.0.1:7420',
       mintSeconds: 1,
       mintsPerTask: 1_000,
+      sessionSeconds: 3_600,
       tasksAlive: { hasRoom: async () => true },
       log: (event, message) => logger.warn(event, message),
     },
