@@ -49,18 +49,13 @@ async function idToken(claims: object = {}, header: object = {}, key: KeyObject 
     .sign(key);
 }
 
-interface Sent {
-  url: string;
-  init: RequestInit | undefined;
-}
-
 async function signedInBy(
   answer: () => Response | Promise<Response>,
   over: Partial<OperatorSource> = {},
-  sent: Sent[] = [],
+  sent: Request[] = [],
 ) {
   const fetch: typeof globalThis.fetch = async (url, init) => {
-    sent.push({ url: String(url), init });
+    sent.push(new Request(url, init));
     return await answer();
   };
   const keySets = createKeySets({ fetch, clock: () => 0, log: () => {}, fetchTimeoutMs: 1_000 });
@@ -75,18 +70,18 @@ async function signedInBy(
 const answered = (body: unknown, status = 200) => new Response(JSON.stringify(body), { status });
 
 test('a code becomes who signed in, with the claims that say which roles and no others', async () => {
-  const sent: Sent[] = [];
+  const sent: Request[] = [];
   const token = await idToken({ email: 'ana@example.com' });
   expect(await signedInBy(() => answered({ id_token: token, access_token: 'opaque' }), {}, sent)).toEqual({
     subject: 'ana',
     claims: { groups: ['sre'] },
   });
-  const [{ url, init } = { url: '', init: undefined }] = sent;
-  expect([url, init?.method, init?.redirect]).toEqual(['https://idp.example/token', 'POST', 'manual']);
-  expect(new Headers(init?.headers).get('authorization')).toBe(
+  const [request] = sent;
+  expect([request?.url, request?.method, request?.redirect]).toEqual(['https://idp.example/token', 'POST', 'manual']);
+  expect(request?.headers.get('authorization')).toBe(
     `Basic ${Buffer.from('mayfly:s3cret%3A%2F%2B%20').toString('base64')}`,
   );
-  expect(Object.fromEntries(new URLSearchParams(String(init?.body)))).toEqual({
+  expect(Object.fromEntries(new URLSearchParams(await request?.text()))).toEqual({
     grant_type: 'authorization_code',
     code: 'the-code',
     redirect_uri: code.redirectUri,
@@ -95,7 +90,7 @@ test('a code becomes who signed in, with the claims that say which roles and no 
 });
 
 test('a client without a secret names itself', async () => {
-  const sent: Sent[] = [];
+  const sent: Request[] = [];
   const token = await idToken();
   const { clientSecret: _, ...login } = source.login ?? {
     clientId: '',
@@ -104,8 +99,8 @@ test('a client without a secret names itself', async () => {
     scopes: [],
   };
   await signedInBy(() => answered({ id_token: token }), { login }, sent);
-  expect(new URLSearchParams(String(sent[0]?.init?.body)).get('client_id')).toBe('mayfly');
-  expect(new Headers(sent[0]?.init?.headers).has('authorization')).toBe(false);
+  expect(new URLSearchParams(await sent[0]?.text()).get('client_id')).toBe('mayfly');
+  expect(sent[0]?.headers.has('authorization')).toBe(false);
 });
 
 describe('nobody is signed in by an ID token', () => {
