@@ -57,12 +57,15 @@ export function sendProblem(
   writeAnswer(response, { status: error.status, body: problemOf(error, notes.request_id) }, 'application/problem+json');
 }
 
+/** Nothing was shown that could be wrong by RFC 6750. */
+const withoutToken: ReadonlySet<ProblemCode> = new Set(['workload_token_missing', 'session_ended', 'login_failed']);
+
 /** RFC 6750 §3: without a token there is no error to name. RFC 9449 §7.1: what a proof or its token lacks is told by the scheme DPoP. RFC 9728 §5.1. */
 function challenge(code: ProblemCode, metadata: string): string {
   const told = `realm="mayfly", resource_metadata="${metadata}"`;
   const scheme = `Bearer ${told}`;
   const proof = `DPoP ${told}, algs="${PROOF_ALGORITHMS.join(' ')}"`;
-  if (code === 'workload_token_missing') return `${scheme}, ${proof}`;
+  if (withoutToken.has(code)) return `${scheme}, ${proof}`;
   if (code.startsWith('proof_')) return `${proof}, error="invalid_dpop_proof", error_description="${code}"`;
   if (code === 'workload_token_bound') return `${proof}, error="invalid_token", error_description="${code}"`;
   return `${scheme}, error="invalid_token", error_description="${code}"`;
