@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { BlockList, isIP } from 'node:net';
 import { z } from 'zod';
 import { Secret } from './domain/secret.ts';
+import { limitSettings, wholeNumber } from './config/limits.ts';
 
 /** Thrown at start with every fault of the environment at once, by name. */
 export class ConfigError extends Error {
@@ -13,13 +14,6 @@ export class ConfigError extends Error {
     this.faults = faults;
   }
 }
-
-const wholeNumber = (min: number, max: number) =>
-  z
-    .string()
-    .regex(/^\d{1,9}$/, `must be a whole number from ${min} to ${max}`)
-    .transform(Number)
-    .refine((n) => n >= min && n <= max, `must be a whole number from ${min} to ${max}`);
 
 const origin = z.string().refine((text) => {
   const url = URL.canParse(text) ? new URL(text) : undefined;
@@ -121,6 +115,10 @@ const settings = z.strictObject({
   shutdown_seconds: wholeNumber(1, 300)
     .default(20)
     .describe('How long requests and revocations in hand may take to finish at shutdown.'),
+  session_seconds: wholeNumber(60, 86400)
+    .default(3600)
+    .describe('How long an operator who signed in with a browser stays so.'),
+  ...limitSettings,
   log_level: z
     .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
     .default('info')

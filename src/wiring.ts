@@ -41,6 +41,7 @@ import { coalescedOwnedGrants } from './store/owned-grants.ts';
 import { compareSchema } from './store/migrate.ts';
 import { coalescedProofs } from './store/proofs.ts';
 import { readQueue } from './store/revocations.ts';
+import { TasksAlive } from './store/tasks-alive.ts';
 import { readStoreIdentity } from './store/tenures.ts';
 
 /** A replica that lags behind an apply notices at the latest after this. */
@@ -183,6 +184,9 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     ids: randomIds,
     audience: config.public_url,
     mintSeconds: config.mint_seconds,
+    mintsPerTask: config.mints_per_task,
+    sessionSeconds: config.session_seconds,
+    tasksAlive: new TasksAlive(db, config.tasks_per_issuer),
     log: (event, message) => log.error(event, message),
   };
 

@@ -25,6 +25,14 @@ describe('docs/identity.md', () => {
   });
 });
 
+test('the examples in docs/operators.md hold', () => {
+  const examples = [...read('docs/operators.md').matchAll(/```yaml\n([\s\S]*?)```/g)].map(
+    ([, example = '']) => example,
+  );
+  expect(examples).toHaveLength(2);
+  for (const example of examples) expect(faultLines(sampleWith({ 'trust.yaml': example }))).toEqual([]);
+});
+
 describe('catalog/trust.yaml', () => {
   const lists = new Map<string, string[]>();
   let list = '';
@@ -37,7 +45,7 @@ describe('catalog/trust.yaml', () => {
   test('what stands there in comments holds too', () => {
     const text = [...lists].flatMap(([name, lines]) => [`${name}:`, ...lines]).join('\n');
     expect([...text.matchAll(/^ {2}- name: (.*)$/gm)].map(([, name]) => name)).toEqual([
-      ...['orchestrator', 'prod', 'cluster', 'idp', 'github'],
+      ...['orchestrator', 'prod', 'cluster', 'idp', 'github', 'staff'],
     ]);
     expect(faultLines(sampleWith({ 'trust.yaml': text, ...keys('keys/cluster.json') }))).toEqual([]);
   });

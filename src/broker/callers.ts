@@ -1,8 +1,6 @@
-import type { OperatorRole } from '../catalog/types.ts';
 import { MayflyError } from '../domain/errors.ts';
 import { step } from '../domain/step.ts';
-import type { Owner } from '../domain/task.ts';
-import type { Believed, Caller, OperatorCaller, Presented, WorkloadCaller } from '../identity/types.ts';
+import type { Believed, Caller, Presented, WorkloadCaller } from '../identity/types.ts';
 import type { BrokerDeps } from './deps.ts';
 
 /** Believes the caller or throws 401. A proof that came along is still to be spent. */
@@ -29,24 +27,5 @@ export async function spendProof(deps: Pick<BrokerDeps, 'proofs'>, { proof }: Be
 export function asWorkload(caller: Caller): WorkloadCaller {
   if (caller.kind !== 'workload')
     throw new MayflyError('workload_token_invalid', 'An operator’s token opens no tasks and asks for no credentials.');
-  return caller;
-}
-
-/** Whose things the caller may see: its own, or everyone's for an operator with the role. */
-export function ownerScope(caller: Caller, role: OperatorRole): Owner | null {
-  if (caller.kind === 'workload') return caller;
-  requireRole(caller, role);
-  return null;
-}
-
-/**
- * What only operators do. `admin` may do everything, and who has any role may look.
- * @throws MayflyError `operator_only` unless the caller is an operator with that role.
- */
-export function requireRole(caller: Caller, role: OperatorRole): OperatorCaller {
-  const may =
-    caller.kind === 'operator' &&
-    (caller.roles.has(role) || caller.roles.has('admin') || (role === 'viewer' && caller.roles.size > 0));
-  if (!may) throw new MayflyError('operator_only');
   return caller;
 }

@@ -3,9 +3,9 @@ import { step } from '../domain/step.ts';
 import { bounded, within } from '../domain/within.ts';
 import type { Caller } from '../identity/types.ts';
 import { type CheckStep, ProviderError } from '../provider.ts';
-import { requireRole } from './callers.ts';
 import type { BrokerDeps, CallContext, TargetAccess } from './deps.ts';
 import { operatorEvent } from './evidence.ts';
+import { requireInReach, requireRole } from './reach.ts';
 
 /** One entitlement's canary. */
 const CHECK_SECONDS = 60;
@@ -35,7 +35,8 @@ export async function checkTarget(
   seconds: number,
   context: CallContext,
 ): Promise<Checked> {
-  const { operator } = requireRole(caller, 'operator');
+  const { operator, reach } = requireRole(deps, caller, 'operator');
+  requireInReach(reach, target);
   const { targets, entitlements } = deps.catalog.current().catalog;
   if (!targets.has(target)) throw new MayflyError('not_found');
   const canaries = [...entitlements.values()]

@@ -9,6 +9,7 @@ import type { Database } from '../store/database.ts';
 import type { Issuing } from '../store/issuing.ts';
 import type { OwnedGrants } from '../store/owned-grants.ts';
 import type { Proofs } from '../store/proofs.ts';
+import type { TasksAlive } from '../store/tasks-alive.ts';
 
 /** Wakes whoever ends grants. Never throws, never blocks: what an alarm misses the sweeper finds. */
 export interface Alarms {
@@ -51,6 +52,11 @@ export interface BrokerDeps {
   /** Our own name: the audience that tokens must name. */
   readonly audience: string;
   readonly mintSeconds: number;
+  /** Credentials made for one task in its life, at most. */
+  readonly mintsPerTask: number;
+  /** How long an operator who signed in with a browser stays so. */
+  readonly sessionSeconds: number;
+  readonly tasksAlive: Pick<TasksAlive, 'hasRoom'>;
   /** Uncaught trouble with a public answer: for the log. */
   readonly log: (event: Readonly<Record<string, unknown>>, message: string) => void;
 }

@@ -4,10 +4,10 @@ import { step } from '../domain/step.ts';
 import type { EndedBy, Task, TaskState } from '../domain/task.ts';
 import type { Caller } from '../identity/types.ts';
 import { endGrants, type GrantWithRevocation, listGrantsOfTree } from '../store/grants.ts';
-import { endSubtree, findExpiredTasks, findOwnedRoot, findTask } from '../store/tasks.ts';
-import { ownerScope } from './callers.ts';
+import { endSubtree, findExpiredTasks, findTask } from '../store/tasks.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
 import { digestInForce, grantEvent, taskEvent } from './evidence.ts';
+import { findRootFor } from './reach.ts';
 
 export interface EndedTask {
   readonly task: Task;
@@ -26,8 +26,7 @@ export async function endTask(
   how: 'completed' | 'cancelled',
   context: CallContext,
 ): Promise<EndedTask> {
-  const rootId = await findOwnedRoot(deps.db, id, ownerScope(caller, 'operator'));
-  if (rootId === undefined) throw new MayflyError('not_found');
+  const rootId = await findRootFor(deps, caller, 'operator', id);
   const by = caller.kind === 'operator' ? caller.operator : 'owner';
   const task = await endTree(deps, id, rootId, how, how, context, { by });
   if (task.state !== how)

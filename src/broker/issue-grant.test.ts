@@ -169,7 +169,7 @@ function house(during: { read?: () => void; intend?: () => void; outcomes?: ('do
       readTask: async () => {
         during.read?.();
         const seen = { state: 'active', phase: null, revision: 1, live_grants: 0, sensitive_sinks: 0 };
-        return { task, now: new Date(time), seen };
+        return { task, now: new Date(time), seen, mints: 0 };
       },
       intend: async (intent) => {
         intents.push(intent);
@@ -185,13 +185,14 @@ function house(during: { read?: () => void; intend?: () => void; outcomes?: ('do
     proofs: { spend: unasked },
     changes: { publish: () => {}, wait: unasked },
     catalog: { ready: true, current: () => active, refresh: unasked },
-    identity: { verifyTaskRequest: unasked, authenticate: unasked },
+    identity: { verifyTaskRequest: unasked, authenticate: unasked, explain: unasked, signIn: unasked },
     access: () => ({ session, config: {} }),
     alarms: { in: (_target, millis) => void alarms.push(millis), now: () => {} },
     living: { remember: () => {} },
     observer: { decided: () => {}, minted: () => {} },
     ids: randomIds,
     audience: 'https://broker.example',
+    ...{ mintsPerTask: 1_000, sessionSeconds: 1, tasksAlive: { hasRoom: async () => true } },
     mintSeconds: MINT_SECONDS,
     log: () => {},
   };

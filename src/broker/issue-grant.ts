@@ -105,6 +105,11 @@ async function settle(
     checkAlive(state.task, state.now);
     if (!state.task.ceiling.entitlements.includes(request.entitlement)) throw new MayflyError('not_in_task');
     requireRevision(active, state.seen.revision);
+    // Waiting does not help before the task is over; `next` says what does.
+    if (state.mints >= deps.mintsPerTask) {
+      const retryAfterSeconds = Math.ceil((state.task.notAfter.getTime() - state.now.getTime()) / 1000);
+      throw new MayflyError('too_many_mints', `It has had ${state.mints}.`, { retryAfterSeconds });
+    }
     ask = ask?.active === active ? ask : await describe(deps, active, request, bodyDigest);
     requireDelivery(request.delivery, state.task, ask.entitlement);
     const decided = decideGrant(deps, ask, state, context);

@@ -10,6 +10,9 @@ import type { BrokerDeps, CallContext } from './deps.ts';
 import { taskEvent } from './evidence.ts';
 import { requireRevision, revisionOf } from './revision.ts';
 
+/** When to look again whether some of an issuer's tasks have ended. */
+const ROOM_SECONDS = 10;
+
 export interface OpenedTask {
   readonly task: Task;
   /** The same request from its proven owner, seen before: nothing was opened. */
@@ -36,6 +39,7 @@ export async function openTask(
   });
   checkActor(statement, caller);
   checkKey(statement, caller);
+  await requireRoom(deps, statement);
   step('open.before');
   const answer = await deps.db.transaction(birthLocks(), async (tx): Promise<OpenedTask> => {
     requireRevision(active, await findActiveRevisionNumber(tx));
@@ -107,6 +111,14 @@ export async function openTask(
   });
   step('open.after');
   return answer;
+}
+
+/** A request that opened its task before is answered all the same. @throws MayflyError `too_many_tasks` */
+async function requireRoom(deps: BrokerDeps, statement: TaskStatement): Promise<void> {
+  const { issuer, jti, externalId, payloadDigest } = statement;
+  if (await deps.tasksAlive.hasRoom(issuer.issuer)) return;
+  if ((await findEarlierTask(deps.db, issuer.issuer, jti, externalId, payloadDigest)) !== undefined) return;
+  throw new MayflyError('too_many_tasks', undefined, { retryAfterSeconds: ROOM_SECONDS });
 }
 
 function checkActor(statement: TaskStatement, caller: WorkloadCaller): void {

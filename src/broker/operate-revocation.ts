@@ -4,9 +4,9 @@ import { step } from '../domain/step.ts';
 import type { Caller } from '../identity/types.ts';
 import type { Transaction } from '../store/database.ts';
 import { findQueued, holdQueued, markWrittenOff, type QueuedRevocation, tryNow } from '../store/queue.ts';
-import { requireRole } from './callers.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
 import { operatorEvent } from './evidence.ts';
+import { type Reach, requireInReach, requireRole } from './reach.ts';
 
 /**
  * Lets a revocation be tried now instead of at its next try. Attempts count on. One that a worker has in hand is being tried
@@ -19,9 +19,9 @@ export async function retryRevocation(
   id: RevocationId,
   context: CallContext,
 ): Promise<QueuedRevocation> {
-  const { operator } = requireRole(caller, 'operator');
+  const { operator, reach } = requireRole(deps, caller, 'operator');
   const tried = await deps.db.transaction({}, async (tx) => {
-    const held = await hold(tx, id);
+    const held = await hold(tx, reach, id);
     if (held.state === 'clean' || held.state === 'written_off') throw over(held);
     // A claim that has lapsed is nobody's any more.
     const inHand = held.state === 'running' || (held.holder !== null && held.holder.until > tx.now);
@@ -50,9 +50,9 @@ export async function writeOffRevocation(
   reason: string,
   context: CallContext,
 ): Promise<QueuedRevocation> {
-  const { operator } = requireRole(caller, 'operator');
+  const { operator, reach } = requireRole(deps, caller, 'operator');
   await deps.db.transaction({}, async (tx) => {
-    const held = await hold(tx, id);
+    const held = await hold(tx, reach, id);
     if (held.state === 'running') throw new MayflyError('revocation_running', undefined, { retryAfterSeconds: 5 });
     if (held.state !== 'due') throw over(held);
     await markWrittenOff(tx, id, operator, reason);
@@ -68,9 +68,10 @@ export async function writeOffRevocation(
 }
 
 /** One whose grant has ended. @throws MayflyError `not_found`, `revocation_not_due` */
-async function hold(tx: Transaction, id: RevocationId): Promise<QueuedRevocation> {
+async function hold(tx: Transaction, reach: Reach, id: RevocationId): Promise<QueuedRevocation> {
   const held = await holdQueued(tx, id);
   if (held === undefined) throw new MayflyError('not_found');
+  requireInReach(reach, held.target);
   if (held.state === 'scheduled')
     throw new MayflyError('revocation_not_due', undefined, { members: { state: held.state } });
   return held;

@@ -3,9 +3,9 @@ import { step } from '../domain/step.ts';
 import type { Caller } from '../identity/types.ts';
 import { hasOpenOn } from '../store/queue.ts';
 import { endPause, findPause, insertPause, type Pause } from '../store/target-controls.ts';
-import { requireRole } from './callers.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
 import { operatorEvent } from './evidence.ts';
+import { requireInReach, requireRole } from './reach.ts';
 
 export interface PauseRequest {
   readonly reason: string;
@@ -24,7 +24,8 @@ export async function pauseTarget(
   request: PauseRequest,
   context: CallContext,
 ): Promise<Pause> {
-  const { operator } = requireRole(caller, 'operator');
+  const { operator, reach } = requireRole(deps, caller, 'operator');
+  requireInReach(reach, target);
   await requireTarget(deps, target);
   // As every stop: alone among births, so that none is decided before it and committed behind it.
   const pause = await deps.db.transaction({ kill: 'exclusive' }, async (tx) => {
@@ -52,7 +53,8 @@ export async function resumeTarget(
   target: string,
   context: CallContext,
 ): Promise<void> {
-  const { operator } = requireRole(caller, 'operator');
+  const { operator, reach } = requireRole(deps, caller, 'operator');
+  requireInReach(reach, target);
   await requireTarget(deps, target);
   await deps.db.transaction({}, async (tx) => {
     if (!(await endPause(tx, target, operator))) return;

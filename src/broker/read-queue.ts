@@ -5,8 +5,8 @@ import { findQueued, listQueue, type QueuedRevocation, type QueueFilter } from '
 import { type Queue, readQueue } from '../store/revocations.ts';
 import { findPause, type Pause } from '../store/target-controls.ts';
 import { listTaskEvents, type StoredEvent } from '../store/timeline.ts';
-import { requireRole } from './callers.ts';
 import type { BrokerDeps } from './deps.ts';
+import { isInReach, type Reach, requireInReach, requireRole } from './reach.ts';
 
 /** Of one that has more the latest are told. */
 const MOST_EVENTS = 500;
@@ -15,7 +15,7 @@ export interface QueuePage {
   readonly items: readonly QueuedRevocation[];
   /** Undefined when there is no more. */
   readonly next: RevocationId | undefined;
-  /** Of the whole queue, whatever the filter. */
+  /** Of all of it that is in the caller's reach, whatever the filter. */
   readonly queue: Queue;
 }
 
@@ -26,10 +26,19 @@ export async function readQueuePage(
   after: RevocationId | null,
   limit: number,
 ): Promise<QueuePage> {
-  requireRole(caller, 'viewer');
-  const [found, queue] = await Promise.all([listQueue(deps.db, filter, after, limit + 1), readQueue(deps.db)]);
+  const { reach } = requireRole(deps, caller, 'viewer');
+  const within = reach && [...reach];
+  const [found, queue] = await Promise.all([listQueue(deps.db, filter, within, after, limit + 1), readQueue(deps.db)]);
   const items = found.slice(0, limit);
-  return { items, next: found.length > limit ? items.at(-1)?.id : undefined, queue };
+  return { items, next: found.length > limit ? items.at(-1)?.id : undefined, queue: queueInReach(queue, reach) };
+}
+
+function queueInReach({ backlog, paused, residual }: Queue, reach: Reach): Queue {
+  return {
+    backlog: backlog.filter(({ target }) => isInReach(reach, target)),
+    paused: new Map([...paused].filter(([target]) => isInReach(reach, target))),
+    residual: new Map([...residual].filter(([target]) => isInReach(reach, target))),
+  };
 }
 
 export interface RevocationStory {
@@ -41,8 +50,10 @@ export interface RevocationStory {
 }
 
 export async function readRevocation(deps: BrokerDeps, caller: Caller, id: RevocationId): Promise<RevocationStory> {
-  requireRole(caller, 'viewer');
-  return await tellRevocation(deps, id);
+  const { reach } = requireRole(deps, caller, 'viewer');
+  const story = await tellRevocation(deps, id);
+  requireInReach(reach, story.revocation.target);
+  return story;
 }
 
 /** A revocation with all that is known of it; the caller was let in before. @throws MayflyError `not_found` */

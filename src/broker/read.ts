@@ -3,10 +3,10 @@ import type { GrantId, TaskId } from '../domain/ids.ts';
 import type { Task } from '../domain/task.ts';
 import type { Caller } from '../identity/types.ts';
 import { type GrantWithRevocation, listGrantsOfTask, listGrantsOfTree } from '../store/grants.ts';
-import { findOwnedRoot, findTask, listChildren } from '../store/tasks.ts';
+import { findTask, listChildren } from '../store/tasks.ts';
 import { listTaskEvents, type StoredEvent } from '../store/timeline.ts';
-import { ownerScope } from './callers.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
+import { findGrantFor, findRootFor } from './reach.ts';
 
 /** A waiter looks again at least this often, in case a notification died with its sender. */
 const BACKSTOP_MILLIS = 5_000;
@@ -18,8 +18,7 @@ export interface TaskView {
 }
 
 export async function readTask(deps: BrokerDeps, caller: Caller, id: TaskId): Promise<TaskView> {
-  if ((await findOwnedRoot(deps.db, id, ownerScope(caller, 'viewer'))) === undefined)
-    throw new MayflyError('not_found');
+  await findRootFor(deps, caller, 'viewer', id);
   return await viewTask(deps, id);
 }
 
@@ -35,15 +34,12 @@ export async function viewTask(deps: Pick<BrokerDeps, 'db'>, id: TaskId): Promis
 }
 
 export async function readGrant(deps: BrokerDeps, caller: Caller, id: GrantId): Promise<GrantWithRevocation> {
-  const found = await deps.ownedGrants.find(id, ownerScope(caller, 'viewer'));
-  if (found === null) throw new MayflyError('not_found');
-  return found;
+  return await findGrantFor(deps, caller, 'viewer', id);
 }
 
 /** The evidence of a task, in order. Its owner may read it but for the words of operators, and an auditor all of it. */
 export async function readTimeline(deps: BrokerDeps, caller: Caller, id: TaskId): Promise<StoredEvent[]> {
-  if ((await findOwnedRoot(deps.db, id, ownerScope(caller, 'auditor'))) === undefined)
-    throw new MayflyError('not_found');
+  await findRootFor(deps, caller, 'auditor', id);
   const events = await listTaskEvents(deps.db, id, 10_000);
   return caller.kind === 'operator' ? events : events.map(withoutReason);
 }

@@ -5,9 +5,9 @@ import { step } from '../domain/step.ts';
 import type { Caller } from '../identity/types.ts';
 import type { Database } from '../store/database.ts';
 import { findReconciliations, type Reconciliation, requestRuns } from '../store/reconciliations.ts';
-import { requireRole } from './callers.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
 import { operatorEvent } from './evidence.ts';
+import { requireInReach, requireRole } from './reach.ts';
 
 const LOOK_MILLIS = 250;
 
@@ -33,7 +33,8 @@ export async function reconcileTarget(
   seconds: number,
   context: CallContext,
 ): Promise<AskedRun> {
-  const { operator } = requireRole(caller, 'operator');
+  const { operator, reach } = requireRole(deps, caller, 'operator');
+  requireInReach(reach, target);
   if (!deps.catalog.current().catalog.targets.has(target)) throw new MayflyError('not_found');
   const event = operatorEvent('target.reconcile_asked', deps.catalog, context, operator, {
     resource: target,

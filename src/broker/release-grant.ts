@@ -4,9 +4,9 @@ import { step } from '../domain/step.ts';
 import type { Caller } from '../identity/types.ts';
 import { findGrants, type GrantWithRevocation } from '../store/grants.ts';
 import type { OwnedGrant } from '../store/owned-grants.ts';
-import { ownerScope } from './callers.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
 import { digestInForce, grantEvent } from './evidence.ts';
+import { findGrantFor } from './reach.ts';
 
 /** Ends one grant before its deadline. Said again, it answers the same. */
 export async function releaseGrant(
@@ -15,8 +15,7 @@ export async function releaseGrant(
   id: GrantId,
   context: CallContext,
 ): Promise<GrantWithRevocation> {
-  const found = await deps.ownedGrants.find(id, ownerScope(caller, 'operator'));
-  if (found === null) throw new MayflyError('not_found');
+  const found = await findGrantFor(deps, caller, 'operator', id);
   const by = caller.kind === 'operator' ? caller.operator : 'owner';
   return await endGrant(deps, found, caller.kind === 'operator' ? 'operator' : 'released', by, context);
 }

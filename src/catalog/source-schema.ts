@@ -29,7 +29,7 @@ const spiffeJwt = z.strictObject({
   algorithms: algorithmList(['ES256', 'ES384', 'ES512', 'PS256', 'PS384', 'PS512', 'RS256', 'RS384', 'RS512']),
 });
 
-const secretFile = z.string().regex(/^file:[A-Za-z0-9_./-]{1,300}$/, 'must be a reference: `file:path`');
+export const secretFile = z.string().regex(/^file:[A-Za-z0-9_./-]{1,300}$/, 'must be a reference: `file:path`');
 
 const kubernetes = z.strictObject({
   ...base,

@@ -2,6 +2,8 @@ import { z } from 'zod';
 import { algorithmList, algorithms, type KeysWire, keySet, keysFrom } from './key-set.ts';
 import { parseSpiffeId } from '../domain/spiffe-id.ts';
 import { name, purposeName, seconds, text, uniqueList } from './names.ts';
+import { roleBindings } from './operator-bindings.ts';
+import { operatorLoginSchema } from './operator-login.ts';
 
 /** The wire form of `trust.yaml`. What one field says about another is checked in `trust.ts`. */
 
@@ -48,12 +50,11 @@ export const taskIssuerSchema = z.strictObject({
   ...statedBy,
 });
 
-const roles = ['viewer', 'operator', 'approver', 'auditor', 'admin'] as const;
-
 export const operatorSourceSchema = z.strictObject({
   ...issuerBase,
   claim: z.string().regex(/^[A-Za-z0-9_:/.-]{1,200}$/, 'must be the name of a claim'),
-  roles: z.record(text(200), uniqueList(z.enum(roles, `must be one of ${roles.join(', ')}`))),
+  roles: z.record(text(200), roleBindings),
+  login: operatorLoginSchema.optional(),
 });
 
 /** Only the outline: the lists are read item by item. */
@@ -63,6 +64,7 @@ export const trustOutline = z.strictObject({
   operators: z.array(z.unknown()).default([]),
 });
 
+export type OperatorSourceWire = z.infer<typeof operatorSourceSchema>;
 export type TaskIssuerWire = z.infer<typeof taskIssuerSchema>;
 /** What every party of `trust.yaml` says of itself. */
 export type IssuerWire = Pick<TaskIssuerWire, 'name' | 'dev' | 'issuer' | 'algorithms'> & {

@@ -39,6 +39,75 @@ test('an empty trust file trusts nobody', () => {
   });
 });
 
+describe('roles of operators', () => {
+  const roles = (text: string) => sampleEdited('trust.yaml', '[viewer, admin]', text);
+
+  test('hold everywhere, or in a scope', () => {
+    const { trust } = load(
+      roles('[viewer, { roles: [operator], scope: { owner: team-finance, labels: { tier: gold } } }]'),
+    );
+    expect(trust.operators[0]?.roles['Platform Team']).toEqual([
+      'viewer',
+      { roles: ['operator'], scope: { owner: 'team-finance', labels: { tier: 'gold' } } },
+    ]);
+  });
+
+  test.each([
+    ['[root]', '[0]', 'must be one of viewer, operator, approver, auditor, admin'],
+    ['[viewer, viewer]', '[1]', 'stands here twice'],
+    ['[null]', '[0]', 'must be one of viewer, operator, approver, auditor, admin'],
+    [
+      '[{ roles: [root], scope: { owner: a } }]',
+      '[0].roles[0]',
+      'must be one of viewer, operator, approver, auditor, admin',
+    ],
+    ['[{ roles: [], scope: { owner: a } }]', '[0].roles', 'must name at least one role'],
+    ['[{ roles: [viewer] }]', '[0].scope', 'expected object'],
+    [
+      '[{ roles: [viewer], scope: {} }]',
+      '[0].scope',
+      'must name an owner, an environment or labels; roles that hold everywhere stand in the list as they are',
+    ],
+    [
+      '[{ roles: [viewer], scope: { labels: {} } }]',
+      '[0].scope',
+      'must name an owner, an environment or labels; roles that hold everywhere stand in the list as they are',
+    ],
+    ['[{ roles: [viewer], scope: { team: a } }]', '[0].scope.team', 'unknown field'],
+  ])('%s is refused', (text, place, message) => {
+    const [line] = faultLines(roles(text));
+    expect(line).toContain(`$.operators[0].roles["Platform Team"]${place}: `);
+    expect(line).toContain(message);
+  });
+});
+
+describe('the login of operators', () => {
+  const login = (text: string) => edited('claim: groups', `claim: groups\n    login: ${text}`);
+  const ends = 'authorization_endpoint: "https://idp.example/auth", token_endpoint: "https://idp.example/token"';
+
+  test('is a client at addresses that are said', () => {
+    expect(login(`{ client_id: mayfly, client_secret: "file:client", ${ends} }`)).toEqual([]);
+    expect(login(`{ client_id: mayfly, ${ends}, scopes: [openid, groups] }`)).toEqual([]);
+  });
+
+  test.each([
+    [`{ ${ends} }`, '.client_id', 'is required'],
+    [`{ client_id: mayfly, client_secret: hunter2, ${ends} }`, '.client_secret', 'must be a reference'],
+    [`{ client_id: mayfly, client_secret: "file:../other", ${ends} }`, '.client_secret', ''],
+    [`{ client_id: mayfly, ${ends.replace('https', 'http')} }`, '.authorization_endpoint', 'must be an https URL'],
+    [
+      `{ client_id: mayfly, ${ends.replace('idp.example/token', 'me:pw@idp.example/token')} }`,
+      '.token_endpoint',
+      'must not hold',
+    ],
+    [`{ client_id: mayfly, ${ends}, scopes: ["a b"] }`, '.scopes[0]', 'must be a scope'],
+  ])('%s is refused', (text, place, message) => {
+    const [line = ''] = login(text);
+    expect(line).toContain(`$.operators[0].login${place}: `);
+    expect(line).toContain(message);
+  });
+});
+
 describe('workloads', () => {
   const subject = '"cluster:system:serviceaccount:finance:recon"';
   const wildcard = 'wildcards are not accepted: name each workload, or a SPIFFE path that ends with `/*`';

@@ -6,10 +6,12 @@ import { asParty, tokenIssuer, type TokenIssuerWire, tokenIssuerSchema } from '.
 import {
   type IssuerWire,
   operatorSourceSchema,
+  type OperatorSourceWire,
   taskIssuerSchema,
   type TaskIssuerWire,
   trustOutline,
 } from './trust-schema.ts';
+import { operatorLogin } from './operator-login.ts';
 import type {
   IssuerBase,
   JwksSource,
@@ -53,6 +55,7 @@ export function readTrust(file: YamlFile, context: TrustContext, faults: Fault[]
   const declaredSources = declaredNames(outline.value.workload_sources);
   for (const item of stating) checkNamed(item, declaredSources, sources, context.purposes, faults);
   for (const item of sources) checkTokenReview(item, faults);
+  for (const item of operators) checkLogin(item, faults);
 
   const base = (item: Item<IssuerWire>, kind?: WorkloadSourceWire['kind']): IssuerBase => {
     const bundle = kind === 'spiffe-jwt';
@@ -73,8 +76,8 @@ export function readTrust(file: YamlFile, context: TrustContext, faults: Fault[]
     }),
     workloadSources,
     operators: operators.map((item): OperatorSource => {
-      const { claim, roles } = item.value;
-      return { ...base(item), claim, roles };
+      const { claim, roles, login } = item.value;
+      return { ...base(item), claim, roles, ...(login && { login: operatorLogin(login) }) };
     }),
   };
   return { trust, keySets };
@@ -168,6 +171,18 @@ function checkTokenReview(item: Item<WorkloadSourceWire>, faults: Fault[]): void
     const reference = parseReference(item.value.name, text);
     if (reference.kind === 'refused') faults.push(item.fault(['token_review', field], reference.why));
   }
+}
+
+function checkLogin(item: Item<OperatorSourceWire>, faults: Fault[]): void {
+  const { name, dev, login } = item.value;
+  if (login === undefined) return;
+  for (const field of ['authorization_endpoint', 'token_endpoint'] as const) {
+    const wrong = urlFault(login[field], dev);
+    if (wrong !== undefined) faults.push(item.fault(['login', field], wrong));
+  }
+  if (login.client_secret === undefined) return;
+  const reference = parseReference(name, login.client_secret);
+  if (reference.kind === 'refused') faults.push(item.fault(['login', 'client_secret'], reference.why));
 }
 
 function checkIssuer(item: Item<IssuerWire>, allowDev: boolean, trustDomain: boolean, faults: Fault[]): void {

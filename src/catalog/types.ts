@@ -106,13 +106,36 @@ export interface GithubActionsSource extends IssuerBase {
 /** A source of workload identity, by the kind of its tokens. */
 export type WorkloadSource = OidcSource | SpiffeJwtSource | KubernetesSource | GithubActionsSource;
 
-export type OperatorRole = 'viewer' | 'operator' | 'approver' | 'auditor' | 'admin';
+export const operatorRoles = ['viewer', 'operator', 'approver', 'auditor', 'admin'] as const;
+export type OperatorRole = (typeof operatorRoles)[number];
+
+/** Targets, by what the catalog says of them. All that is said must fit. */
+export interface TargetScope {
+  readonly owner?: string | undefined;
+  readonly environment?: string | undefined;
+  readonly labels?: Readonly<Record<string, string>> | undefined;
+}
+
+/** A role that holds everywhere, or roles that hold for the targets in a scope. */
+export type RoleBinding = OperatorRole | { readonly roles: readonly OperatorRole[]; readonly scope: TargetScope };
+
+/** How operators sign in with a browser: OIDC authorization code flow with PKCE. */
+export interface OperatorLogin {
+  readonly clientId: string;
+  /** `file:` reference in the source's own secrets folder; a public client has none. */
+  readonly clientSecret?: string | undefined;
+  readonly authorizationEndpoint: string;
+  readonly tokenEndpoint: string;
+  readonly scopes: readonly string[];
+}
 
 /** Where operators come from: tokens of an OIDC issuer, whose claim value maps to roles. */
 export interface OperatorSource extends IssuerBase {
   readonly claim: string;
-  /** Claim value → roles. */
-  readonly roles: Readonly<Record<string, readonly OperatorRole[]>>;
+  /** Claim value → roles, and where they hold. */
+  readonly roles: Readonly<Record<string, readonly RoleBinding[]>>;
+  /** Absent: they come with tokens alone. */
+  readonly login?: OperatorLogin | undefined;
 }
 
 export interface Trust {

@@ -15,6 +15,7 @@ const commands: Readonly<Record<string, () => Promise<Add>>> = {
   catalog: async () => (await import('./catalog.ts')).addCatalogCommands,
   target: async () => (await import('./target.ts')).addTargetCommands,
   revocations: async () => (await import('./revocations.ts')).addRevocationCommands,
+  whoami: async () => (await import('./whoami.ts')).addWhoAmICommand,
   task: async () => (await import('./task.ts')).addTaskCommands,
   run: async () => (await import('./run.ts')).addRunCommand,
   demo: async () => (await import('./demo.ts')).addDemoCommand,

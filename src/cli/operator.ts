@@ -34,7 +34,8 @@ export async function callAsOperator<S extends z.ZodType>(
   return parsed.data;
 }
 
-async function operatorToken(): Promise<string> {
+/** The token in the file named by MAYFLY_TOKEN_FILE; in dev mode an operator's. */
+export async function operatorToken(): Promise<string> {
   const file = process.env['MAYFLY_TOKEN_FILE'];
   if (file !== undefined) return readFileSync(file, 'utf8').trim();
   return await askDevIssuer({

@@ -81,7 +81,8 @@ async function watch(flags: ListFlags): Promise<void> {
   while (!stop.signal.aborted) {
     const page = await read(flags).catch((error: unknown) => {
       // A broker that is restarted comes back; one that never answered is another thing.
-      const passing = error instanceof CliError || (error instanceof ProblemError && error.status >= 500);
+      const passing =
+        error instanceof CliError || (error instanceof ProblemError && (error.status >= 500 || error.status === 429));
       if (!begun || !passing) throw error;
       note(explain(error));
     });

@@ -42,6 +42,15 @@ export interface EventBody {
   readonly payload: Readonly<Record<string, unknown>>;
 }
 
+/** As whom the broker believes the caller. */
+export interface WhoAmI {
+  readonly kind: 'workload' | 'operator';
+  readonly workload?: string;
+  /** Of the key that was proven with the call. */
+  readonly key_thumbprint?: string | null;
+  readonly token_expires_at: string;
+}
+
 export type Credential = Readonly<Record<string, unknown>>;
 
 /** What was cut from the life that was asked for, and by which bound. */

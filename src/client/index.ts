@@ -1,4 +1,4 @@
-import type { Ask, Credential, Cut, Ended, EventBody, GrantBody, Issued, Renewed, TaskBody } from './bodies.ts';
+import type { Ask, Credential, Cut, Ended, EventBody, GrantBody, Issued, Renewed, TaskBody, WhoAmI } from './bodies.ts';
 import { HeldTask } from './held-task.ts';
 import type { AgentKey } from './key.ts';
 import { ProblemError } from './problem.ts';
@@ -14,6 +14,7 @@ export type {
   Renewed,
   RevocationBody,
   TaskBody,
+  WhoAmI,
 } from './bodies.ts';
 export { HeldGrant, HeldTask } from './held-task.ts';
 export { AgentKey } from './key.ts';
@@ -46,6 +47,10 @@ export class MayflyClient {
 
   constructor(options: ClientOptions) {
     this.#options = options;
+  }
+
+  whoAmI(): Promise<WhoAmI> {
+    return this.#call('GET', '/v1/whoami');
   }
 
   openTask(request: string): Promise<{ task: TaskBody }> {

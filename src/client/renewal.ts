@@ -73,7 +73,7 @@ export class Renewal {
   #failed(error: unknown): void {
     if (this.#stopped) return;
     const left = this.#endsAt - now();
-    // A token may just be renewed by the platform, and a broker restarted; every other refusal stands.
+    // A token may just be renewed by the platform, a broker restarted, a limit met; every other refusal stands.
     const passing = !(error instanceof ProblemError) || error.status >= 500 || [401, 429].includes(error.status);
     if (!passing || left <= 0) {
       this.#options.onLost?.(error, this.#deadline);

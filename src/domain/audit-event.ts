@@ -38,6 +38,8 @@ export type AuditEventType =
   | 'target.adopted'
   | 'target.fenced_unrecorded'
   | 'store.failed_over'
+  | 'operator.signed_in'
+  | 'operator.signed_out'
   | 'catalog.applied';
 
 /**

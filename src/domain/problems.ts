@@ -109,10 +109,22 @@ const kinds = {
   task_request_used: [401, 'The task request was used already', 'Ask the task issuer for a new one.'],
   ...callerProblems,
 
+  session_ended: [401, 'The session has ended', 'Sign in again, at /login.'],
+  login_failed: [
+    401,
+    'Nobody was signed in',
+    'Begin again, at /login; if that fails too, tell the platform team the request id.',
+  ],
+
   peer_refused: [
     403,
     'Callers must come through the proxy that the broker trusts',
     'Use the address that the broker is configured with (MAYFLY_PUBLIC_URL).',
+  ],
+  cross_site_refused: [
+    403,
+    'The call comes from a page of another site',
+    'Call from a page of this broker, or with a token in `Authorization`.',
   ],
   issuer_may_not_state: [
     403,
@@ -186,6 +198,23 @@ const kinds = {
     422,
     'The credential would live shorter than its target allows',
     'Ask earlier in the task, or for longer.',
+  ],
+
+  too_many_calls: [429, 'There were too many calls', 'Wait as long as `Retry-After` says, then go on more slowly.'],
+  too_many_polls: [
+    429,
+    'This caller has too many long polls open',
+    'Ask without `wait`, or again when some of them have ended.',
+  ],
+  too_many_mints: [
+    429,
+    'No more credentials are made for this task',
+    'Renew the grants that it has, or ask the task issuer for another task.',
+  ],
+  too_many_tasks: [
+    429,
+    'The issuer of this task has too many tasks alive',
+    'Complete tasks that are done; then send the same request again.',
   ],
 
   keys_unavailable: [503, 'The keys of an issuer can not be fetched now', 'Try again after `Retry-After`.'],

@@ -43,6 +43,8 @@ export const acts = [
   'resume',
   'ask-run',
   'check',
+  'begin-session',
+  'end-session',
   'request-runs',
   'claim-run',
   'compare',

@@ -10,17 +10,21 @@ import { createGuard, nameRequest } from './guard.ts';
 import { createSecurityHeaders } from './headers.ts';
 import { healthPages } from './health.ts';
 import { type InHand, inHandOf } from './in-hand.ts';
+import { Limits } from './limits.ts';
 import { logRequest, statusOf } from './log.ts';
+import { loginPages } from './login.ts';
 import { notesOf } from './notes.ts';
 import { documentPage } from './openapi.ts';
 import type { Page } from './page.ts';
 import { problemPage } from './problem-pages.ts';
 import { asMayflyError, sendProblem } from './problem.ts';
+import { protectedResourcePage } from './protected-resource.ts';
 import { revocationRoutes } from './revocations.ts';
 import type { Operation, Route } from './route.ts';
 import { targetRoutes } from './targets.ts';
 import { taskRoutes } from './tasks.ts';
 import { ownVersion } from './version.ts';
+import { whoAmIRoutes } from './whoami.ts';
 import { writeAnswer } from './write.ts';
 
 /** The broker's HTTP face. Give it to `startServer`. */
@@ -34,21 +38,22 @@ export function createApp(deps: HttpDeps): Express {
 
   const version = ownVersion();
   deps.metrics.build(version);
-  const routes = [...taskRoutes, ...grantRoutes, ...revocationRoutes, ...targetRoutes];
-  const plain = [...healthPages, problemPage, ...docsPages];
+  const routes = [...taskRoutes, ...grantRoutes, ...revocationRoutes, ...targetRoutes, ...whoAmIRoutes];
+  const plain = [...healthPages, problemPage, protectedResourcePage, ...loginPages, ...docsPages];
   const pages = [...plain, documentPage(routes, plain, deps.config.public_url, version)];
   const inHand = inHandOf(app);
+  const limits = new Limits(deps.config);
 
   app.use(entrance(deps));
-  for (const route of routes) app[route.method](expressPath(route), answerRoute(deps, inHand, route));
-  for (const page of pages) app[page.method](expressPath(page), showPage(deps, page));
+  for (const route of routes) app[route.method](expressPath(route), answerRoute(deps, inHand, limits, route));
+  for (const page of pages) app[page.method](expressPath(page), showPage(deps, limits, page));
   for (const [path, allow] of methodsByPath([...routes, ...pages])) app.route(path).all(refuseMethod(allow));
   app.use(() => {
     throw new MayflyError('not_found');
   });
   // Four parameters make it Express's handler of errors.
   const onError: ErrorRequestHandler = (error: unknown, request, response, _next) =>
-    sendProblem(request, response, error, deps.metrics);
+    sendProblem(request, response, error, deps);
   app.use(onError);
   return app;
 }
@@ -72,8 +77,8 @@ function entrance(deps: HttpDeps): RequestHandler {
   };
 }
 
-function answerRoute(deps: HttpDeps, inHand: InHand, route: Route): RequestHandler {
-  const served = { deps, useCases: deps.useCases ?? useCases, inHand };
+function answerRoute(deps: HttpDeps, inHand: InHand, limits: Limits, route: Route): RequestHandler {
+  const served = { deps, useCases: deps.useCases ?? useCases, inHand, limits };
   return (request, response) => {
     notesOf(response).route = route.path;
     const work = answer(openExchange({ ...served, request, response, params: request.params }), route);
@@ -91,7 +96,7 @@ async function answer(exchange: Exchange, route: Route): Promise<void> {
     writeAnswer(response, given);
     delivered = true;
   } catch (error) {
-    if (!response.destroyed) sendProblem(request, response, error, deps.metrics);
+    if (!response.destroyed) sendProblem(request, response, error, deps);
     // The caller left and its line is written: what is our fault must still be seen.
     else if (!(error instanceof CallerGone) && asMayflyError(error).code === 'internal') {
       deps.log.error({ request_id: exchange.context.requestId, error }, 'a request whose caller left failed');
@@ -100,10 +105,12 @@ async function answer(exchange: Exchange, route: Route): Promise<void> {
   await takeBackUndelivered(exchange, delivered);
 }
 
-function showPage(deps: HttpDeps, page: Page): RequestHandler {
-  return (request, response) => {
-    notesOf(response).route = page.path;
-    return page.show({ deps, request, response, params: request.params });
+function showPage(deps: HttpDeps, limits: Limits, page: Page): RequestHandler {
+  return async (request, response) => {
+    const notes = notesOf(response);
+    notes.route = page.path;
+    if (page.counted) await limits.countAddress(notes.client);
+    await page.show({ deps, useCases: deps.useCases ?? useCases, request, response, params: request.params });
   };
 }
 

@@ -7,6 +7,7 @@ import { workloadId } from '../domain/task.ts';
 import type { Caller, WorkloadCaller } from '../identity/types.ts';
 import type { UseCases } from './deps.ts';
 import type { Exchange } from './exchange.ts';
+import { tooManyPolls } from './limits.ts';
 import { notesOf } from './notes.ts';
 
 /** One call of the API: validated, and by a caller that is believed. What a route's handler works on. */
@@ -16,17 +17,21 @@ export class Call<Body, Query, Headers> {
   readonly body: Body;
   readonly query: Query;
   readonly headers: Headers;
+  readonly #ends: boolean;
 
+  /** @param ends It takes access back. */
   constructor(
     exchange: Exchange,
     caller: Caller,
     given: { readonly body: Body; readonly query: Query; readonly headers: Headers },
+    ends: boolean,
   ) {
     this.exchange = exchange;
     this.caller = caller;
     this.body = given.body;
     this.query = given.query;
     this.headers = given.headers;
+    this.#ends = ends;
     notesOf(exchange.response).agent = caller.kind === 'workload' ? workloadId(caller.workload) : caller.operator;
   }
 
@@ -80,12 +85,17 @@ export class Call<Body, Query, Headers> {
   }
 
   /**
-   * Runs a long poll: it ends early when the caller is gone or the broker stops, and lasts no longer than the caller's token.
+   * Runs a long poll: it ends early when the caller is gone or the broker stops, and lasts no longer than the caller's token. What
+   * takes access back is not refused for the polls that are open: it is not waited for.
    * @param wait Seconds asked for.
+   * @throws MayflyError `too_many_polls`
    */
   async poll<T>(wait: number, work: (seconds: number, context: CallContext) => Promise<T>): Promise<T> {
-    const { context, inHand } = this.exchange;
-    const seconds = Math.max(0, Math.min(wait, (this.caller.expiresAt.getTime() - Date.now()) / 1000));
+    const { context, inHand, limits } = this.exchange;
+    const close = wait === 0 ? undefined : limits.openPoll(this.caller);
+    if (close === undefined && wait > 0 && !this.#ends) throw tooManyPolls();
+    const left = (this.caller.expiresAt.getTime() - Date.now()) / 1000;
+    const seconds = close === undefined ? 0 : Math.max(0, Math.min(wait, left));
     const stop = new AbortController();
     const end = () => stop.abort();
     context.gone.addEventListener('abort', end);
@@ -94,6 +104,7 @@ export class Call<Body, Query, Headers> {
     try {
       return await work(seconds, { requestId: context.requestId, gone: stop.signal });
     } finally {
+      close?.();
       forget();
       context.gone.removeEventListener('abort', end);
     }

@@ -2,10 +2,12 @@ import { authenticate, spendProof } from '../broker/callers.ts';
 import { checkTarget } from '../broker/check-target.ts';
 import type { BrokerDeps } from '../broker/deps.ts';
 import { endTask } from '../broker/end-task.ts';
+import { explainToken } from '../broker/explain-token.ts';
 import { issueGrant } from '../broker/issue-grant.ts';
 import { listTargets } from '../broker/list-targets.ts';
 import { openTask } from '../broker/open-task.ts';
 import { retryRevocation, writeOffRevocation } from '../broker/operate-revocation.ts';
+import { beginSession, callerOfSession, endSession } from '../broker/operator-session.ts';
 import { pauseTarget, resumeTarget } from '../broker/pause-target.ts';
 import { readGrant, readTask, readTimeline, viewTask, waitContained, waitUntil } from '../broker/read.ts';
 import { readQueuePage, readRevocation, tellRevocation } from '../broker/read-queue.ts';
@@ -16,6 +18,7 @@ import { underOneRevision } from '../broker/revision.ts';
 import type { Config } from '../config.ts';
 import type { Metrics } from '../metrics.ts';
 import type { Queue } from '../store/revocations.ts';
+import type { LimitSettings } from './limits.ts';
 import type { Logger } from './log.ts';
 
 /** What the routes call. A test may put others in their place. */
@@ -45,6 +48,10 @@ export const useCases = {
   listTargets,
   reconcileTarget,
   checkTarget,
+  explainToken,
+  beginSession,
+  endSession,
+  callerOfSession,
 };
 export type UseCases = typeof useCases;
 
@@ -61,7 +68,7 @@ export type HttpMetrics = Pick<Metrics, 'answered' | 'refused' | 'build' | 'scra
 
 export interface HttpDeps {
   readonly broker: BrokerDeps;
-  readonly config: Pick<Config, 'public_url' | 'trusted_proxies'>;
+  readonly config: Pick<Config, 'public_url' | 'trusted_proxies'> & LimitSettings;
   readonly readiness: () => Promise<readonly ReadyPart[]>;
   readonly metrics: HttpMetrics;
   /** The queue of revocations as it is shown at a scrape. */

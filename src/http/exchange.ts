@@ -3,6 +3,7 @@ import type { CallContext } from '../broker/deps.ts';
 import type { GrantWithRevocation } from '../store/grants.ts';
 import type { HttpDeps, UseCases } from './deps.ts';
 import type { InHand } from './in-hand.ts';
+import type { Limits } from './limits.ts';
 import { notesOf } from './notes.ts';
 
 /** One request and its answer. */
@@ -10,6 +11,7 @@ export interface Exchange {
   readonly deps: HttpDeps;
   readonly useCases: UseCases;
   readonly inHand: InHand;
+  readonly limits: Limits;
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
   /** Members of the path, not yet looked at. */
@@ -20,7 +22,7 @@ export interface Exchange {
 }
 
 export function openExchange(
-  parts: Pick<Exchange, 'deps' | 'useCases' | 'inHand' | 'request' | 'response' | 'params'>,
+  parts: Pick<Exchange, 'deps' | 'useCases' | 'inHand' | 'limits' | 'request' | 'response' | 'params'>,
 ): Exchange {
   const { response } = parts;
   const gone = new AbortController();

@@ -62,6 +62,7 @@ const issueGrant = route({
     'impossible_value',
     'idempotency_key_reused',
     'ttl_below_minimum',
+    'too_many_mints',
     'target_unavailable',
     'target_refused',
   ],
@@ -91,7 +92,7 @@ const readGrant = route({
   headers: noHeaders,
   body: noBody,
   answers: { 200: { says: 'The grant as it is, or as it became.', schema: grantBody } },
-  refusals: ['not_found'],
+  refusals: ['not_found', 'too_many_polls'],
   handle: async (call) => {
     const id = call.grantId();
     const read = () => call.useCases.readGrant(call.broker, call.caller, id);
@@ -162,6 +163,7 @@ const releaseGrant = route({
   query: waitForContainment,
   headers: noHeaders,
   body: { schema: emptyBody, take: 'if-sent' },
+  ends: true,
   answers: {
     202: { says: 'It has ended and is being taken back.', schema: releasedGrantBody },
     200: { says: 'With `wait`: it is contained.', schema: releasedGrantBody },

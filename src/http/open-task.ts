@@ -56,6 +56,7 @@ export const openTask = route({
     'issuer_may_not_state',
     'workload_not_named',
     'external_id_used',
+    'too_many_tasks',
   ],
   handle: async (call) => {
     const { request, issue } = call.body;

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { type ProblemCode, problemKind } from '../domain/problems.ts';
 import { problemBody } from './answers.ts';
 import type { Page } from './page.ts';
+import { SESSION_COOKIE } from './cookies.ts';
 import { noHeaders } from './requests.ts';
 import { type AnswerShape, type Operation, noBody, type Route } from './route.ts';
 import { writeText } from './write.ts';
@@ -50,6 +51,8 @@ const withCaller: readonly ProblemCode[] = [
   'proof_token_wrong',
   'proof_key_wrong',
   'proof_used',
+  'session_ended',
+  'cross_site_refused',
   'keys_unavailable',
   'store_unavailable',
   'not_ready',
@@ -77,6 +80,13 @@ function describe(routes: readonly Route[], pages: readonly Page[], publicUrl: s
     bearerFormat: 'JWT',
     description:
       'A token that is itself bound to a key by `cnf.jkt` (RFC 9449), with a proof by that key in the header DPoP.',
+  });
+  registry.registerComponent('securitySchemes', 'session', {
+    type: 'apiKey',
+    in: 'cookie',
+    name: SESSION_COOKIE,
+    description:
+      'Of an operator who signed in at /login. What changes something must come from a page of this broker (header Origin).',
   });
   for (const route of routes) add(registry, route, true);
   for (const page of pages) add(registry, page, false);
@@ -133,7 +143,7 @@ function add(registry: OpenAPIRegistry, operation: Operation, needsCaller: boole
     tags: [tag],
     summary,
     ...(description === undefined ? {} : { description }),
-    security: needsCaller ? [{ token: [] }, { bound_token: [] }] : [],
+    security: needsCaller ? [{ token: [] }, { bound_token: [] }, { session: [] }] : [],
     request: {
       ...(params === undefined ? {} : { params }),
       ...(query === undefined ? {} : { query }),
@@ -178,6 +188,7 @@ function problemsOf(operation: Operation, needsCaller: boolean): Responses {
   const codes = new Set([
     ...operation.refusals,
     ...(needsCaller ? withCaller : []),
+    ...(needsCaller && !operation.ends ? (['too_many_calls'] as const) : []),
     ...(operation.body.take === 'never' ? [] : withBody),
     ...always,
   ]);
@@ -192,7 +203,7 @@ function problemsOf(operation: Operation, needsCaller: boolean): Responses {
 function problemResponse(status: number, codes: readonly ProblemCode[]) {
   const headers: Record<string, string> = {};
   if (status === 401) headers['WWW-Authenticate'] = 'RFC 6750.';
-  if (status === 503 || codes.includes('key_in_flight')) headers['Retry-After'] = 'Seconds to wait.';
+  if (status === 429 || status === 503 || codes.includes('key_in_flight')) headers['Retry-After'] = 'Seconds to wait.';
   return {
     description: codes.map((code) => `\`${code}\``).join(', '),
     headers: headersOf(headers),

@@ -19,6 +19,9 @@ async function start(options: TestAppOptions = {}): Promise<TestApp> {
 
 const TASK = `/v1/tasks/task_${TASK_ID}`;
 
+/** RFC 9728 §5.1. */
+const TOLD = 'realm="mayfly", resource_metadata="http://127.0.0.1:7420/.well-known/oauth-protected-resource"';
+
 describe('a refusal', () => {
   test.each(problemCodes)('with code %s is a problem body that says what to do next', async (code) => {
     const app = await start({ useCases: { readTask: () => Promise.reject(new MayflyError(code)) } });
@@ -105,13 +108,13 @@ describe('a caller without proof', () => {
     const none = await app.ask(method, path, { token: false, body });
     expect([none.status, none.headers['www-authenticate'], none.body]).toMatchObject([
       401,
-      'Bearer realm="mayfly", DPoP realm="mayfly", algs="ES256 ES384 EdDSA Ed25519 PS256 RS256"',
+      `Bearer ${TOLD}, DPoP ${TOLD}, algs="ES256 ES384 EdDSA Ed25519 PS256 RS256"`,
       { code: 'workload_token_missing' },
     ]);
     const wrong = await app.ask(method, path, { token: 'wrong', body });
     expect([wrong.status, wrong.headers['www-authenticate']]).toEqual([
       401,
-      'Bearer realm="mayfly", error="invalid_token", error_description="workload_token_invalid"',
+      `Bearer ${TOLD}, error="invalid_token", error_description="workload_token_invalid"`,
     ]);
   });
 

@@ -4,8 +4,9 @@ import { type ProblemCode, problemKind } from '../domain/problems.ts';
 import { PROOF_ALGORITHMS } from '../identity/dpop.ts';
 import type { ProblemBody } from './answers.ts';
 import { dropBody } from './body.ts';
-import type { HttpMetrics } from './deps.ts';
+import type { HttpDeps } from './deps.ts';
 import { notesOf } from './notes.ts';
+import { metadataUrl } from './protected-resource.ts';
 import { writeAnswer } from './write.ts';
 
 /** What the caller may read of a refusal. The cause stays here. */
@@ -38,7 +39,7 @@ export function sendProblem(
   request: IncomingMessage,
   response: ServerResponse,
   thrown: unknown,
-  metrics: Pick<HttpMetrics, 'refused'>,
+  { metrics, config }: Pick<HttpDeps, 'metrics' | 'config'>,
 ): void {
   const error = asMayflyError(thrown);
   const notes = notesOf(response);
@@ -50,16 +51,21 @@ export function sendProblem(
     return;
   }
   dropBody(request);
-  if (error.status === 401) response.setHeader('WWW-Authenticate', challenge(error.code));
+  if (error.status === 401)
+    response.setHeader('WWW-Authenticate', challenge(error.code, metadataUrl(config.public_url)));
   if (error.retryAfterSeconds !== undefined) response.setHeader('Retry-After', String(error.retryAfterSeconds));
   writeAnswer(response, { status: error.status, body: problemOf(error, notes.request_id) }, 'application/problem+json');
 }
 
-/** RFC 6750 §3: without a token there is no error to name. RFC 9449 §7.1: what a proof or its token lacks is told by the scheme DPoP. */
-function challenge(code: ProblemCode): string {
-  const scheme = 'Bearer realm="mayfly"';
-  const proof = `DPoP realm="mayfly", algs="${PROOF_ALGORITHMS.join(' ')}"`;
-  if (code === 'workload_token_missing') return `${scheme}, ${proof}`;
+/** Nothing was shown that could be wrong by RFC 6750. */
+const withoutToken: ReadonlySet<ProblemCode> = new Set(['workload_token_missing', 'session_ended', 'login_failed']);
+
+/** RFC 6750 §3: without a token there is no error to name. RFC 9449 §7.1: what a proof or its token lacks is told by the scheme DPoP. RFC 9728 §5.1. */
+function challenge(code: ProblemCode, metadata: string): string {
+  const told = `realm="mayfly", resource_metadata="${metadata}"`;
+  const scheme = `Bearer ${told}`;
+  const proof = `DPoP ${told}, algs="${PROOF_ALGORITHMS.join(' ')}"`;
+  if (withoutToken.has(code)) return `${scheme}, ${proof}`;
   if (code.startsWith('proof_')) return `${proof}, error="invalid_dpop_proof", error_description="${code}"`;
   if (code === 'workload_token_bound') return `${proof}, error="invalid_token", error_description="${code}"`;
   return `${scheme}, error="invalid_token", error_description="${code}"`;

@@ -63,6 +63,7 @@ const retryRevocation = route({
   query: noQuery,
   headers: noHeaders,
   body: { schema: emptyBody, take: 'if-sent' },
+  ends: true,
   answers: { 202: { says: 'It is tried now, or was in hand already.', schema: storyBody } },
   refusals: ['operator_only', 'not_found', 'revocation_not_due', 'revocation_over'],
   handle: async (call) => {

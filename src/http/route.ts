@@ -5,7 +5,9 @@ import type { ProblemCode } from '../domain/problems.ts';
 import type { Presented } from '../identity/types.ts';
 import { readJson } from './body.ts';
 import { Call } from './call.ts';
+import { readCookie, requireOwnOrigin, SESSION_COOKIE } from './cookies.ts';
 import type { Exchange } from './exchange.ts';
+import { notesOf } from './notes.ts';
 import { oneHeader, parseBody, parseHeaders, parseQuery } from './parse.ts';
 import type { Answer } from './write.ts';
 
@@ -41,6 +43,8 @@ export interface Operation {
   readonly query?: z.ZodObject;
   readonly headers?: z.ZodObject;
   readonly body: BodyRule;
+  /** It takes access back: no limit of asking ever refuses it. */
+  readonly ends?: true;
   readonly answers: Readonly<Record<number, AnswerShape>>;
   /** Codes of its own, beside those of every operation that needs a caller. */
   readonly refusals: readonly ProblemCode[];
@@ -67,17 +71,26 @@ export function route<B extends z.ZodType, Q extends z.ZodObject, H extends z.Zo
   return {
     ...operation,
     run: async (exchange) => {
-      const { request, deps, useCases } = exchange;
+      const { request, deps, useCases, limits } = exchange;
+      if (!definition.ends) await limits.countAddress(notesOf(exchange.response).client);
       const query = parseQuery(definition.query, request);
       const headers = parseHeaders(definition.headers, request);
       const body = parseBody(definition.body.schema, await takeBody(definition.body, request));
       const presented = presentedBy(request);
+      // Whoever shows a token is judged by that alone.
+      const session = presented.authorization === undefined ? readCookie(request, SESSION_COOKIE) : undefined;
+      if (session !== undefined) requireOwnOrigin(request, deps.config.public_url);
+      let counted: Promise<void> | undefined;
       let spent: Promise<void> | undefined;
       return await useCases.underOneRevision(deps.broker, async () => {
-        const believed = await useCases.authenticate(deps.broker, presented);
+        const believed =
+          session === undefined
+            ? await useCases.authenticate(deps.broker, presented)
+            : { caller: await useCases.callerOfSession(deps.broker, session), proof: null };
+        if (!definition.ends) await (counted ??= limits.countCaller(believed.caller));
         // Begun again from its proofs it is still the one use of them.
         await (spent ??= useCases.spendProof(deps.broker, believed));
-        return await handle(new Call(exchange, believed.caller, { body, query, headers }));
+        return await handle(new Call(exchange, believed.caller, { body, query, headers }, definition.ends === true));
       });
     },
   };

@@ -63,6 +63,7 @@ const resumeTarget = route({
   query: noQuery,
   headers: noHeaders,
   body: { schema: emptyBody, take: 'if-sent' },
+  ends: true,
   answers: { 200: { says: 'It is not paused.', schema: targetControlBody } },
   refusals: ['operator_only', 'not_found'],
   handle: async (call) => {
@@ -88,7 +89,7 @@ const reconcileTarget = route({
     202: { says: 'It is asked for. `GET /v1/targets` shows what it finds.', schema: askedRunBody },
     200: { says: 'With `wait`: it is over.', schema: askedRunBody },
   },
-  refusals: ['operator_only', 'not_found'],
+  refusals: ['operator_only', 'not_found', 'too_many_polls'],
   handle: async (call) => {
     const target = call.targetName();
     const asked = await call.poll(call.query.wait ?? 0, (seconds, context) =>
@@ -110,7 +111,7 @@ const checkTarget = route({
   headers: noHeaders,
   body: { schema: emptyBody, take: 'if-sent' },
   answers: { 200: { says: 'What was tried. `ok` only if all of it went well.', schema: checkedBody } },
-  refusals: ['operator_only', 'not_found'],
+  refusals: ['operator_only', 'not_found', 'too_many_polls'],
   handle: async (call) => {
     const target = call.targetName();
     const checked = await call.poll(CHECK_SECONDS, (seconds, context) =>

@@ -23,7 +23,7 @@ const readTask = route({
   headers: noHeaders,
   body: noBody,
   answers: { 200: { says: 'The task as it is, or as it became.', schema: taskBody } },
-  refusals: ['not_found'],
+  refusals: ['not_found', 'too_many_polls'],
   handle: async (call) => {
     const id = call.taskId();
     const read = () => call.useCases.readTask(call.broker, call.caller, id);
@@ -74,6 +74,7 @@ function ending(word: 'complete' | 'cancel', how: 'completed' | 'cancelled'): Ro
     query: waitForContainment,
     headers: noHeaders,
     body: { schema: emptyBody, take: 'if-sent' },
+    ends: true,
     answers: {
       202: { says: 'It has ended; what it held is being taken back.', schema: endedTaskBody },
       200: { says: 'With `wait`: everything is contained.', schema: endedTaskBody },

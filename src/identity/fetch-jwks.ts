@@ -33,7 +33,8 @@ export async function fetchJwks(url: string, options: FetchJwksOptions): Promise
   return UTF8.decode(await readBounded(response));
 }
 
-function requireSafeUrl(text: string, dev: boolean): void {
+/** @throws Error unless it is https, or dev trust on loopback. */
+export function requireSafeUrl(text: string, dev: boolean): void {
   const url = new URL(text);
   if (url.username !== '' || url.password !== '') throw new Error('the URL holds a user name or password');
   if (url.protocol === 'https:') return;
@@ -41,7 +42,8 @@ function requireSafeUrl(text: string, dev: boolean): void {
   throw new Error('the URL is not https (plain http is for dev trust on loopback only)');
 }
 
-async function readBounded(response: Response): Promise<Buffer> {
+/** A body of at most 64 KiB. */
+export async function readBounded(response: Response): Promise<Buffer> {
   if (!response.body) return Buffer.alloc(0);
   const body: AsyncIterable<Uint8Array> = response.body;
   const chunks: Uint8Array[] = [];

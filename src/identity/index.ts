@@ -1,7 +1,9 @@
 import type { Trust } from '../catalog/types.ts';
 import { MayflyError } from '../domain/errors.ts';
 import { verifyProof } from './dpop.ts';
+import { explainToken } from './explain-token.ts';
 import { createKeySets, type KeysEvent } from './key-sets.ts';
+import { signIn } from './sign-in.ts';
 import { verifyTaskRequest } from './task-request.ts';
 import { createTokenReviews, type ReadSecret, type TokenReviewFailed } from './token-reviews.ts';
 import { statesByToken, verifyTokenStatement } from './token-statement.ts';
@@ -65,7 +67,9 @@ export function createIdentity(options: IdentityOptions = {}): IdentityService {
     if (event.event === 'token_review_failed') observer?.identityFailed(event.source, 'token_review');
   };
   const timeoutMs = options.fetchTimeoutMs ?? 5_000;
-  const keySets = createKeySets({ fetch: options.fetch ?? globalThis.fetch, clock, log, fetchTimeoutMs: timeoutMs });
+  const fetch = options.fetch ?? globalThis.fetch;
+  const closing = new AbortController();
+  const keySets = createKeySets({ fetch, clock, log, fetchTimeoutMs: timeoutMs });
   const reviews = createTokenReviews({ secret: options.secret, log, timeoutMs });
   const cache = new TokenCache(keySets, clock);
   return {
@@ -80,6 +84,9 @@ export function createIdentity(options: IdentityOptions = {}): IdentityService {
       if (known === undefined) cache.remember(given.token, context, verified);
       return await believe(verified, given, presented, context);
     },
+    signIn: (source, code, now) =>
+      signIn(source, code, now, { fetch, keySets, secret: options.secret, timeoutMs, closing: closing.signal }),
+    explain: (token, context) => explainToken(token, context, keySets, reviews),
     async warmUp(trust) {
       const owners = [...trust.taskIssuers, ...trust.workloadSources, ...trust.operators];
       keySets.keepOnly(owners);
@@ -87,6 +94,7 @@ export function createIdentity(options: IdentityOptions = {}): IdentityService {
       return Promise.all(owners.map(async (owner) => ({ source: owner.name, ready: await keySets.of(owner).ready() })));
     },
     close() {
+      closing.abort(new Error('the broker is closing'));
       keySets.close();
       reviews.close();
     },

@@ -1,5 +1,6 @@
-import type { OperatorRole, TaskIssuer, Trust } from '../catalog/types.ts';
+import type { OperatorSource, RoleBinding, TaskIssuer, Trust } from '../catalog/types.ts';
 import type { Ceiling, Owner } from '../domain/task.ts';
+import type { MayflyError } from '../domain/errors.ts';
 
 export interface VerifyContext {
   readonly trust: Trust;
@@ -60,7 +61,8 @@ export interface OperatorCaller {
   readonly kind: 'operator';
   /** `<source>:<subject>`. */
   readonly operator: string;
-  readonly roles: ReadonlySet<OperatorRole>;
+  /** At least one. */
+  readonly roles: readonly RoleBinding[];
   readonly expiresAt: Date;
 }
 
@@ -90,9 +92,70 @@ export interface Believed {
   readonly proof: Proof | null;
 }
 
+/** What an issuer sent a browser back with, and what only whoever began that knows. */
+export interface SignInCode {
+  readonly code: string;
+  /** RFC 7636. */
+  readonly verifier: string;
+  readonly nonce: string;
+  readonly redirectUri: string;
+}
+
+export interface SignedIn {
+  readonly subject: string;
+  /** Those that say which roles. */
+  readonly claims: Readonly<Record<string, unknown>>;
+}
+
 export interface Identity {
   /** Steps 1–5 and 10, 13 of the order of checks. Throws MayflyError with the failing step's own code. */
   verifyTaskRequest(compact: string, context: VerifyContext): Promise<TaskStatement>;
   /** Believes a token and the proof beside it, or throws MayflyError (401, or 503 when keys cannot be fetched). */
   authenticate(presented: Presented, context: VerifyContext): Promise<Believed>;
+  /** Why a token would be believed or not, for operators alone. */
+  explain(token: string, context: VerifyContext): Promise<TokenExplanation>;
+  /** Who signed in with a browser. Throws MayflyError `login_failed`, `operator_only` or `keys_unavailable`. */
+  signIn(source: OperatorSource, code: SignInCode, now: Date): Promise<SignedIn>;
+}
+
+/** What is checked of a caller's token, in this order but for rules of its source's kind, which come last. */
+export const tokenChecks = [
+  'grammar',
+  'type',
+  'issuer',
+  'algorithm',
+  'header',
+  'key',
+  'signature',
+  'audience',
+  'claims',
+  'time',
+  'binding',
+  'role',
+] as const;
+export type TokenCheckName = (typeof tokenChecks)[number];
+
+export interface TokenCheck {
+  readonly check: TokenCheckName;
+  /** `unknown`: another check failed before it, or it may have been passed over. */
+  readonly outcome: 'held' | 'failed' | 'unknown';
+  /** What stands in the token. Absent where it could not be read. */
+  readonly found?: unknown;
+  /** What the catalog, or this broker, wants there. */
+  readonly expected?: unknown;
+}
+
+/** Why a token is believed or not, for operators: it tells what the catalog trusts. */
+export interface TokenExplanation {
+  readonly checks: readonly TokenCheck[];
+  /** The first check that failed; null: it is believed. */
+  readonly refusal: MayflyError | null;
+  /** What it is believed as; null when it is not. */
+  readonly caller: Caller | null;
+  /** Of the key that the token itself is bound to. */
+  readonly boundKey: string | null;
+  /** Name of the catalog's source that judges it. */
+  readonly source: string | null;
+  /** Task issuers that may name this workload. */
+  readonly taskIssuers: readonly string[];
 }

@@ -179,10 +179,10 @@ describe('an operator’s token', () => {
     expect(await operator({ groups: ['sre', 'audit', 'staff', 7, null] })).toStrictEqual({
       kind: 'operator',
       operator: 'people:ana',
-      roles: new Set(['viewer', 'operator', 'auditor']),
+      roles: ['viewer', 'operator', 'auditor'],
       expiresAt: new Date(NOW.getTime() + 600_000),
     });
-    expect(await operator({ groups: 'audit' })).toMatchObject({ roles: new Set(['auditor']) });
+    expect(await operator({ groups: 'audit' })).toMatchObject({ roles: ['auditor'] });
   });
 
   it.each([

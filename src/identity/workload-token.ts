@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { OperatorRole, OperatorSource, WorkloadSource } from '../catalog/types.ts';
+import type { OperatorSource, RoleBinding, WorkloadSource } from '../catalog/types.ts';
 import { MayflyError } from '../domain/errors.ts';
 import { parseSpiffeId } from '../domain/spiffe-id.ts';
 import { workloadId } from '../domain/task.ts';
@@ -112,7 +112,7 @@ export async function verifyCallerToken(
 }
 
 /** A JWT-SVID needs no `iss`; its trust domain stands in `sub`. Either way only the catalog's own sources are found. */
-function findSource(claims: JsonObject, sources: readonly CallerSource[]): CallerSource | undefined {
+export function findSource(claims: JsonObject, sources: readonly CallerSource[]): CallerSource | undefined {
   const { iss, sub } = claims;
   const id = typeof sub === 'string' ? parseSpiffeId(sub) : undefined;
   return findIssuer(iss, sources) ?? (id && findIssuer(`spiffe://${id.trustDomain}`, sources));
@@ -125,7 +125,7 @@ export function requireLive(times: TokenTimes, now: Date): void {
 }
 
 /** The roles that the catalog gives to the values of one claim: a text or a list of texts. */
-function rolesOf(claims: JsonObject, source: OperatorSource): ReadonlySet<OperatorRole> {
+export function rolesOf(claims: JsonObject, source: OperatorSource): readonly RoleBinding[] {
   const claim = Object.hasOwn(claims, source.claim) ? claims[source.claim] : undefined;
   const values: readonly unknown[] = Array.isArray(claim) ? claim : [claim];
   const roles = new Set(
@@ -134,5 +134,5 @@ function rolesOf(claims: JsonObject, source: OperatorSource): ReadonlySet<Operat
     ),
   );
   if (roles.size === 0) throw new MayflyError('operator_only', 'Your token holds, but gives you no role here.');
-  return roles;
+  return [...roles];
 }

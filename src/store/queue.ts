@@ -97,10 +97,12 @@ const STATES: Readonly<Record<QueueState | 'open', string>> = {
 /**
  * A page of the queue, in the order of ids: these never change, so what changes between two pages is neither shown twice nor
  * passed over while it fits.
+ * @param within Only of these targets; null: of all.
  */
 export async function listQueue(
   db: Queryable,
   filter: QueueFilter,
+  within: readonly string[] | null,
   after: RevocationId | null,
   limit: number,
 ): Promise<QueuedRevocation[]> {
@@ -108,7 +110,7 @@ export async function listQueue(
     text: `${SELECT} WHERE ${STATES[filter.state ?? 'open']} AND ($1::uuid IS NULL OR r.id > $1) AND ($2::text IS NULL OR r.target = $2)
         AND ($3::text IS NULL OR g.ended_by = $3) AND ($4::uuid IS NULL OR g.task_id = $4) AND ($5::uuid IS NULL OR r.grant_id = $5)
         AND ($6::boolean IS NULL OR (r.overdue_at IS NOT NULL AND r.state IN ('due', 'running')) = $6) AND ($7::timestamptz IS NULL OR r.due_at >= $7)
-      ORDER BY r.id LIMIT $8`,
+        AND ($8::text[] IS NULL OR r.target = ANY($8)) ORDER BY r.id LIMIT $9`,
     values: [
       after,
       filter.target ?? null,
@@ -117,6 +119,7 @@ export async function listQueue(
       filter.grantId ?? null,
       filter.overdue ?? null,
       filter.since ?? null,
+      within,
       limit,
     ],
   });

@@ -79,6 +79,8 @@ export interface TaskState {
   readonly now: Date;
   /** Compared by the store when the decision is written down: see `mayfly.seen`. */
   readonly seen: Seen;
+  /** Grants that it ever had. */
+  readonly mints: number;
 }
 
 export interface Seen {
@@ -181,13 +183,13 @@ export async function findOwnedRoot(db: Queryable, id: TaskId, owner: Owner | nu
   return rows[0]?.root_id;
 }
 
-export type StateRow = Row & { seen: Seen; now: Date };
+export type StateRow = Row & { seen: Seen; mints: number; now: Date };
 
 /** What a decision to issue is made on, as columns of `mayfly.tasks t`: for `toState`. */
-export const STATE_COLUMNS = `${COLUMNS}, mayfly.seen(t) AS seen, clock_timestamp() AS now`;
+export const STATE_COLUMNS = `${COLUMNS}, mayfly.seen(t) AS seen, (SELECT count(*)::int FROM mayfly.grants g WHERE g.task_id = t.id) AS mints, clock_timestamp() AS now`;
 
 export function toState(row: StateRow): TaskState {
-  return { task: toTask(row), seen: row.seen, now: row.now };
+  return { task: toTask(row), seen: row.seen, mints: row.mints, now: row.now };
 }
 
 /** The states of these tasks, in their order; null where there is no such task. */

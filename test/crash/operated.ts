@@ -1,5 +1,7 @@
 import { ProblemError } from '../../src/client/index.ts';
+import { createHash, randomUUID } from 'node:crypto';
 import { ask, type Reply } from '../support/ask.ts';
+import { applyLogin, Browser, startLoginProvider } from '../support/oidc-login.ts';
 import { operatorsOf } from '../support/operators.ts';
 import { cancel, cutOff, heal, type Play, type Scenario } from './scenarios.ts';
 import { INVOICES, plain, type World } from './world.ts';
@@ -133,3 +135,44 @@ export const check: Scenario = async (world) => ({
   act: () => askOn(world, `${TARGET}/check`),
   after: () => insist(world, `${TARGET}/check`, undefined, '200'),
 });
+
+/** An operator signs in with a browser, and begins again. */
+export const signIn: Scenario = async (world) => {
+  const { house } = world;
+  const callback = `${house.url}/login/callback`;
+  const provider = await startLoginProvider(callback, () => ['sre']);
+  await applyLogin(house, provider, '{ sre: [viewer] }');
+  const arrive = async () => {
+    const browser = new Browser();
+    const arrived = await browser.send(await browser.signIn(`${house.url}/login`, 'olga', callback));
+    return arrived.status === 302 && (await browser.send(`${house.url}/v1/whoami`)).status === 200;
+  };
+  return {
+    act: arrive,
+    after: async () => {
+      await world.until('there is a session', () => arrive().catch(() => false));
+      await provider.stop();
+      await house.broker.apply(house.files);
+    },
+  };
+};
+
+/** An operator signs out, and says so again. */
+export const signOut: Scenario = async (world) => {
+  const secret = randomUUID();
+  await world.house.onStore(
+    `INSERT INTO mayfly.operator_sessions (digest, source, subject, claims, created_at, expires_at)
+      VALUES ($1, 'dev-operators', 'olga', '{}', clock_timestamp(), clock_timestamp() + interval '1 hour')`,
+    [createHash('sha256').update(secret).digest()],
+  );
+  const headers = { cookie: `__Host-mayfly-session=${secret}`, origin: world.house.url };
+  const leave = () => ask(world.url, 'POST', '/logout', { headers });
+  return {
+    act: leave,
+    after: async () => {
+      await world.until('the logout is answered', async () => (await leave().catch(() => undefined))?.status === 204);
+      const left = await world.eye.store('SELECT FROM mayfly.operator_sessions WHERE source = $1', ['dev-operators']);
+      if (left.length > 0) throw new Error('the session has not ended');
+    },
+  };
+};

@@ -51,6 +51,8 @@ const lives: Readonly<Record<Act, Readonly<Record<string, play.Scenario>>>> = {
   resume: { 'asked again': operated.resume },
   'ask-run': { 'asked again': operated.reconcile },
   check: { 'asked again': operated.check },
+  'begin-session': { 'asked again': operated.signIn },
+  'end-session': { 'asked again': operated.signOut },
   'request-runs': { 'an orphan': compared.orphan },
   'claim-run': { 'an orphan': compared.orphan },
   compare: {

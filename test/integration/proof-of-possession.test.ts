@@ -208,7 +208,7 @@ describe('a proof', () => {
     const reply = await call('GET', taskPath(), { change: change() });
     expect(outcome(reply)).toEqual([401, code]);
     expect(reply.headers['www-authenticate']).toBe(
-      `DPoP realm="mayfly", algs="ES256 ES384 EdDSA Ed25519 PS256 RS256", error="invalid_dpop_proof", error_description="${code}"`,
+      `DPoP realm="mayfly", resource_metadata="${house.url}/.well-known/oauth-protected-resource", algs="ES256 ES384 EdDSA Ed25519 PS256 RS256", error="invalid_dpop_proof", error_description="${code}"`,
     );
   });
 

@@ -49,6 +49,8 @@ export interface House {
   readonly targetPassword: string;
   /** For MAYFLY_DIR: the issuer's keys and secret, and where everything is, as dev mode leaves them. */
   readonly devDir: string;
+  /** MAYFLY_SECRETS_DIR. */
+  readonly secretsDir: string;
   broker: RunningBroker;
   /** The first replica again, on its own port, after it was killed. */
   restart(falls?: readonly Fall[]): Promise<RunningBroker>;
@@ -82,6 +84,14 @@ export interface SignOptions {
   /** Of another key that credentials may be sealed to. */
   readonly deliveryThumbprint: string;
 }
+
+/** One agent at one address is a whole fleet here. */
+const plenty = {
+  MAYFLY_CALLS_PER_ADDRESS: '999999999',
+  MAYFLY_CALLS_PER_CALLER: '999999999',
+  MAYFLY_POLLS_PER_CALLER: '999999999',
+  MAYFLY_MINTS_PER_TASK: '999999999',
+};
 
 let made = 0;
 
@@ -139,6 +149,7 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
           MAYFLY_SECRETS_DIR: secretsDir,
           // Every replica believes itself to be the one public URL.
           MAYFLY_PUBLIC_URL: url,
+          ...plenty,
           ...options.env,
           ...env,
         },
@@ -175,6 +186,7 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
       files,
       targetPassword,
       devDir,
+      secretsDir,
       broker,
       restart: (falls) => start(port, {}, falls),
       startReplica: async (env, falls, clockOffMillis) => start(await freePort(), env, falls, clockOffMillis),

@@ -53,7 +53,7 @@ export interface Reply {
 const operator: OperatorCaller = {
   kind: 'operator',
   operator: 'ops:olga',
-  roles: new Set(['operator'] as const),
+  roles: ['operator'],
   expiresAt: agent.expiresAt,
 };
 const callers: Readonly<Record<string, Caller>> = {
@@ -84,6 +84,8 @@ export async function startTestApp(options: TestAppOptions = {}): Promise<TestAp
           if (caller === undefined) throw new MayflyError('workload_token_invalid');
           return { caller, proof: null };
         },
+        explain: () => Promise.reject(new MayflyError('internal')),
+        signIn: () => Promise.reject(new MayflyError('login_failed')),
       },
       access: () => {
         throw new MayflyError('not_in_task');
@@ -94,9 +96,19 @@ export async function startTestApp(options: TestAppOptions = {}): Promise<TestAp
       ids: randomIds,
       audience: 'http://127.0.0.1:7420',
       mintSeconds: 1,
+      mintsPerTask: 1_000,
+      sessionSeconds: 3_600,
+      tasksAlive: { hasRoom: async () => true },
       log: (event, message) => logger.warn(event, message),
     },
-    config: { public_url: 'http://127.0.0.1:7420', trusted_proxies: undefined, ...options.config },
+    config: {
+      public_url: 'http://127.0.0.1:7420',
+      trusted_proxies: undefined,
+      calls_per_address: 1_000_000,
+      calls_per_caller: 1_000_000,
+      polls_per_caller: 1_000,
+      ...options.config,
+    },
     readiness: options.readiness ?? (async () => [{ part: 'store', ok: true }]),
     metrics: createMetrics(),
     queue: () => Promise.reject(new Error('down')),

@@ -1,0 +1,25 @@
+import { z } from 'zod';
+
+export const wholeNumber = (min: number, max: number) =>
+  z
+    .string()
+    .regex(/^\d{1,9}$/, `must be a whole number from ${min} to ${max}`)
+    .transform(Number)
+    .refine((n) => n >= min && n <= max, `must be a whole number from ${min} to ${max}`);
+
+const most = wholeNumber(1, 999_999_999);
+
+/** Against one party that asks without end. Ordinary use never meets them; what takes access back is never refused by them. */
+export const limitSettings = {
+  calls_per_address: most
+    .default(60_000)
+    .describe('Calls from one address (of IPv6, one /64) in a minute, at most, for each replica.'),
+  calls_per_caller: most
+    .default(12_000)
+    .describe('Calls by one workload or operator in a minute, at most, for each replica.'),
+  polls_per_caller: most
+    .default(1_000)
+    .describe('Long polls that one workload or operator may have open, for each replica.'),
+  mints_per_task: most.default(1_000).describe('Credentials made for one task in its life, at most.'),
+  tasks_per_issuer: most.default(100_000).describe('Tasks of one task issuer that are alive, at most.'),
+};
