@@ -10,6 +10,7 @@ import { endGrants, findGrants, type GrantWithRevocation } from '../store/grants
 import { findUsedKey, type Intent, moveUsedKey } from '../store/intents.ts';
 import { type Issuing, issuingWithin } from '../store/issuing.ts';
 import { insertDecision, type TaskState } from '../store/tasks.ts';
+import { withinAncestors } from './ancestors.ts';
 import { type Ask, type Decided, decideGrant } from './decide-grant.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
 import { grantEvent } from './evidence.ts';
@@ -96,9 +97,10 @@ async function settle(
     const active = revisionOf(deps, caller);
     const readAt = performance.now();
     const readHere = Date.now();
-    const state = await stage.store.readTask(taskId);
-    if (state === null || !owns(caller, state.task)) throw new MayflyError('not_found');
-    checkAlive(state.task, state.now);
+    const read = await stage.store.readTask(taskId);
+    if (read === null || !owns(caller, read.task)) throw new MayflyError('not_found');
+    checkAlive(read.task, read.now);
+    const state = withinAncestors(read);
     if (!state.task.ceiling.entitlements.includes(request.entitlement)) throw new MayflyError('not_in_task');
     requireRevision(active, state.seen.revision);
     ask = ask?.active === active ? ask : await describe(deps, active, request, bodyDigest);

@@ -3,9 +3,11 @@ import type { GrantId, TaskId } from '../domain/ids.ts';
 import type { Task } from '../domain/task.ts';
 import type { Caller } from '../identity/types.ts';
 import { type GrantWithRevocation, listGrantsOfTask, listGrantsOfTree } from '../store/grants.ts';
-import { findOwnedRoot, findTask, listChildren } from '../store/tasks.ts';
+import { listDescendants } from '../store/delegated-tasks.ts';
+import { findOwnedRoot, findTask } from '../store/tasks.ts';
 import { listTaskEvents, type StoredEvent } from '../store/timeline.ts';
 import { ownerScope } from './callers.ts';
+import { MOST_TASKS_OF_A_TREE } from './delegate-task.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
 
 /** A waiter looks again at least this often, in case a notification died with its sender. */
@@ -14,7 +16,8 @@ const BACKSTOP_MILLIS = 5_000;
 export interface TaskView {
   readonly task: Task;
   readonly grants: readonly GrantWithRevocation[];
-  readonly children: readonly TaskId[];
+  /** All that hangs on it, parents before their children: what they are, not what they hold. */
+  readonly children: readonly Task[];
 }
 
 export async function readTask(deps: BrokerDeps, caller: Caller, id: TaskId): Promise<TaskView> {
@@ -28,7 +31,7 @@ export async function viewTask(deps: Pick<BrokerDeps, 'db'>, id: TaskId): Promis
   const [task, grants, children] = await Promise.all([
     findTask(deps.db, id),
     listGrantsOfTask(deps.db, id),
-    listChildren(deps.db, id),
+    listDescendants(deps.db, id, MOST_TASKS_OF_A_TREE),
   ]);
   if (task === undefined) throw new MayflyError('not_found');
   return { task, grants, children };

@@ -14,6 +14,7 @@ export interface SignOptions {
   readonly maxTtl?: string;
   readonly param?: readonly string[];
   readonly id?: string;
+  readonly maxDepth?: string;
 }
 
 export function addTaskCommands(program: Command): void {
@@ -42,6 +43,7 @@ export function addSignOptions(command: Command): Command {
     .option('--ttl <seconds>', 'how long the task may live', '1800')
     .option('--max-ttl <seconds>', 'longest life of one grant')
     .option('--param <name=value...>', 'typed parameters of the entitlements')
+    .option('--max-depth <levels>', 'levels of tasks that may hang below it')
     .option('--id <id>', 'the issuer’s own id of the task (default: a new one)');
 }
 
@@ -60,6 +62,7 @@ export async function signTaskRequest(options: SignOptions, keyThumbprint: strin
     ...(options.maxTtl === undefined ? {} : { max_ttl_seconds: wholeSeconds(options.maxTtl, '--max-ttl') }),
     ...(options.param === undefined ? {} : { params: Object.fromEntries(options.param.map(paramOf)) }),
     ...(options.id === undefined ? {} : { external_id: options.id }),
+    ...(options.maxDepth === undefined ? {} : { max_depth: Number(options.maxDepth) }),
   });
 }
 

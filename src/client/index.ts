@@ -1,6 +1,6 @@
 import type { AgentKey } from './key.ts';
 
-export { AgentKey } from './key.ts';
+export { AgentKey, type Delegation } from './key.ts';
 
 /**
  * A client for agents. No server code in it, and nothing but `fetch`.
@@ -21,7 +21,8 @@ export interface ClientOptions {
   readonly fetch?: typeof globalThis.fetch;
 }
 
-export interface TaskBody {
+/** A task without what it holds: that is for its owner. */
+export interface TaskStanding {
   readonly id: string;
   readonly external_id: string;
   readonly state: string;
@@ -29,10 +30,16 @@ export interface TaskBody {
   readonly phase: string | null;
   readonly subject: string;
   readonly workload: string;
+  readonly parent_id: string | null;
   readonly created_at: string;
   readonly not_after: string;
   readonly ended_by?: string;
+}
+
+export interface TaskBody extends TaskStanding {
   readonly grants: readonly GrantBody[];
+  /** All that hangs on it, parents before their children. */
+  readonly children: readonly TaskStanding[];
 }
 
 export interface GrantBody {
@@ -111,6 +118,25 @@ export class MayflyClient {
 
   task(id: string): Promise<TaskBody> {
     return this.#call('GET', `/v1/tasks/${id}`);
+  }
+
+  /** @param delegation Signed by the task's own key, `AgentKey.delegate`, or by its issuer. */
+  delegate(taskId: string, delegation: string): Promise<{ task: TaskStanding }> {
+    return this.#call('POST', `/v1/tasks/${taskId}/children`, { delegation });
+  }
+
+  /** Takes a task that was delegated to this workload and key. */
+  claim(taskId: string): Promise<{ task: TaskBody }> {
+    return this.#call('POST', `/v1/tasks/${taskId}/claim`, {});
+  }
+
+  /** Carries what the task's issuer signed. @param options `wait`: seconds to wait until everything is contained. */
+  tell(
+    taskId: string,
+    event: string,
+    options: { wait?: number } = {},
+  ): Promise<{ task: TaskStanding; revocations?: readonly RevocationBody[] }> {
+    return this.#call('POST', `/v1/tasks/${taskId}/events${waiting(options)}`, { event });
   }
 
   issue(

@@ -75,7 +75,11 @@ describe('the OpenAPI document', () => {
           ? { entitlement: 'x/y' }
           : /\/(write-off|pause)$/.test(path)
             ? { reason: 'x' }
-            : body && { request: 'a.b.c' };
+            : path.endsWith('/children')
+              ? { delegation: 'a.b.c' }
+              : path.endsWith('/events')
+                ? { event: 'a.b.c' }
+                : body && { request: 'a.b.c' };
       const { status } = await app.ask(method, path.replace(/\{\w+\}/g, 'x'), { token: false, body: asked });
       expect([name, status === 401]).toEqual([name, operation.security.length > 0]);
     }

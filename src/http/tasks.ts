@@ -31,7 +31,10 @@ const readTask = route({
     if (wait === undefined) return { status: 200, body: viewOfTask(await read()) };
     let first: string | undefined;
     const changed = (view: TaskView) => {
-      const version = [view.task.state, view.task.phase, view.children.length, ...view.grants.map(versionOf)].join();
+      const version = [view.task, ...view.children]
+        .map(({ id, state, phase }) => `${id} ${state} ${phase}`)
+        .concat(view.grants.map(versionOf))
+        .join();
       first ??= version;
       return version !== first || (isFinal(taskMachine, view.task.state) && view.grants.every(isOver));
     };

@@ -22,11 +22,16 @@ import type { TaskStatement, VerifyContext } from './types.ts';
 /** Longest time between `iat` and `exp`, in seconds. */
 const MAX_REQUEST_SECONDS = 300;
 
-const taskRequest: TokenKind = {
-  refusals: requestRefusals,
-  typeFits: (typ) => typ === 'agent-task+jwt',
-  headerFits: (name) => name === 'alg' || name === 'typ' || name === 'kid',
-};
+/** What issuers sign for us: told apart by its type alone, so that none passes for another. */
+export function signedByIssuer(type: string): TokenKind {
+  return {
+    refusals: requestRefusals,
+    typeFits: (typ) => typ === type,
+    headerFits: (name) => name === 'alg' || name === 'typ' || name === 'kid',
+  };
+}
+
+const taskRequest = signedByIssuer('agent-task+jwt');
 
 /**
  * Proof (a): someone entitled stated this task. The order of checks is that of the facts sheet, so that what is
@@ -69,7 +74,7 @@ export async function verifyTaskRequest(
   };
 }
 
-function read<S extends z.ZodType>(schema: S, claims: JsonObject): z.output<S> {
+export function read<S extends z.ZodType>(schema: S, claims: JsonObject): z.output<S> {
   const result = schema.safeParse(claims);
   if (!result.success) {
     throw new MayflyError('request_claims_invalid', undefined, { errors: fieldErrors(result.error) });
@@ -77,7 +82,7 @@ function read<S extends z.ZodType>(schema: S, claims: JsonObject): z.output<S> {
   return result.data;
 }
 
-function requireAlive(times: RequestTimes, now: Date): void {
+export function requireAlive(times: RequestTimes, now: Date): void {
   requireBegun(times, now, requestRefusals);
   if (times.exp <= times.iat) {
     throw new MayflyError('request_claims_invalid', undefined, {
@@ -89,7 +94,7 @@ function requireAlive(times: RequestTimes, now: Date): void {
 }
 
 /** What asks for a proof or a sealing that this release does not do must not be taken without it. */
-function refuseUnsupported({ cnf: _, ...others }: JsonObject): void {
+export function refuseUnsupported({ cnf: _, ...others }: JsonObject): void {
   if (hasMember(others, 'cnf')) throw new MayflyError('key_binding_unsupported');
   if (hasMember(others, 'delivery_jkt')) throw new MayflyError('delivery_unsupported');
 }
@@ -104,7 +109,7 @@ function requireEntitled(issuer: TaskIssuer, stated: TaskClaims): void {
 }
 
 /** Where workloads that fit `act` and stand on the issuer's list come from. Which of them asks is known only with its token. */
-function nameableSources(issuer: TaskIssuer, { act }: TaskClaims, trust: Trust): readonly string[] {
+export function nameableSources(issuer: TaskIssuer, { act }: Pick<TaskClaims, 'act'>, trust: Trust): readonly string[] {
   const names = trust.workloadSources
     .filter((source) => act.iss === undefined || act.iss === source.issuer)
     .map(({ name }) => name)
@@ -113,7 +118,7 @@ function nameableSources(issuer: TaskIssuer, { act }: TaskClaims, trust: Trust):
   return names;
 }
 
-function readCeiling(details: unknown): Ceiling {
+export function readCeiling(details: unknown): Ceiling {
   const result = authorizationDetailsSchema.safeParse(details);
   if (!result.success) {
     throw new MayflyError('invalid_authorization_details', undefined, {

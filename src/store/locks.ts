@@ -12,6 +12,8 @@ export interface Locks {
   readonly kill?: Mode;
   readonly catalog?: Mode;
   readonly root?: { readonly id: TaskId; readonly mode: Mode };
+  /** The tree whose births come one after another: each changes what the next is decided on. */
+  readonly births?: TaskId;
 }
 type Mode = 'shared' | 'exclusive';
 
@@ -27,6 +29,11 @@ export function birthLocks(root?: TaskId): Locks {
     catalog: 'shared',
     ...(root === undefined ? {} : { root: { id: root, mode: 'shared' as const } }),
   };
+}
+
+/** What a birth holds that no other in its tree may run beside. */
+export function loneBirthLocks(root: TaskId): Locks {
+  return { ...birthLocks(root), births: root };
 }
 
 /** The same for the functions of the store that take them themselves: kill, catalog, root, key of the root, and the births of a tree. */
@@ -45,6 +52,7 @@ export function acquireLocks(locks: Locks): string {
     locks.kill && call(locks.kill, KILL, 0),
     locks.catalog && call(locks.catalog, CATALOG, 0),
     locks.root && call(locks.root.mode, ROOT, rootKey(locks.root.id)),
+    locks.births && call('exclusive', BIRTHS, rootKey(locks.births)),
   ].filter((text) => text !== undefined);
   return calls.map((text) => `SELECT ${text};`).join(' ');
 }

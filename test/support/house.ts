@@ -79,6 +79,8 @@ export interface SignOptions {
   readonly externalId: string;
   /** Of the key that the task names. */
   readonly keyThumbprint: string;
+  readonly maxDepth: number;
+  readonly params: Record<string, string | number | boolean>;
 }
 
 let made = 0;
@@ -192,6 +194,8 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
             ...(wanted.maxTtl === undefined ? {} : { max_ttl_seconds: wanted.maxTtl }),
             ...(wanted.externalId === undefined ? {} : { external_id: wanted.externalId }),
             ...(wanted.keyThumbprint === undefined ? {} : { key_thumbprint: wanted.keyThumbprint }),
+            ...(wanted.maxDepth === undefined ? {} : { max_depth: wanted.maxDepth }),
+            ...(wanted.params === undefined ? {} : { params: wanted.params }),
           })
         ).token,
       onTarget: (text, values = []) => query(targetServer.superuserUrl(targetDatabase), text, values),

@@ -46,6 +46,8 @@ export const taskRequestSchema = z.strictObject({
   /** Longest life of one grant. */
   max_ttl_seconds: z.int().min(1).max(86_400).optional(),
   external_id: text(200).optional(),
+  /** Levels of tasks that may hang below it. */
+  max_depth: z.int().min(0).max(16).default(0),
   /** Of the key that the agent must prove: `cnf.jkt`. */
   key_thumbprint: thumbprint.optional(),
 });
@@ -111,7 +113,7 @@ export function createSigners({ keys, issuers, now }: SigningContext): Signers {
           purpose: wanted.purpose,
           phase: wanted.phase,
           not_after: iat + wanted.ttl_seconds,
-          max_depth: 0,
+          max_depth: wanted.max_depth,
         },
         authorization_details: [
           {
