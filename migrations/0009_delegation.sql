@@ -29,10 +29,10 @@ CREATE TABLE mayfly.signed_words (
 -- All that a task hangs on, its parent first.
 CREATE FUNCTION mayfly.ancestors(p_parent uuid) RETURNS jsonb LANGUAGE sql STABLE AS $$
   WITH RECURSIVE above AS (
-    SELECT t, 1 AS up FROM mayfly.tasks t WHERE t.id = p_parent
-    UNION ALL SELECT t, a.up + 1 FROM above a JOIN mayfly.tasks t ON t.id = (a.t).parent_id)
-  SELECT jsonb_agg(jsonb_build_object('state', (t).state, 'phase', (t).phase, 'ceiling', (t).ceiling, 'max_depth', (t).max_depth,
-    'not_after_millis', floor(extract(epoch FROM (t).not_after) * 1000)) ORDER BY up) FROM above
+    SELECT id, parent_id, 1 AS up FROM mayfly.tasks WHERE id = p_parent
+    UNION ALL SELECT t.id, t.parent_id, a.up + 1 FROM above a JOIN mayfly.tasks t ON t.id = a.parent_id)
+  SELECT jsonb_agg(jsonb_build_object('state', t.state, 'phase', t.phase, 'ceiling', t.ceiling, 'max_depth', t.max_depth,
+    'not_after_millis', floor(extract(epoch FROM t.not_after) * 1000)) ORDER BY a.up) FROM above a JOIN mayfly.tasks t USING (id)
 $$;
 
 -- As in 0002, and for a delegated task all that it hangs on. One that was opened costs what it cost.
