@@ -35,7 +35,9 @@ export function asWorkload(caller: Caller): WorkloadCaller {
 /** One name for one caller: the operator, or the workload with its key, or else its instance. */
 export function carrierOf(caller: Caller): string {
   if (caller.kind === 'operator') return `operator ${caller.operator}`;
-  return [workloadId(caller.workload), caller.keyThumbprint ?? caller.instance].filter((part) => part !== null).join(' ');
+  return [workloadId(caller.workload), caller.keyThumbprint ?? caller.instance]
+    .filter((part) => part !== null)
+    .join(' ');
 }
 
 /** Whose things the caller may see: its own, or everyone's for an operator with the role. */

@@ -36,7 +36,10 @@ export async function claimTask(
     requireRevision(active, state.seen.revision);
     const issuer = active.catalog.trust.taskIssuers.find((one) => one.issuer === offered.issuer);
     if (issuer === undefined || !namesWorkload(issuer.workloads, offered.workload))
-      throw new MayflyError('issuer_may_not_state', 'The catalog does not let this issuer name this workload any more.');
+      throw new MayflyError(
+        'issuer_may_not_state',
+        'The catalog does not let this issuer name this workload any more.',
+      );
     withinAncestors(state);
     const claimed = await claimOffered(tx, id, caller.instance);
     if (claimed === undefined)

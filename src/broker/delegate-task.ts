@@ -104,7 +104,9 @@ function childOf(
   const params = Object.entries(ceiling.params);
   const wider =
     ceiling.entitlements.some((name) => !parent.ceiling.entitlements.includes(name)) ||
-    params.some(([name, value]) => !Object.hasOwn(parent.ceiling.params, name) || parent.ceiling.params[name] !== value) ||
+    params.some(
+      ([name, value]) => !Object.hasOwn(parent.ceiling.params, name) || parent.ceiling.params[name] !== value,
+    ) ||
     said.purpose !== parent.purpose ||
     (phase !== null && phase !== parent.phase) ||
     said.maxDepth >= parent.maxDepth;

@@ -190,7 +190,12 @@ function house(during: { read?: () => void; intend?: () => void; outcomes?: ('do
     proofs: { spend: unasked },
     changes: { publish: () => {}, wait: unasked },
     catalog: { ready: true, current: () => active, refresh: unasked },
-    identity: { verifyTaskRequest: unasked, verifyTaskEvent: unasked, verifyDelegation: unasked, authenticate: unasked },
+    identity: {
+      verifyTaskRequest: unasked,
+      verifyTaskEvent: unasked,
+      verifyDelegation: unasked,
+      authenticate: unasked,
+    },
     access: () => ({ session, config: {} }),
     alarms: { in: (_target, millis) => void alarms.push(millis), now: () => {} },
     living: { remember: () => {} },

@@ -61,7 +61,8 @@ export async function takeEvent(
     const repeated = await take(tx);
     const found = await findTask(tx, id);
     if (found === undefined) throw new MayflyError('not_found');
-    if (repeated || !isMove(found, said, active.catalog.purposes.get(found.purpose)?.phases ?? [], tx.now)) return found;
+    if (repeated || !isMove(found, said, active.catalog.purposes.get(found.purpose)?.phases ?? [], tx.now))
+      return found;
     const moved = await movePhase(tx, id, said.phase);
     for (const each of moved) {
       const by = each.id === id ? payload : { by: 'parent', parent_id: wireId('task', id) };

@@ -86,11 +86,7 @@ const kinds = {
     'The signed request is not meant for this broker',
     'Set `aud` to this broker’s public URL, alone.',
   ],
-  request_expired: [
-    401,
-    'The signed request has expired',
-    'Have a new one signed; it lives at most 300 seconds.',
-  ],
+  request_expired: [401, 'The signed request has expired', 'Have a new one signed; it lives at most 300 seconds.'],
   request_not_yet_valid: [401, 'The signed request comes from the future', 'Check the issuer’s clock.'],
   request_lifetime_too_long: [401, 'The signed request lives too long', 'Set `exp` at most 300 seconds after `iat`.'],
   request_claims_invalid: [

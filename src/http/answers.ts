@@ -70,18 +70,18 @@ export const grantBody = z
   .meta({ id: 'Grant', description: 'One entitlement issued to one task, and the obligation to end it.' });
 
 const standing = {
-    id: taskId,
-    external_id: z.string().meta({ description: 'The issuer’s own id of the task; of a delegated one, ours.' }),
-    state: z.enum(['offered', 'active', 'suspended', 'completed', 'cancelled', 'expired', 'revoked']),
-    purpose: z.string(),
-    phase: z.string().nullable(),
-    subject: z.string().meta({ description: 'On whose behalf.' }),
-    workload: z.string().meta({ description: '`<source>:<subject>` of the agent.' }),
-    parent_id: taskId.nullable(),
-    created_at: time,
-    not_after: time,
-    ended_by: endedBy.optional(),
-  };
+  id: taskId,
+  external_id: z.string().meta({ description: 'The issuer’s own id of the task; of a delegated one, ours.' }),
+  state: z.enum(['offered', 'active', 'suspended', 'completed', 'cancelled', 'expired', 'revoked']),
+  purpose: z.string(),
+  phase: z.string().nullable(),
+  subject: z.string().meta({ description: 'On whose behalf.' }),
+  workload: z.string().meta({ description: '`<source>:<subject>` of the agent.' }),
+  parent_id: taskId.nullable(),
+  created_at: time,
+  not_after: time,
+  ended_by: endedBy.optional(),
+};
 
 /** For those who do not own it: what it is, not what it holds. */
 const taskStanding = z
@@ -92,9 +92,7 @@ export const taskBody = z
   .strictObject({
     ...standing,
     grants: z.array(grantBody),
-    children: z
-      .array(taskStanding)
-      .meta({ description: 'All that hangs on it, parents before their children.' }),
+    children: z.array(taskStanding).meta({ description: 'All that hangs on it, parents before their children.' }),
   })
   .meta({ id: 'Task', description: 'A bounded piece of agent work.' });
 

@@ -3,7 +3,15 @@ import { wireId } from '../domain/ids.ts';
 import type { ProblemCode } from '../domain/problems.ts';
 import type { GrantWithRevocation } from '../store/grants.ts';
 import { claimedBody, type DelegatedBody, delegatedBody, type TakenEventBody, takenEventBody } from './answers.ts';
-import { delegateBody, emptyBody, noHeaders, noQuery, takeEventBody, taskPath, waitForContainment } from './requests.ts';
+import {
+  delegateBody,
+  emptyBody,
+  noHeaders,
+  noQuery,
+  takeEventBody,
+  taskPath,
+  waitForContainment,
+} from './requests.ts';
 import { type Route, route } from './route.ts';
 import { standingOf, viewOfTask } from './views.ts';
 
@@ -75,9 +83,7 @@ const delegate = route({
         },
       }),
     };
-    return replayed
-      ? { status: 200, body }
-      : { status: 201, body, headers: { Location: `/v1/tasks/${body.task.id}` } };
+    return replayed ? { status: 200, body } : { status: 201, body, headers: { Location: `/v1/tasks/${body.task.id}` } };
   },
 });
 

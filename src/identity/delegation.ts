@@ -44,7 +44,8 @@ export async function verifyDelegation(
   if (iss === own) await verifyByOwner(jws, parent);
   else {
     const { issuer } = await verifySigned(compact, byIssuer, trust.taskIssuers, keySets);
-    if (issuer.issuer !== parent.issuer || claims['parent_task_id'] !== own) throw new MayflyError('request_task_wrong');
+    if (issuer.issuer !== parent.issuer || claims['parent_task_id'] !== own)
+      throw new MayflyError('request_task_wrong');
   }
   requireAudience(claims, audience, requestRefusals);
   const times = read(requestTimesSchema, claims);
@@ -103,6 +104,9 @@ function vet(jwk: Parameters<typeof vetPublicKey>[0], alg: string): Omit<VettedK
 function onlySource(issuer: TaskIssuer, stated: Parameters<typeof nameableSources>[1], context: VerifyContext): string {
   const [source, another] = nameableSources(issuer, stated, context.trust);
   if (source === undefined || another !== undefined)
-    throw new MayflyError('issuer_may_not_state', 'Several sources have a workload of that subject: say which, by `act.iss`.');
+    throw new MayflyError(
+      'issuer_may_not_state',
+      'Several sources have a workload of that subject: say which, by `act.iss`.',
+    );
   return source;
 }

@@ -173,18 +173,21 @@ describe('at each decision', () => {
 
   test.each<[string, string, [number, string]]>([
     ['the state', `state = 'suspended'`, [409, 'task_suspended']],
-    ['the deadline', 'not_after = clock_timestamp() + interval \'50 milliseconds\'', [409, 'task_ended']],
+    ['the deadline', "not_after = clock_timestamp() + interval '50 milliseconds'", [409, 'task_ended']],
     ['the ceiling', `ceiling = jsonb_set(ceiling, '{entitlements}', '["${PAYMENTS}"]')`, [403, 'not_in_task']],
     ['the depth', 'max_depth = 0', [403, 'excessive_delegation']],
     ['the phase', `phase = 'closing'`, [403, 'not_in_phase']],
-  ])('%s of a task high above it counts as it is now, for a grant and for a renewal', async (_what, change, refusal) => {
-    const { grant } = await leaf.client().issue(task.id, { entitlement: READ, ttl_seconds: 60 });
-    await set(root, change);
-    await expect.poll(async () => outcome(await issue(leaf, task))).toEqual(refusal);
-    const renewal = await leaf.call('POST', `/v1/grants/${grant.id}/renew`, { ttl_seconds: 60 });
-    // A deadline that has passed may have ended the grant already.
-    expect([refusal, [409, 'grant_ended']]).toContainEqual(outcome(renewal));
-  });
+  ])(
+    '%s of a task high above it counts as it is now, for a grant and for a renewal',
+    async (_what, change, refusal) => {
+      const { grant } = await leaf.client().issue(task.id, { entitlement: READ, ttl_seconds: 60 });
+      await set(root, change);
+      await expect.poll(async () => outcome(await issue(leaf, task))).toEqual(refusal);
+      const renewal = await leaf.call('POST', `/v1/grants/${grant.id}/renew`, { ttl_seconds: 60 });
+      // A deadline that has passed may have ended the grant already.
+      expect([refusal, [409, 'grant_ended']]).toContainEqual(outcome(renewal));
+    },
+  );
 
   test('no grant outlives any of them, and none is longer than any of them allows', async () => {
     const soon = new Date(Date.now() + 30_000);
@@ -217,7 +220,9 @@ describe('at each decision', () => {
       await holder.query('BEGIN');
       await holder.query('SELECT pg_advisory_xact_lock($1::integer, $2::integer)', [births, tree]);
       const asked = issue(leaf, task);
-      await vi.waitFor(async () => expect(await house.onStore('SELECT FROM pg_locks WHERE NOT granted')).toHaveLength(1));
+      await vi.waitFor(async () =>
+        expect(await house.onStore('SELECT FROM pg_locks WHERE NOT granted')).toHaveLength(1),
+      );
       await set(root, `ceiling = jsonb_set(ceiling, '{entitlements}', '[]')`);
       await holder.query('ROLLBACK');
       expect(outcome(await asked)).toEqual([403, 'not_in_task']);
@@ -254,11 +259,15 @@ describe('an offer', () => {
     const stranger = await Agent.make(house, 'agent-support');
     const thief = new Agent(house, 'agent-recon', other.key);
     for (const agent of [owner, stranger, thief])
-      for (const [method, tail] of [['POST', '/claim'], ['GET', ''], ['POST', '/cancel'], ['GET', '/timeline']] as const)
-        expect(outcome(await agent.call(method, `/v1/tasks/${id}${tail}`, method === 'POST' ? {} : undefined))).toEqual([
-          404,
-          'not_found',
-        ]);
+      for (const [method, tail] of [
+        ['POST', '/claim'],
+        ['GET', ''],
+        ['POST', '/cancel'],
+        ['GET', '/timeline'],
+      ] as const)
+        expect(outcome(await agent.call(method, `/v1/tasks/${id}${tail}`, method === 'POST' ? {} : undefined))).toEqual(
+          [404, 'not_found'],
+        );
     const token = await house.token('agent-support');
     expect(outcome(await ask(house.url, 'POST', `/v1/tasks/${id}/claim`, { token }))).toEqual([404, 'not_found']);
     expect((await ask(house.url, 'POST', `/v1/tasks/${id}/claim`)).status).toBe(401);
@@ -326,7 +335,10 @@ describe('a delegation', () => {
       });
     const [one, two] = [await changed([READ]), await changed([PAYMENTS])];
     expect((await owner.call('POST', children(parent), { delegation: one })).status).toBe(201);
-    expect(outcome(await owner.call('POST', children(parent), { delegation: two }))).toEqual([401, 'task_request_used']);
+    expect(outcome(await owner.call('POST', children(parent), { delegation: two }))).toEqual([
+      401,
+      'task_request_used',
+    ]);
     expect(await childrenOf(parent)).toHaveLength(2);
   });
 
@@ -386,7 +398,11 @@ describe('a delegation', () => {
     ]);
     const claiming = await delegationByIssuer(house, parent, owner, ({ header, claims }) => {
       header['typ'] = 'agent-task+jwt';
-      Object.assign(claims, { sub: 'user:dana', parent_id: parent.id, task: { ...Object(claims['task']), id: parent.id } });
+      Object.assign(claims, {
+        sub: 'user:dana',
+        parent_id: parent.id,
+        task: { ...Object(claims['task']), id: parent.id },
+      });
     });
     const { status, body } = await owner.call('POST', '/v1/tasks', { request: claiming });
     expect([status, body['task']]).toEqual([201, expect.objectContaining({ parent_id: null })]);

@@ -147,10 +147,16 @@ describe('an event', () => {
   });
 
   test('is not another one because its jti is the same', async () => {
-    const said = (claims: object): Change => (draft) => void Object.assign(draft.claims, { jti: `j-${task.id}` }, claims);
+    const said =
+      (claims: object): Change =>
+      (draft) =>
+        void Object.assign(draft.claims, { jti: `j-${task.id}` }, claims);
     expect((await tell({ op: 'phase', phase: 'execute' }, said({}))).status).toBe(200);
     expect(outcome(await tell({ op: 'cancel' }, said({})))).toEqual([401, 'task_request_used']);
-    expect(outcome(await tell({ op: 'phase', phase: 'execute' }, said({ reason: 'x' })))).toEqual([401, 'task_request_used']);
+    expect(outcome(await tell({ op: 'phase', phase: 'execute' }, said({ reason: 'x' })))).toEqual([
+      401,
+      'task_request_used',
+    ]);
     expect(await stands()).toEqual(['active', 'execute']);
   });
 
@@ -185,7 +191,12 @@ describe('an event', () => {
     ['from the future', 401, 'request_not_yet_valid', () => claims({ iat: now() + 40, exp: now() + 60 })],
     ['that lives too long', 401, 'request_lifetime_too_long', () => claims({ exp: now() + 400 })],
     ['of an unknown issuer', 401, 'request_issuer_unknown', () => claims({ iss: 'https://evil.example' })],
-    ['of another task', 401, 'request_task_wrong', () => claims({ task_id: `task_${task.id.slice(5).replace(/^./, (c) => (c === '0' ? '1' : '0'))}` })],
+    [
+      'of another task',
+      401,
+      'request_task_wrong',
+      () => claims({ task_id: `task_${task.id.slice(5).replace(/^./, (c) => (c === '0' ? '1' : '0'))}` }),
+    ],
     ['of no task', 400, 'request_claims_invalid', () => claims({ task_id: undefined })],
     ['that names a task in its own way', 400, 'request_claims_invalid', () => claims({ task_id: task.id.slice(5) })],
     ['without a jti', 400, 'request_claims_invalid', () => claims({ jti: undefined })],
@@ -198,7 +209,12 @@ describe('an event', () => {
     ['with a key in its header', 401, 'request_header_refused', () => header({ jwk: {} })],
     ['by an unknown key', 401, 'request_key_unknown', () => header({ kid: 'other' })],
     ['with a padded signature', 400, 'request_malformed', () => (draft) => void (draft.spell = (token) => `${token}=`)],
-    ['that says a thing twice', 400, 'duplicate_member', () => (draft) => void (draft.payload = `{"op":"phase",${JSON.stringify(draft.claims).slice(1)}`)],
+    [
+      'that says a thing twice',
+      400,
+      'duplicate_member',
+      () => (draft) => void (draft.payload = `{"op":"phase",${JSON.stringify(draft.claims).slice(1)}`),
+    ],
     ['that is a task request', 401, 'request_type_wrong', () => header({ typ: 'agent-task+jwt' })],
     ['that is a delegation', 401, 'request_type_wrong', () => header({ typ: 'agent-delegation+jwt' })],
     ['that is a token', 401, 'request_type_wrong', () => header({ typ: 'JWT' })],

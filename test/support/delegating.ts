@@ -1,4 +1,10 @@
-import { AgentKey, type Delegation, type MayflyClient, type TaskBody, type TaskStanding } from '../../src/client/index.ts';
+import {
+  AgentKey,
+  type Delegation,
+  type MayflyClient,
+  type TaskBody,
+  type TaskStanding,
+} from '../../src/client/index.ts';
 import { ask, type Reply } from './ask.ts';
 import { type Change, forge } from './forge.ts';
 import type { House, SignOptions } from './house.ts';
