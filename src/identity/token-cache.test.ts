@@ -23,13 +23,7 @@ function setUp() {
   const [source] = trust.workloadSources;
   if (!source || !state.current) throw new Error('no source');
   const verified: VerifiedCaller = {
-    caller: {
-      kind: 'workload',
-      workload: { source: 'idp', subject: 'a' },
-      keyThumbprint: null,
-      instance: null,
-      expiresAt: NOW,
-    },
+    caller: { kind: 'workload', workload: { source: 'idp', subject: 'a' }, keyThumbprint: null, instance: null, expiresAt: NOW },
     boundKey: null,
     times: { exp: SECONDS + 60 },
     source,
