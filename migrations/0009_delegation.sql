@@ -7,7 +7,7 @@ ALTER TABLE mayfly.tasks ADD COLUMN claim_by timestamptz;
 ALTER TABLE mayfly.tasks ADD COLUMN follows_phase boolean NOT NULL DEFAULT false;
 -- What could not lapse would stand for ever.
 ALTER TABLE mayfly.tasks ADD CONSTRAINT tasks_offer_ends CHECK (state <> 'offered' OR claim_by IS NOT NULL);
--- An end reads a subtree level by level: without it, all tasks for each level.
+-- A subtree is read level by level: without it, all tasks for each level.
 CREATE INDEX tasks_of_parent ON mayfly.tasks (parent_id) WHERE parent_id IS NOT NULL;
 CREATE INDEX tasks_offered_until ON mayfly.tasks (claim_by) WHERE state = 'offered';
 
@@ -25,6 +25,16 @@ CREATE TABLE mayfly.signed_words (
   taken_at       timestamptz NOT NULL,
   PRIMARY KEY (iss, jti)
 );
+
+-- A task and all that hangs on it: how far below, and whether it follows the first one's phase. Always by the index: without statistics
+-- the planner reads the whole table for each level (10,000 tasks, 5,000 levels: 17 s for 0.3).
+CREATE FUNCTION mayfly.subtree(p_id uuid) RETURNS TABLE (id uuid, below integer, follows boolean) LANGUAGE sql STABLE ROWS 100
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+  WITH RECURSIVE s (id, below, follows) AS (
+    SELECT t.id, 0, true FROM mayfly.tasks t WHERE t.id = p_id
+    UNION ALL SELECT t.id, s.below + 1, s.follows AND t.follows_phase FROM s JOIN mayfly.tasks t ON t.parent_id = s.id)
+  SELECT id, below, follows FROM s
+$$;
 
 -- All that a task hangs on, its parent first.
 CREATE FUNCTION mayfly.ancestors(p_parent uuid) RETURNS jsonb LANGUAGE sql STABLE AS $$

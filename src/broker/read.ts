@@ -65,14 +65,10 @@ export async function waitContained(
   seconds: number,
   context: CallContext,
 ): Promise<readonly GrantWithRevocation[]> {
-  return await waitUntil(
-    deps,
-    id,
-    seconds,
-    context,
-    () => listGrantsOfTree(deps.db, id),
-    (grants) => grants.every(isContained),
-  );
+  const read = () => listGrantsOfTree(deps.db, id);
+  // What its descendants held is told as theirs. None of them gets more.
+  const holders = new Set((await read()).map(({ grant }) => grant.taskId));
+  return await waitUntil(deps, [...holders], seconds, context, read, (grants) => grants.every(isContained));
 }
 
 export function isContained({ revocation }: GrantWithRevocation): boolean {
@@ -80,12 +76,12 @@ export function isContained({ revocation }: GrantWithRevocation): boolean {
 }
 
 /**
- * Reads until `enough`, waking on every change of the task and not on a clock. Answers the last read when the time is up or the
+ * Reads until `enough`, waking on every change of these tasks and not on a clock. Answers the last read when the time is up or the
  * caller is gone.
  */
 export async function waitUntil<T>(
   deps: Pick<BrokerDeps, 'changes'>,
-  id: TaskId,
+  ids: readonly TaskId[],
   seconds: number,
   context: CallContext,
   read: () => Promise<T>,
@@ -97,7 +93,8 @@ export async function waitUntil<T>(
     const signal = AbortSignal.any([controller.signal, context.gone]);
     const left = end - performance.now();
     // Listening begins before the read, so that a change between the two is not missed.
-    const changed = deps.changes.wait(id, Math.max(0, Math.min(left, BACKSTOP_MILLIS)), signal);
+    const millis = Math.max(0, Math.min(left, BACKSTOP_MILLIS));
+    const changed = Promise.race(ids.map((id) => deps.changes.wait(id, millis, signal)));
     try {
       const value = await read();
       if (enough(value) || left <= 0 || context.gone.aborted) return value;

@@ -39,7 +39,7 @@ const readTask = route({
       return version !== first || (isFinal(taskMachine, view.task.state) && view.grants.every(isOver));
     };
     const view = await call.poll(wait, (seconds, context) =>
-      call.useCases.waitUntil(call.broker, id, seconds, context, read, changed),
+      call.useCases.waitUntil(call.broker, [id], seconds, context, read, changed),
     );
     return { status: 200, body: viewOfTask(view) };
   },

@@ -31,10 +31,7 @@ export async function claimOffered(tx: Transaction, id: TaskId, instance: string
 export async function movePhase(tx: Transaction, id: TaskId, phase: string): Promise<Task[]> {
   const rows = await tx.query<TaskRow>({
     name: 'move_phase',
-    text: `WITH RECURSIVE moved AS (
-        SELECT id FROM mayfly.tasks WHERE id = $1
-        UNION ALL SELECT t.id FROM mayfly.tasks t JOIN moved m ON t.parent_id = m.id WHERE t.follows_phase)
-      UPDATE mayfly.tasks t SET phase = $2 FROM moved m WHERE t.id = m.id AND t.ended_at IS NULL
+    text: `UPDATE mayfly.tasks t SET phase = $2 FROM mayfly.subtree($1) s WHERE t.id = s.id AND s.follows AND t.ended_at IS NULL
       RETURNING ${TASK_COLUMNS}`,
     values: [id, phase],
   });
@@ -45,9 +42,8 @@ export async function movePhase(tx: Transaction, id: TaskId, phase: string): Pro
 export async function listDescendants(db: Queryable, id: TaskId, limit: number): Promise<Task[]> {
   const rows = await db.query<TaskRow>({
     name: 'list_descendants',
-    text: `WITH RECURSIVE below AS (
-        SELECT id FROM mayfly.tasks WHERE parent_id = $1 UNION ALL SELECT t.id FROM mayfly.tasks t JOIN below b ON t.parent_id = b.id)
-      SELECT ${TASK_COLUMNS} FROM mayfly.tasks t JOIN below b ON b.id = t.id ORDER BY t.depth, t.id LIMIT $2`,
+    text: `SELECT ${TASK_COLUMNS} FROM mayfly.tasks t JOIN mayfly.subtree($1) s USING (id) WHERE s.below > 0
+      ORDER BY s.below, t.id LIMIT $2`,
     values: [id, limit],
   });
   return rows.map(toTask);

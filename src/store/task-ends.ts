@@ -9,14 +9,12 @@ import { TASK_COLUMNS, type TaskRow, toTask } from './tasks.ts';
  */
 export async function endSubtree(tx: Transaction, id: TaskId, state: TaskState, endedBy: EndedBy): Promise<Task[]> {
   const rows = await tx.query<TaskRow>({
-    text: `WITH RECURSIVE subtree AS (
-        SELECT id, 0 AS below FROM mayfly.tasks WHERE id = $1 AND CASE $2 WHEN 'completed' THEN state <> 'offered'
-          WHEN 'expired' THEN not_after <= $4 OR (state = 'offered' AND claim_by <= $4) ELSE true END
-        UNION ALL SELECT t.id, s.below + 1 FROM mayfly.tasks t JOIN subtree s ON t.parent_id = s.id)
-      UPDATE mayfly.tasks t SET ended_at = $4,
+    text: `UPDATE mayfly.tasks t SET ended_at = $4,
         state = CASE WHEN t.state = 'offered' THEN 'cancelled' WHEN s.below = 0 THEN $2 ELSE 'revoked' END,
         ended_by = CASE WHEN s.below = 0 THEN $3 ELSE 'parent_ended' END
-      FROM subtree s WHERE t.id = s.id AND t.state IN ('offered', 'active', 'suspended')
+      FROM mayfly.subtree($1) s, mayfly.tasks top
+      WHERE t.id = s.id AND t.state IN ('offered', 'active', 'suspended') AND top.id = $1 AND CASE $2 WHEN 'completed' THEN top.state <> 'offered'
+        WHEN 'expired' THEN top.not_after <= $4 OR (top.state = 'offered' AND top.claim_by <= $4) ELSE true END
       RETURNING ${TASK_COLUMNS}`,
     values: [id, state, endedBy, tx.now],
   });
