@@ -36,7 +36,8 @@ describe('a task below others', () => {
         const all = [own, ...above.map(({ ceiling }) => ceiling)];
         for (const { entitlements, maxTtlSeconds } of all) {
           expect(entitlements).toEqual(expect.arrayContaining([...task.ceiling.entitlements]));
-          if (maxTtlSeconds !== null) expect(task.ceiling.maxTtlSeconds).toBeLessThanOrEqual(maxTtlSeconds);
+          const allowed = maxTtlSeconds ?? Number.POSITIVE_INFINITY;
+          expect(task.ceiling.maxTtlSeconds ?? Number.POSITIVE_INFINITY).toBeLessThanOrEqual(allowed);
         }
         const everywhere = own.entitlements.filter((name) =>
           all.every(({ entitlements }) => entitlements.includes(name)),

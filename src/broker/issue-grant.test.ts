@@ -153,6 +153,7 @@ function house(during: { read?: () => void; intend?: () => void; outcomes?: ('do
   });
 
   const unasked = async () => await Promise.reject(new Error('nobody asks this here'));
+  const identity = { verifyTaskRequest: unasked, verifyTaskEvent: unasked, verifyDelegation: unasked };
   const session: Session = {
     guarantee: async () => guarantee,
     reserve: (grantId) => `handle-${grantId}`,
@@ -190,12 +191,7 @@ function house(during: { read?: () => void; intend?: () => void; outcomes?: ('do
     proofs: { spend: unasked },
     changes: { publish: () => {}, wait: unasked },
     catalog: { ready: true, current: () => active, refresh: unasked },
-    identity: {
-      verifyTaskRequest: unasked,
-      verifyTaskEvent: unasked,
-      verifyDelegation: unasked,
-      authenticate: unasked,
-    },
+    identity: { ...identity, authenticate: unasked },
     access: () => ({ session, config: {} }),
     alarms: { in: (_target, millis) => void alarms.push(millis), now: () => {} },
     living: { remember: () => {} },

@@ -32,7 +32,7 @@ const readTask = route({
     let first: string | undefined;
     const changed = (view: TaskView) => {
       const version = [view.task, ...view.children]
-        .map(({ id, state, phase }) => `${id} ${state} ${phase}`)
+        .map((task) => `${task.id} ${task.state} ${task.phase}`)
         .concat(view.grants.map(versionOf))
         .join();
       first ??= version;

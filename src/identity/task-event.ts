@@ -16,9 +16,9 @@ const taskEvent = signedByIssuer('agent-task-event+jwt');
 
 const common = {
   jti: printable(200),
-  task_id: z.string().transform((text, { addIssue }): TaskId => {
+  task_id: z.string().transform((text, context): TaskId => {
     const id = parseWireId('task', text);
-    if (id === undefined) addIssue({ code: 'custom', message: 'must be our id of a task' });
+    if (id === undefined) context.addIssue({ code: 'custom', message: 'must be our id of a task' });
     return id ?? z.NEVER;
   }),
   reason: printable(500).optional(),
