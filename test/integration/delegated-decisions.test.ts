@@ -19,7 +19,7 @@ let root: TaskBody;
 let child: TaskBody;
 let task: TaskBody;
 beforeAll(async () => {
-  house = await startHouse({ proofOfPossession: 'required' });
+  house = await startHouse({ proofOfPossession: 'required', env: { MAYFLY_SWEEP_SECONDS: '30' } });
   owner = await Agent.make(house);
   other = await Agent.make(house, 'agent-support');
 });
@@ -90,6 +90,12 @@ test('what changes above it between the decision and its commit is seen', async 
   } finally {
     await holder.end();
   }
+});
+
+test('what was offered until a moment ago can not be claimed, though nobody has ended it yet', async () => {
+  const { id } = await owner.delegate(root, leaf);
+  await set({ ...root, id }, `claim_by = clock_timestamp()`);
+  expect(outcome(await leaf.call('POST', `/v1/tasks/${id}/claim`, {}))).toEqual([409, 'task_ended']);
 });
 
 test('an `act` that tells of others decides nothing', async () => {

@@ -1,3 +1,4 @@
+import pg from 'pg';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { Delegation, TaskBody, TaskStanding } from '../../src/client/index.ts';
 import { ask, type Reply } from '../support/ask.ts';
@@ -75,21 +76,24 @@ describe('a delegated task', () => {
   });
 
   test('wakes who waits for its parent when it is offered, claimed and ended', async () => {
-    const states: unknown[] = [];
-    const wait = async () => {
-      const { body } = await owner.call('GET', `/v1/tasks/${parent.id}?wait=30`);
-      states.push(...(body['children'] as TaskStanding[]).map(({ state }) => state));
-    };
-    let waiting = wait();
-    const offered = await owner.delegate(parent, other);
-    await waiting;
-    waiting = wait();
-    await other.client().claim(offered.id);
-    await waiting;
-    waiting = wait();
-    await other.client().complete(offered.id);
-    await waiting;
-    expect(states).toEqual(['offered', 'active', 'completed']);
+    const listener = new pg.Client({ connectionString: house.store.ownerUrl.reveal() });
+    await listener.connect();
+    try {
+      let told = '';
+      listener.on('notification', ({ payload = '' }) => (told += payload));
+      await listener.query('LISTEN mayfly_changes');
+      const tells = async <T>(work: Promise<T>): Promise<T> => {
+        told = '';
+        const done = await work;
+        await expect.poll(() => told).toContain(parent.id.slice(5));
+        return done;
+      };
+      const { id } = await tells(owner.delegate(parent, other));
+      await tells(other.client().claim(id));
+      await tells(other.client().complete(id));
+    } finally {
+      await listener.end();
+    }
   });
 });
 
@@ -301,7 +305,7 @@ describe('a delegation', () => {
     expect(outcome(await owner.call('POST', children(parent), { delegation }))).toEqual([401, 'request_key_unknown']);
   });
 
-  test('opens no task, and a task request attaches to no parent', async () => {
+  test('opens no task and proves nothing, and a task request attaches to no parent', async () => {
     for (const request of [
       await owner.offerOf(parent, other),
       await delegationByIssuer(house, parent, other),
@@ -312,6 +316,12 @@ describe('a delegation', () => {
     expect(outcome(await owner.call('POST', children(parent), { delegation: request }))).toEqual([
       401,
       'request_type_wrong',
+    ]);
+    const token = await house.token();
+    const headers = { dpop: await owner.offerOf(parent, other) };
+    expect(outcome(await ask(house.url, 'GET', `/v1/tasks/${parent.id}`, { token, headers }))).toEqual([
+      401,
+      'proof_type_wrong',
     ]);
     const claiming = await delegationByIssuer(house, parent, owner, ({ header, claims }) => {
       header['typ'] = 'agent-task+jwt';
