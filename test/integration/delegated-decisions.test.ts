@@ -19,7 +19,10 @@ let root: TaskBody;
 let child: TaskBody;
 let task: TaskBody;
 beforeAll(async () => {
-  house = await startHouse({ proofOfPossession: 'required', env: { MAYFLY_SWEEP_SECONDS: '30' } });
+  house = await startHouse({
+    proofOfPossession: 'required',
+    env: { MAYFLY_SWEEP_SECONDS: '30', MAYFLY_OVERDUE_SECONDS: '60' },
+  });
   owner = await Agent.make(house);
   other = await Agent.make(house, 'agent-support');
 });
