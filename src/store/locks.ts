@@ -3,7 +3,7 @@ import type { TaskId } from '../domain/ids.ts';
 
 /**
  * The order of locks, the same everywhere (DESIGN §3): kill epoch → catalog revision → root of the task tree. Births
- * (open, issue, renew, activate) take them shared and only then check; ends, kills and applies take theirs exclusive
+ * (open, delegate, claim, issue, renew, activate) take them shared and only then check; ends, kills and applies take theirs exclusive
  * in a statement before they enumerate. So an end and a birth never miss each other.
  *
  * Advisory transaction locks: a row locked FOR SHARE would be written at every ask.

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { AgentKey } from '../../src/client/index.ts';
-import { forge } from '../support/forge.ts';
+import { eventOf } from '../support/delegating.ts';
 import type { Scenario } from './scenarios.ts';
 import { INVOICES, type World } from './world.ts';
 
@@ -56,10 +56,7 @@ export const claim: Scenario = async (world) => {
 /** The issuer's word about a phase is said again: it moves the task once. */
 export const move: Scenario = async (world) => {
   const { parent, task } = await delegating(world);
-  const event = forge(world.house.devDir, 'orchestrator', await world.house.sign(), ({ header, claims }) => {
-    header['typ'] = 'agent-task-event+jwt';
-    Object.assign(claims, { task_id: task.id, op: 'phase', phase: 'closing' });
-  });
+  const event = await eventOf(world.house, task.id, { op: 'phase', phase: 'closing' });
   const ask = () => parent.tell(task.id, event);
   return {
     act: ask,
@@ -67,6 +64,24 @@ export const move: Scenario = async (world) => {
       const { task: moved } = await world.patiently(ask);
       if (moved.phase !== 'closing') throw new Error(`it is in the phase ${moved.phase}`);
       await parent.complete(task.id);
+    },
+  };
+};
+
+/** The issuer's word that ends a task with a child is said again: both have ended, and what they held. */
+export const told: Scenario = async (world) => {
+  const { parent, task, delegation, child } = await delegating(world);
+  const { task: offered } = await parent.delegate(task.id, delegation);
+  await child.claim(offered.id);
+  await child.issue(offered.id, { entitlement: INVOICES });
+  const event = await eventOf(world.house, task.id, { op: 'complete' });
+  const ask = () => parent.tell(task.id, event, { wait: 20 });
+  return {
+    act: ask,
+    after: async () => {
+      const { task: ended } = await world.patiently(ask);
+      if (ended.state !== 'completed') throw new Error(`the task is ${ended.state}`);
+      await world.untilEnded(task.id, offered.id);
     },
   };
 };

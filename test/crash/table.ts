@@ -28,7 +28,12 @@ const lives: Readonly<Record<Act, Readonly<Record<string, play.Scenario>>>> = {
   'decide-renewal': { 'asked again': play.renew },
   renew: { 'asked again': play.renew, 'nobody asks again': play.renewAndLeave },
   extend: { 'asked again': play.renew, 'nobody asks again': play.renewAndLeave },
-  end: { 'a cancel': play.cancel, 'a complete': play.complete, 'a task at its deadline': play.taskExpiry },
+  end: {
+    'a cancel': play.cancel,
+    'a complete': play.complete,
+    'a task at its deadline': play.taskExpiry,
+    'the issuer’s word': delegated.told,
+  },
   release: { 'asked again': play.release },
   apply: { 'applied again': play.apply },
   publish: { 'applied again': play.apply },
