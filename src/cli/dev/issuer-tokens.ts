@@ -52,9 +52,19 @@ export const taskRequestSchema = z.strictObject({
   key_thumbprint: thumbprint.optional(),
 });
 
+export const taskEventSchema = z.strictObject({
+  audience: text(2048),
+  /** The broker's id of the task. */
+  task_id: text(200),
+  op: z.enum(['complete', 'cancel', 'phase']),
+  phase: text(200).optional(),
+  reason: text(500).optional(),
+});
+
 export type WorkloadTokenInput = z.input<typeof workloadTokenSchema>;
 export type OperatorTokenInput = z.input<typeof operatorTokenSchema>;
 export type TaskRequestInput = z.input<typeof taskRequestSchema>;
+export type TaskEventInput = z.input<typeof taskEventSchema>;
 
 export interface SignedToken {
   /** Compact JWS. */
@@ -68,6 +78,8 @@ export interface Signers {
   signOperatorToken(input: OperatorTokenInput): Promise<SignedToken>;
   /** DESIGN §4, "The task request". */
   signTaskRequest(input: TaskRequestInput): Promise<SignedToken>;
+  /** DESIGN §4, Events. */
+  signTaskEvent(input: TaskEventInput): Promise<SignedToken>;
 }
 
 interface SigningContext {
@@ -76,7 +88,7 @@ interface SigningContext {
   readonly now: () => Date;
 }
 
-/** The three signers. Each checks its input, and throws a ZodError for what does not fit. */
+/** The signers. Each checks its input, and throws a ZodError for what does not fit. */
 export function createSigners({ keys, issuers, now }: SigningContext): Signers {
   const sign = async (
     name: IssuerName,
@@ -100,6 +112,10 @@ export function createSigners({ keys, issuers, now }: SigningContext): Signers {
     signOperatorToken: async (input) => {
       const { subject, roles, audience, ttl_seconds } = operatorTokenSchema.parse(input);
       return sign('operators', 'JWT', ttl_seconds, () => ({ sub: subject, roles, aud: audience }));
+    },
+    signTaskEvent: async (input) => {
+      const { audience, ...said } = taskEventSchema.parse(input);
+      return sign('orchestrator', 'agent-task-event+jwt', REQUEST_SECONDS, () => ({ aud: audience, ...said }));
     },
     signTaskRequest: async (input) => {
       const wanted = taskRequestSchema.parse(input);
