@@ -93,8 +93,8 @@ const wanted = {
 };
 
 test.each(['0', '2', '16'])('--max-depth %s is signed', async (maxDepth) => {
-  const signed = decodeJwt(await signTaskRequest({ ...wanted, maxDepth }, 'A'.repeat(43)));
-  expect(signed).toMatchObject({ task: { max_depth: Number(maxDepth) } });
+  const claims = decodeJwt(await signTaskRequest({ ...wanted, maxDepth }, 'A'.repeat(43)));
+  expect(claims).toMatchObject({ task: { max_depth: Number(maxDepth) } });
 });
 
 test.each(['17', '-1', '1.5', '', 'x'])('--max-depth %s is refused', async (maxDepth) => {
