@@ -71,7 +71,8 @@ export async function delegateTask(
         resource: ceiling.entitlements.join(' '),
         payload: {
           parent_id: wireId('task', parentId),
-          delegated_by: said.iss === parent.issuer ? 'issuer' : 'owner',
+          by: carrierOf(caller),
+          signed_by: said.iss === parent.issuer ? 'issuer' : 'owner',
           jti: said.jti,
           purpose: child.purpose,
           phase: child.phase,

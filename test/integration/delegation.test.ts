@@ -51,6 +51,9 @@ describe('a delegated task', () => {
     expect(await other.client().task(task.id)).toMatchObject({ state: 'revoked', ended_by: 'parent_ended' });
     const events = await other.client().timeline(task.id);
     expect(events.map(({ type }) => type).slice(0, 2)).toEqual(['task.offered', 'task.claimed']);
+    expect(events[0]?.payload).toMatchObject({
+      ...{ parent_id: parent.id, by: `dev:agent-recon ${owner.key.thumbprint}`, signed_by: 'owner' },
+    });
   });
 
   test('may delegate further, as deep as its parent says, and all of the tree is seen from above', async () => {
