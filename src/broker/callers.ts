@@ -1,5 +1,6 @@
 import { MayflyError } from '../domain/errors.ts';
 import { step } from '../domain/step.ts';
+import { workloadId } from '../domain/task.ts';
 import type { Believed, Caller, Presented, WorkloadCaller } from '../identity/types.ts';
 import type { BrokerDeps } from './deps.ts';
 
@@ -28,4 +29,12 @@ export function asWorkload(caller: Caller): WorkloadCaller {
   if (caller.kind !== 'workload')
     throw new MayflyError('workload_token_invalid', 'An operator’s token opens no tasks and asks for no credentials.');
   return caller;
+}
+
+/** One name for one caller: the operator, or the workload with its key, or else its instance. */
+export function carrierOf(caller: Caller): string {
+  if (caller.kind === 'operator') return `operator ${caller.operator}`;
+  return [workloadId(caller.workload), caller.keyThumbprint ?? caller.instance]
+    .filter((part) => part !== null)
+    .join(' ');
 }

@@ -3,8 +3,10 @@ import type { TaskId } from '../domain/ids.ts';
 import { step } from '../domain/step.ts';
 import type { EndedBy, Task, TaskState } from '../domain/task.ts';
 import type { Caller } from '../identity/types.ts';
+import type { Transaction } from '../store/database.ts';
 import { endGrants, type GrantWithRevocation, listGrantsOfTree } from '../store/grants.ts';
-import { endSubtree, findExpiredTasks, findTask } from '../store/tasks.ts';
+import { endSubtree, findExpiredTasks } from '../store/task-ends.ts';
+import { findTask } from '../store/tasks.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
 import { digestInForce, grantEvent, taskEvent } from './evidence.ts';
 import { findRootFor } from './reach.ts';
@@ -29,12 +31,18 @@ export async function endTask(
   const rootId = await findRootFor(deps, caller, 'operator', id);
   const by = caller.kind === 'operator' ? caller.operator : 'owner';
   const task = await endTree(deps, id, rootId, how, how, context, { by });
-  if (task.state !== how)
-    throw new MayflyError('task_ended', `The task is ${task.state}.`, { members: { ended_by: task.endedBy } });
+  requireEnded(task, how);
   return { task, grants: await listGrantsOfTree(deps.db, id) };
 }
 
-/** Ends tasks that have outlived their `not_after`. Answers how many. */
+/** @throws MayflyError where the task ended in another way, or is only offered and can not be completed. */
+export function requireEnded(task: Task, how: 'completed' | 'cancelled'): void {
+  if (task.state === 'offered') throw new MayflyError('task_offered');
+  if (task.state !== how)
+    throw new MayflyError('task_ended', `The task is ${task.state}.`, { members: { ended_by: task.endedBy } });
+}
+
+/** Ends tasks that have outlived their `not_after`, and offers that nobody claimed in time. Answers how many. */
 export async function expireTasks(deps: Pick<BrokerDeps, 'db' | 'catalog' | 'alarms'>, limit: number): Promise<number> {
   const expired = await findExpiredTasks(deps.db, limit);
   let failure: Error | undefined;
@@ -50,7 +58,8 @@ export async function expireTasks(deps: Pick<BrokerDeps, 'db' | 'catalog' | 'ala
   return expired.length;
 }
 
-async function endTree(
+/** @param also Within the same transaction, before anything ends. */
+export async function endTree(
   deps: Pick<BrokerDeps, 'db' | 'catalog' | 'alarms'>,
   id: TaskId,
   rootId: TaskId,
@@ -58,15 +67,18 @@ async function endTree(
   endedBy: EndedBy,
   context: Pick<CallContext, 'requestId'>,
   payload: Readonly<Record<string, unknown>>,
+  also?: (tx: Transaction) => Promise<unknown>,
 ): Promise<Task> {
   const digest = digestInForce(deps.catalog);
   const targets = new Set<string>();
   const task = await deps.db.transaction({ root: { id: rootId, mode: 'exclusive' } }, async (tx) => {
+    await also?.(tx);
     const tasks = await endSubtree(tx, id, state, endedBy);
     const byId = new Map(tasks.map((ended) => [ended.id, ended]));
     for (const ended of tasks) {
       tx.record(taskEvent(eventOf(ended.state), ended, digest, context, { cause: ended.endedBy ?? 'none', payload }));
       tx.changed(ended.id);
+      if (ended.parentId !== null) tx.changed(ended.parentId);
     }
     for (const cause of [endedBy, 'parent_ended'] as const) {
       const taskIds = tasks.filter((ended) => ended.endedBy === cause).map((ended) => ended.id);

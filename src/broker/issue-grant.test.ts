@@ -148,6 +148,7 @@ function house(during: { read?: () => void; intend?: () => void; outcomes?: ('do
   });
 
   const unasked = async () => await Promise.reject(new Error('nobody asks this here'));
+  const identity = { verifyTaskRequest: unasked, verifyTaskEvent: unasked, verifyDelegation: unasked };
   const session: Session = {
     guarantee: async () => guarantee,
     reserve: (grantId) => `handle-${grantId}`,
@@ -185,7 +186,7 @@ function house(during: { read?: () => void; intend?: () => void; outcomes?: ('do
     proofs: { spend: unasked },
     changes: { publish: () => {}, wait: unasked },
     catalog: { ready: true, current: () => active, refresh: unasked },
-    identity: { verifyTaskRequest: unasked, authenticate: unasked, explain: unasked, signIn: unasked },
+    identity: { ...identity, authenticate: unasked, explain: unasked, signIn: unasked },
     access: () => ({ session, config: {} }),
     alarms: { in: (_target, millis) => void alarms.push(millis), now: () => {} },
     living: { remember: () => {} },

@@ -12,6 +12,7 @@ import { findUsedKey, type Intent, moveUsedKey } from '../store/intents.ts';
 import { type Issuing, issuingWithin } from '../store/issuing.ts';
 import { insertDecision } from '../store/decisions.ts';
 import type { TaskState } from '../store/tasks.ts';
+import { withinAncestors } from './ancestors.ts';
 import { type Ask, type Decided, decideGrant } from './decide-grant.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
 import { grantEvent } from './evidence.ts';
@@ -99,10 +100,11 @@ async function settle(
   const attempt = async (stage: Stage): Promise<Settled | Denied | TaskId> => {
     const active = revisionOf(deps, caller);
     const readHere = Date.now();
-    const state = await stage.store.readTask(taskId);
+    const read = await stage.store.readTask(taskId);
     const readAt = performance.now();
-    if (state === null || !owns(caller, state.task)) throw new MayflyError('not_found');
-    checkAlive(state.task, state.now);
+    if (read === null || !owns(caller, read.task)) throw new MayflyError('not_found');
+    checkAlive(read.task, read.now);
+    const state = withinAncestors(read);
     if (!state.task.ceiling.entitlements.includes(request.entitlement)) throw new MayflyError('not_in_task');
     requireRevision(active, state.seen.revision);
     // Waiting does not help before the task is over; `next` says what does.

@@ -13,6 +13,7 @@ export interface Cut {
 
 /** @param now The store's clock, or null to judge by state alone. */
 export function checkAlive(task: Task, now: Date | null): void {
+  if (task.state === 'offered') throw new MayflyError('task_offered');
   if (task.state === 'suspended') throw new MayflyError('task_suspended');
   if (task.state !== 'active')
     throw new MayflyError('task_ended', `The task is ${task.state}.`, { members: { ended_by: task.endedBy } });

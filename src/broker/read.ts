@@ -3,8 +3,10 @@ import type { GrantId, TaskId } from '../domain/ids.ts';
 import type { Task } from '../domain/task.ts';
 import type { Caller } from '../identity/types.ts';
 import { type GrantWithRevocation, listGrantsOfTask, listGrantsOfTree } from '../store/grants.ts';
-import { findTask, listChildren } from '../store/tasks.ts';
+import { listDescendants } from '../store/delegated-tasks.ts';
+import { findTask } from '../store/tasks.ts';
 import { listTaskEvents, type StoredEvent } from '../store/timeline.ts';
+import { MOST_TASKS_OF_A_TREE } from './delegate-task.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
 import { findGrantFor, findRootFor } from './reach.ts';
 
@@ -14,7 +16,8 @@ const BACKSTOP_MILLIS = 5_000;
 export interface TaskView {
   readonly task: Task;
   readonly grants: readonly GrantWithRevocation[];
-  readonly children: readonly TaskId[];
+  /** All that hangs on it, parents before their children: what they are, not what they hold. */
+  readonly children: readonly Task[];
 }
 
 export async function readTask(deps: BrokerDeps, caller: Caller, id: TaskId): Promise<TaskView> {
@@ -27,7 +30,7 @@ export async function viewTask(deps: Pick<BrokerDeps, 'db'>, id: TaskId): Promis
   const [task, grants, children] = await Promise.all([
     findTask(deps.db, id),
     listGrantsOfTask(deps.db, id),
-    listChildren(deps.db, id),
+    listDescendants(deps.db, id, MOST_TASKS_OF_A_TREE),
   ]);
   if (task === undefined) throw new MayflyError('not_found');
   return { task, grants, children };
@@ -58,14 +61,10 @@ export async function waitContained(
   seconds: number,
   context: CallContext,
 ): Promise<readonly GrantWithRevocation[]> {
-  return await waitUntil(
-    deps,
-    id,
-    seconds,
-    context,
-    () => listGrantsOfTree(deps.db, id),
-    (grants) => grants.every(isContained),
-  );
+  const read = () => listGrantsOfTree(deps.db, id);
+  // What its descendants held is told as theirs. None of them gets more.
+  const holders = new Set((await read()).map(({ grant }) => grant.taskId));
+  return await waitUntil(deps, [...holders], seconds, context, read, (grants) => grants.every(isContained));
 }
 
 export function isContained({ revocation }: GrantWithRevocation): boolean {
@@ -73,12 +72,12 @@ export function isContained({ revocation }: GrantWithRevocation): boolean {
 }
 
 /**
- * Reads until `enough`, waking on every change of the task and not on a clock. Answers the last read when the time is up or the
+ * Reads until `enough`, waking on every change of these tasks and not on a clock. Answers the last read when the time is up or the
  * caller is gone.
  */
 export async function waitUntil<T>(
   deps: Pick<BrokerDeps, 'changes'>,
-  id: TaskId,
+  ids: readonly TaskId[],
   seconds: number,
   context: CallContext,
   read: () => Promise<T>,
@@ -90,7 +89,8 @@ export async function waitUntil<T>(
     const signal = AbortSignal.any([controller.signal, context.gone]);
     const left = end - performance.now();
     // Listening begins before the read, so that a change between the two is not missed.
-    const changed = deps.changes.wait(id, Math.max(0, Math.min(left, BACKSTOP_MILLIS)), signal);
+    const millis = Math.max(0, Math.min(left, BACKSTOP_MILLIS));
+    const changed = Promise.race(ids.map((id) => deps.changes.wait(id, millis, signal)));
     try {
       const value = await read();
       if (enough(value) || left <= 0 || context.gone.aborted) return value;

@@ -1,11 +1,12 @@
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { decodeJwt, decodeProtectedHeader } from 'jose';
 import { afterAll, beforeAll, beforeEach, expect, test, vi } from 'vitest';
 import { freePort } from '../../test/support/free-port.ts';
 import { createDevIssuer, type DevIssuer } from './dev/issuer.ts';
 import { type DevState, writeDevState } from './dev-state.ts';
-import { signTaskRequest } from './task.ts';
+import { signTaskEvent, signTaskRequest } from './task.ts';
 
 let folder: string;
 let issuer: DevIssuer;
@@ -84,4 +85,32 @@ test.each([
   ['false', false],
 ])('--param v=%s is signed as a value of its type', async (text, value) => {
   expect(await signed(text)).toBe(value);
+});
+
+const wanted = {
+  ...{ purpose: 'reconcile.invoices', entitlement: ['ledger-db/read-invoices'], workload: 'agent-recon' },
+  ...{ subject: 'user:dev', ttl: '60' },
+};
+
+test.each(['0', '2', '16'])('--max-depth %s is signed', async (maxDepth) => {
+  const claims = decodeJwt(await signTaskRequest({ ...wanted, maxDepth }, 'A'.repeat(43)));
+  expect(claims).toMatchObject({ task: { max_depth: Number(maxDepth) } });
+});
+
+test.each(['17', '-1', '1.5', '', 'x'])('--max-depth %s is refused', async (maxDepth) => {
+  await expect(signTaskRequest({ ...wanted, maxDepth }, 'A'.repeat(43))).rejects.toThrow('--max-depth');
+});
+
+test('an event has exactly the claims of the contract', async () => {
+  const event = await signTaskEvent('task_1', 'phase', { phase: 'closing', reason: 'all is matched' });
+  expect(decodeProtectedHeader(event)).toMatchObject({ alg: 'ES256', typ: 'agent-task-event+jwt' });
+  const { iat = 0, ...claims } = decodeJwt(event);
+  expect(claims).toEqual({
+    ...{ iss: `${state.issuer_url}/orchestrator`, aud: state.url, jti: expect.any(String), exp: iat + 300 },
+    ...{ task_id: 'task_1', op: 'phase', phase: 'closing', reason: 'all is matched' },
+  });
+});
+
+test('an event that says nothing is refused', async () => {
+  await expect(signTaskEvent('task_1', 'suspend', {})).rejects.toThrow('The dev issuer refused');
 });

@@ -14,10 +14,11 @@ export interface SignOptions {
   readonly maxTtl?: string;
   readonly param?: readonly string[];
   readonly id?: string;
+  readonly maxDepth?: string;
 }
 
 export function addTaskCommands(program: Command): void {
-  const task = program.command('task').description('Task requests.');
+  const task = program.command('task').description('Task requests and events.');
   addSignOptions(
     task
       .command('sign')
@@ -31,6 +32,26 @@ export function addTaskCommands(program: Command): void {
       requireDevState();
       say(await signTaskRequest(options, (await devAgentKey()).thumbprint));
     });
+  task
+    .command('event')
+    .description('Dev mode: sign an event of a task (complete, cancel, phase) with the dev issuer’s key, and print it.')
+    .argument('<task>', 'the broker’s id of the task')
+    .argument('<op>', 'complete, cancel or phase')
+    .option('--phase <phase>', 'phase to move to')
+    .option('--reason <text>', 'why, for the evidence')
+    .action(async (id: string, op: string, options: { readonly phase?: string; readonly reason?: string }) => {
+      requireDevState();
+      say(await signTaskEvent(id, op, options));
+    });
+}
+
+/** What the dev issuer says of a task, for `POST /v1/tasks/{id}/events`. @param op `complete`, `cancel` or `phase`. */
+export async function signTaskEvent(
+  id: string,
+  op: string,
+  options: { readonly phase?: string; readonly reason?: string },
+): Promise<string> {
+  return await askDevIssuer({ kind: 'task-event', audience: brokerUrl(), task_id: id, op, ...options });
 }
 
 /** Options that `task sign` and `run` share. */
@@ -42,6 +63,7 @@ export function addSignOptions(command: Command): Command {
     .option('--ttl <seconds>', 'how long the task may live', '1800')
     .option('--max-ttl <seconds>', 'longest life of one grant')
     .option('--param <name=value...>', 'typed parameters of the entitlements')
+    .option('--max-depth <levels>', 'levels of tasks that may hang below it')
     .option('--id <id>', 'the issuer’s own id of the task (default: a new one)');
 }
 
@@ -60,6 +82,7 @@ export async function signTaskRequest(options: SignOptions, keyThumbprint: strin
     ...(options.maxTtl === undefined ? {} : { max_ttl_seconds: wholeSeconds(options.maxTtl, '--max-ttl') }),
     ...(options.param === undefined ? {} : { params: Object.fromEntries(options.param.map(paramOf)) }),
     ...(options.id === undefined ? {} : { external_id: options.id }),
+    ...(options.maxDepth === undefined ? {} : { max_depth: levels(options.maxDepth) }),
   });
 }
 
@@ -67,6 +90,12 @@ export async function signTaskRequest(options: SignOptions, keyThumbprint: strin
 export function wholeSeconds(text: string, option: string, most = 86_400): number {
   if (!/^\d{1,5}$/.test(text) || Number(text) < 1 || Number(text) > most)
     throw new CliError(`${option} takes whole seconds from 1 to ${most}, not ${JSON.stringify(text)}.`, 2);
+  return Number(text);
+}
+
+function levels(text: string): number {
+  if (!/^(\d|1[0-6])$/.test(text))
+    throw new CliError(`--max-depth takes a whole number from 0 to 16, not ${JSON.stringify(text)}.`, 2);
   return Number(text);
 }
 

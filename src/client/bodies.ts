@@ -1,6 +1,7 @@
 /** What the broker answers, as far as an agent needs it. The whole is in `/openapi.json`. */
 
-export interface TaskBody {
+/** A task without what it holds: that is for its owner. */
+export interface TaskStanding {
   readonly id: string;
   readonly external_id: string;
   readonly state: string;
@@ -8,10 +9,16 @@ export interface TaskBody {
   readonly phase: string | null;
   readonly subject: string;
   readonly workload: string;
+  readonly parent_id: string | null;
   readonly created_at: string;
   readonly not_after: string;
   readonly ended_by?: string;
+}
+
+export interface TaskBody extends TaskStanding {
   readonly grants: readonly GrantBody[];
+  /** All that hangs on it, parents before their children. */
+  readonly children: readonly TaskStanding[];
 }
 
 export interface GrantBody {

@@ -1,4 +1,17 @@
-import type { Ask, Credential, Cut, Ended, EventBody, GrantBody, Issued, Renewed, TaskBody, WhoAmI } from './bodies.ts';
+import type {
+  Ask,
+  Credential,
+  Cut,
+  Ended,
+  EventBody,
+  GrantBody,
+  Issued,
+  Renewed,
+  RevocationBody,
+  TaskBody,
+  TaskStanding,
+  WhoAmI,
+} from './bodies.ts';
 import { HeldTask } from './held-task.ts';
 import type { AgentKey } from './key.ts';
 import { ProblemError } from './problem.ts';
@@ -14,10 +27,11 @@ export type {
   Renewed,
   RevocationBody,
   TaskBody,
+  TaskStanding,
   WhoAmI,
 } from './bodies.ts';
 export { HeldGrant, HeldTask } from './held-task.ts';
-export { AgentKey } from './key.ts';
+export { AgentKey, type Delegation } from './key.ts';
 export { ProblemError } from './problem.ts';
 export { Renewal, type RenewalOptions } from './renewal.ts';
 
@@ -64,6 +78,25 @@ export class MayflyClient {
 
   task(id: string): Promise<TaskBody> {
     return this.#call('GET', `/v1/tasks/${id}`);
+  }
+
+  /** @param delegation Signed by the task's own key, `AgentKey.delegate`, or by its issuer. */
+  delegate(taskId: string, delegation: string): Promise<{ task: TaskStanding }> {
+    return this.#call('POST', `/v1/tasks/${taskId}/children`, { delegation });
+  }
+
+  /** Takes a task that was delegated to this workload and key. */
+  claim(taskId: string): Promise<{ task: TaskBody }> {
+    return this.#call('POST', `/v1/tasks/${taskId}/claim`, {});
+  }
+
+  /** Carries what the task's issuer signed. @param options `wait`: seconds to wait until everything is contained. */
+  tell(
+    taskId: string,
+    event: string,
+    options: { wait?: number } = {},
+  ): Promise<{ task: TaskStanding; revocations?: readonly RevocationBody[] }> {
+    return this.#call('POST', `/v1/tasks/${taskId}/events${waiting(options)}`, { event });
   }
 
   async issue(taskId: string, ask: Ask): Promise<Issued> {

@@ -1,6 +1,29 @@
 import type { webcrypto } from 'node:crypto';
 import { compactDecrypt } from 'jose';
 
+/** What a task gives to another workload. Nothing of it may be more than the task has. */
+export interface Delegation {
+  /** The broker's public URL. */
+  readonly broker: string;
+  /** Id of the task that delegates. */
+  readonly parent: string;
+  /** Subject of the workload that is to claim it, and the thumbprint of its key. */
+  readonly workload: string;
+  readonly keyThumbprint: string;
+  readonly purpose: string;
+  /** Left out, the child moves with its parent's phases. */
+  readonly phase?: string;
+  readonly notAfter: Date;
+  /** Levels of tasks that may hang below it. Default: 0. */
+  readonly maxDepth?: number;
+  readonly entitlements: readonly string[];
+  readonly params?: Readonly<Record<string, string | number | boolean>>;
+  /** Longest life of one grant. */
+  readonly maxTtlSeconds?: number;
+  /** How long it may be claimed. Default: 120. */
+  readonly seconds?: number;
+}
+
 const ES256 = { name: 'ECDSA', namedCurve: 'P-256' };
 const ECDH = { name: 'ECDH', namedCurve: 'P-256' };
 
@@ -73,14 +96,28 @@ export class AgentKey {
    * @param url Of the call; its query counts for nothing. @param token What comes in `Authorization`.
    */
   async prove(method: string, url: string, token: string): Promise<string> {
-    const header = { typ: 'dpop+jwt', alg: 'ES256', jwk: this.#public };
-    const claims = {
-      jti: crypto.randomUUID(),
-      htm: method,
-      htu: url.replace(/[?#].*$/, ''),
-      iat: Math.floor(Date.now() / 1000),
-      ath: await sha256(token),
-    };
+    const claims = { htm: method, htu: url.replace(/[?#].*$/, ''), ath: await sha256(token) };
+    return await this.#sign('dpop+jwt', claims);
+  }
+
+  /** The word by which a task of this key offers a part of itself, to be claimed within `offer.seconds` (at most 300). */
+  async delegate(offer: Delegation): Promise<string> {
+    const { broker, parent, workload, keyThumbprint, purpose, phase, notAfter, maxDepth = 0 } = offer;
+    const { entitlements, params, maxTtlSeconds, seconds = 120 } = offer;
+    return await this.#sign('agent-delegation+jwt', {
+      iss: parent,
+      aud: broker,
+      exp: Math.floor(Date.now() / 1000) + seconds,
+      act: { sub: workload },
+      cnf: { jkt: keyThumbprint },
+      task: { purpose, phase, not_after: Math.floor(notAfter.getTime() / 1000), max_depth: maxDepth },
+      authorization_details: [{ type: 'mayfly', entitlements, params, max_ttl_seconds: maxTtlSeconds }],
+    });
+  }
+
+  async #sign(typ: string, more: Readonly<Record<string, unknown>>): Promise<string> {
+    const header = { typ, alg: 'ES256', jwk: this.#public };
+    const claims = { jti: crypto.randomUUID(), iat: Math.floor(Date.now() / 1000), ...more };
     const input = `${base64url(utf8(JSON.stringify(header)))}.${base64url(utf8(JSON.stringify(claims)))}`;
     const signature = await crypto.subtle.sign({ name: 'ECDSA', hash: 'SHA-256' }, this.#signing, utf8(input));
     return `${input}.${base64url(new Uint8Array(signature))}`;

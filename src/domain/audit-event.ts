@@ -6,6 +6,9 @@ import type { DecisionId, GrantId, TaskId } from './ids.ts';
 export type AuditEventType =
   | 'task.opened'
   | 'task.replayed'
+  | 'task.offered'
+  | 'task.claimed'
+  | 'task.moved'
   | 'task.completed'
   | 'task.cancelled'
   | 'task.expired'

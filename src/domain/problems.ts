@@ -29,7 +29,7 @@ const kinds = {
   ],
   request_malformed: [
     400,
-    'The task request is not a strict compact JWS',
+    'The signed request is not a strict compact JWS',
     'Send three base64url parts without padding or white space, at most 16 KiB.',
   ],
   key_binding_unsupported: [
@@ -43,47 +43,52 @@ const kinds = {
     'Use the address that the broker is configured with (MAYFLY_PUBLIC_URL).',
   ],
 
-  request_type_wrong: [401, 'The task request has the wrong type', 'Sign it with `typ: agent-task+jwt`.'],
+  request_type_wrong: [
+    401,
+    'The signed request has the wrong type',
+    'Sign a task request with `typ: agent-task+jwt`, an event with `agent-task-event+jwt`, a delegation with `agent-delegation+jwt`.',
+  ],
+  request_task_wrong: [
+    401,
+    'The signed request is about another task',
+    'Send it to the task that it names, signed by the issuer that stated that task.',
+  ],
   request_algorithm_refused: [
     401,
-    'The task request is signed with an algorithm that is not allowed',
+    'The signed request is signed with an algorithm that is not allowed',
     'Use an algorithm that the catalog lists for this issuer.',
   ],
   request_header_refused: [
     401,
-    'The task request carries a header that is not allowed',
+    'The signed request carries a header that is not allowed',
     'Send only `alg`, `typ` and `kid`.',
   ],
   request_issuer_unknown: [
     401,
-    'The task request comes from an issuer that is not trusted',
+    'The signed request comes from an issuer that is not trusted',
     'Use an issuer that the catalog trusts.',
   ],
   request_key_unknown: [
     401,
-    'The task request is signed with a key that its issuer does not publish',
+    'The signed request is signed with a key that its issuer does not publish',
     'Sign with a key of the issuer’s JWKS and name it by `kid`.',
   ],
   request_signature_invalid: [
     401,
-    'The signature of the task request does not hold',
+    'The signature of the signed request does not hold',
     'Sign the exact bytes that are sent.',
   ],
   request_audience_wrong: [
     401,
-    'The task request is not meant for this broker',
+    'The signed request is not meant for this broker',
     'Set `aud` to this broker’s public URL, alone.',
   ],
-  request_expired: [
-    401,
-    'The task request has expired',
-    'Ask the task issuer for a new one; it lives at most 300 seconds.',
-  ],
-  request_not_yet_valid: [401, 'The task request comes from the future', 'Check the issuer’s clock.'],
-  request_lifetime_too_long: [401, 'The task request lives too long', 'Set `exp` at most 300 seconds after `iat`.'],
+  request_expired: [401, 'The signed request has expired', 'Have a new one signed; it lives at most 300 seconds.'],
+  request_not_yet_valid: [401, 'The signed request comes from the future', 'Check the issuer’s clock.'],
+  request_lifetime_too_long: [401, 'The signed request lives too long', 'Set `exp` at most 300 seconds after `iat`.'],
   request_claims_invalid: [
     400,
-    'A claim of the task request is missing or of the wrong kind',
+    'A claim of the signed request is missing or of the wrong kind',
     '`errors` names each one.',
   ],
   request_deadline_past: [
@@ -93,12 +98,12 @@ const kinds = {
   ],
   invalid_authorization_details: [
     400,
-    'The `authorization_details` of the task request do not fit',
+    'The `authorization_details` of the signed request do not fit',
     'Send exactly one entry of type `mayfly`; `errors` names each place.',
   ],
   request_key_missing: [
     401,
-    'The task request does not name the key of the agent',
+    'The signed request does not name the key of the agent',
     'Ask the task issuer to state `cnf.jkt`, the thumbprint of your key.',
   ],
   request_key_wrong: [
@@ -106,7 +111,7 @@ const kinds = {
     'The task request names another key than the one that was proven',
     'Sign the proof with the key whose thumbprint stands in `cnf.jkt` of the task request.',
   ],
-  task_request_used: [401, 'The task request was used already', 'Ask the task issuer for a new one.'],
+  task_request_used: [401, 'The signed request was used already', 'Have a new one signed, with a new `jti`.'],
   ...callerProblems,
 
   session_ended: [401, 'The session has ended', 'Sign in again, at /login.'],
@@ -146,6 +151,16 @@ const kinds = {
     'The task does not cover this entitlement',
     'Ask the task issuer for a task whose request names it.',
   ],
+  not_in_phase: [
+    403,
+    'The task is bound to another phase than the tasks above it are in now',
+    'Ask for a delegation of that phase, or of none: then the task moves with its parent.',
+  ],
+  excessive_delegation: [
+    403,
+    'A task can not give what it does not have',
+    'Delegate no more than the task’s own entitlements, params, purpose, phase and depth.',
+  ],
   denied_by_policy: [
     403,
     'Policy does not permit this',
@@ -157,6 +172,13 @@ const kinds = {
   method_not_allowed: [405, 'This resource does not know that method', 'See /openapi.json.'],
 
   task_ended: [409, 'The task has ended', 'Ask the task issuer for a new task.'],
+  task_offered: [
+    409,
+    'Nobody has claimed the task yet',
+    'The workload that it names claims it with POST /v1/tasks/{id}/claim; until then there is nothing to complete or ask for.',
+  ],
+  phase_passed: [409, 'The task is in a later phase', 'Phases go in the order of purposes.yaml, and never back.'],
+  tree_full: [409, 'The task’s tree has as many tasks as it may', 'Ask the task issuer for another task.'],
   task_suspended: [409, 'The task is suspended', 'Wait until an operator resumes it.'],
   grant_ended: [409, 'The grant has ended', 'Ask for a new grant while the task is alive.'],
   external_id_used: [409, 'A task with this id was opened before', 'The issuer must give each task an id of its own.'],

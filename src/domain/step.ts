@@ -5,6 +5,9 @@
 export const acts = [
   'spend-proof',
   'open',
+  'delegate',
+  'claim-task',
+  'move-phase',
   'guarantee',
   'intend',
   'intend-alone',

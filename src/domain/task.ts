@@ -40,6 +40,16 @@ export interface Ceiling {
   readonly maxTtlSeconds: number | null;
 }
 
+/** No wider than the other one: only its entitlements, never longer, and with its params. */
+export function narrowed(ceiling: Ceiling, by: Ceiling): Ceiling {
+  const longest = [ceiling.maxTtlSeconds, by.maxTtlSeconds].filter((seconds) => seconds !== null);
+  return {
+    entitlements: ceiling.entitlements.filter((name) => by.entitlements.includes(name)),
+    params: by.params,
+    maxTtlSeconds: longest.length === 0 ? null : Math.min(...longest),
+  };
+}
+
 export type ParamValue = string | number | boolean;
 
 /** An agent process: the trust source named in the catalog, and its subject. */

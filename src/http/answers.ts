@@ -69,23 +69,43 @@ export const grantBody = z
   })
   .meta({ id: 'Grant', description: 'One entitlement issued to one task, and the obligation to end it.' });
 
+const standing = {
+  id: taskId,
+  external_id: z.string().meta({ description: 'The issuer’s own id of the task; of a delegated one, ours.' }),
+  state: z.enum(['offered', 'active', 'suspended', 'completed', 'cancelled', 'expired', 'revoked']),
+  purpose: z.string(),
+  phase: z.string().nullable(),
+  subject: z.string().meta({ description: 'On whose behalf.' }),
+  workload: z.string().meta({ description: '`<source>:<subject>` of the agent.' }),
+  parent_id: taskId.nullable(),
+  created_at: time,
+  not_after: time,
+  ended_by: endedBy.optional(),
+};
+
+/** For those who do not own it: what it is, not what it holds. */
+const taskStanding = z
+  .strictObject(standing)
+  .meta({ id: 'TaskStanding', description: 'A task without its grants: those are for its owner.' });
+
 export const taskBody = z
   .strictObject({
-    id: taskId,
-    external_id: z.string().meta({ description: 'The issuer’s own id of the task.' }),
-    state: z.enum(['offered', 'active', 'suspended', 'completed', 'cancelled', 'expired', 'revoked']),
-    purpose: z.string(),
-    phase: z.string().nullable(),
-    subject: z.string().meta({ description: 'On whose behalf.' }),
-    workload: z.string().meta({ description: '`<source>:<subject>` of the agent.' }),
-    parent_id: taskId.nullable(),
-    created_at: time,
-    not_after: time,
-    ended_by: endedBy.optional(),
+    ...standing,
     grants: z.array(grantBody),
-    children: z.array(taskId),
+    children: z.array(taskStanding).meta({ description: 'All that hangs on it, parents before their children.' }),
   })
   .meta({ id: 'Task', description: 'A bounded piece of agent work.' });
+
+export const claimedBody = z.strictObject({ task: taskBody }).meta({ id: 'ClaimedTask' });
+export const delegatedBody = z
+  .strictObject({
+    task: taskStanding,
+    cut: z
+      .strictObject({ asked_not_after: time.optional(), asked_max_ttl_seconds: z.int().optional() })
+      .optional()
+      .meta({ description: 'What was asked for and is longer than its parent has.' }),
+  })
+  .meta({ id: 'DelegatedTask' });
 
 const credentialBody = z
   .looseObject({ expires_at: time, guarantee, grant_id: grantId })
@@ -158,6 +178,16 @@ const revocationLine = z
   })
   .meta({ id: 'RevocationLine' });
 
+export const takenEventBody = z
+  .strictObject({
+    task: taskStanding,
+    revocations: z
+      .array(z.strictObject({ id: revocationId, target: z.string(), state: revocationState }))
+      .optional()
+      .meta({ description: 'Of an end: what is taken back, and how far that got.' }),
+  })
+  .meta({ id: 'TakenEvent' });
+
 export const endedTaskBody = z
   .strictObject({ task: taskBody, revocations: z.array(revocationLine) })
   .meta({ id: 'EndedTask' });
@@ -202,6 +232,9 @@ export const problemPageBody = z
   .meta({ id: 'ProblemPage' });
 
 export type TaskBody = z.output<typeof taskBody>;
+export type TaskStanding = z.output<typeof taskStanding>;
+export type DelegatedBody = z.output<typeof delegatedBody>;
+export type TakenEventBody = z.output<typeof takenEventBody>;
 export type GrantBody = z.output<typeof grantBody>;
 export type CredentialBody = z.output<typeof credentialBody>;
 export type HandedOver = z.output<typeof handedOver>;

@@ -3,6 +3,7 @@ import { MayflyError } from '../domain/errors.ts';
 import { CallerGone } from './body.ts';
 import { takeBackUndelivered } from './deliver.ts';
 import { type HttpDeps, useCases } from './deps.ts';
+import { delegationRoutes } from './delegation.ts';
 import { docsPages } from './docs.ts';
 import { type Exchange, openExchange } from './exchange.ts';
 import { grantRoutes } from './grants.ts';
@@ -38,7 +39,14 @@ export function createApp(deps: HttpDeps): Express {
 
   const version = ownVersion();
   deps.metrics.build(version);
-  const routes = [...taskRoutes, ...grantRoutes, ...revocationRoutes, ...targetRoutes, ...whoAmIRoutes];
+  const routes = [
+    ...taskRoutes,
+    ...delegationRoutes,
+    ...grantRoutes,
+    ...revocationRoutes,
+    ...targetRoutes,
+    ...whoAmIRoutes,
+  ];
   const plain = [...healthPages, problemPage, protectedResourcePage, ...loginPages, ...docsPages];
   const pages = [...plain, documentPage(routes, plain, deps.config.public_url, version)];
   const inHand = inHandOf(app);

@@ -1,5 +1,7 @@
 import { authenticate, spendProof } from '../broker/callers.ts';
+import { claimTask } from '../broker/claim-task.ts';
 import { checkTarget } from '../broker/check-target.ts';
+import { delegateTask } from '../broker/delegate-task.ts';
 import type { BrokerDeps } from '../broker/deps.ts';
 import { endTask } from '../broker/end-task.ts';
 import { explainToken } from '../broker/explain-token.ts';
@@ -14,6 +16,7 @@ import { readQueuePage, readRevocation, tellRevocation } from '../broker/read-qu
 import { reconcileTarget } from '../broker/reconcile-target.ts';
 import { releaseGrant, takeBackUndelivered } from '../broker/release-grant.ts';
 import { renewGrant } from '../broker/renew-grant.ts';
+import { takeEvent } from '../broker/take-event.ts';
 import { underOneRevision } from '../broker/revision.ts';
 import type { Config } from '../config.ts';
 import type { Metrics } from '../metrics.ts';
@@ -26,6 +29,9 @@ export const useCases = {
   authenticate,
   spendProof,
   openTask,
+  delegateTask,
+  claimTask,
+  takeEvent,
   issueGrant,
   renewGrant,
   releaseGrant,

@@ -102,7 +102,7 @@ const readGrant = route({
     const first = versionOf(now);
     const changed = (grant: GrantWithRevocation) => versionOf(grant) !== first;
     const later = await call.poll(wait, (seconds, context) =>
-      call.useCases.waitUntil(call.broker, now.grant.taskId, seconds, context, read, changed),
+      call.useCases.waitUntil(call.broker, [now.grant.taskId], seconds, context, read, changed),
     );
     return { status: 200, body: viewOfGrant(later) };
   },
@@ -179,7 +179,7 @@ const releaseGrant = route({
         : await call.poll(wait, (seconds, context) =>
             call.useCases.waitUntil(
               call.broker,
-              released.grant.taskId,
+              [released.grant.taskId],
               seconds,
               context,
               () => call.useCases.readGrant(call.broker, call.caller, id),

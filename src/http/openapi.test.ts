@@ -75,8 +75,15 @@ describe('the OpenAPI document', () => {
           ? { entitlement: 'x/y' }
           : /\/(write-off|pause)$/.test(path)
             ? { reason: 'x' }
-            : body && (path.endsWith('/whoami') ? { token: 'a.b.c' } : { request: 'a.b.c' });
-      const reply = await app.ask(method, path.replace(/\{\w+\}/g, 'x'), { token: false, body: asked });
+            : path.endsWith('/whoami')
+              ? { token: 'a.b.c' }
+              : path.endsWith('/children')
+                ? { delegation: 'a.b.c' }
+                : path.endsWith('/events')
+                  ? { event: 'a.b.c' }
+                  : { request: 'a.b.c' };
+      const sent = body ? asked : undefined;
+      const reply = await app.ask(method, path.replace(/\{\w+\}/g, 'x'), { token: false, body: sent });
       const missing = Object(reply.body)['code'] === 'workload_token_missing';
       expect([name, missing]).toEqual([name, operation.security.length > 0]);
     }

@@ -83,6 +83,18 @@ export const openTaskBody = z
   })
   .meta({ id: 'OpenTask' });
 
+export const delegateBody = z
+  .strictObject({
+    delegation: z.string().min(1).max(32_768).meta({ description: 'The signed delegation, a compact JWS.' }),
+  })
+  .meta({ id: 'Delegate' });
+
+export const takeEventBody = z
+  .strictObject({
+    event: z.string().min(1).max(32_768).meta({ description: 'What the task’s issuer signed, a compact JWS.' }),
+  })
+  .meta({ id: 'TakeEvent' });
+
 export const issueGrantBody = z
   .strictObject({
     entitlement,

@@ -203,15 +203,16 @@ describe('ending a task', () => {
 });
 
 describe('reading a task', () => {
-  test('gives the task, its grants and its children', async () => {
-    const child = '0198c0de-7a11-7000-8000-00000000000a' as typeof TASK_ID;
+  test('gives the task, its grants, and of its children what they are', async () => {
+    const id = '0198c0de-7a11-7000-8000-00000000000a' as typeof TASK_ID;
+    const child = sampleTask({ id, parentId: TASK_ID, state: 'offered' });
     const app = await start({
       useCases: { readTask: async () => ({ task: sampleTask(), grants: [containedGrant()], children: [child] }) },
     });
     const { status, body } = await app.ask('GET', TASK);
     expect(status).toBe(200);
     expect(taskBody.parse(body)).toMatchObject({
-      children: [`task_${child}`],
+      children: [{ id: `task_${id}`, parent_id: `task_${TASK_ID}`, state: 'offered' }],
       grants: [
         {
           state: 'revoked',

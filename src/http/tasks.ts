@@ -31,12 +31,15 @@ const readTask = route({
     if (wait === undefined) return { status: 200, body: viewOfTask(await read()) };
     let first: string | undefined;
     const changed = (view: TaskView) => {
-      const version = [view.task.state, view.task.phase, view.children.length, ...view.grants.map(versionOf)].join();
+      const version = [view.task, ...view.children]
+        .map((task) => `${task.id} ${task.state} ${task.phase}`)
+        .concat(view.grants.map(versionOf))
+        .join();
       first ??= version;
       return version !== first || (isFinal(taskMachine, view.task.state) && view.grants.every(isOver));
     };
     const view = await call.poll(wait, (seconds, context) =>
-      call.useCases.waitUntil(call.broker, id, seconds, context, read, changed),
+      call.useCases.waitUntil(call.broker, [id], seconds, context, read, changed),
     );
     return { status: 200, body: viewOfTask(view) };
   },

@@ -1,13 +1,18 @@
 import type { Cut } from '../broker/life.ts';
 import type { TaskView } from '../broker/read.ts';
 import { wireId } from '../domain/ids.ts';
-import { workloadId } from '../domain/task.ts';
+import { type Task, workloadId } from '../domain/task.ts';
 import type { GrantWithRevocation } from '../store/grants.ts';
 import type { StoredEvent } from '../store/timeline.ts';
-import type { EventBody, GrantBody, IssuedBody, RevocationLine, TaskBody } from './answers.ts';
+import type { EventBody, GrantBody, IssuedBody, RevocationLine, TaskBody, TaskStanding } from './answers.ts';
 
 /** DESIGN §4, Bodies: the task, its grants, its children. */
 export function viewOfTask({ task, grants, children }: TaskView): TaskBody {
+  return { ...standingOf(task), grants: grants.map(viewOfGrant), children: children.map(standingOf) };
+}
+
+/** A task without what it holds. */
+export function standingOf(task: Task): TaskStanding {
   return {
     id: wireId('task', task.id),
     external_id: task.externalId,
@@ -20,8 +25,6 @@ export function viewOfTask({ task, grants, children }: TaskView): TaskBody {
     created_at: task.createdAt.toISOString(),
     not_after: task.notAfter.toISOString(),
     ...(task.endedBy === null ? {} : { ended_by: task.endedBy }),
-    grants: grants.map(viewOfGrant),
-    children: children.map((id) => wireId('task', id)),
   };
 }
 

@@ -1,9 +1,11 @@
 import type { Trust } from '../catalog/types.ts';
 import { MayflyError } from '../domain/errors.ts';
+import { verifyDelegation } from './delegation.ts';
 import { verifyProof } from './dpop.ts';
 import { explainToken } from './explain-token.ts';
 import { createKeySets, type KeysEvent } from './key-sets.ts';
 import { signIn } from './sign-in.ts';
+import { verifyTaskEvent } from './task-event.ts';
 import { verifyTaskRequest } from './task-request.ts';
 import { createTokenReviews, type ReadSecret, type TokenReviewFailed } from './token-reviews.ts';
 import { statesByToken, verifyTokenStatement } from './token-statement.ts';
@@ -77,6 +79,8 @@ export function createIdentity(options: IdentityOptions = {}): IdentityService {
       statesByToken(compact, context)
         ? verifyTokenStatement(compact, context, keySets, reviews)
         : verifyTaskRequest(compact, context, keySets),
+    verifyTaskEvent: (compact, context) => verifyTaskEvent(compact, context, keySets),
+    verifyDelegation: (compact, parent, context) => verifyDelegation(compact, parent, context, keySets),
     async authenticate(presented, context) {
       const given = readAuthorization(presented.authorization);
       const known = cache.find(given.token, context);

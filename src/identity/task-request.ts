@@ -22,11 +22,16 @@ import type { TaskStatement, VerifyContext } from './types.ts';
 /** Longest time between `iat` and `exp`, in seconds. */
 const MAX_REQUEST_SECONDS = 300;
 
-const taskRequest: TokenKind = {
-  refusals: requestRefusals,
-  typeFits: (typ) => typ === 'agent-task+jwt',
-  headerFits: (name) => name === 'alg' || name === 'typ' || name === 'kid',
-};
+/** What issuers sign for us: told apart by its type alone, so that none passes for another. */
+export function signedByIssuer(type: string): TokenKind {
+  return {
+    refusals: requestRefusals,
+    typeFits: (typ) => typ === type,
+    headerFits: (name) => name === 'alg' || name === 'typ' || name === 'kid',
+  };
+}
+
+const taskRequest = signedByIssuer('agent-task+jwt');
 
 /**
  * Proof (a): someone entitled stated this task. The order of checks is that of the facts sheet, so that what is
@@ -70,7 +75,7 @@ export async function verifyTaskRequest(
   };
 }
 
-function read<S extends z.ZodType>(schema: S, claims: JsonObject): z.output<S> {
+export function read<S extends z.ZodType>(schema: S, claims: JsonObject): z.output<S> {
   const result = schema.safeParse(claims);
   if (!result.success) {
     throw new MayflyError('request_claims_invalid', undefined, { errors: fieldErrors(result.error) });
@@ -78,7 +83,7 @@ function read<S extends z.ZodType>(schema: S, claims: JsonObject): z.output<S> {
   return result.data;
 }
 
-function requireAlive(times: RequestTimes, now: Date): void {
+export function requireAlive(times: RequestTimes, now: Date): void {
   requireBegun(times, now, requestRefusals);
   if (times.exp <= times.iat) {
     throw new MayflyError('request_claims_invalid', undefined, {
@@ -90,7 +95,7 @@ function requireAlive(times: RequestTimes, now: Date): void {
 }
 
 /** Where it would not be read, a key must not be taken for named. */
-function refuseMisplaced(claims: JsonObject): void {
+export function refuseMisplaced(claims: JsonObject): void {
   const inner = Object.values(claims);
   if (inner.some((value) => hasMember(value, 'cnf'))) throw new MayflyError('key_binding_unsupported');
   if (inner.some((value) => hasMember(value, 'delivery_jkt'))) {
@@ -110,7 +115,7 @@ function requireEntitled(issuer: TaskIssuer, stated: TaskClaims): void {
 }
 
 /** Where workloads that fit `act` and stand on the issuer's list come from. Which of them asks is known only with its token. */
-function nameableSources(issuer: TaskIssuer, { act }: TaskClaims, trust: Trust): readonly string[] {
+export function nameableSources(issuer: TaskIssuer, { act }: Pick<TaskClaims, 'act'>, trust: Trust): readonly string[] {
   const names = trust.workloadSources
     .filter((source) => act.iss === undefined || act.iss === source.issuer)
     .map(({ name }) => name)
@@ -119,7 +124,7 @@ function nameableSources(issuer: TaskIssuer, { act }: TaskClaims, trust: Trust):
   return names;
 }
 
-function readCeiling(details: unknown): Ceiling {
+export function readCeiling(details: unknown): Ceiling {
   const result = authorizationDetailsSchema.safeParse(details);
   if (!result.success) {
     throw new MayflyError('invalid_authorization_details', undefined, {

@@ -1,6 +1,7 @@
 import type { OperatorSource, RoleBinding, TaskIssuer, Trust } from '../catalog/types.ts';
-import type { Ceiling, Owner } from '../domain/task.ts';
 import type { MayflyError } from '../domain/errors.ts';
+import type { TaskId } from '../domain/ids.ts';
+import type { Ceiling, Owner, Task, Workload } from '../domain/task.ts';
 
 export interface VerifyContext {
   readonly trust: Trust;
@@ -44,6 +45,40 @@ export interface TaskStatement {
   readonly ceiling: Ceiling;
   /** SHA-256 of the decoded payload bytes: another spelling of the signature is the same request. */
   readonly payloadDigest: Buffer;
+}
+
+/** What an issuer says of a task after it was opened. Whether the task is its own is not yet checked. */
+export type TaskEvent = {
+  readonly issuer: TaskIssuer;
+  readonly jti: string;
+  readonly payloadDigest: Buffer;
+  readonly taskId: TaskId;
+  readonly reason: string | null;
+} & ({ readonly op: 'complete' | 'cancel' } | { readonly op: 'phase'; readonly phase: string });
+
+/** The task that is to have a child. */
+export type Delegating = Pick<Task, 'id' | 'issuer' | 'subject' | 'keyThumbprint'>;
+
+/** A delegation whose signature, times and claims hold. What of it the parent can give is not yet checked. */
+export interface Delegation {
+  /** The parent's own id, or its issuer's name: who signed it. */
+  readonly iss: string;
+  readonly jti: string;
+  readonly payloadDigest: Buffer;
+  /** The offer can be claimed until then. */
+  readonly expiresAt: Date;
+  /** The workload that is to claim it. */
+  readonly workload: Workload;
+  /** The key that the workload must prove. Null: the task's issuer is exempt. */
+  readonly keyThumbprint: string | null;
+  /** Another key that its credentials may be sealed to. */
+  readonly deliveryThumbprint: string | null;
+  readonly purpose: string;
+  /** Null: it follows its parent's. */
+  readonly phase: string | null;
+  readonly notAfter: Date;
+  readonly maxDepth: number;
+  readonly ceiling: Ceiling;
 }
 
 /** An agent; its `keyThumbprint` is of the key that it has proven to hold in this very call. */
@@ -110,6 +145,10 @@ export interface SignedIn {
 export interface Identity {
   /** Steps 1–5 and 10, 13 of the order of checks. Throws MayflyError with the failing step's own code. */
   verifyTaskRequest(compact: string, context: VerifyContext): Promise<TaskStatement>;
+  /** An issuer's later word about one task, verified like a request. */
+  verifyTaskEvent(compact: string, context: VerifyContext): Promise<TaskEvent>;
+  /** The word by which the parent's owner, or its issuer, makes a child. */
+  verifyDelegation(compact: string, parent: Delegating, context: VerifyContext): Promise<Delegation>;
   /** Believes a token and the proof beside it, or throws MayflyError (401, or 503 when keys cannot be fetched). */
   authenticate(presented: Presented, context: VerifyContext): Promise<Believed>;
   /** Why a token would be believed or not, for operators alone. */

@@ -118,9 +118,7 @@ export async function listGrantsOfTask(db: Queryable, taskId: TaskId): Promise<G
 export async function listGrantsOfTree(db: Queryable, taskId: TaskId): Promise<GrantWithRevocation[]> {
   const rows = await db.query<GrantRow>({
     name: 'list_grants_of_tree',
-    text: `WITH RECURSIVE subtree AS (
-        SELECT id FROM mayfly.tasks WHERE id = $1 UNION ALL SELECT t.id FROM mayfly.tasks t JOIN subtree s ON t.parent_id = s.id)
-      ${SELECT} WHERE g.task_id IN (SELECT id FROM subtree) ORDER BY g.id`,
+    text: `${SELECT} WHERE g.task_id IN (SELECT id FROM mayfly.subtree($1)) ORDER BY g.id`,
     values: [taskId],
   });
   return rows.map(toGrant);

@@ -3,7 +3,7 @@ import type { TaskId } from '../domain/ids.ts';
 
 /**
  * The order of locks, the same everywhere (DESIGN §3): kill epoch → catalog revision → root of the task tree. Births
- * (open, issue, renew, activate) take them shared and only then check; ends, kills and applies take theirs exclusive
+ * (open, delegate, claim, issue, renew, activate) take them shared and only then check; ends, kills and applies take theirs exclusive
  * in a statement before they enumerate. So an end and a birth never miss each other.
  *
  * Advisory transaction locks: a row locked FOR SHARE would be written at every ask.
@@ -12,6 +12,8 @@ export interface Locks {
   readonly kill?: Mode;
   readonly catalog?: Mode;
   readonly root?: { readonly id: TaskId; readonly mode: Mode };
+  /** The tree whose births come one after another: each changes what the next is decided on. */
+  readonly births?: TaskId;
 }
 type Mode = 'shared' | 'exclusive';
 
@@ -27,6 +29,11 @@ export function birthLocks(root?: TaskId): Locks {
     catalog: 'shared',
     ...(root === undefined ? {} : { root: { id: root, mode: 'shared' as const } }),
   };
+}
+
+/** What a birth holds that no other in its tree may run beside. */
+export function loneBirthLocks(root: TaskId): Locks {
+  return { ...birthLocks(root), births: root };
 }
 
 /** The same for the functions of the store that take them themselves: kill, catalog, root, key of the root, and the births of a tree. */
@@ -45,6 +52,7 @@ export function acquireLocks(locks: Locks): string {
     locks.kill && call(locks.kill, KILL, 0),
     locks.catalog && call(locks.catalog, CATALOG, 0),
     locks.root && call(locks.root.mode, ROOT, rootKey(locks.root.id)),
+    locks.births && call('exclusive', BIRTHS, rootKey(locks.births)),
   ].filter((text) => text !== undefined);
   return calls.map((text) => `SELECT ${text};`).join(' ');
 }

@@ -2,7 +2,7 @@ import type { TaskId } from '../domain/ids.ts';
 import type { Ceiling, EndedBy, Owner, Task, TaskState as State } from '../domain/task.ts';
 import type { Queryable, Transaction } from './database.ts';
 
-type Row = {
+export type TaskRow = {
   id: TaskId;
   root_id: TaskId;
   parent_id: TaskId | null;
@@ -29,7 +29,8 @@ type Row = {
   ended_by: EndedBy | null;
 };
 
-const COLUMNS = columns('t');
+/** Columns of `mayfly.tasks t`: for `toTask`. */
+export const TASK_COLUMNS = columns('t');
 
 function columns(alias: string): string {
   const names = [
@@ -64,6 +65,8 @@ function columns(alias: string): string {
 export interface NewTask extends Omit<Task, 'endedAt' | 'endedBy'> {
   readonly requestDigest: Buffer;
   readonly openedRevision: number;
+  /** Of a delegated task. */
+  readonly offer?: { readonly claimBy: Date; readonly followsPhase: boolean };
 }
 
 /** The task that took a request's `(iss, jti)` or the issuer's `external_id` before. */
@@ -89,6 +92,16 @@ export interface Seen {
   readonly revision: number | null;
   readonly live_grants: number;
   readonly sensitive_sinks: number;
+  /** Of a delegated task: all that it hangs on, its parent first. */
+  readonly ancestors?: readonly Ancestor[];
+}
+
+export interface Ancestor {
+  readonly state: State;
+  readonly phase: string | null;
+  readonly ceiling: Ceiling;
+  readonly max_depth: number;
+  readonly not_after_millis: number;
 }
 
 /** Inserts the task, unless its request or its external id was used before; then answers false. */
@@ -97,8 +110,8 @@ export async function insertTask(tx: Transaction, task: NewTask): Promise<boolea
     name: 'insert_task',
     text: `INSERT INTO mayfly.tasks (id, root_id, parent_id, depth, max_depth, issuer, external_id, jti, request_digest, txn, state,
         purpose, phase, subject, workload_source, workload_subject, ceiling, intent_hash, opened_revision, created_at, not_after,
-        key_thumbprint, instance, delivery_thumbprint)
-      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24)
+        key_thumbprint, instance, delivery_thumbprint, claim_by, follows_phase)
+      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26)
       ON CONFLICT DO NOTHING RETURNING id`,
     values: [
       task.id,
@@ -125,6 +138,8 @@ export async function insertTask(tx: Transaction, task: NewTask): Promise<boolea
       task.keyThumbprint,
       task.instance,
       task.deliveryThumbprint,
+      task.offer?.claimBy ?? null,
+      task.offer?.followsPhase ?? false,
     ],
   });
   return rows.length === 1;
@@ -137,9 +152,9 @@ export async function findEarlierTask(
   externalId: string,
   digest: Buffer,
 ): Promise<EarlierTask | undefined> {
-  const rows = await db.query<Row & { same_request: boolean }>({
+  const rows = await db.query<TaskRow & { same_request: boolean }>({
     name: 'find_earlier_task',
-    text: `SELECT ${COLUMNS}, jti = $2 AND request_digest = $4 AS same_request FROM mayfly.tasks t
+    text: `SELECT ${TASK_COLUMNS}, jti = $2 AND request_digest = $4 AS same_request FROM mayfly.tasks t
       WHERE issuer = $1 AND (jti = $2 OR external_id = $3) ORDER BY (jti = $2) DESC LIMIT 1`,
     values: [issuer, jti, externalId, digest],
   });
@@ -148,9 +163,9 @@ export async function findEarlierTask(
 }
 
 export async function findTask(db: Queryable, id: TaskId): Promise<Task | undefined> {
-  const rows = await db.query<Row>({
+  const rows = await db.query<TaskRow>({
     name: 'find_task',
-    text: `SELECT ${COLUMNS} FROM mayfly.tasks t WHERE id = $1`,
+    text: `SELECT ${TASK_COLUMNS} FROM mayfly.tasks t WHERE id = $1`,
     values: [id],
   });
   return rows[0] && toTask(rows[0]);
@@ -183,10 +198,10 @@ export async function findOwnedRoot(db: Queryable, id: TaskId, owner: Owner | nu
   return rows[0]?.root_id;
 }
 
-export type StateRow = Row & { seen: Seen; mints: number; now: Date };
+export type StateRow = TaskRow & { seen: Seen; mints: number; now: Date };
 
 /** What a decision to issue is made on, as columns of `mayfly.tasks t`: for `toState`. */
-export const STATE_COLUMNS = `${COLUMNS}, mayfly.seen(t) AS seen, (SELECT count(*)::int FROM mayfly.grants g WHERE g.task_id = t.id) AS mints, clock_timestamp() AS now`;
+export const STATE_COLUMNS = `${TASK_COLUMNS}, mayfly.seen(t) AS seen, (SELECT count(*)::int FROM mayfly.grants g WHERE g.task_id = t.id) AS mints, clock_timestamp() AS now`;
 
 export function toState(row: StateRow): TaskState {
   return { task: toTask(row), seen: row.seen, mints: row.mints, now: row.now };
@@ -203,43 +218,7 @@ export async function readTaskStates(db: Queryable, ids: readonly TaskId[]): Pro
   return ids.map((id) => states.get(id) ?? null);
 }
 
-/** Ends what is still alive of the subtree below and with `id`. The root's exclusive lock must be held. */
-export async function endSubtree(tx: Transaction, id: TaskId, state: State, endedBy: EndedBy): Promise<Task[]> {
-  const rows = await tx.query<Row>({
-    text: `WITH RECURSIVE subtree AS (
-        SELECT id, 0 AS below FROM mayfly.tasks WHERE id = $1
-        UNION ALL SELECT t.id, s.below + 1 FROM mayfly.tasks t JOIN subtree s ON t.parent_id = s.id)
-      UPDATE mayfly.tasks t SET ended_at = $4,
-        state = CASE WHEN s.below = 0 THEN $2 WHEN t.state = 'offered' THEN 'cancelled' ELSE 'revoked' END,
-        ended_by = CASE WHEN s.below = 0 THEN $3 ELSE 'parent_ended' END
-      FROM subtree s WHERE t.id = s.id AND t.state IN ('offered', 'active', 'suspended')
-      RETURNING ${COLUMNS}`,
-    values: [id, state, endedBy, tx.now],
-  });
-  return rows.map(toTask);
-}
-
-/** Roots of trees in which a task has outlived its `not_after`, oldest first. */
-export async function findExpiredTasks(db: Queryable, limit: number): Promise<{ id: TaskId; rootId: TaskId }[]> {
-  const rows = await db.query<{ id: TaskId; root_id: TaskId }>({
-    name: 'find_expired_tasks',
-    text: `SELECT id, root_id FROM mayfly.tasks WHERE state IN ('active', 'suspended') AND not_after <= (SELECT clock_timestamp())
-      ORDER BY not_after LIMIT $1`,
-    values: [limit],
-  });
-  return rows.map((row) => ({ id: row.id, rootId: row.root_id }));
-}
-
-export async function listChildren(db: Queryable, id: TaskId): Promise<TaskId[]> {
-  const rows = await db.query<{ id: TaskId }>({
-    name: 'list_children',
-    text: 'SELECT id FROM mayfly.tasks WHERE parent_id = $1 ORDER BY id',
-    values: [id],
-  });
-  return rows.map((row) => row.id);
-}
-
-function toTask(row: Row): Task {
+export function toTask(row: TaskRow): Task {
   return {
     id: row.id,
     rootId: row.root_id,

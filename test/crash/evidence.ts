@@ -13,13 +13,24 @@ const returnedFromClean = `(SELECT count(*) FROM mayfly.audit_events e WHERE e.g
  */
 const told: readonly { readonly says: string; readonly query: string }[] = [
   {
-    says: 'a task was opened',
-    query: `SELECT t.id, (SELECT count(*) FROM mayfly.audit_events e WHERE e.task_id = t.id AND e.type = 'task.opened') AS told, 1 AS due FROM mayfly.tasks t WHERE t.issuer <> 'mayfly'`,
+    says: 'a task was opened or offered',
+    query: `SELECT t.id, (SELECT count(*) FROM mayfly.audit_events e WHERE e.task_id = t.id AND e.type = CASE WHEN t.parent_id IS NULL THEN 'task.opened' ELSE 'task.offered' END) AS told, 1 AS due FROM mayfly.tasks t WHERE t.issuer <> 'mayfly'`,
   },
   {
     says: 'a task ended',
     query: `SELECT t.id, (SELECT count(*) FROM mayfly.audit_events e WHERE e.task_id = t.id AND e.type = 'task.' || t.state) AS told,
-      (t.ended_at IS NOT NULL)::int AS due FROM mayfly.tasks t WHERE t.state <> 'active' AND t.issuer <> 'mayfly'`,
+      (t.ended_at IS NOT NULL)::int AS due FROM mayfly.tasks t WHERE t.state NOT IN ('active', 'offered') AND t.issuer <> 'mayfly'`,
+  },
+  {
+    says: 'a task was claimed',
+    query: `SELECT t.id, (SELECT count(*) FROM mayfly.audit_events e WHERE e.task_id = t.id AND e.type = 'task.claimed') AS told,
+      (t.state <> 'cancelled' AND t.state <> 'offered')::int AS due FROM mayfly.tasks t WHERE t.parent_id IS NOT NULL AND t.ended_by IS DISTINCT FROM 'parent_ended'`,
+  },
+  {
+    says: 'a task moved to its phase',
+    query: `SELECT t.id, (SELECT count(*) FROM mayfly.audit_events e WHERE e.task_id = t.id AND e.type = 'task.moved') AS told,
+      (t.phase <> (SELECT e.payload->>'phase' FROM mayfly.audit_events e WHERE e.task_id = t.id AND e.type IN ('task.opened', 'task.offered')))::int AS due
+      FROM mayfly.tasks t WHERE t.phase IS NOT NULL AND t.issuer <> 'mayfly'`,
   },
   {
     says: 'a decision was made',

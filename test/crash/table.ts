@@ -1,5 +1,6 @@
 import { acts, type StepName } from '../../src/domain/step.ts';
 import * as compared from './compared.ts';
+import * as delegated from './delegated.ts';
 import { killAt } from './killed.ts';
 import * as operated from './operated.ts';
 import * as outage from './outage.ts';
@@ -13,6 +14,9 @@ type Act = (typeof acts)[number];
 const lives: Readonly<Record<Act, Readonly<Record<string, play.Scenario>>>> = {
   'spend-proof': { 'the same request again, by its key': play.openByKey },
   open: { 'the same request again': play.open },
+  delegate: { 'the same delegation again': delegated.delegate },
+  'claim-task': { 'claimed again': delegated.claim },
+  'move-phase': { 'the same event again': delegated.move },
   guarantee: { 'the same key again': play.issue },
   intend: { 'the same key again': play.issue, 'nobody asks again': play.issueAndLeave },
   'intend-alone': { 'a crowd': play.crowd },
@@ -24,7 +28,12 @@ const lives: Readonly<Record<Act, Readonly<Record<string, play.Scenario>>>> = {
   'decide-renewal': { 'asked again': play.renew },
   renew: { 'asked again': play.renew, 'nobody asks again': play.renewAndLeave },
   extend: { 'asked again': play.renew, 'nobody asks again': play.renewAndLeave },
-  end: { 'a cancel': play.cancel, 'a complete': play.complete, 'a task at its deadline': play.taskExpiry },
+  end: {
+    'a cancel': play.cancel,
+    'a complete': play.complete,
+    'a task at its deadline': play.taskExpiry,
+    'the issuer’s word': delegated.told,
+  },
   release: { 'asked again': play.release },
   apply: { 'applied again': play.apply },
   publish: { 'applied again': play.apply },

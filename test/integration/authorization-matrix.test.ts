@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { z } from 'zod';
 import { ask, type Reply } from '../support/ask.ts';
+import { Agent, delegationByIssuer, eventOf } from '../support/delegating.ts';
 import { type House, startHouse } from '../support/house.ts';
 
 const roles = ['viewer', 'operator', 'approver', 'auditor', 'admin'] as const;
@@ -86,6 +87,28 @@ async function heldBack(): Promise<Given> {
   return given;
 }
 
+/** A word of the issuer's that gives a part of that task to another workload, without a key. */
+async function delegationTo(workload: string, task: string, by: string): Promise<string> {
+  const parent = await house.client(by).task(task);
+  return await delegationByIssuer(house, parent, await Agent.make(house, workload), ({ claims }) => {
+    delete claims['cnf'];
+  });
+}
+
+async function opened(workload: string): Promise<Given> {
+  const request = await house.sign({ workload, purpose: 'answer.customer', maxDepth: 1 });
+  const { task } = await house.client(workload).openTask(request);
+  return { task: task.id, grant: '', revocation: '' };
+}
+
+async function offered(): Promise<Given> {
+  const { task } = await opened('agent-support');
+  const child = await house
+    .client('agent-support')
+    .delegate(task, await delegationTo('agent-recon', task, 'agent-support'));
+  return { task: child.task.id, grant: '', revocation: '' };
+}
+
 const all = (status: number): Row['operators'] => ({
   viewer: status,
   operator: status,
@@ -139,6 +162,25 @@ const rows: Readonly<Record<string, Row>> = {
     given: granted,
     asked: ({ task }) => ({ path: `/v1/tasks/${task}/grants`, body: { entitlement: ENTITLEMENT } }),
   }),
+  delegateTask: agents(201, 404, {
+    given: () => opened('agent-recon'),
+    asked: async ({ task }) => ({
+      path: `/v1/tasks/${task}/children`,
+      body: { delegation: await delegationTo('agent-support', task, 'agent-recon') },
+    }),
+  }),
+  claimTask: agents(200, 404, {
+    given: offered,
+    asked: ({ task }) => ({ path: `/v1/tasks/${task}/claim` }),
+  }),
+  // The word is the issuer's, whoever carries it.
+  tellTaskEvent: {
+    ...{ owner: 202, foreign: 202, operators: all(202), anyScope: true, given: granted },
+    asked: async ({ task }) => ({
+      path: `/v1/tasks/${task}/events`,
+      body: { event: await eventOf(house, task, { op: 'complete' }) },
+    }),
+  },
   renewGrant: agents(200, 404, {
     given: granted,
     asked: ({ grant }) => ({ path: `/v1/grants/${grant}/renew`, body: { ttl_seconds: 60 } }),
@@ -280,7 +322,7 @@ function codeOf(status: number, { name }: Caller, row: Row, guarded: boolean): s
 /** By whom the evidence says that it was done; of what an agent did, that it is there. */
 async function evidenceOf({ headers }: Reply): Promise<string[]> {
   const events = await house.onStore<{ by: string | null }>(
-    `SELECT DISTINCT payload->>'by' AS by FROM mayfly.audit_events WHERE correlation_id = $1`,
+    `SELECT DISTINCT regexp_replace(coalesce(payload->>'carrier', payload->>'by'), '^operator ', '') AS by FROM mayfly.audit_events WHERE correlation_id = $1`,
     [headers['x-request-id']],
   );
   const named = events.flatMap(({ by }) => (by?.startsWith('dev-operators:') ? [by] : []));
@@ -288,5 +330,5 @@ async function evidenceOf({ headers }: Reply): Promise<string[]> {
 }
 
 function told({ name }: Caller): readonly string[] {
-  return [roles.some((role) => role === name) ? `dev-operators:${name}` : 'an agent'];
+  return [roles.some((role) => name.replace('-elsewhere', '') === role) ? `dev-operators:${name}` : 'an agent'];
 }

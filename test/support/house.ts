@@ -83,6 +83,8 @@ export interface SignOptions {
   readonly keyThumbprint: string;
   /** Of another key that credentials may be sealed to. */
   readonly deliveryThumbprint: string;
+  readonly maxDepth: number;
+  readonly params: Record<string, string | number | boolean>;
 }
 
 /** One agent at one address is a whole fleet here. */
@@ -207,6 +209,8 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
             ...(wanted.externalId === undefined ? {} : { external_id: wanted.externalId }),
             ...(wanted.keyThumbprint === undefined ? {} : { key_thumbprint: wanted.keyThumbprint }),
             ...(wanted.deliveryThumbprint === undefined ? {} : { delivery_thumbprint: wanted.deliveryThumbprint }),
+            ...(wanted.maxDepth === undefined ? {} : { max_depth: wanted.maxDepth }),
+            ...(wanted.params === undefined ? {} : { params: wanted.params }),
           })
         ).token,
       onTarget: (text, values = []) => query(targetServer.superuserUrl(targetDatabase), text, values),

@@ -46,15 +46,27 @@ export const taskRequestSchema = z.strictObject({
   /** Longest life of one grant. */
   max_ttl_seconds: z.int().min(1).max(86_400).optional(),
   external_id: text(200).optional(),
+  /** Levels of tasks that may hang below it. */
+  max_depth: z.int().min(0).max(16).default(0),
   /** Of the key that the agent must prove: `cnf.jkt`. */
   key_thumbprint: thumbprint.optional(),
   /** Of another key that credentials may be sealed to: `delivery_jkt`. */
   delivery_thumbprint: thumbprint.optional(),
 });
 
+export const taskEventSchema = z.strictObject({
+  audience: text(2048),
+  /** The broker's id of the task. */
+  task_id: text(200),
+  op: z.enum(['complete', 'cancel', 'phase']),
+  phase: text(200).optional(),
+  reason: text(500).optional(),
+});
+
 export type WorkloadTokenInput = z.input<typeof workloadTokenSchema>;
 export type OperatorTokenInput = z.input<typeof operatorTokenSchema>;
 export type TaskRequestInput = z.input<typeof taskRequestSchema>;
+export type TaskEventInput = z.input<typeof taskEventSchema>;
 
 export interface SignedToken {
   /** Compact JWS. */
@@ -68,6 +80,8 @@ export interface Signers {
   signOperatorToken(input: OperatorTokenInput): Promise<SignedToken>;
   /** DESIGN §4, "The task request". */
   signTaskRequest(input: TaskRequestInput): Promise<SignedToken>;
+  /** DESIGN §4, Events. */
+  signTaskEvent(input: TaskEventInput): Promise<SignedToken>;
 }
 
 interface SigningContext {
@@ -76,7 +90,7 @@ interface SigningContext {
   readonly now: () => Date;
 }
 
-/** The three signers. Each checks its input, and throws a ZodError for what does not fit. */
+/** The signers. Each checks its input, and throws a ZodError for what does not fit. */
 export function createSigners({ keys, issuers, now }: SigningContext): Signers {
   const sign = async (
     name: IssuerName,
@@ -101,6 +115,10 @@ export function createSigners({ keys, issuers, now }: SigningContext): Signers {
       const { subject, roles, audience, ttl_seconds } = operatorTokenSchema.parse(input);
       return sign('operators', 'JWT', ttl_seconds, () => ({ sub: subject, roles, aud: audience }));
     },
+    signTaskEvent: async (input) => {
+      const { audience, ...said } = taskEventSchema.parse(input);
+      return sign('orchestrator', 'agent-task-event+jwt', REQUEST_SECONDS, () => ({ aud: audience, ...said }));
+    },
     signTaskRequest: async (input) => {
       const wanted = taskRequestSchema.parse(input);
       return sign('orchestrator', 'agent-task+jwt', REQUEST_SECONDS, (iat) => ({
@@ -114,7 +132,7 @@ export function createSigners({ keys, issuers, now }: SigningContext): Signers {
           purpose: wanted.purpose,
           phase: wanted.phase,
           not_after: iat + wanted.ttl_seconds,
-          max_depth: 0,
+          max_depth: wanted.max_depth,
         },
         authorization_details: [
           {

@@ -11,6 +11,7 @@ import {
   operatorTokenSchema,
   type SignedToken,
   type Signers,
+  taskEventSchema,
   taskRequestSchema,
   workloadTokenSchema,
 } from './issuer-tokens.ts';
@@ -95,6 +96,7 @@ const tokenBody = z.discriminatedUnion('kind', [
   workloadTokenSchema.extend({ kind: z.literal('workload') }),
   operatorTokenSchema.extend({ kind: z.literal('operator') }),
   taskRequestSchema.extend({ kind: z.literal('task-request') }),
+  taskEventSchema.extend({ kind: z.literal('task-event') }),
 ]);
 
 async function answer(request: IncomingMessage, context: Context): Promise<Reply> {
@@ -157,6 +159,10 @@ async function signWanted(
   if (wanted.kind === 'operator') {
     const { kind: _, ...input } = wanted;
     return { issuer: issuers.operators, signed: await signers.signOperatorToken(input) };
+  }
+  if (wanted.kind === 'task-event') {
+    const { kind: _, ...input } = wanted;
+    return { issuer: issuers.orchestrator, signed: await signers.signTaskEvent(input) };
   }
   const { kind: _, ...input } = wanted;
   return { issuer: issuers.orchestrator, signed: await signers.signTaskRequest(input) };

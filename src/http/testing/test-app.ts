@@ -78,6 +78,8 @@ export async function startTestApp(options: TestAppOptions = {}): Promise<TestAp
       catalog: { ready: true, current: () => emptyRevision, refresh: async () => {} },
       identity: {
         verifyTaskRequest: () => Promise.reject(new MayflyError('request_malformed')),
+        verifyTaskEvent: () => Promise.reject(new MayflyError('request_malformed')),
+        verifyDelegation: () => Promise.reject(new MayflyError('request_malformed')),
         authenticate: async ({ authorization }) => {
           if (authorization === undefined) throw new MayflyError('workload_token_missing');
           const caller = callers[authorization];
