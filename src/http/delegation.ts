@@ -118,6 +118,7 @@ const tellEvent = route({
   path: '/v1/tasks/{id}/events',
   name: 'tellTaskEvent',
   tag: 'tasks',
+  ends: true,
   summary: 'Carry what a task’s issuer says of it',
   description:
     'Completes or cancels the task, or moves its phase. The word is the issuer’s: any believed caller may carry it. It counts once, and is answered again to the same caller only.',
