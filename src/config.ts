@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
-import { BlockList, isIP } from 'node:net';
+import { isIP } from 'node:net';
 import { z } from 'zod';
+import { parseCidr } from './domain/cidr.ts';
 import { Secret } from './domain/secret.ts';
 
 /** Thrown at start with every fault of the environment at once, by name. */
@@ -66,6 +67,10 @@ const settings = z.strictObject({
     .pipe(z.array(cidr).min(1))
     .optional()
     .describe('Addresses or CIDR blocks of the proxies that terminate TLS. Callers from elsewhere are refused.'),
+  dpop_nonce: z
+    .enum(['off', 'required'], 'must be off or required')
+    .default('off')
+    .describe('`required`: each DPoP proof must carry a nonce that the broker gave in the last minutes (RFC 9449 §9).'),
   database_url: databaseUrl.optional().describe('The store, as the runtime login.').meta({ secret: true }),
   owner_database_url: databaseUrl
     .optional()
@@ -254,29 +259,6 @@ function isWebhookUrl(text: string): boolean {
   const url = new URL(text);
   const safe = url.protocol === 'https:' || (url.protocol === 'http:' && isLoopback(url.hostname));
   return safe && url.username === '' && url.password === '' && url.hash === '';
-}
-
-/** Whether an address is in one of the blocks. */
-export function addressMatcher(blocks: readonly string[]): (address: string) => boolean {
-  const list = new BlockList();
-  for (const block of blocks) {
-    const parsed = parseCidr(block);
-    if (parsed) list.addSubnet(parsed.address, parsed.prefix, parsed.family);
-  }
-  return (address) => {
-    const plain = address.replace(/^::ffff:(?=\d+\.)/, '');
-    const version = isIP(plain);
-    return version !== 0 && list.check(plain, version === 4 ? 'ipv4' : 'ipv6');
-  };
-}
-
-function parseCidr(text: string): { address: string; prefix: number; family: 'ipv4' | 'ipv6' } | undefined {
-  const [address = '', bits, ...rest] = text.split('/');
-  const version = isIP(address);
-  const widest = version === 4 ? 32 : 128;
-  const prefix = bits === undefined ? widest : /^\d{1,3}$/.test(bits) ? Number(bits) : -1;
-  if (version === 0 || rest.length > 0 || prefix < 0 || prefix > widest) return undefined;
-  return { address, prefix, family: version === 4 ? 'ipv4' : 'ipv6' };
 }
 
 function hasTls({ tls_cert_file: certFile, tls_key_file: keyFile }: Settings): boolean {

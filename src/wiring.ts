@@ -39,6 +39,7 @@ import { glance } from './store/glance.ts';
 import { coalescedIssuing } from './store/issuing.ts';
 import { coalescedOwnedGrants } from './store/owned-grants.ts';
 import { compareSchema } from './store/migrate.ts';
+import { SharedNonces } from './store/nonces.ts';
 import { coalescedProofs } from './store/proofs.ts';
 import { readQueue } from './store/revocations.ts';
 import { readStoreIdentity } from './store/tenures.ts';
@@ -173,6 +174,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     issuing: coalescedIssuing(db),
     ownedGrants: coalescedOwnedGrants(db),
     proofs: coalescedProofs(db),
+    nonces: config.dpop_nonce === 'required' ? new SharedNonces(db) : null,
     changes,
     catalog,
     identity,

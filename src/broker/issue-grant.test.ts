@@ -188,6 +188,7 @@ function house(during: { read?: () => void; intend?: () => void; outcomes?: ('do
     },
     ownedGrants: { find: unasked, end: unasked },
     proofs: { spend: unasked },
+    nonces: null,
     changes: { publish: () => {}, wait: unasked },
     catalog: { ready: true, current: () => active, refresh: unasked },
     identity: { verifyTaskRequest: unasked, authenticate: unasked },

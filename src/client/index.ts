@@ -100,6 +100,8 @@ export class ProblemError extends Error {
 
 export class MayflyClient {
   readonly #options: ClientOptions;
+  /** The latest that the broker gave (RFC 9449 §8.2). */
+  #nonce: string | undefined;
 
   constructor(options: ClientOptions) {
     this.#options = options;
@@ -143,10 +145,18 @@ export class MayflyClient {
   }
 
   async #call<T>(method: string, path: string, body?: unknown): Promise<T> {
+    const first = await this.#ask(method, path, body);
+    const wantsNonce = first.status === 401 && first.answer['code'] === 'use_dpop_nonce' && this.#nonce !== undefined;
+    const { ok, status, answer } = wantsNonce ? await this.#ask(method, path, body) : first;
+    if (!ok) throw new ProblemError(status, answer);
+    return answer as T;
+  }
+
+  async #ask(method: string, path: string, body: unknown): Promise<Asked> {
     const send = this.#options.fetch ?? globalThis.fetch;
     const token = (await this.#options.token()).trim();
     const url = `${this.#options.url}${path}`;
-    const proof = await this.#options.key?.prove(method, url, token);
+    const proof = await this.#options.key?.prove(method, url, token, this.#nonce);
     const response = await send(url, {
       method,
       headers: {
@@ -157,11 +167,17 @@ export class MayflyClient {
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       redirect: 'error',
     });
+    this.#nonce = response.headers.get('dpop-nonce') ?? this.#nonce;
     const answer: unknown = await response.json().catch(() => ({}));
-    if (!response.ok)
-      throw new ProblemError(response.status, typeof answer === 'object' && answer !== null ? { ...answer } : {});
-    return answer as T;
+    const { ok, status } = response;
+    return { ok, status, answer: typeof answer === 'object' && answer !== null ? { ...answer } : {} };
   }
+}
+
+interface Asked {
+  readonly ok: boolean;
+  readonly status: number;
+  readonly answer: Readonly<Record<string, unknown>>;
 }
 
 function waiting(options: { wait?: number }): string {

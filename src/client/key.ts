@@ -41,8 +41,9 @@ export class AgentKey {
   /**
    * A proof for one call, of use once and within a minute.
    * @param url Of the call; its query counts for nothing. @param token What comes in `Authorization`.
+   * @param nonce What the broker last gave in `DPoP-Nonce`, if it ever did (§8).
    */
-  async prove(method: string, url: string, token: string): Promise<string> {
+  async prove(method: string, url: string, token: string, nonce?: string): Promise<string> {
     const header = { typ: 'dpop+jwt', alg: 'ES256', jwk: this.#public };
     const claims = {
       jti: crypto.randomUUID(),
@@ -50,6 +51,7 @@ export class AgentKey {
       htu: url.replace(/[?#].*$/, ''),
       iat: Math.floor(Date.now() / 1000),
       ath: await sha256(token),
+      ...(nonce === undefined ? {} : { nonce }),
     };
     const input = `${base64url(utf8(JSON.stringify(header)))}.${base64url(utf8(JSON.stringify(claims)))}`;
     const signature = await crypto.subtle.sign({ name: 'ECDSA', hash: 'SHA-256' }, this.#private, utf8(input));

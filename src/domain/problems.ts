@@ -234,6 +234,11 @@ const kinds = {
     'Sign it with the key whose thumbprint stands in `cnf.jkt` of the token.',
   ],
   proof_used: [401, 'The proof of possession was used already', 'Make a new one, with a new `jti`, for each call.'],
+  use_dpop_nonce: [
+    401,
+    'The proof of possession carries no nonce of this broker, or an old one',
+    'Make a new proof with the value of the header `DPoP-Nonce` of this answer as its `nonce`.',
+  ],
 
   peer_refused: [
     403,

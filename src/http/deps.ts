@@ -1,4 +1,4 @@
-import { authenticate, spendProof } from '../broker/callers.ts';
+import { authenticate, nextNonce, spendProof } from '../broker/callers.ts';
 import { checkTarget } from '../broker/check-target.ts';
 import type { BrokerDeps } from '../broker/deps.ts';
 import { endTask } from '../broker/end-task.ts';
@@ -21,6 +21,7 @@ import type { Logger } from './log.ts';
 /** What the routes call. A test may put others in their place. */
 export const useCases = {
   authenticate,
+  nextNonce,
   spendProof,
   openTask,
   issueGrant,

@@ -50,6 +50,7 @@ const withCaller: readonly ProblemCode[] = [
   'proof_token_wrong',
   'proof_key_wrong',
   'proof_used',
+  'use_dpop_nonce',
   'keys_unavailable',
   'store_unavailable',
   'not_ready',
@@ -142,16 +143,20 @@ function add(registry: OpenAPIRegistry, operation: Operation, needsCaller: boole
         ? {}
         : { body: { required: body.take === 'always', content: { 'application/json': { schema: body.schema } } } }),
     },
-    responses: { ...answersOf(operation), ...problemsOf(operation, needsCaller) },
+    responses: { ...answersOf(operation, needsCaller), ...problemsOf(operation, needsCaller) },
   });
 }
 
-function answersOf({ answers }: Operation): Responses {
+const nonceHeader = {
+  'DPoP-Nonce': 'What the next proof shall carry as `nonce`, where proofs need one (RFC 9449 §9).',
+};
+
+function answersOf({ answers }: Operation, needsCaller: boolean): Responses {
   return Object.fromEntries(
-    Object.entries(answers).map(([status, shape]) => [
-      status,
-      { description: shape.says, headers: headersOf(shape.headers ?? {}), content: contentOf(shape) },
-    ]),
+    Object.entries(answers).map(([status, shape]) => {
+      const headers = headersOf({ ...(needsCaller ? nonceHeader : {}), ...shape.headers });
+      return [status, { description: shape.says, headers, content: contentOf(shape) }];
+    }),
   );
 }
 
@@ -186,11 +191,12 @@ function problemsOf(operation: Operation, needsCaller: boolean): Responses {
     const { status } = problemKind(code);
     byStatus.set(status, [...(byStatus.get(status) ?? []), code]);
   }
-  return Object.fromEntries([...byStatus].map(([status, named]) => [status, problemResponse(status, named)]));
+  const common = needsCaller ? nonceHeader : {};
+  return Object.fromEntries([...byStatus].map(([status, named]) => [status, problemResponse(status, named, common)]));
 }
 
-function problemResponse(status: number, codes: readonly ProblemCode[]) {
-  const headers: Record<string, string> = {};
+function problemResponse(status: number, codes: readonly ProblemCode[], common: Readonly<Record<string, string>>) {
+  const headers: Record<string, string> = { ...common };
   if (status === 401) headers['WWW-Authenticate'] = 'RFC 6750.';
   if (status === 503 || codes.includes('key_in_flight')) headers['Retry-After'] = 'Seconds to wait.';
   return {

@@ -2,7 +2,7 @@ import type { IncomingMessage } from 'node:http';
 import { z } from 'zod';
 import { MayflyError } from '../domain/errors.ts';
 import type { ProblemCode } from '../domain/problems.ts';
-import type { Presented } from '../identity/types.ts';
+import type { Believed, Presented } from '../identity/types.ts';
 import { readJson } from './body.ts';
 import { Call } from './call.ts';
 import type { Exchange } from './exchange.ts';
@@ -76,11 +76,18 @@ export function route<B extends z.ZodType, Q extends z.ZodObject, H extends z.Zo
       return await useCases.underOneRevision(deps.broker, async () => {
         const believed = await useCases.authenticate(deps.broker, presented);
         // Begun again from its proofs it is still the one use of them.
-        await (spent ??= useCases.spendProof(deps.broker, believed));
+        await (spent ??= spend(exchange, believed));
         return await handle(new Call(exchange, believed.caller, { body, query, headers }));
       });
     },
   };
+}
+
+/** The nonce goes with whatever is answered, a refusal of the one that came among it. */
+async function spend({ deps, useCases, response }: Exchange, believed: Believed): Promise<void> {
+  const nonce = await useCases.nextNonce(deps.broker, believed);
+  if (nonce !== null) response.setHeader('DPoP-Nonce', nonce);
+  await useCases.spendProof(deps.broker, believed);
 }
 
 function presentedBy(request: IncomingMessage): Presented {

@@ -22,6 +22,7 @@ const claimsSchema = z.object({
   htu: z.string().max(2048),
   iat: numericDate,
   ath: z.string().max(64),
+  nonce: z.unknown().optional(),
 });
 
 /** The call that a proof must have been made for. */
@@ -39,6 +40,8 @@ export interface Proof {
   /** Of its key, RFC 7638 by SHA-256. */
   readonly jkt: string;
   readonly jti: string;
+  /** Ours, it says. Null: it carries none. Whether one is demanded, and this one taken, is not known here (§4.3, 10). */
+  readonly nonce: string | null;
 }
 
 /**
@@ -53,7 +56,7 @@ export async function verifyProof(headers: readonly string[], call: ProvenCall):
   const jws = decodeCompactJws(text, refusals);
   if (jws.header['typ'] !== 'dpop+jwt') throw new MayflyError('proof_type_wrong');
   const { thumbprint } = await verifySignature(jws);
-  return { jkt: thumbprint, jti: verifyClaims(jws, call) };
+  return { jkt: thumbprint, ...verifyClaims(jws, call) };
 }
 
 /** By the key that the proof itself brings: who may use that key is said by `cnf`, elsewhere. */
@@ -79,16 +82,16 @@ function vet(jwk: Parameters<typeof vetPublicKey>[0], alg: string): Omit<VettedK
   }
 }
 
-function verifyClaims(jws: CompactJws, call: ProvenCall): string {
+function verifyClaims(jws: CompactJws, call: ProvenCall): Pick<Proof, 'jti' | 'nonce'> {
   const parsed = claimsSchema.safeParse(readClaims(jws, refusals));
   if (!parsed.success) throw new MayflyError('proof_claims_invalid', undefined, { errors: fieldErrors(parsed.error) });
-  const { jti, htm, htu, iat, ath } = parsed.data;
+  const { jti, htm, htu, iat, ath, nonce } = parsed.data;
   if (htm !== call.method) throw new MayflyError('proof_method_wrong');
   const address = normalAddress(htu);
   if (address === null || address !== normalAddress(call.url)) throw new MayflyError('proof_address_wrong');
   if (Math.abs(call.now.getTime() / 1000 - iat) > WINDOW_SECONDS) throw new MayflyError('proof_time_wrong');
   if (ath !== hash('sha256', call.token, 'base64url')) throw new MayflyError('proof_token_wrong');
-  return jti;
+  return { jti, nonce: typeof nonce === 'string' ? nonce : null };
 }
 
 /** The characters of RFC 3986 §2: the URL parser would drop or turn others silently. */

@@ -74,6 +74,7 @@ export async function startTestApp(options: TestAppOptions = {}): Promise<TestAp
       issuing: coalescedIssuing(db),
       ownedGrants: coalescedOwnedGrants(db),
       proofs: coalescedProofs(db),
+      nonces: null,
       changes: { publish: () => {}, wait: options.wait ?? (async () => {}) },
       catalog: { ready: true, current: () => emptyRevision, refresh: async () => {} },
       identity: {
