@@ -112,6 +112,11 @@ describe('settings', () => {
       { MAYFLY_HOST: '0.0.0.0', MAYFLY_PUBLIC_URL: 'https://b.example' },
       'MAYFLY_HOST',
     ],
+    [
+      'client certificates without TLS of its own',
+      { MAYFLY_TLS_CLIENT_CERTIFICATES: 'optional' },
+      'MAYFLY_TLS_CLIENT_CERTIFICATES',
+    ],
     ['half of a TLS pair', { MAYFLY_TLS_CERT_FILE: 'cert.pem' }, 'MAYFLY_TLS_CERT_FILE'],
     [
       'a public URL that is not https',

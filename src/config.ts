@@ -61,6 +61,12 @@ const settings = z.strictObject({
     ),
   tls_cert_file: z.string().min(1).optional().describe('PEM certificate chain of the listener.'),
   tls_key_file: z.string().min(1).optional().describe('PEM private key of the listener.'),
+  tls_client_certificates: z
+    .enum(['off', 'optional'], 'must be off or optional')
+    .default('off')
+    .describe(
+      '`optional`: the listener asks for client certificates, so that X.509-SVIDs and tokens bound to them count.',
+    ),
   trusted_proxies: z
     .string()
     .transform((text) => text.split(',').map((part) => part.trim()))
@@ -205,6 +211,10 @@ function faultsTogether(config: Settings): string[] {
   if ((config.tls_cert_file === undefined) !== (config.tls_key_file === undefined)) {
     faults.push('MAYFLY_TLS_CERT_FILE and MAYFLY_TLS_KEY_FILE: give both or neither');
   }
+  if (config.tls_client_certificates === 'optional' && !tls)
+    faults.push(
+      'MAYFLY_TLS_CLIENT_CERTIFICATES: needs MAYFLY_TLS_CERT_FILE: what a proxy says of certificates counts for nothing',
+    );
   if ((config.webhook_url === undefined) !== (config.webhook_secret === undefined))
     faults.push('MAYFLY_WEBHOOK_URL and MAYFLY_WEBHOOK_SECRET: give both or neither');
   if (!loopback && !tls && config.trusted_proxies === undefined) {

@@ -36,6 +36,13 @@ const withCaller: readonly ProblemCode[] = [
   'key_binding_unsupported',
   'workload_token_bound',
   'workload_token_unbound',
+  'certificate_issuer_unknown',
+  'certificate_refused',
+  'certificate_untrusted',
+  'certificate_expired',
+  'certificate_not_yet_valid',
+  'certificate_missing',
+  'certificate_wrong',
   'proof_missing',
   'proof_malformed',
   'proof_type_wrong',
@@ -78,6 +85,10 @@ function describe(routes: readonly Route[], pages: readonly Page[], publicUrl: s
     bearerFormat: 'JWT',
     description:
       'A token that is itself bound to a key by `cnf.jkt` (RFC 9449), with a proof by that key in the header DPoP.',
+  });
+  registry.registerComponent('securitySchemes', 'certificate', {
+    type: 'mutualTLS',
+    description: 'An X.509-SVID of the workload, where the broker itself speaks TLS. Then no token is needed.',
   });
   for (const route of routes) add(registry, route, true);
   for (const page of pages) add(registry, page, false);
@@ -134,7 +145,7 @@ function add(registry: OpenAPIRegistry, operation: Operation, needsCaller: boole
     tags: [tag],
     summary,
     ...(description === undefined ? {} : { description }),
-    security: needsCaller ? [{ token: [] }, { bound_token: [] }] : [],
+    security: needsCaller ? [{ token: [] }, { bound_token: [] }, { certificate: [] }] : [],
     request: {
       ...(params === undefined ? {} : { params }),
       ...(query === undefined ? {} : { query }),

@@ -5,6 +5,7 @@ import type { ProblemCode } from '../domain/problems.ts';
 import type { Believed, Presented } from '../identity/types.ts';
 import { readJson } from './body.ts';
 import { Call } from './call.ts';
+import { certificatesOf } from './client-certificates.ts';
 import type { Exchange } from './exchange.ts';
 import { oneHeader, parseBody, parseHeaders, parseQuery } from './parse.ts';
 import type { Answer } from './write.ts';
@@ -95,6 +96,7 @@ function presentedBy(request: IncomingMessage): Presented {
   return {
     authorization: oneHeader(request, 'authorization'),
     proofs: request.headersDistinct['dpop'] ?? [],
+    certificates: certificatesOf(request),
     method: request.method ?? '',
     path,
   };

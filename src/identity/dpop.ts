@@ -24,14 +24,16 @@ const claimsSchema = z.object({
   ath: z.string().max(64),
   nonce: z.unknown().optional(),
 });
+/** Where the certificate of the connection is who calls, there is no token to be made for. */
+const claimsWithoutToken = claimsSchema.extend({ ath: z.undefined('there is no token in this call').optional() });
 
 /** The call that a proof must have been made for. */
 export interface ProvenCall {
   readonly method: string;
   /** Our configured address and the path: what a Host header says of us counts for nothing. */
   readonly url: string;
-  /** The access token that came with it. */
-  readonly token: string;
+  /** The access token that came with it. Null: none, the connection's certificate says who calls. */
+  readonly token: string | null;
   readonly now: Date;
 }
 
@@ -83,14 +85,15 @@ function vet(jwk: Parameters<typeof vetPublicKey>[0], alg: string): Omit<VettedK
 }
 
 function verifyClaims(jws: CompactJws, call: ProvenCall): Pick<Proof, 'jti' | 'nonce'> {
-  const parsed = claimsSchema.safeParse(readClaims(jws, refusals));
+  const parsed = (call.token === null ? claimsWithoutToken : claimsSchema).safeParse(readClaims(jws, refusals));
   if (!parsed.success) throw new MayflyError('proof_claims_invalid', undefined, { errors: fieldErrors(parsed.error) });
   const { jti, htm, htu, iat, ath, nonce } = parsed.data;
   if (htm !== call.method) throw new MayflyError('proof_method_wrong');
   const address = normalAddress(htu);
   if (address === null || address !== normalAddress(call.url)) throw new MayflyError('proof_address_wrong');
   if (Math.abs(call.now.getTime() / 1000 - iat) > WINDOW_SECONDS) throw new MayflyError('proof_time_wrong');
-  if (ath !== hash('sha256', call.token, 'base64url')) throw new MayflyError('proof_token_wrong');
+  if (call.token !== null && ath !== hash('sha256', call.token, 'base64url'))
+    throw new MayflyError('proof_token_wrong');
   return { jti, nonce: typeof nonce === 'string' ? nonce : null };
 }
 

@@ -14,17 +14,23 @@ function setUp() {
   const keySets: KeySets = {
     of: (_owner: KeyOwner) => ({
       current: () => state.current,
-      find: () => Promise.reject(new Error('not asked')),
+      search: () => Promise.reject(new Error('not asked')),
       ready: () => Promise.resolve(true),
     }),
     keepOnly: () => undefined,
     close: () => undefined,
   };
   const [source] = trust.workloadSources;
-  if (!source || !state.current) throw new Error('no source');
+  if (source?.kind !== 'oidc' || !state.current) throw new Error('no source');
   const verified: VerifiedCaller = {
-    caller: { kind: 'workload', workload: { source: 'idp', subject: 'a' }, keyThumbprint: null, instance: null, expiresAt: NOW },
-    boundKey: null,
+    caller: {
+      kind: 'workload',
+      workload: { source: 'idp', subject: 'a' },
+      keyThumbprint: null,
+      instance: null,
+      expiresAt: NOW,
+    },
+    boundTo: { key: null, certificate: null },
     times: { exp: SECONDS + 60 },
     source,
     keySet: state.current,

@@ -19,6 +19,7 @@ const issuer: TokenIssuer = {
   workloads: [`idp:${AGENT}`, 'idp:other'],
   maxTaskSeconds: 3600,
   autonomous: false,
+  proofOfPossession: 'none',
   statement: {
     source: 'idp',
     purpose: { claim: 'job' },
@@ -153,4 +154,8 @@ describe('a task request beside it', () => {
     const token = signToken(made.workloadKey, claims);
     expect(await refusal(identity.verifyTaskRequest(token, made.context))).toBe('request_type_wrong');
   });
+});
+
+it('states no task where it is bound to a certificate: that will be another before the task ends', async () => {
+  expect(await stating().ask({ cnf: { 'x5t#S256': 'A'.repeat(43) } })).toBe('key_binding_unsupported');
 });

@@ -1,3 +1,4 @@
+import type { X509Certificate } from 'node:crypto';
 import type { OperatorRole, TaskIssuer, Trust } from '../catalog/types.ts';
 import type { Ceiling, Owner } from '../domain/task.ts';
 import type { Proof } from './dpop.ts';
@@ -71,6 +72,8 @@ export interface Presented {
   readonly authorization: string | undefined;
   /** Every `DPoP` header. */
   readonly proofs: readonly string[];
+  /** What the other end of this very connection proved by TLS to hold the key of, and what came with it. What a header says of one counts for nothing. */
+  readonly certificates?: readonly X509Certificate[];
   readonly method: string;
   /** Path of the call as it came, without its query. */
   readonly path: string;
