@@ -55,7 +55,7 @@ export class RemoteKeys implements KeySource {
     const found = look(set);
     if (found !== undefined) return { set, found };
     // A set that was fetched for this very question needs no second look.
-    return known ? await this.#searchAfterRefetch(known, look) : undefined;
+    return known ? await this.#searchAfterRefetch(look) : undefined;
   }
 
   async ready(): Promise<boolean> {
@@ -63,7 +63,7 @@ export class RemoteKeys implements KeySource {
     return this.current() !== undefined;
   }
 
-  async #searchAfterRefetch<T>(before: KeySet, look: (set: KeySet) => T | undefined): Promise<Found<T> | undefined> {
+  async #searchAfterRefetch<T>(look: (set: KeySet) => T | undefined): Promise<Found<T> | undefined> {
     if (this.#underWay) {
       await this.#underWay;
     } else if (this.#since(this.#refetchedAt) >= UNKNOWN_KID_COOLDOWN_MS && this.#mayAttempt()) {
@@ -72,7 +72,7 @@ export class RemoteKeys implements KeySource {
       if (!this.#down) this.#refetchedAt = this.#options.clock();
     }
     const set = this.current();
-    const found = set && set !== before ? look(set) : undefined;
+    const found = set && look(set);
     if (set && found !== undefined) return { set, found };
     if (this.#down) throw unavailable();
     return undefined;

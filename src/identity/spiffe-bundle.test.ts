@@ -159,31 +159,25 @@ describe('a bundle by URL', () => {
       ...({ kind: 'spiffe-x509', name: 'prod', dev: true, issuer: 'spiffe://prod.example' } as const),
       ...{ trustDomain: 'prod.example', jwks: { url: keys.server.url }, algorithms: [] },
     };
-    const show = (by: TestCertificate): Promise<string> => {
-      const presented = {
-        authorization: undefined,
-        proofs: [],
-        method: 'GET',
-        path: '/',
-        certificates: [issue(by).x509],
-      };
-      return refusal(
-        keys.identity.authenticate(presented, { ...context, trust: { ...trust, workloadSources: [prod] } }),
-      );
+    const under = { ...context, trust: { ...trust, workloadSources: [prod] } };
+    const show = ({ x509 }: TestCertificate): Promise<string> => {
+      const presented = { authorization: undefined, proofs: [], method: 'GET', path: '/', certificates: [x509] };
+      return refusal(keys.identity.authenticate(presented, under));
     };
+    const connected = issue(one);
     serveOne(one);
-    expect(await show(one)).toBe('accepted');
+    expect(await show(connected)).toBe('accepted');
     serveOne(other);
-    expect(await Promise.all([show(other), show(other), show(makeAuthority())])).toEqual([
+    expect(await Promise.all([other, other, makeAuthority()].map((by) => show(issue(by))))).toEqual([
       'accepted',
       'accepted',
       'certificate_untrusted',
     ]);
-    expect(await show(one)).toBe('certificate_untrusted');
+    expect(await show(connected)).toBe('certificate_untrusted');
     expect(keys.server.asked).toHaveLength(2);
     keys.time.ms += 30_000;
     keys.server.answer((_request, response) => void response.writeHead(503).end());
-    expect(await show(one)).toBe('keys_unavailable');
-    expect(await show(other)).toBe('accepted');
+    expect(await show(issue(one))).toBe('keys_unavailable');
+    expect(await show(issue(other))).toBe('accepted');
   });
 });

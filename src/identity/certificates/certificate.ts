@@ -56,8 +56,8 @@ const KEY_ALGORITHMS = ['ES256', 'ES384', 'ES512', 'PS256', 'EdDSA'];
  */
 export function readCertificate(raw: Buffer): Certificate {
   const x509 = new X509Certificate(raw);
-  const [whole, more] = readDer(raw);
-  if (more !== undefined) throw new Error('something follows it');
+  // What OpenSSL read, and no more: bytes after it are not the certificate's.
+  const [whole] = readDer(x509.raw);
   const [body, algorithm] = readInside(whole, tags.sequence);
   const [oid] = readInside(algorithm, tags.sequence);
   if (!signatures.test(contentOf(oid, tags.oid).toString('hex')))

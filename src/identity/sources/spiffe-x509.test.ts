@@ -1,5 +1,5 @@
-import { generateKeyPairSync } from 'node:crypto';
-import { describe, expect, it } from 'vitest';
+import { generateKeyPairSync, X509Certificate } from 'node:crypto';
+import { describe, expect, it, vi } from 'vitest';
 import { makeKey, signToken } from '../testing/keys.ts';
 import { ask, believe, jktOf, made, root } from '../testing/shown.ts';
 import {
@@ -197,6 +197,21 @@ describe('the path of an X.509-SVID', () => {
     expect(await ask([makeAuthority({ authority: false, uris: [AGENT_ID], usages: [0] })])).toBe(
       'certificate_untrusted',
     );
+  });
+
+  it('holds by names too: an authority that has another one issued nothing, whatever its key', async () => {
+    const keys = p256();
+    const [one, other] = [makeAuthority({ keys }), makeAuthority({ keys, name: 'other' })];
+    expect(await ask([issue(one)], { anchors: [other.entry] })).toBe('certificate_untrusted');
+    expect(await ask([issue(one), one], { anchors: [other.entry] })).toBe('certificate_untrusted');
+  });
+
+  it('is looked for at each certificate once, however they are tangled', async () => {
+    const keys = p256();
+    const tangle = Array.from({ length: 5 }, () => makeAuthority({ keys, name: 'tangle' }));
+    const verify = vi.spyOn(X509Certificate.prototype, 'verify');
+    expect(await ask([issue(tangle[0] ?? root), ...tangle])).toBe('certificate_untrusted');
+    expect(verify.mock.calls.length).toBeLessThanOrEqual(10);
   });
 
   it('never holds by SHA-1', async () => {
