@@ -14,8 +14,11 @@ export { AgentKey } from './key.ts';
 export interface ClientOptions {
   /** The broker's public URL. */
   readonly url: string;
-  /** The workload's own token; asked for at every call, so that a rotated one is used. */
-  readonly token: () => string | Promise<string>;
+  /**
+   * The workload's own token; asked for at every call, so that a rotated one is used. Leave it out only where `fetch` connects with an
+   * X.509-SVID, which says who calls.
+   */
+  readonly token?: () => string | Promise<string>;
   /** Proves each call to be this agent's own. Leave it out only where the task issuer is exempt from naming keys. */
   readonly key?: AgentKey;
   readonly fetch?: typeof globalThis.fetch;
@@ -154,13 +157,15 @@ export class MayflyClient {
 
   async #ask(method: string, path: string, body: unknown): Promise<Asked> {
     const send = this.#options.fetch ?? globalThis.fetch;
-    const token = (await this.#options.token()).trim();
+    const token = (await this.#options.token?.())?.trim();
     const url = `${this.#options.url}${path}`;
     const proof = await this.#options.key?.prove(method, url, token, this.#nonce);
     const response = await send(url, {
       method,
       headers: {
-        authorization: `${proof !== undefined && isBound(token) ? 'DPoP' : 'Bearer'} ${token}`,
+        ...(token === undefined
+          ? {}
+          : { authorization: `${proof !== undefined && isBound(token) ? 'DPoP' : 'Bearer'} ${token}` }),
         ...(proof === undefined ? {} : { dpop: proof }),
         ...(body === undefined ? {} : { 'content-type': 'application/json' }),
       },
@@ -184,11 +189,12 @@ function waiting(options: { wait?: number }): string {
   return options.wait === undefined ? '' : `?wait=${options.wait}`;
 }
 
-/** RFC 9449 §7: a token that itself names a key comes by a scheme of its own. */
+/** RFC 9449 §7: a token that itself names a key comes by a scheme of its own. One that names a certificate does not (RFC 8705 §3). */
 function isBound(token: string): boolean {
   const [, payload = ''] = token.split('.');
   try {
-    return 'cnf' in Object(JSON.parse(atob(payload.replace(/-/g, '+').replace(/_/g, '/'))));
+    const claims: unknown = JSON.parse(atob(payload.replace(/-/g, '+').replace(/_/g, '/')));
+    return typeof claims === 'object' && claims !== null && 'cnf' in claims && 'jkt' in Object(claims.cnf);
   } catch {
     return false;
   }

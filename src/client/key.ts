@@ -40,17 +40,17 @@ export class AgentKey {
 
   /**
    * A proof for one call, of use once and within a minute.
-   * @param url Of the call; its query counts for nothing. @param token What comes in `Authorization`.
+   * @param url Of the call; its query counts for nothing. @param token What comes in `Authorization`; undefined where nothing does.
    * @param nonce What the broker last gave in `DPoP-Nonce`, if it ever did (§8).
    */
-  async prove(method: string, url: string, token: string, nonce?: string): Promise<string> {
+  async prove(method: string, url: string, token: string | undefined, nonce?: string): Promise<string> {
     const header = { typ: 'dpop+jwt', alg: 'ES256', jwk: this.#public };
     const claims = {
       jti: crypto.randomUUID(),
       htm: method,
       htu: url.replace(/[?#].*$/, ''),
       iat: Math.floor(Date.now() / 1000),
-      ath: await sha256(token),
+      ...(token === undefined ? {} : { ath: await sha256(token) }),
       ...(nonce === undefined ? {} : { nonce }),
     };
     const input = `${base64url(utf8(JSON.stringify(header)))}.${base64url(utf8(JSON.stringify(claims)))}`;

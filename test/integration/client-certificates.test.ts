@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { calculateJwkThumbprint } from 'jose';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { TaskBody } from '../../src/client/index.ts';
+import { AgentKey, MayflyClient, type TaskBody } from '../../src/client/index.ts';
 import { thumbprintOf } from '../../src/identity/certificates/certificate.ts';
 import { makeKey } from '../../src/identity/testing/keys.ts';
 import { makeProof } from '../../src/identity/testing/proofs.ts';
@@ -136,6 +136,23 @@ describe('an agent with its X.509-SVID, and no token', () => {
     const shown = chain(svid());
     for (let connection = 1; connection <= 3; connection++)
       expect(outcome(await call('GET', '/v1/tasks/none', { shown, agent }))).toEqual([404, 'not_found']);
+  });
+
+  test('has a client of ours for it, with a key of its own', async () => {
+    const key = await AgentKey.make();
+    const shown = chain(svid());
+    const client = new MayflyClient({
+      url: house.url,
+      key,
+      fetch: async (input, { method = '', headers, body } = {}) => {
+        const { pathname, search } = new URL(input instanceof Request ? input.url : input);
+        const sent = { headers: Object.fromEntries(new Headers(headers)), body: body ?? undefined };
+        const reply = await call(method, `${pathname}${search}`, { shown, ...sent });
+        return new Response(reply.text, { status: reply.status });
+      },
+    });
+    const { task } = await client.openTask(await house.sign({ workload: ID, keyThumbprint: key.thumbprint }));
+    expect((await client.complete(task.id)).task).toMatchObject({ state: 'completed', workload: `prod:${ID}` });
   });
 
   test('of which openssl made every part is believed', async () => {

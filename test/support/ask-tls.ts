@@ -16,7 +16,7 @@ export interface AskTlsOptions extends AskOptions {
 export async function askTls(base: string, method: string, path: string, options: AskTlsOptions): Promise<Reply> {
   const { hostname, port } = new URL(base);
   const { body, token, ca, shown = [], agent = false } = options;
-  const bytes = body === undefined ? undefined : JSON.stringify(body);
+  const bytes = body === undefined || typeof body === 'string' ? body : JSON.stringify(body);
   const headers = {
     ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
     ...(bytes === undefined ? {} : { 'content-type': 'application/json' }),
