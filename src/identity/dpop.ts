@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { MayflyError } from '../domain/errors.ts';
 import { type CompactJws, decodeCompactJws, isJsonObject, readClaims } from './compact-jws.ts';
 import { fieldErrors, numericDate, printable } from './token-claims.ts';
+import type { Proof } from './types.ts';
 import { vetPublicKey, type VettedKey } from './vet-keys.ts';
 
 /** What proofs may be signed with. Told in `WWW-Authenticate` as `algs` (RFC 9449 §7.1). */
@@ -35,15 +36,6 @@ export interface ProvenCall {
   /** The access token that came with it. Null: none, the connection's certificate says who calls. */
   readonly token: string | null;
   readonly now: Date;
-}
-
-/** A proof that holds. Whether it was seen before is not known yet. */
-export interface Proof {
-  /** Of its key, RFC 7638 by SHA-256. */
-  readonly jkt: string;
-  readonly jti: string;
-  /** Ours, it says. Null: it carries none. Whether one is demanded, and this one taken, is not known here (§4.3, 10). */
-  readonly nonce: string | null;
 }
 
 /**

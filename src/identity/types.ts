@@ -1,7 +1,6 @@
 import type { X509Certificate } from 'node:crypto';
 import type { OperatorRole, TaskIssuer, Trust } from '../catalog/types.ts';
 import type { Ceiling, Owner } from '../domain/task.ts';
-import type { Proof } from './dpop.ts';
 
 export interface VerifyContext {
   readonly trust: Trust;
@@ -77,6 +76,15 @@ export interface Presented {
   readonly method: string;
   /** Path of the call as it came, without its query. */
   readonly path: string;
+}
+
+/** A proof that holds. Whether it was seen before is not known yet. */
+export interface Proof {
+  /** Of its key, RFC 7638 by SHA-256. */
+  readonly jkt: string;
+  readonly jti: string;
+  /** Ours, it says. Null: it carries none. Whether one is demanded, and this one taken, is not known here (§4.3, 10). */
+  readonly nonce: string | null;
 }
 
 export interface Believed {

@@ -78,6 +78,16 @@ const jktOf = async ({ x509 }: TestCertificate) =>
   await calculateJwkThumbprint({ ...x509.publicKey.export({ format: 'jwk' }) });
 const chain = (own: TestCertificate) => [own, between];
 
+/** For a client of ours: its calls go over connections with these certificates. */
+function fetchOver(shown: readonly TestCertificate[]): typeof fetch {
+  return async (input, { method = '', headers, body } = {}) => {
+    const { pathname, search } = new URL(input instanceof Request ? input.url : input);
+    const sent = { headers: Object.fromEntries(new Headers(headers)), body: body ?? undefined };
+    const reply = await call(method, `${pathname}${search}`, { shown, ...sent });
+    return new Response(reply.text, { status: reply.status });
+  };
+}
+
 /** A task that names that key, opened by the workload of that certificate. */
 async function openBy(own: TestCertificate): Promise<string> {
   const request = await house.sign({ workload: ID, keyThumbprint: await jktOf(own) });
@@ -141,16 +151,7 @@ describe('an agent with its X.509-SVID, and no token', () => {
   test('has a client of ours for it, with a key of its own', async () => {
     const key = await AgentKey.make();
     const shown = chain(svid());
-    const client = new MayflyClient({
-      url: house.url,
-      key,
-      fetch: async (input, { method = '', headers, body } = {}) => {
-        const { pathname, search } = new URL(input instanceof Request ? input.url : input);
-        const sent = { headers: Object.fromEntries(new Headers(headers)), body: body ?? undefined };
-        const reply = await call(method, `${pathname}${search}`, { shown, ...sent });
-        return new Response(reply.text, { status: reply.status });
-      },
-    });
+    const client = new MayflyClient({ url: house.url, key, fetch: fetchOver(shown) });
     const { task } = await client.openTask(await house.sign({ workload: ID, keyThumbprint: key.thumbprint }));
     expect((await client.complete(task.id)).task).toMatchObject({ state: 'completed', workload: `prod:${ID}` });
   });
@@ -241,6 +242,13 @@ describe('a workload token that is bound to a certificate', () => {
     expect(outcome(await call('GET', task, { token, shown: [svid()] }))).toEqual([401, 'certificate_wrong']);
     expect(outcome(await call('GET', task, { token }))).toEqual([401, 'certificate_missing']);
     expect(outcome(await ask(house.url, 'GET', task, { token }))).toEqual([401, 'certificate_missing']);
+  });
+
+  test('comes as a bearer token from a client of ours, also beside a proof', async () => {
+    const key = await AgentKey.make();
+    const client = new MayflyClient({ url: house.url, token: bound, key, fetch: fetchOver([own]) });
+    const { task } = await client.openTask(await house.sign({ keyThumbprint: key.thumbprint }));
+    expect(await client.task(task.id)).toMatchObject({ workload: 'dev:agent-recon' });
   });
 
   test('is no other’s: one that is bound to none leads to its tasks by the certificate’s key alone', async () => {
