@@ -1,4 +1,4 @@
-/** What can be wrong with a token, a client certificate or a proof of possession: each a 401. See `problems.ts`. */
+/** Why a caller is not believed: what is wrong with its token, its client certificate, or the proof beside them. For `problems.ts`. */
 export const callerProblems = {
   workload_token_missing: [401, 'No workload token was sent', 'Send `Authorization: Bearer <workload token>`.'],
   workload_token_invalid: [
@@ -164,4 +164,4 @@ export const callerProblems = {
     'The proof of possession carries no nonce of this broker, or an old one',
     'Make a new proof with the value of the header `DPoP-Nonce` of this answer as its `nonce`.',
   ],
-} as const satisfies Record<string, readonly [401, string, string]>;
+} as const satisfies Record<string, readonly [number, string, string]>;
