@@ -1,7 +1,7 @@
+import { constants } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import { createServer as createTlsServer, type Server as TlsServer } from 'node:https';
-import { constants } from 'node:crypto';
 import type { Express } from 'express';
 import type { Config } from '../config.ts';
 import { inHandOf } from './in-hand.ts';
