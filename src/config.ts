@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
-import { BlockList, isIP } from 'node:net';
+import { isIP } from 'node:net';
 import { z } from 'zod';
+import { parseCidr } from './domain/cidr.ts';
 import { Secret } from './domain/secret.ts';
 import { limitSettings, wholeNumber } from './config/limits.ts';
 
@@ -54,12 +55,22 @@ const settings = z.strictObject({
     ),
   tls_cert_file: z.string().min(1).optional().describe('PEM certificate chain of the listener.'),
   tls_key_file: z.string().min(1).optional().describe('PEM private key of the listener.'),
+  tls_client_certificates: z
+    .enum(['off', 'optional'], 'must be off or optional')
+    .default('off')
+    .describe(
+      '`optional`: the listener asks for client certificates, so that X.509-SVIDs and tokens bound to them count.',
+    ),
   trusted_proxies: z
     .string()
     .transform((text) => text.split(',').map((part) => part.trim()))
     .pipe(z.array(cidr).min(1))
     .optional()
     .describe('Addresses or CIDR blocks of the proxies that terminate TLS. Callers from elsewhere are refused.'),
+  dpop_nonce: z
+    .enum(['off', 'required'], 'must be off or required')
+    .default('off')
+    .describe('`required`: each DPoP proof must carry a nonce that the broker gave in the last minutes (RFC 9449 §9).'),
   database_url: databaseUrl.optional().describe('The store, as the runtime login.').meta({ secret: true }),
   owner_database_url: databaseUrl
     .optional()
@@ -198,6 +209,10 @@ function faultsTogether(config: Settings): string[] {
   if ((config.tls_cert_file === undefined) !== (config.tls_key_file === undefined)) {
     faults.push('MAYFLY_TLS_CERT_FILE and MAYFLY_TLS_KEY_FILE: give both or neither');
   }
+  if (config.tls_client_certificates === 'optional' && !tls)
+    faults.push(
+      'MAYFLY_TLS_CLIENT_CERTIFICATES: needs MAYFLY_TLS_CERT_FILE: what a proxy says of certificates counts for nothing',
+    );
   if ((config.webhook_url === undefined) !== (config.webhook_secret === undefined))
     faults.push('MAYFLY_WEBHOOK_URL and MAYFLY_WEBHOOK_SECRET: give both or neither');
   if (!loopback && !tls && config.trusted_proxies === undefined) {
@@ -252,29 +267,6 @@ function isWebhookUrl(text: string): boolean {
   const url = new URL(text);
   const safe = url.protocol === 'https:' || (url.protocol === 'http:' && isLoopback(url.hostname));
   return safe && url.username === '' && url.password === '' && url.hash === '';
-}
-
-/** Whether an address is in one of the blocks. */
-export function addressMatcher(blocks: readonly string[]): (address: string) => boolean {
-  const list = new BlockList();
-  for (const block of blocks) {
-    const parsed = parseCidr(block);
-    if (parsed) list.addSubnet(parsed.address, parsed.prefix, parsed.family);
-  }
-  return (address) => {
-    const plain = address.replace(/^::ffff:(?=\d+\.)/, '');
-    const version = isIP(plain);
-    return version !== 0 && list.check(plain, version === 4 ? 'ipv4' : 'ipv6');
-  };
-}
-
-function parseCidr(text: string): { address: string; prefix: number; family: 'ipv4' | 'ipv6' } | undefined {
-  const [address = '', bits, ...rest] = text.split('/');
-  const version = isIP(address);
-  const widest = version === 4 ? 32 : 128;
-  const prefix = bits === undefined ? widest : /^\d{1,3}$/.test(bits) ? Number(bits) : -1;
-  if (version === 0 || rest.length > 0 || prefix < 0 || prefix > widest) return undefined;
-  return { address, prefix, family: version === 4 ? 'ipv4' : 'ipv6' };
 }
 
 function hasTls({ tls_cert_file: certFile, tls_key_file: keyFile }: Settings): boolean {

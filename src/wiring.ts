@@ -39,6 +39,7 @@ import { glance } from './store/glance.ts';
 import { coalescedIssuing } from './store/issuing.ts';
 import { coalescedOwnedGrants } from './store/owned-grants.ts';
 import { compareSchema } from './store/migrate.ts';
+import { SharedNonces } from './store/nonces.ts';
 import { coalescedProofs } from './store/proofs.ts';
 import { readQueue } from './store/revocations.ts';
 import { TasksAlive } from './store/tasks-alive.ts';
@@ -174,6 +175,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     issuing: coalescedIssuing(db),
     ownedGrants: coalescedOwnedGrants(db),
     proofs: coalescedProofs(db),
+    nonces: config.dpop_nonce === 'required' ? new SharedNonces(db) : null,
     changes,
     catalog,
     identity,
@@ -184,8 +186,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     ids: randomIds,
     audience: config.public_url,
     mintSeconds: config.mint_seconds,
-    mintsPerTask: config.mints_per_task,
-    sessionSeconds: config.session_seconds,
+    ...{ mintsPerTask: config.mints_per_task, sessionSeconds: config.session_seconds },
     tasksAlive: new TasksAlive(db, config.tasks_per_issuer),
     log: (event, message) => log.error(event, message),
   };

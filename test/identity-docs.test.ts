@@ -17,7 +17,7 @@ describe('docs/identity.md', () => {
   const kindOf = (block: string): string => /kind: (\S+)/.exec(block)?.[1] ?? '';
 
   test('has an example of each kind of source, and of tokens that state tasks', () => {
-    expect(blocks.map(kindOf)).toEqual(['oidc', 'spiffe-jwt', 'kubernetes', 'github-actions', 'token']);
+    expect(blocks.map(kindOf)).toEqual(['oidc', 'spiffe-jwt', 'spiffe-x509', 'kubernetes', 'github-actions', 'token']);
   });
 
   test.each(blocks.map((block) => [kindOf(block), block]))('its example of %s holds', (_kind, block) => {

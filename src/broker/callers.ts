@@ -15,11 +15,24 @@ export async function authenticate(deps: BrokerDeps, presented: Presented): Prom
   return { caller: caller.kind === 'workload' ? { ...caller, revision: number } : caller, proof };
 }
 
-/** A proof counts once, at whichever replica. @throws MayflyError `proof_used` */
-export async function spendProof(deps: Pick<BrokerDeps, 'proofs'>, { proof }: Believed): Promise<void> {
+/** What the caller's next proof shall carry (RFC 9449 §9). Null: it brought no proof, or none needs a nonce. */
+export async function nextNonce({ nonces }: Pick<BrokerDeps, 'nonces'>, { proof }: Believed): Promise<string | null> {
+  return proof === null || nonces === null ? null : await nonces.current();
+}
+
+/**
+ * A proof counts once, at whichever replica, and only with a nonce of ours where that is demanded.
+ * @throws MayflyError `proof_used`, `use_dpop_nonce`
+ */
+export async function spendProof(
+  { nonces, proofs }: Pick<BrokerDeps, 'nonces' | 'proofs'>,
+  { proof }: Believed,
+): Promise<void> {
   if (proof === null) return;
+  if (nonces !== null && (proof.nonce === null || !(await nonces.takes(proof.nonce))))
+    throw new MayflyError('use_dpop_nonce');
   step('spend-proof.before');
-  const first = await deps.proofs.spend(proof);
+  const first = await proofs.spend(proof);
   step('spend-proof.after');
   if (!first) throw new MayflyError('proof_used');
 }

@@ -7,6 +7,7 @@ import type { Session } from '../provider.ts';
 import type { Changes } from '../store/changes.ts';
 import type { Database } from '../store/database.ts';
 import type { Issuing } from '../store/issuing.ts';
+import type { Nonces } from '../store/nonces.ts';
 import type { OwnedGrants } from '../store/owned-grants.ts';
 import type { Proofs } from '../store/proofs.ts';
 import type { TasksAlive } from '../store/tasks-alive.ts';
@@ -41,6 +42,8 @@ export interface BrokerDeps {
   readonly issuing: Issuing;
   readonly ownedGrants: OwnedGrants;
   readonly proofs: Proofs;
+  /** Null: proofs need none. */
+  readonly nonces: Nonces | null;
   readonly changes: Pick<Changes, 'publish' | 'wait'>;
   readonly catalog: Pick<ActiveCatalog, 'current' | 'ready' | 'refresh'>;
   readonly identity: Identity;

@@ -184,6 +184,7 @@ function house(during: { read?: () => void; intend?: () => void; outcomes?: ('do
     },
     ownedGrants: { find: unasked, end: unasked },
     proofs: { spend: unasked },
+    nonces: null,
     changes: { publish: () => {}, wait: unasked },
     catalog: { ready: true, current: () => active, refresh: unasked },
     identity: { ...identity, authenticate: unasked, explain: unasked, signIn: unasked },

@@ -20,11 +20,17 @@ const oidc = z.strictObject({
   token_type: z.literal('at+jwt', 'must be `at+jwt`, or absent').optional(),
 });
 
+const spiffe = {
+  trust_domain: z.string().regex(/^[a-z0-9._-]{1,255}$/, 'must be a trust domain: `prod.example`, without `spiffe://`'),
+  bundle: keysFrom(spiffeBundle),
+};
+
+const spiffeX509 = z.strictObject({ ...base, kind: z.literal('spiffe-x509'), ...spiffe });
+
 const spiffeJwt = z.strictObject({
   ...base,
   kind: z.literal('spiffe-jwt'),
-  trust_domain: z.string().regex(/^[a-z0-9._-]{1,255}$/, 'must be a trust domain: `prod.example`, without `spiffe://`'),
-  bundle: keysFrom(spiffeBundle),
+  ...spiffe,
   // JWT-SVID §2.1: no EdDSA.
   algorithms: algorithmList(['ES256', 'ES384', 'ES512', 'PS256', 'PS384', 'PS512', 'RS256', 'RS384', 'RS512']),
 });
@@ -61,7 +67,7 @@ const githubActions = z.strictObject({
     .min(1, 'must name at least one repository'),
 });
 
-const kinds = [oidc, spiffeJwt, kubernetes, githubActions] as const;
+const kinds = [oidc, spiffeJwt, spiffeX509, kubernetes, githubActions] as const;
 
 export const workloadSourceSchema = z.discriminatedUnion('kind', kinds, {
   error: `must be one of ${kinds.map(({ shape }) => shape.kind.value).join(', ')}`,

@@ -124,6 +124,20 @@ test('an issuer whose tokens never name a key is exempt by name', () => {
   expect(faultLines({ ...files, 'trust.yaml': exempt })).toEqual([]);
 });
 
+test('workloads that show certificates have no tokens to state tasks with', () => {
+  const files = withIssuer(runs);
+  const trust = (files['trust.yaml'] ?? '')
+    .replace('kind: oidc', 'kind: spiffe-x509\n    trust_domain: cluster.example')
+    .replace(/ {4}issuer: https:\/\/cluster.example\n/, '')
+    .replace(
+      'jwks: { url: https://cluster.example/jwks.json }\n    algorithms: [RS256]',
+      'bundle: { url: https://cluster.example/b }',
+    );
+  expect(faultLines({ ...files, 'trust.yaml': trust })).toContain(
+    'trust.yaml:11 $.task_issuers[1].source: workloads of cluster show certificates: there are no tokens to state tasks',
+  );
+});
+
 test('task-request is a kind that may be said or left out', () => {
   const said = {
     ...sampleFiles,

@@ -69,4 +69,6 @@ export type TaskIssuerWire = z.infer<typeof taskIssuerSchema>;
 /** What every party of `trust.yaml` says of itself. */
 export type IssuerWire = Pick<TaskIssuerWire, 'name' | 'dev' | 'issuer' | 'algorithms'> & {
   readonly jwks: KeysWire;
+  /** Absent: by tokens, which `iss` tells from those of others. */
+  readonly speaksBy?: 'certificates';
 };

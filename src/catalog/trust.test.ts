@@ -123,7 +123,7 @@ describe('workloads', () => {
     ['"cluster:spiffe://prod.example/../*"', wildcard],
     [
       '"cluster:spiffe://prod.example/agents/*"',
-      'only workloads of a `spiffe-jwt` source are named by a path: name each workload',
+      'only workloads of a SPIFFE source are named by a path: name each workload',
     ],
     ['"cluster:"', 'needs a subject without white space after the source'],
     ['"cluster:a b"', 'needs a subject without white space after the source'],

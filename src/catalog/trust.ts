@@ -58,7 +58,7 @@ export function readTrust(file: YamlFile, context: TrustContext, faults: Fault[]
   for (const item of operators) checkLogin(item, faults);
 
   const base = (item: Item<IssuerWire>, kind?: WorkloadSourceWire['kind']): IssuerBase => {
-    const bundle = kind === 'spiffe-jwt';
+    const bundle = kind === 'spiffe-jwt' || kind === 'spiffe-x509';
     checkIssuer(item, context.allowDev, bundle, faults);
     const { name, dev, issuer, algorithms } = item.value;
     const document = bundle ? spiffeBundle : keySet;
@@ -113,6 +113,10 @@ function readTokenIssuer(
   }
   const source = sources.find(({ name }) => name === named);
   if (source === undefined) return [];
+  if (source.kind === 'spiffe-x509') {
+    faults.push(item.fault(['source'], `workloads of ${named} show certificates: there are no tokens to state tasks`));
+    return [];
+  }
   if (source.kind !== 'oidc' && item.value.proof_of_possession === 'required') {
     const why = `must be \`none\`: tokens of a \`${source.kind}\` source name no key`;
     faults.push(item.fault(['proof_of_possession'], why));
@@ -121,8 +125,8 @@ function readTokenIssuer(
 }
 
 /**
- * One `iss` is one kind of party: a token of an operators' issuer must never pass for a task statement. Names are
- * unique across the kinds too, since audit rows and policies tell issuers by name.
+ * One `iss` is one kind of party: a token of an operators' issuer must never pass for a task statement. A trust domain may be a source
+ * of tokens and one of certificates: neither passes for the other. Names are unique across the kinds too, since audit rows and policies tell issuers by name.
  */
 function checkUnique(items: readonly Item<IssuerWire>[], faults: Fault[]): void {
   items.forEach((item, index) => {
@@ -130,7 +134,8 @@ function checkUnique(items: readonly Item<IssuerWire>[], faults: Fault[]): void 
     if (earlier.some((other) => other.name === item.value.name)) {
       faults.push(item.fault(['name'], `the name ${item.value.name} stands here twice`));
     }
-    const same = earlier.find((other) => other.issuer === item.value.issuer);
+    const { issuer, speaksBy } = item.value;
+    const same = earlier.find((other) => other.issuer === issuer && other.speaksBy === speaksBy);
     if (same !== undefined) {
       faults.push(
         item.fault(['issuer'], `is the issuer of ${same.name} already: each party needs an issuer of its own`),

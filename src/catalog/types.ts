@@ -69,6 +69,12 @@ export interface SpiffeJwtSource extends IssuerBase {
   readonly trustDomain: string;
 }
 
+/** X.509-SVIDs of one SPIFFE trust domain, shown by mutual TLS. `jwks` is its bundle; of `algorithms` there are none. */
+export interface SpiffeX509Source extends IssuerBase {
+  readonly kind: 'spiffe-x509';
+  readonly trustDomain: string;
+}
+
 /** Where a cluster answers whether a token still holds. The references lie in the source's own secrets folder. */
 export interface TokenReview {
   /** Of the API server. */
@@ -103,8 +109,11 @@ export interface GithubActionsSource extends IssuerBase {
   readonly repositories: readonly GithubRepository[];
 }
 
-/** A source of workload identity, by the kind of its tokens. */
-export type WorkloadSource = OidcSource | SpiffeJwtSource | KubernetesSource | GithubActionsSource;
+/** A source of workload identity by tokens of one kind. */
+export type TokenSource = OidcSource | SpiffeJwtSource | KubernetesSource | GithubActionsSource;
+
+/** A source of workload identity, by the kind of what its workloads show. */
+export type WorkloadSource = TokenSource | SpiffeX509Source;
 
 export const operatorRoles = ['viewer', 'operator', 'approver', 'auditor', 'admin'] as const;
 export type OperatorRole = (typeof operatorRoles)[number];

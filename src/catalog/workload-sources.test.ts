@@ -27,6 +27,11 @@ const spiffe = `  - name: prod
     bundle: { url: https://spire.example/bundle.json }
     algorithms: [ES256, RS256]
 `;
+const spiffeX509 = `  - name: mesh
+    kind: spiffe-x509
+    trust_domain: prod.example
+    bundle: { url: https://spire.example/bundle.json }
+`;
 const kubernetes = `  - name: pods
     kind: kubernetes
     issuer: https://kubernetes.default.svc
@@ -60,6 +65,15 @@ test('each kind comes out with what it alone knows', () => {
     jwks: { url: 'https://spire.example/bundle.json' },
     algorithms: ['ES256', 'RS256'],
   });
+  expect(sourceOf(spiffeX509)).toEqual({
+    kind: 'spiffe-x509',
+    name: 'mesh',
+    dev: false,
+    issuer: 'spiffe://prod.example',
+    trustDomain: 'prod.example',
+    jwks: { url: 'https://spire.example/bundle.json' },
+    algorithms: [],
+  });
   expect(sourceOf(kubernetes)).toMatchObject({
     kind: 'kubernetes',
     tokenReview: { url: 'https://kubernetes.default.svc', ca: 'file:ca.crt', credential: 'file:token' },
@@ -82,7 +96,7 @@ describe('a kind', () => {
     ['dev: false', 10],
   ])('must be one that is known: %s', (kind, line) => {
     expect(faults(cluster.replace('kind: oidc', kind))).toEqual([
-      `trust.yaml:${line} $.workload_sources[0].kind: must be one of oidc, spiffe-jwt, kubernetes, github-actions`,
+      `trust.yaml:${line} $.workload_sources[0].kind: must be one of oidc, spiffe-jwt, spiffe-x509, kubernetes, github-actions`,
     ]);
   });
 
@@ -92,6 +106,9 @@ describe('a kind', () => {
     ]);
     expect(faults(`${spiffe}    issuer: https://spire.example\n`)).toEqual([
       'trust.yaml:15 $.workload_sources[0].issuer: unknown field',
+    ]);
+    expect(faults(`${spiffeX509}    algorithms: [ES256]\n`)).toEqual([
+      'trust.yaml:14 $.workload_sources[0].algorithms: unknown field',
     ]);
     expect(faults(`${github}    issuer: https://evil.example\n`)).toEqual([
       'trust.yaml:14 $.workload_sources[0].issuer: unknown field',
@@ -112,6 +129,20 @@ describe('a trust domain', () => {
   test('has one source', () => {
     expect(faults(spiffe + spiffe.replace('name: prod', 'name: again'))).toEqual([
       'trust.yaml:17 $.workload_sources[1].trust_domain: is the issuer of prod already: each party needs an issuer of its own',
+    ]);
+  });
+
+  test('may have one source of tokens and one of certificates', () => {
+    expect(faults(spiffe + spiffeX509)).toEqual([]);
+    expect(faults(spiffeX509 + spiffeX509.replace('name: mesh', 'name: again'))).toEqual([
+      'trust.yaml:16 $.workload_sources[1].trust_domain: is the issuer of mesh already: each party needs an issuer of its own',
+    ]);
+  });
+
+  test('names its workloads alike by certificates', () => {
+    expect(faults(spiffeX509, '"mesh:spiffe://prod.example/agents/*"')).toEqual([]);
+    expect(faults(spiffeX509, '"mesh:spiffe://other.example/agents/*"')).toEqual([
+      'trust.yaml:7 $.task_issuers[0].workloads[0]: must be a SPIFFE ID of the trust domain prod.example',
     ]);
   });
 

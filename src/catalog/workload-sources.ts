@@ -12,6 +12,7 @@ const GITHUB_ALGORITHMS = ['RS256'];
 /** The fields of `trust.yaml` that say what `issuer` and `jwks` say elsewhere. */
 const fields: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   'spiffe-jwt': { issuer: 'trust_domain', jwks: 'bundle' },
+  'spiffe-x509': { issuer: 'trust_domain', jwks: 'bundle' },
   'github-actions': { issuer: 'kind' },
 };
 
@@ -31,6 +32,10 @@ function issuerOf(wire: WorkloadSourceWire): IssuerWire {
   switch (wire.kind) {
     case 'spiffe-jwt':
       return { ...wire, issuer: `spiffe://${wire.trust_domain}`, jwks: wire.bundle };
+    case 'spiffe-x509': {
+      const issuer = `spiffe://${wire.trust_domain}`;
+      return { ...wire, issuer, jwks: wire.bundle, algorithms: [], speaksBy: 'certificates' };
+    }
     case 'github-actions':
       return { ...wire, issuer: GITHUB_ISSUER, algorithms: GITHUB_ALGORITHMS };
     default:
@@ -49,6 +54,7 @@ export function workloadSource(wire: WorkloadSourceWire, base: IssuerBase): Work
         tokenType: wire.token_type,
       };
     case 'spiffe-jwt':
+    case 'spiffe-x509':
       return { ...base, kind: wire.kind, trustDomain: wire.trust_domain };
     case 'kubernetes':
       return { ...base, kind: wire.kind, tokenReview: wire.token_review };
@@ -71,8 +77,8 @@ export function workloadSource(wire: WorkloadSourceWire, base: IssuerBase): Work
 /** Why an issuer's list may not name this subject of that source, or undefined. */
 export function nameFault(source: WorkloadSourceWire, subject: string): string | undefined {
   const prefix = subject.endsWith('/*');
-  if (source.kind !== 'spiffe-jwt') {
-    return prefix ? 'only workloads of a `spiffe-jwt` source are named by a path: name each workload' : undefined;
+  if (source.kind !== 'spiffe-jwt' && source.kind !== 'spiffe-x509') {
+    return prefix ? 'only workloads of a SPIFFE source are named by a path: name each workload' : undefined;
   }
   const id = parseSpiffeId(prefix ? subject.slice(0, -2) : subject);
   return id === undefined || id.path === '' || id.trustDomain !== source.trust_domain

@@ -37,9 +37,10 @@ export function addDevCommands(program: Command): void {
     .argument('<method>', 'of the call, e.g. POST')
     .argument('<path>', 'of the call, e.g. /v1/tasks')
     .requiredOption('--token <token>', 'the workload token that goes with it')
-    .action(async (method: string, path: string, { token }: { token: string }) => {
+    .option('--nonce <nonce>', 'what the broker gave in DPoP-Nonce, where it demands one')
+    .action(async (method: string, path: string, { token, nonce }: { token: string; nonce?: string }) => {
       requireDevState();
-      say(await (await devAgentKey()).prove(method, `${brokerUrl()}${path}`, token));
+      say(await (await devAgentKey()).prove(method, `${brokerUrl()}${path}`, token, nonce));
     });
   dev
     .command('token')

@@ -47,8 +47,11 @@ export { Renewal, type RenewalOptions } from './renewal.ts';
 export interface ClientOptions {
   /** The broker's public URL. */
   readonly url: string;
-  /** The workload's own token; asked for at every call, so that a rotated one is used. */
-  readonly token: () => string | Promise<string>;
+  /**
+   * The workload's own token; asked for at every call, so that a rotated one is used. Leave it out only where `fetch` connects with an
+   * X.509-SVID, which says who calls.
+   */
+  readonly token?: () => string | Promise<string>;
   /** Proves each call to be this agent's own. Leave it out only where the task issuer is exempt from naming keys. */
   readonly key?: AgentKey;
   /** Whether credentials come sealed to `key`, so that no proxy on the way can read them. Default: where there is a key. */
@@ -58,6 +61,8 @@ export interface ClientOptions {
 
 export class MayflyClient {
   readonly #options: ClientOptions;
+  /** The latest that the broker gave (RFC 9449 §8.2). */
+  #nonce: string | undefined;
 
   constructor(options: ClientOptions) {
     this.#options = options;
@@ -152,36 +157,53 @@ export class MayflyClient {
   }
 
   async #call<T>(method: string, path: string, body?: unknown): Promise<T> {
+    const first = await this.#ask(method, path, body);
+    const wantsNonce = first.status === 401 && first.answer['code'] === 'use_dpop_nonce' && this.#nonce !== undefined;
+    const { ok, status, answer } = wantsNonce ? await this.#ask(method, path, body) : first;
+    if (!ok) throw new ProblemError(status, answer);
+    return answer as T;
+  }
+
+  async #ask(method: string, path: string, body: unknown): Promise<Asked> {
     const send = this.#options.fetch ?? globalThis.fetch;
-    const token = (await this.#options.token()).trim();
+    const token = (await this.#options.token?.())?.trim();
     const url = `${this.#options.url}${path}`;
-    const proof = await this.#options.key?.prove(method, url, token);
+    const proof = await this.#options.key?.prove(method, url, token, this.#nonce);
     const response = await send(url, {
       method,
       headers: {
-        authorization: `${proof !== undefined && isBound(token) ? 'DPoP' : 'Bearer'} ${token}`,
+        ...(token === undefined
+          ? {}
+          : { authorization: `${proof !== undefined && isBound(token) ? 'DPoP' : 'Bearer'} ${token}` }),
         ...(proof === undefined ? {} : { dpop: proof }),
         ...(body === undefined ? {} : { 'content-type': 'application/json' }),
       },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       redirect: 'error',
     });
+    this.#nonce = response.headers.get('dpop-nonce') ?? this.#nonce;
     const answer: unknown = await response.json().catch(() => ({}));
-    if (!response.ok)
-      throw new ProblemError(response.status, typeof answer === 'object' && answer !== null ? { ...answer } : {});
-    return answer as T;
+    const { ok, status } = response;
+    return { ok, status, answer: typeof answer === 'object' && answer !== null ? { ...answer } : {} };
   }
+}
+
+interface Asked {
+  readonly ok: boolean;
+  readonly status: number;
+  readonly answer: Readonly<Record<string, unknown>>;
 }
 
 function waiting(options: { wait?: number }): string {
   return options.wait === undefined ? '' : `?wait=${options.wait}`;
 }
 
-/** RFC 9449 §7: a token that itself names a key comes by a scheme of its own. */
+/** RFC 9449 §7: a token that itself names a key comes by a scheme of its own. One that names a certificate does not (RFC 8705 §3). */
 function isBound(token: string): boolean {
   const [, payload = ''] = token.split('.');
   try {
-    return 'cnf' in Object(JSON.parse(atob(payload.replace(/-/g, '+').replace(/_/g, '/'))));
+    const claims: unknown = JSON.parse(atob(payload.replace(/-/g, '+').replace(/_/g, '/')));
+    return typeof claims === 'object' && claims !== null && 'cnf' in claims && 'jkt' in Object(claims.cnf);
   } catch {
     return false;
   }

@@ -93,11 +93,16 @@ export class AgentKey {
 
   /**
    * A proof for one call, of use once and within a minute.
-   * @param url Of the call; its query counts for nothing. @param token What comes in `Authorization`.
+   * @param url Of the call; its query counts for nothing. @param token What comes in `Authorization`; undefined where nothing does.
+   * @param nonce What the broker last gave in `DPoP-Nonce`, if it ever did (§8).
    */
-  async prove(method: string, url: string, token: string): Promise<string> {
-    const claims = { htm: method, htu: url.replace(/[?#].*$/, ''), ath: await sha256(token) };
-    return await this.#sign('dpop+jwt', claims);
+  async prove(method: string, url: string, token: string | undefined, nonce?: string): Promise<string> {
+    return await this.#sign('dpop+jwt', {
+      htm: method,
+      htu: url.replace(/[?#].*$/, ''),
+      ...(token === undefined ? {} : { ath: await sha256(token) }),
+      ...(nonce === undefined ? {} : { nonce }),
+    });
   }
 
   /** The word by which a task of this key offers a part of itself, to be claimed within `offer.seconds` (at most 300). */

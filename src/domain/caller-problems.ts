@@ -1,4 +1,4 @@
-/** Why a caller is not believed: what is wrong with its token, or with the proof beside it. For `problems.ts`. */
+/** Why a caller is not believed: what is wrong with its token, its client certificate, or the proof beside them. For `problems.ts`. */
 export const callerProblems = {
   workload_token_missing: [401, 'No workload token was sent', 'Send `Authorization: Bearer <workload token>`.'],
   workload_token_invalid: [
@@ -62,6 +62,41 @@ export const callerProblems = {
     'The workload token is not bound to a key',
     'Send it as `Authorization: Bearer <token>`; a proof may stand beside it.',
   ],
+  certificate_issuer_unknown: [
+    401,
+    'The client certificate comes from a trust domain that is not trusted',
+    'Show an X.509-SVID of a trust domain that the catalog trusts, or send a workload token.',
+  ],
+  certificate_refused: [
+    401,
+    'The client certificate is no X.509-SVID of a workload',
+    'Show the X.509-SVID that your SPIFFE Workload API gave you, or send a workload token.',
+  ],
+  certificate_untrusted: [
+    401,
+    'The client certificate does not lead to the bundle of its trust domain',
+    'Show it with the intermediate certificates that came with it; after a change of the authorities, try again in 30 seconds.',
+  ],
+  certificate_expired: [
+    401,
+    'The client certificate has expired',
+    'Get a new X.509-SVID, and open a new connection with it.',
+  ],
+  certificate_not_yet_valid: [
+    401,
+    'The client certificate is not valid yet',
+    'Check the clock of your trust domain’s servers.',
+  ],
+  certificate_missing: [
+    401,
+    'The workload token is bound to a client certificate, and none was shown',
+    'Connect to this broker itself by mutual TLS, with the certificate that `cnf.x5t#S256` of the token names.',
+  ],
+  certificate_wrong: [
+    401,
+    'The workload token is bound to another client certificate',
+    'Connect with the certificate that `cnf.x5t#S256` of the token names, or get a new token with this one.',
+  ],
   proof_missing: [
     401,
     'No proof of possession was sent',
@@ -124,4 +159,9 @@ export const callerProblems = {
     'Sign it with the key whose thumbprint stands in `cnf.jkt` of the token.',
   ],
   proof_used: [401, 'The proof of possession was used already', 'Make a new one, with a new `jti`, for each call.'],
+  use_dpop_nonce: [
+    401,
+    'The proof of possession carries no nonce of this broker, or an old one',
+    'Make a new proof with the value of the header `DPoP-Nonce` of this answer as its `nonce`.',
+  ],
 } as const satisfies Record<string, readonly [number, string, string]>;

@@ -35,7 +35,7 @@ const kinds = {
   key_binding_unsupported: [
     400,
     'This way to bind a request or token to a key is not supported by this release',
-    'Name the key by `cnf.jkt`, its SHA-256 thumbprint (RFC 7638), and by nothing else.',
+    'Name the key by `cnf.jkt`, its SHA-256 thumbprint (RFC 7638), or in a token the certificate by `cnf.x5t#S256`, and nothing else.',
   ],
   host_refused: [
     400,

@@ -1,4 +1,4 @@
-import { authenticate, spendProof } from '../broker/callers.ts';
+import { authenticate, nextNonce, spendProof } from '../broker/callers.ts';
 import { claimTask } from '../broker/claim-task.ts';
 import { checkTarget } from '../broker/check-target.ts';
 import { delegateTask } from '../broker/delegate-task.ts';
@@ -27,6 +27,7 @@ import type { Logger } from './log.ts';
 /** What the routes call. A test may put others in their place. */
 export const useCases = {
   authenticate,
+  nextNonce,
   spendProof,
   openTask,
   delegateTask,

@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { isIP } from 'node:net';
-import { addressMatcher, type Config, isLoopback } from '../config.ts';
+import { type Config, isLoopback } from '../config.ts';
+import { addressMatcher } from '../domain/cidr.ts';
 import { MayflyError } from '../domain/errors.ts';
 import { openNotes } from './notes.ts';
 import { oneHeader } from './parse.ts';

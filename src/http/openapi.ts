@@ -37,6 +37,13 @@ const withCaller: readonly ProblemCode[] = [
   'key_binding_unsupported',
   'workload_token_bound',
   'workload_token_unbound',
+  'certificate_issuer_unknown',
+  'certificate_refused',
+  'certificate_untrusted',
+  'certificate_expired',
+  'certificate_not_yet_valid',
+  'certificate_missing',
+  'certificate_wrong',
   'proof_missing',
   'proof_malformed',
   'proof_type_wrong',
@@ -53,6 +60,7 @@ const withCaller: readonly ProblemCode[] = [
   'proof_used',
   'session_ended',
   'cross_site_refused',
+  'use_dpop_nonce',
   'keys_unavailable',
   'store_unavailable',
   'not_ready',
@@ -87,6 +95,10 @@ function describe(routes: readonly Route[], pages: readonly Page[], publicUrl: s
     name: SESSION_COOKIE,
     description:
       'Of an operator who signed in at /login. What changes something must come from a page of this broker (header Origin).',
+  });
+  registry.registerComponent('securitySchemes', 'certificate', {
+    type: 'mutualTLS',
+    description: 'An X.509-SVID of the workload, where the broker itself speaks TLS. Then no token is needed.',
   });
   for (const route of routes) add(registry, route, true);
   for (const page of pages) add(registry, page, false);
@@ -143,7 +155,7 @@ function add(registry: OpenAPIRegistry, operation: Operation, needsCaller: boole
     tags: [tag],
     summary,
     ...(description === undefined ? {} : { description }),
-    security: needsCaller ? [{ token: [] }, { bound_token: [] }, { session: [] }] : [],
+    security: needsCaller ? [{ token: [] }, { bound_token: [] }, { certificate: [] }, { session: [] }] : [],
     request: {
       ...(params === undefined ? {} : { params }),
       ...(query === undefined ? {} : { query }),
@@ -152,16 +164,20 @@ function add(registry: OpenAPIRegistry, operation: Operation, needsCaller: boole
         ? {}
         : { body: { required: body.take === 'always', content: { 'application/json': { schema: body.schema } } } }),
     },
-    responses: { ...answersOf(operation), ...problemsOf(operation, needsCaller) },
+    responses: { ...answersOf(operation, needsCaller), ...problemsOf(operation, needsCaller) },
   });
 }
 
-function answersOf({ answers }: Operation): Responses {
+const nonceHeader = {
+  'DPoP-Nonce': 'What the next proof shall carry as `nonce`, where proofs need one (RFC 9449 §9).',
+};
+
+function answersOf({ answers }: Operation, needsCaller: boolean): Responses {
   return Object.fromEntries(
-    Object.entries(answers).map(([status, shape]) => [
-      status,
-      { description: shape.says, headers: headersOf(shape.headers ?? {}), content: contentOf(shape) },
-    ]),
+    Object.entries(answers).map(([status, shape]) => {
+      const headers = headersOf({ ...(needsCaller ? nonceHeader : {}), ...shape.headers });
+      return [status, { description: shape.says, headers, content: contentOf(shape) }];
+    }),
   );
 }
 
@@ -197,11 +213,12 @@ function problemsOf(operation: Operation, needsCaller: boolean): Responses {
     const { status } = problemKind(code);
     byStatus.set(status, [...(byStatus.get(status) ?? []), code]);
   }
-  return Object.fromEntries([...byStatus].map(([status, named]) => [status, problemResponse(status, named)]));
+  const common = needsCaller ? nonceHeader : {};
+  return Object.fromEntries([...byStatus].map(([status, named]) => [status, problemResponse(status, named, common)]));
 }
 
-function problemResponse(status: number, codes: readonly ProblemCode[]) {
-  const headers: Record<string, string> = {};
+function problemResponse(status: number, codes: readonly ProblemCode[], common: Readonly<Record<string, string>>) {
+  const headers: Record<string, string> = { ...common };
   if (status === 401) headers['WWW-Authenticate'] = 'RFC 6750.';
   if (status === 429 || status === 503 || codes.includes('key_in_flight')) headers['Retry-After'] = 'Seconds to wait.';
   return {

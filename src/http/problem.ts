@@ -66,6 +66,7 @@ function challenge(code: ProblemCode, metadata: string): string {
   const scheme = `Bearer ${told}`;
   const proof = `DPoP ${told}, algs="${PROOF_ALGORITHMS.join(' ')}"`;
   if (withoutToken.has(code)) return `${scheme}, ${proof}`;
+  if (code === 'use_dpop_nonce') return `${proof}, error="${code}", error_description="Send the nonce in DPoP-Nonce."`;
   if (code.startsWith('proof_')) return `${proof}, error="invalid_dpop_proof", error_description="${code}"`;
   if (code === 'workload_token_bound') return `${proof}, error="invalid_token", error_description="${code}"`;
   return `${scheme}, error="invalid_token", error_description="${code}"`;

@@ -2,10 +2,11 @@ import type { IncomingMessage } from 'node:http';
 import { z } from 'zod';
 import { MayflyError } from '../domain/errors.ts';
 import type { ProblemCode } from '../domain/problems.ts';
-import type { Presented } from '../identity/types.ts';
+import type { Believed, Presented } from '../identity/types.ts';
 import { readJson } from './body.ts';
 import { Call } from './call.ts';
 import { readCookie, requireOwnOrigin, SESSION_COOKIE } from './cookies.ts';
+import { certificatesOf } from './client-certificates.ts';
 import type { Exchange } from './exchange.ts';
 import { notesOf } from './notes.ts';
 import { oneHeader, parseBody, parseHeaders, parseQuery } from './parse.ts';
@@ -89,11 +90,18 @@ export function route<B extends z.ZodType, Q extends z.ZodObject, H extends z.Zo
             : { caller: await useCases.callerOfSession(deps.broker, session), proof: null };
         if (!definition.ends) await (counted ??= limits.countCaller(believed.caller));
         // Begun again from its proofs it is still the one use of them.
-        await (spent ??= useCases.spendProof(deps.broker, believed));
+        await (spent ??= spend(exchange, believed));
         return await handle(new Call(exchange, believed.caller, { body, query, headers }, definition.ends === true));
       });
     },
   };
+}
+
+/** The nonce goes with whatever is answered, a refusal of the one that came among it. */
+async function spend({ deps, useCases, response }: Exchange, believed: Believed): Promise<void> {
+  const nonce = await useCases.nextNonce(deps.broker, believed);
+  if (nonce !== null) response.setHeader('DPoP-Nonce', nonce);
+  await useCases.spendProof(deps.broker, believed);
 }
 
 function presentedBy(request: IncomingMessage): Presented {
@@ -101,6 +109,7 @@ function presentedBy(request: IncomingMessage): Presented {
   return {
     authorization: oneHeader(request, 'authorization'),
     proofs: request.headersDistinct['dpop'] ?? [],
+    certificates: certificatesOf(request),
     method: request.method ?? '',
     path,
   };

@@ -208,7 +208,13 @@ function askTls(port: number, ca: string): Promise<number | undefined> {
 describe('listening', () => {
   test('on a port that is taken is refused by its code', async () => {
     const app = await start();
-    const config = { host: '127.0.0.1', port: app.port, tls_cert_file: undefined, tls_key_file: undefined };
+    const config = {
+      host: '127.0.0.1',
+      port: app.port,
+      tls_cert_file: undefined,
+      tls_key_file: undefined,
+      tls_client_certificates: 'off' as const,
+    };
     await expect(startServer({ app: app.app, config, log: createLogger('silent') })).rejects.toMatchObject({
       code: 'EADDRINUSE',
     });
@@ -218,7 +224,13 @@ describe('listening', () => {
     const folder = mkdtempSync(join(tmpdir(), 'mayfly-http-'));
     const { app } = await start();
     const first = makeCertificate(folder, ['localhost']);
-    const config = { host: '127.0.0.1', port: 0, tls_cert_file: first.certFile, tls_key_file: first.keyFile };
+    const config = {
+      host: '127.0.0.1',
+      port: 0,
+      tls_cert_file: first.certFile,
+      tls_key_file: first.keyFile,
+      tls_client_certificates: 'off' as const,
+    };
     vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
     const server = await startServer({ app, config, log: createLogger('silent') });
     try {
@@ -249,7 +261,13 @@ describe('listening', () => {
       const { certFile, keyFile } = makeCertificate(folder, ['localhost']);
       copyFileSync(certFile, join(folder, 'other.pem'));
       makeCertificate(folder, ['localhost']);
-      const config = { host: '127.0.0.1', port: 0, tls_cert_file: join(folder, 'other.pem'), tls_key_file: keyFile };
+      const config = {
+        host: '127.0.0.1',
+        port: 0,
+        tls_cert_file: join(folder, 'other.pem'),
+        tls_key_file: keyFile,
+        tls_client_certificates: 'off' as const,
+      };
       await expect(startServer({ app, config, log: createLogger('silent') })).rejects.toThrow(/key values mismatch/);
     } finally {
       rmSync(folder, { recursive: true });

@@ -1,3 +1,4 @@
+import { constants } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import { createServer as createTlsServer, type Server as TlsServer } from 'node:https';
@@ -19,7 +20,7 @@ const CERTIFICATE_MILLIS = 60_000;
 
 export interface ServerOptions {
   readonly app: Express;
-  readonly config: Pick<Config, 'host' | 'port' | 'tls_cert_file' | 'tls_key_file'>;
+  readonly config: Pick<Config, 'host' | 'port' | 'tls_cert_file' | 'tls_key_file' | 'tls_client_certificates'>;
   readonly log: Logger;
 }
 
@@ -47,10 +48,11 @@ export async function startServer({ app, config, log }: ServerOptions): Promise<
     requireHostHeader: false,
   };
   const certificate = certificateOf(config);
+  const terms = termsOf(config);
   const server =
     certificate === undefined
       ? createServer(limits, app)
-      : createTlsServer({ ...limits, ...certificate.read(), minVersion: 'TLSv1.2' }, app);
+      : createTlsServer({ ...limits, ...certificate.read(), ...terms }, app);
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
     server.listen(config.port, config.host, () => {
@@ -60,7 +62,7 @@ export async function startServer({ app, config, log }: ServerOptions): Promise<
   });
   server.on('error', (error) => log.error({ error }, 'the listener is in trouble'));
   const renewal =
-    certificate === undefined || !('setSecureContext' in server) ? undefined : renew(server, certificate, log);
+    certificate === undefined || !('setSecureContext' in server) ? undefined : renew(server, certificate, terms, log);
 
   const address = server.address();
   const port = typeof address === 'object' && address !== null ? address.port : config.port;
@@ -75,6 +77,21 @@ export async function startServer({ app, config, log }: ServerOptions): Promise<
       return closing;
     },
   };
+}
+
+interface Terms {
+  readonly minVersion: 'TLSv1.2';
+  readonly requestCert?: true;
+  readonly rejectUnauthorized?: false;
+  readonly secureOptions?: number;
+}
+
+/** Any client certificate is let in, and none is believed here: whose count says the catalog, and that changes. */
+function termsOf({ tls_client_certificates: clients }: ServerOptions['config']): Terms {
+  const minVersion = 'TLSv1.2';
+  if (clients === 'off') return { minVersion };
+  // A resumed connection knows the client's own certificate, but not those between it and its authority any more.
+  return { minVersion, requestCert: true, rejectUnauthorized: false, secureOptions: constants.SSL_OP_NO_TICKET };
 }
 
 async function drain(server: Server, app: Express, graceSeconds: number): Promise<void> {
@@ -110,13 +127,13 @@ function certificateOf({
 }
 
 /** Takes a renewed certificate into use. One that does not fit its key (half of the pair is written) leaves the one before in place. */
-function renew(server: TlsServer, certificate: Certificate, log: Logger): NodeJS.Timeout {
+function renew(server: TlsServer, certificate: Certificate, terms: Terms, log: Logger): NodeJS.Timeout {
   let last = certificate.read();
   const timer = setInterval(() => {
     try {
       const pair = certificate.read();
       if (pair.cert.equals(last.cert) && pair.key.equals(last.key)) return;
-      server.setSecureContext({ ...pair, minVersion: 'TLSv1.2' });
+      server.setSecureContext({ ...pair, ...terms });
       last = pair;
       log.info('the listener has a new certificate');
     } catch (error) {

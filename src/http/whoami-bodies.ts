@@ -62,6 +62,10 @@ export const explainedTokenBody = z
       .meta({ description: 'What the caller is answered.' }),
     source: z.string().nullable().meta({ description: 'Of the catalog, that judges it.' }),
     bound_to_key: z.string().nullable().meta({ description: 'It counts only with a proof by this key.' }),
+    bound_to_certificate: z
+      .string()
+      .nullable()
+      .meta({ description: 'It counts only over a connection with this client certificate.' }),
     task_issuers: z.array(z.string()).meta({ description: 'That may name this workload.' }),
     checks: z.array(
       z.strictObject({

@@ -75,7 +75,7 @@ function viewOfBinding(binding: RoleBinding): Extract<WhoAmIBody, { kind: 'opera
 }
 
 function viewOfExplanation(explanation: TokenExplanation): ExplainedTokenBody {
-  const { caller, refusal, source, boundKey, taskIssuers, checks } = explanation;
+  const { caller, refusal, source, boundTo, taskIssuers, checks } = explanation;
   return {
     believed: refusal === null,
     says: saysOf(explanation),
@@ -91,15 +91,18 @@ function viewOfExplanation(explanation: TokenExplanation): ExplainedTokenBody {
             errors: [...refusal.errors],
           },
     source,
-    bound_to_key: boundKey,
+    bound_to_key: boundTo.key,
+    bound_to_certificate: boundTo.certificate,
     task_issuers: [...taskIssuers],
     checks: checks.map((check) => ({ ...check })),
   };
 }
 
-function saysOf({ refusal, boundKey, caller, taskIssuers }: TokenExplanation): string {
+function saysOf({ refusal, boundTo, caller, taskIssuers }: TokenExplanation): string {
   if (refusal !== null) return `It is refused: ${problemKind(refusal.code).title.toLowerCase()}.`;
-  if (boundKey !== null) return 'It is believed when it comes as DPoP, with a proof by the key that it is bound to.';
+  if (boundTo.key !== null) return 'It is believed when it comes as DPoP, with a proof by the key that it is bound to.';
+  if (boundTo.certificate !== null)
+    return 'It is believed over a connection with the client certificate that it is bound to.';
   if (caller?.kind === 'workload' && taskIssuers.length === 0)
     return 'It is believed, but no task issuer may name this workload: it can open no task.';
   return 'It is believed.';

@@ -41,7 +41,15 @@ describe('a proof of possession', () => {
   it('tells the thumbprint of its key, and its own name', async () => {
     const proof = makeProof(key, call, claims({ jti: 'proof-1' }));
     const jkt = await calculateJwkThumbprint(publicJwk());
-    expect(await verifyProof([proof], call)).toStrictEqual({ jkt, jti: 'proof-1' });
+    expect(await verifyProof([proof], call)).toStrictEqual({ jkt, jti: 'proof-1', nonce: null });
+  });
+
+  it.each([
+    ['as it stands there', 'n-1', 'n-1'],
+    ['none where it is no text', 7, null],
+    ['none where it is a list', ['n-1'], null],
+  ])('tells its nonce: %s', async (_what, nonce, told) => {
+    expect(await verifyProof([makeProof(key, call, claims({ nonce }))], call)).toMatchObject({ nonce: told });
   });
 
   it.each(PROOF_ALGORITHMS)('may be signed with %s, and its thumbprint is that of RFC 7638', async (alg) => {
@@ -64,6 +72,7 @@ describe('a proof of possession', () => {
     expect(await verifyProof([proof], there)).toStrictEqual({
       jkt: '0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I',
       jti: 'e1j3V_bKic8-LAEB',
+      nonce: null,
     });
   });
 

@@ -23,15 +23,18 @@ const claimsSchema = z.object({
   htu: z.string().max(2048),
   iat: numericDate,
   ath: z.string().max(64),
+  nonce: z.unknown().optional(),
 });
+/** Where the certificate of the connection is who calls, there is no token to be made for. */
+const claimsWithoutToken = claimsSchema.extend({ ath: z.undefined('there is no token in this call').optional() });
 
 /** The call that a proof must have been made for. */
 export interface ProvenCall {
   readonly method: string;
   /** Our configured address and the path: what a Host header says of us counts for nothing. */
   readonly url: string;
-  /** The access token that came with it. */
-  readonly token: string;
+  /** The access token that came with it. Null: none, the connection's certificate says who calls. */
+  readonly token: string | null;
   readonly now: Date;
 }
 
@@ -47,7 +50,7 @@ export async function verifyProof(headers: readonly string[], call: ProvenCall):
   const jws = decodeCompactJws(text, refusals);
   if (jws.header['typ'] !== 'dpop+jwt') throw new MayflyError('proof_type_wrong');
   const { thumbprint } = await verifySignature(jws);
-  return { jkt: thumbprint, jti: verifyClaims(jws, call) };
+  return { jkt: thumbprint, ...verifyClaims(jws, call) };
 }
 
 /** By the key that the proof itself brings: who may use that key is said by `cnf`, elsewhere. */
@@ -73,16 +76,17 @@ function vet(jwk: Parameters<typeof vetPublicKey>[0], alg: string): Omit<VettedK
   }
 }
 
-function verifyClaims(jws: CompactJws, call: ProvenCall): string {
-  const parsed = claimsSchema.safeParse(readClaims(jws, refusals));
+function verifyClaims(jws: CompactJws, call: ProvenCall): Pick<Proof, 'jti' | 'nonce'> {
+  const parsed = (call.token === null ? claimsWithoutToken : claimsSchema).safeParse(readClaims(jws, refusals));
   if (!parsed.success) throw new MayflyError('proof_claims_invalid', undefined, { errors: fieldErrors(parsed.error) });
-  const { jti, htm, htu, iat, ath } = parsed.data;
+  const { jti, htm, htu, iat, ath, nonce } = parsed.data;
   if (htm !== call.method) throw new MayflyError('proof_method_wrong');
   const address = normalAddress(htu);
   if (address === null || address !== normalAddress(call.url)) throw new MayflyError('proof_address_wrong');
   if (Math.abs(call.now.getTime() / 1000 - iat) > WINDOW_SECONDS) throw new MayflyError('proof_time_wrong');
-  if (ath !== hash('sha256', call.token, 'base64url')) throw new MayflyError('proof_token_wrong');
-  return jti;
+  if (call.token !== null && ath !== hash('sha256', call.token, 'base64url'))
+    throw new MayflyError('proof_token_wrong');
+  return { jti, nonce: typeof nonce === 'string' ? nonce : null };
 }
 
 /** The characters of RFC 3986 §2: the URL parser would drop or turn others silently. */

@@ -12,7 +12,7 @@ import {
   type TokenExplanation,
   type VerifyContext,
 } from './types.ts';
-import { findSource, verifyCallerToken } from './workload-token.ts';
+import { callerSources, findSource, verifyCallerToken } from './workload-token.ts';
 
 const failing: Partial<Record<ProblemCode, TokenCheckName>> = {
   workload_token_malformed: 'grammar',
@@ -46,11 +46,11 @@ export async function explainToken(
   const caller = judged instanceof MayflyError ? null : judged.caller;
   const { trust } = context;
   const parts = readParts(token);
-  const source = parts && findSource(parts.claims, [...trust.workloadSources, ...trust.operators]);
+  const source = parts && findSource(parts.claims, callerSources(trust));
   const failed = refusal === null ? undefined : failing[refusal.code];
   const words =
     parts === undefined ? {} : wordsOf(parts, context, source && { ...source, keys: keysOf(keySets, source) });
-  const issuers = [...trust.taskIssuers, ...(trust.tokenIssuers ?? [])];
+  const issuers = [...trust.taskIssuers, ...trust.tokenIssuers];
   return {
     checks: tokenChecks.map((check, index) => ({
       check,
@@ -59,7 +59,7 @@ export async function explainToken(
     })),
     refusal,
     caller,
-    boundKey: judged instanceof MayflyError ? null : judged.boundKey,
+    boundTo: judged instanceof MayflyError ? { key: null, certificate: null } : judged.boundTo,
     source: source?.name ?? null,
     taskIssuers:
       caller?.kind === 'workload'
@@ -103,7 +103,7 @@ function wordsOf(
 ): Partial<Record<TokenCheckName, Pick<TokenCheck, 'found' | 'expected'>>> {
   const { alg, kid, typ, ...others } = header;
   const { iss, sub, aud, iat, nbf, exp, cnf } = claims;
-  const known = [...trust.workloadSources, ...trust.operators].map(({ issuer }) => issuer);
+  const known = callerSources(trust).map(({ issuer }) => issuer);
   return {
     type: { found: typ ?? null },
     issuer: { found: iss ?? null, expected: source === undefined ? known : source.issuer },

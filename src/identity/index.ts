@@ -1,16 +1,19 @@
+import type { X509Certificate } from 'node:crypto';
 import type { Trust } from '../catalog/types.ts';
 import { MayflyError } from '../domain/errors.ts';
+import { keyThumbprintOf, thumbprintOf } from './certificates/certificate.ts';
 import { verifyDelegation } from './delegation.ts';
 import { verifyProof } from './dpop.ts';
 import { explainToken } from './explain-token.ts';
 import { createKeySets, type KeysEvent } from './key-sets.ts';
 import { signIn } from './sign-in.ts';
+import { SpiffeX509 } from './sources/spiffe-x509.ts';
 import { verifyTaskEvent } from './task-event.ts';
 import { verifyTaskRequest } from './task-request.ts';
 import { createTokenReviews, type ReadSecret, type TokenReviewFailed } from './token-reviews.ts';
 import { statesByToken, verifyTokenStatement } from './token-statement.ts';
 import { TokenCache } from './token-cache.ts';
-import type { Believed, Identity, Presented, VerifyContext } from './types.ts';
+import type { Believed, Caller, Identity, Presented, VerifyContext } from './types.ts';
 import { type PresentedToken, readAuthorization, type VerifiedCaller, verifyCallerToken } from './workload-token.ts';
 
 /** One line for the log. Holds names and reasons, never a key or a token. */
@@ -74,6 +77,7 @@ export function createIdentity(options: IdentityOptions = {}): IdentityService {
   const keySets = createKeySets({ fetch, clock, log, fetchTimeoutMs: timeoutMs });
   const reviews = createTokenReviews({ secret: options.secret, log, timeoutMs });
   const cache = new TokenCache(keySets, clock);
+  const svids = new SpiffeX509(keySets, clock);
   return {
     verifyTaskRequest: async (compact, context) =>
       statesByToken(compact, context)
@@ -82,7 +86,11 @@ export function createIdentity(options: IdentityOptions = {}): IdentityService {
     verifyTaskEvent: (compact, context) => verifyTaskEvent(compact, context, keySets),
     verifyDelegation: (compact, parent, context) => verifyDelegation(compact, parent, context, keySets),
     async authenticate(presented, context) {
-      const given = readAuthorization(presented.authorization);
+      const { authorization, certificates = [] } = presented;
+      const [own, ...between] = certificates;
+      if (authorization === undefined && own !== undefined)
+        return await prove(await svids.believe([own, ...between], context), null, presented, context);
+      const given = readAuthorization(authorization);
       const known = cache.find(given.token, context);
       const verified = known ?? (await verifyCallerToken(given.token, context, keySets, reviews));
       if (known === undefined) cache.remember(given.token, context, verified);
@@ -106,19 +114,50 @@ export function createIdentity(options: IdentityOptions = {}): IdentityService {
 }
 
 /**
- * RFC 9449 §7: a token that is bound to a key comes as `DPoP` and with a proof by that key. Beside any other token a proof may come,
- * for the key that a task names; one that comes must hold.
+ * RFC 9449 §7: a token that is bound to a key comes as `DPoP` and with a proof by that key. RFC 8705 §3: one that is bound to a
+ * certificate comes over a connection with that very certificate. Beside any other token either may come, for the key that a task names.
  */
 async function believe(
-  { caller, boundKey }: VerifiedCaller,
+  { caller, boundTo }: VerifiedCaller,
   { scheme, token }: PresentedToken,
-  { proofs, method, path }: Presented,
+  presented: Presented,
+  context: VerifyContext,
+): Promise<Believed> {
+  if (boundTo.key === null && scheme === 'dpop') throw new MayflyError('workload_token_unbound');
+  if (boundTo.key !== null && scheme === 'bearer') throw new MayflyError('workload_token_bound');
+  if (boundTo.key !== null && presented.proofs.length === 0) throw new MayflyError('proof_missing');
+  if (boundTo.certificate !== null) requireCertificate(boundTo.certificate, presented);
+  const believed = await prove(caller, token, presented, context);
+  if (boundTo.key !== null && boundTo.key !== believed.proof?.jkt) throw new MayflyError('proof_key_wrong');
+  return believed;
+}
+
+function requireCertificate(thumbprint: string, { certificates = [] }: Presented): void {
+  const [own] = certificates;
+  if (own === undefined) throw new MayflyError('certificate_missing');
+  if (thumbprintOf(own) !== thumbprint) throw new MayflyError('certificate_wrong');
+}
+
+/** The key that this call proves: by the proof that came along, which must hold, or else by the certificate of its connection. */
+async function prove(
+  caller: Caller,
+  token: string | null,
+  { proofs, certificates = [], method, path }: Presented,
   { audience, now }: VerifyContext,
 ): Promise<Believed> {
-  if (boundKey === null && scheme === 'dpop') throw new MayflyError('workload_token_unbound');
-  if (boundKey !== null && scheme === 'bearer') throw new MayflyError('workload_token_bound');
-  if (boundKey === null && proofs.length === 0) return { caller, proof: null };
-  const proof = await verifyProof(proofs, { method, url: `${audience}${path}`, token, now });
-  if (boundKey !== null && boundKey !== proof.jkt) throw new MayflyError('proof_key_wrong');
-  return { caller: caller.kind === 'workload' ? { ...caller, keyThumbprint: proof.jkt } : caller, proof };
+  const proof =
+    proofs.length === 0 ? null : await verifyProof(proofs, { method, url: `${audience}${path}`, token, now });
+  if (caller.kind === 'operator') return { caller, proof };
+  const [own] = certificates;
+  const keyThumbprint = proof?.jkt ?? caller.keyThumbprint ?? (own === undefined ? null : keyOf(own));
+  return { caller: keyThumbprint === caller.keyThumbprint ? caller : { ...caller, keyThumbprint }, proof };
+}
+
+/** A key that is too weak proves nothing. */
+function keyOf(certificate: X509Certificate): string | null {
+  try {
+    return keyThumbprintOf(certificate);
+  } catch {
+    return null;
+  }
 }

@@ -1,5 +1,6 @@
 import type { JwksSource } from '../catalog/types.ts';
 import { MayflyError } from '../domain/errors.ts';
+import { readCertificate } from './certificates/certificate.ts';
 import { fetchJwks } from './fetch-jwks.ts';
 import type { KeySet, KeySource } from './key-source.ts';
 import { RemoteKeys } from './remote-keys.ts';
@@ -10,7 +11,7 @@ import { vetKeys } from './vet-keys.ts';
 /** What keys are looked up for: a task issuer, a workload source or a source of operators. */
 export interface KeyOwner {
   readonly name: string;
-  /** `spiffe-jwt`: its document is a SPIFFE bundle, not a plain JWKS. */
+  /** `spiffe-jwt`, `spiffe-x509`: its document is a SPIFFE bundle, not a plain JWKS. */
   readonly kind?: string;
   readonly dev: boolean;
   readonly jwks: JwksSource;
@@ -59,17 +60,29 @@ export function createKeySets(options: KeySetsOptions): KeySets {
     options.log({ event: 'jwks_loaded', source: owner.name, usable: keys.size });
     return { keys };
   };
+  const readAuthorities = (owner: KeyOwner, authorities: readonly Buffer[]): KeySet => {
+    const usable = authorities.flatMap((raw) => {
+      try {
+        return [readCertificate(raw)];
+      } catch (error) {
+        options.log({ event: 'jwks_key_skipped', source: owner.name, kid: null, reason: describe(error) });
+        return [];
+      }
+    });
+    options.log({ event: 'jwks_loaded', source: owner.name, usable: usable.length });
+    return { keys: new Map(), authorities: usable };
+  };
   /** The vetting of one source's documents, one after the other. */
   const vetter = (owner: KeyOwner): ((document: unknown) => KeySet) => {
-    if (owner.kind !== 'spiffe-jwt') return (document) => vet(owner, document);
+    if (owner.kind !== 'spiffe-jwt' && owner.kind !== 'spiffe-x509') return (document) => vet(owner, document);
     let latest = 0;
     return (document) => {
-      const { jwks, sequence = latest, freshMs } = readSpiffeBundle(document);
+      const { jwks, authorities, sequence = latest, freshMs } = readSpiffeBundle(document);
       // An old copy would bring back a key that was taken away.
       if (sequence < latest) throw new Error(`spiffe_sequence went back from ${latest} to ${sequence}`);
-      const { keys } = vet(owner, jwks);
+      const set = owner.kind === 'spiffe-x509' ? readAuthorities(owner, authorities) : vet(owner, jwks);
       latest = sequence;
-      return { keys, freshMs };
+      return { ...set, freshMs };
     };
   };
   const failed = (owner: KeyOwner, reason: unknown): void =>
@@ -138,9 +151,9 @@ function inlineKeys(read: () => KeySet, failed: (reason: unknown) => void): KeyS
   }
   return {
     current: () => set,
-    find: (kid) => {
-      const key = set.keys.get(kid);
-      return Promise.resolve(key && { set, key });
+    search: (look) => {
+      const found = look(set);
+      return Promise.resolve(found === undefined ? undefined : { set, found });
     },
     ready: () => Promise.resolve(true),
   };
@@ -148,7 +161,7 @@ function inlineKeys(read: () => KeySet, failed: (reason: unknown) => void): KeyS
 
 const noKeys: KeySource = {
   current: () => undefined,
-  find: () => Promise.reject(new MayflyError('keys_unavailable')),
+  search: () => Promise.reject(new MayflyError('keys_unavailable')),
   ready: () => Promise.resolve(false),
 };
 

@@ -1,5 +1,5 @@
 import { MayflyError } from '../domain/errors.ts';
-import type { FoundKey, KeySet, KeySource } from './key-source.ts';
+import type { Found, KeySet, KeySource } from './key-source.ts';
 
 /** Younger than this, a set is used as it is, unless its publisher says how long. */
 export const FRESH_MS = 5 * 60_000;
@@ -48,14 +48,14 @@ export class RemoteKeys implements KeySource {
     return this.#set;
   }
 
-  /** @throws MayflyError `keys_unavailable` when no set may be believed, or an unknown kid cannot be looked up now. */
-  async find(kid: string): Promise<FoundKey | undefined> {
+  /** @throws MayflyError `keys_unavailable` when no set may be believed, or what is unknown cannot be looked up now. */
+  async search<T>(look: (set: KeySet) => T | undefined): Promise<Found<T> | undefined> {
     const known = this.current();
     const set = known ?? (await this.#load());
-    const key = set.keys.get(kid);
-    if (key) return { set, key };
+    const found = look(set);
+    if (found !== undefined) return { set, found };
     // A set that was fetched for this very question needs no second look.
-    return known ? await this.#findAfterRefetch(kid) : undefined;
+    return known ? await this.#searchAfterRefetch(look) : undefined;
   }
 
   async ready(): Promise<boolean> {
@@ -63,7 +63,7 @@ export class RemoteKeys implements KeySource {
     return this.current() !== undefined;
   }
 
-  async #findAfterRefetch(kid: string): Promise<FoundKey | undefined> {
+  async #searchAfterRefetch<T>(look: (set: KeySet) => T | undefined): Promise<Found<T> | undefined> {
     if (this.#underWay) {
       await this.#underWay;
     } else if (this.#since(this.#refetchedAt) >= UNKNOWN_KID_COOLDOWN_MS && this.#mayAttempt()) {
@@ -72,8 +72,8 @@ export class RemoteKeys implements KeySource {
       if (!this.#down) this.#refetchedAt = this.#options.clock();
     }
     const set = this.current();
-    const key = set?.keys.get(kid);
-    if (set && key) return { set, key };
+    const found = set && look(set);
+    if (set && found !== undefined) return { set, found };
     if (this.#down) throw unavailable();
     return undefined;
   }

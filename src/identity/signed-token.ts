@@ -3,8 +3,9 @@ import type { TaskIssuer } from '../catalog/types.ts';
 import { MayflyError } from '../domain/errors.ts';
 import { type CompactJws, decodeCompactJws, type JsonObject, readClaims } from './compact-jws.ts';
 import type { KeyOwner, KeySets } from './key-sets.ts';
-import type { FoundKey, KeySet, KeySource } from './key-source.ts';
+import type { Found, KeySet, KeySource } from './key-source.ts';
 import type { Refusals } from './refusals.ts';
+import type { VettedKey } from './vet-keys.ts';
 
 /** What tells one kind of token from all others (RFC 8725 §3.11 and 3.12). */
 export interface TokenKind {
@@ -55,14 +56,15 @@ export async function verifySigned<I extends Issuer>(
  * Key and signature alone. The key decides which algorithms it may be used with, not the header (RFC 8725 §3.1).
  * @throws MayflyError `refusals.key`, `.algorithm`, `.signature`, or `keys_unavailable`.
  */
-export async function verifySignature(jws: CompactJws, keys: KeySource, refusals: Refusals): Promise<FoundKey> {
+export async function verifySignature(jws: CompactJws, keys: KeySource, refusals: Refusals): Promise<Found<VettedKey>> {
   const { alg, kid } = jws.header;
   if (typeof kid !== 'string' || kid === '') throw new MayflyError(refusals.key);
-  const found = await keys.find(kid);
+  const found = await keys.search((set) => set.keys.get(kid));
   if (!found) throw new MayflyError(refusals.key);
-  if (typeof alg !== 'string' || !found.key.algorithms.has(alg)) throw new MayflyError(refusals.algorithm);
+  const { algorithms, key } = found.found;
+  if (typeof alg !== 'string' || !algorithms.has(alg)) throw new MayflyError(refusals.algorithm);
   try {
-    await compactVerify(jws.text, found.key.key, { algorithms: [alg] });
+    await compactVerify(jws.text, key, { algorithms: [alg] });
   } catch (cause) {
     throw new MayflyError(refusals.signature, undefined, { cause });
   }

@@ -1,9 +1,11 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { readCertificate } from './certificates/certificate.ts';
 import { FRESH_MS } from './remote-keys.ts';
 import { MAX_REFRESH_MS, MIN_REFRESH_MS, readSpiffeBundle } from './spiffe-bundle.ts';
 import { type KeyHarness, openKeys } from './testing/key-harness.ts';
 import { makeKey, signToken, type TestKey } from './testing/keys.ts';
+import { issue, makeAuthority, type TestCertificate } from './testing/svids.ts';
 import { AUDIENCE, believe, refusal, SECONDS } from './testing/trust.ts';
 import { vetKeys } from './vet-keys.ts';
 
@@ -26,6 +28,11 @@ describe.skipIf(!there)('go-spiffe’s vectors', () => {
     expect(usable('spiffebundle/spiffebundle_valid_2.json')).toBe(6);
     expect(usable('spiffebundle/spiffebundle_valid_with_wit.json')).toBe(2);
     expect(read('spiffebundle/spiffebundle_valid_2.json')).toMatchObject({ sequence: 1, freshMs: 60_000 });
+  });
+
+  it.each(['valid_1', 'valid_2', 'valid_with_wit'])('%s holds one authority for X.509-SVIDs, which is one', (name) => {
+    const authorities = read(`spiffebundle/spiffebundle_${name}.json`).authorities.map(readCertificate);
+    expect(authorities).toMatchObject([{ isAuthority: true, uris: [expect.stringMatching(/^spiffe:\/\//)] }]);
   });
 
   it.each([
@@ -141,5 +148,36 @@ describe('a bundle by URL', () => {
     keys.time.ms += FRESH_MS;
     await ask(first);
     await vi.waitFor(async () => expect(await ask(first)).toBe('workload_token_key_unknown'));
+  });
+
+  it('with another authority is looked for once where a certificate leads to none of those known', async () => {
+    const [one, other] = [makeAuthority(), makeAuthority()];
+    const serveOne = ({ entry }: TestCertificate): void =>
+      keys.server.answer((_request, response) => void response.end(JSON.stringify({ keys: [entry] })));
+    const { context, trust } = keys.trusting();
+    const prod = {
+      ...({ kind: 'spiffe-x509', name: 'prod', dev: true, issuer: 'spiffe://prod.example' } as const),
+      ...{ trustDomain: 'prod.example', jwks: { url: keys.server.url }, algorithms: [] },
+    };
+    const under = { ...context, trust: { ...trust, workloadSources: [prod] } };
+    const show = ({ x509 }: TestCertificate): Promise<string> => {
+      const presented = { authorization: undefined, proofs: [], method: 'GET', path: '/', certificates: [x509] };
+      return refusal(keys.identity.authenticate(presented, under));
+    };
+    const connected = issue(one);
+    serveOne(one);
+    expect(await show(connected)).toBe('accepted');
+    serveOne(other);
+    expect(await Promise.all([other, other, makeAuthority()].map((by) => show(issue(by))))).toEqual([
+      'accepted',
+      'accepted',
+      'certificate_untrusted',
+    ]);
+    expect(await show(connected)).toBe('certificate_untrusted');
+    expect(keys.server.asked).toHaveLength(2);
+    keys.time.ms += 30_000;
+    keys.server.answer((_request, response) => void response.writeHead(503).end());
+    expect(await show(issue(one))).toBe('keys_unavailable');
+    expect(await show(issue(other))).toBe('accepted');
   });
 });

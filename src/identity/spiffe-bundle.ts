@@ -20,6 +20,8 @@ const bundleSchema = z.object({
 export interface SpiffeBundle {
   /** For JWT-SVIDs, as an ordinary JWKS. None: every JWT-SVID of the domain is invalid. */
   readonly jwks: { readonly keys: readonly JsonObject[] };
+  /** For X.509-SVIDs, as DER. None: every X.509-SVID of the domain is invalid. */
+  readonly authorities: readonly Buffer[];
   readonly sequence: number | undefined;
   /** How long it is fresh, within the bounds; undefined: the bundle does not say. */
   readonly freshMs: number | undefined;
@@ -34,14 +36,18 @@ export function readSpiffeBundle(document: unknown): SpiffeBundle {
   const parsed = bundleSchema.safeParse(document);
   if (!parsed.success) throw new Error('not a SPIFFE bundle');
   const { keys, spiffe_sequence: sequence, spiffe_refresh_hint: hint } = parsed.data;
+  const authorities: Buffer[] = [];
   for (const { use, kid, x5c } of keys) {
     if (use === 'jwt-svid' && typeof kid !== 'string') throw new Error('a jwt-svid entry has no kid');
-    if (use === 'x509-svid' && !(Array.isArray(x5c) && x5c.length === 1)) {
-      throw new Error('an x509-svid entry has not exactly one certificate');
+    if (use === 'x509-svid') {
+      const der = z.tuple([z.string()]).safeParse(x5c);
+      if (!der.success) throw new Error('an x509-svid entry has not exactly one certificate');
+      authorities.push(Buffer.from(der.data[0], 'base64'));
     }
   }
   return {
     jwks: { keys: keys.filter(({ use }) => use === 'jwt-svid').map((entry) => ({ ...entry, use: 'sig' })) },
+    authorities,
     sequence,
     freshMs: hint === undefined ? undefined : Math.min(Math.max(hint * 1000, MIN_REFRESH_MS), MAX_REFRESH_MS),
   };

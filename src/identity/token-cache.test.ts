@@ -14,14 +14,14 @@ function setUp() {
   const keySets: KeySets = {
     of: (_owner: KeyOwner) => ({
       current: () => state.current,
-      find: () => Promise.reject(new Error('not asked')),
+      search: () => Promise.reject(new Error('not asked')),
       ready: () => Promise.resolve(true),
     }),
     keepOnly: () => undefined,
     close: () => undefined,
   };
   const [source] = trust.workloadSources;
-  if (!source || !state.current) throw new Error('no source');
+  if (source?.kind !== 'oidc' || !state.current) throw new Error('no source');
   const verified: VerifiedCaller = {
     caller: {
       kind: 'workload',
@@ -30,7 +30,7 @@ function setUp() {
       instance: null,
       expiresAt: NOW,
     },
-    boundKey: null,
+    boundTo: { key: null, certificate: null },
     times: { exp: SECONDS + 60 },
     source,
     keySet: state.current,

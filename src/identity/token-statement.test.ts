@@ -155,3 +155,7 @@ describe('a task request beside it', () => {
     expect(await refusal(identity.verifyTaskRequest(token, made.context))).toBe('request_type_wrong');
   });
 });
+
+it('states no task where it is bound to a certificate: that will be another before the task ends', async () => {
+  expect(await stating().ask({ cnf: { 'x5t#S256': 'A'.repeat(43) } })).toBe('key_binding_unsupported');
+});

@@ -38,7 +38,7 @@ export async function verifyTokenStatement(
   keySets: KeySets,
   reviews: TokenReviews,
 ): Promise<TaskStatement> {
-  const { caller, boundKey, source, times } = await verifyCallerToken(compact, context, keySets, reviews);
+  const { caller, boundTo, source, times } = await verifyCallerToken(compact, context, keySets, reviews);
   const issuer = context.trust.tokenIssuers.find(({ statement }) => statement.source === source.name);
   if (issuer === undefined || caller.kind !== 'workload') throw new MayflyError('request_issuer_unknown');
   const jws = decodeCompactJws(compact, requestRefusals);
@@ -50,7 +50,9 @@ export async function verifyTokenStatement(
   const subject = readClaim(claims, statement.subjectClaim, text);
   const purpose = valueOf(statement.purpose, claims, text);
   requireEntitled(issuer, purpose, actor, subject);
-  if (boundKey === null && issuer.proofOfPossession === 'required') throw new MayflyError('request_key_missing');
+  // A task belongs to a key: certificates are renewed while it lives.
+  if (boundTo.certificate !== null) throw new MayflyError('key_binding_unsupported');
+  if (boundTo.key === null && issuer.proofOfPossession === 'required') throw new MayflyError('request_key_missing');
   const jti = Object.hasOwn(claims, 'jti')
     ? readClaim(claims, 'jti', printable(200))
     : `sha-256:${payloadDigest.toString('base64url')}`;
@@ -63,7 +65,7 @@ export async function verifyTokenStatement(
     subject,
     actor: actor.subject,
     actorSources: [actor.source],
-    keyThumbprint: boundKey,
+    keyThumbprint: boundTo.key,
     deliveryThumbprint: null,
     purpose,
     phase: null,

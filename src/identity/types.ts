@@ -1,3 +1,4 @@
+import type { X509Certificate } from 'node:crypto';
 import type { OperatorSource, RoleBinding, TaskIssuer, Trust } from '../catalog/types.ts';
 import type { MayflyError } from '../domain/errors.ts';
 import type { TaskId } from '../domain/ids.ts';
@@ -109,6 +110,8 @@ export interface Presented {
   readonly authorization: string | undefined;
   /** Every `DPoP` header. */
   readonly proofs: readonly string[];
+  /** What the other end of this very connection proved by TLS to hold the key of, and what came with it. What a header says of one counts for nothing. */
+  readonly certificates?: readonly X509Certificate[];
   readonly method: string;
   /** Path of the call as it came, without its query. */
   readonly path: string;
@@ -119,6 +122,8 @@ export interface Proof {
   /** Of its key, RFC 7638 by SHA-256. */
   readonly jkt: string;
   readonly jti: string;
+  /** Ours, it says. Null: it carries none. Whether one is demanded, and this one taken, is not known here (§4.3, 10). */
+  readonly nonce: string | null;
 }
 
 export interface Believed {
@@ -191,8 +196,8 @@ export interface TokenExplanation {
   readonly refusal: MayflyError | null;
   /** What it is believed as; null when it is not. */
   readonly caller: Caller | null;
-  /** Of the key that the token itself is bound to. */
-  readonly boundKey: string | null;
+  /** Thumbprints of what the token itself is bound to. */
+  readonly boundTo: { readonly key: string | null; readonly certificate: string | null };
   /** Name of the catalog's source that judges it. */
   readonly source: string | null;
   /** Task issuers that may name this workload. */

@@ -134,7 +134,11 @@ describe('a workload token', () => {
     ['with a line break in sub', token({ sub: `${AGENT}\n` }), 'workload_token_invalid'],
 
     ['bound to what is no key', token({ cnf: { jkt: 'x' } }), 'key_binding_unsupported'],
-    ['bound to a certificate', token({ cnf: { 'x5t#S256': JKT } }), 'key_binding_unsupported'],
+    [
+      'bound to a certificate, over a connection without one',
+      token({ cnf: { 'x5t#S256': JKT } }),
+      'certificate_missing',
+    ],
     ['bound to a key and a certificate', token({ cnf: { jkt: JKT, 'x5t#S256': JKT } }), 'key_binding_unsupported'],
     ['bound to a key, as one that is not (RFC 9449 §7)', token({ cnf: { jkt: JKT } }), 'workload_token_bound'],
     ['with cnf null', token({ cnf: null }), 'key_binding_unsupported'],

@@ -1,12 +1,12 @@
 import { z } from 'zod';
-import type { OperatorSource, RoleBinding, WorkloadSource } from '../catalog/types.ts';
+import type { OperatorSource, RoleBinding, TokenSource, Trust, WorkloadSource } from '../catalog/types.ts';
 import { MayflyError } from '../domain/errors.ts';
 import { parseSpiffeId } from '../domain/spiffe-id.ts';
 import { workloadId } from '../domain/task.ts';
 import { type JsonObject, MAX_COMPACT_CHARS } from './compact-jws.ts';
 import type { KeySets } from './key-sets.ts';
 import type { KeySet } from './key-source.ts';
-import { readKeyBinding } from './key-binding.ts';
+import { readTokenBinding, type TokenBinding } from './key-binding.ts';
 import { callerRefusals } from './refusals.ts';
 import { findIssuer, type TokenKind, verifySigned } from './signed-token.ts';
 import { believe } from './sources/believe.ts';
@@ -43,13 +43,13 @@ const claimsSchema = z.object({
   nbf: numericDate.optional(),
 });
 
-type CallerSource = WorkloadSource | OperatorSource;
+type CallerSource = TokenSource | OperatorSource;
 
 export interface VerifiedCaller {
   /** Before any proof: an agent's key is not known yet. */
   readonly caller: Caller;
-  /** Of the key that the token itself is bound to, null where it is not. */
-  readonly boundKey: string | null;
+  /** The key or certificate that the token itself is bound to. */
+  readonly boundTo: TokenBinding;
   readonly times: TokenTimes;
   readonly source: CallerSource;
   readonly keySet: KeySet;
@@ -86,8 +86,7 @@ export async function verifyCallerToken(
   reviews: TokenReviews,
 ): Promise<VerifiedCaller> {
   const { trust, audience, now } = context;
-  const sources = [...trust.workloadSources, ...trust.operators];
-  const signed = await verifySigned(token, callerToken, sources, keySets, findSource);
+  const signed = await verifySigned(token, callerToken, callerSources(trust), keySets, findSource);
   const { issuer: source, claims, keySet } = signed;
   requireAudience(claims, audience, callerRefusals);
   const result = claimsSchema.safeParse(claims);
@@ -96,19 +95,29 @@ export async function verifyCallerToken(
   }
   const times = result.data;
   requireLive(times, now);
-  const boundKey = readKeyBinding(claims);
+  const boundTo = readTokenBinding(claims);
   const expiresAt = new Date(times.exp * 1000);
   if ('roles' in source) {
     requireType(signed, oidcTypes);
     const operator = workloadId({ source: source.name, subject: times.sub });
     const caller: Caller = { kind: 'operator', operator, roles: rolesOf(claims, source), expiresAt };
-    return { caller, boundKey, times, source, keySet };
+    return { caller, boundTo, times, source, keySet };
   }
   const { subject, instance } = await believe(source, { ...signed, text: token }, context, reviews);
   const workload = { source: source.name, subject };
   const copy = { instance: instance?.id ?? null, ...(instance && { instanceDetails: instance.details }) };
   const caller: Caller = { kind: 'workload', workload, keyThumbprint: null, ...copy, expiresAt };
-  return { caller, boundKey, times, source, keySet };
+  return { caller, boundTo, times, source, keySet };
+}
+
+/** A certificate speaks for itself: no token passes for one of its source. */
+function hasTokens(source: WorkloadSource): source is TokenSource {
+  return source.kind !== 'spiffe-x509';
+}
+
+/** All whose tokens callers may show. */
+export function callerSources(trust: Trust): readonly CallerSource[] {
+  return [...trust.workloadSources.filter(hasTokens), ...trust.operators];
 }
 
 /** A JWT-SVID needs no `iss`; its trust domain stands in `sub`. Either way only the catalog's own sources are found. */

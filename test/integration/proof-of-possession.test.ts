@@ -169,6 +169,11 @@ describe('who stole the token and knows the ids', () => {
   });
 });
 
+test('a nonce counts for nothing where none is demanded, and none is given', async () => {
+  const reply = await call('GET', taskPath(), { change: ({ claims }) => void (claims['nonce'] = 'made up') });
+  expect([reply.status, reply.headers['dpop-nonce']]).toEqual([200, undefined]);
+});
+
 test('a request without a key is refused, whoever sends it', async () => {
   const body = { request: await house.sign() };
   for (const by of [key, null])

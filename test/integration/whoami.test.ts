@@ -101,6 +101,7 @@ describe('an operator has a token explained', () => {
       refusal: null,
       source: 'idp',
       bound_to_key: null,
+      bound_to_certificate: null,
       task_issuers: ['dev-orchestrator'],
       says: 'It is believed.',
     });

@@ -31,7 +31,7 @@ export async function ask(base: string, method: string, path: string, options: A
   return await new Promise((resolve, reject) => {
     const asked = request({ hostname, port, method, path, headers, agent: false }, (response) => {
       text(response).then((all) => {
-        resolve({ status: response.statusCode ?? 0, headers: response.headers, text: all, body: parse(all) });
+        resolve({ status: response.statusCode ?? 0, headers: response.headers, text: all, body: parseBody(all) });
       }, reject);
     });
     asked.on('error', reject);
@@ -47,7 +47,7 @@ export async function askRaw(base: string, bytes: string): Promise<string> {
   return await text(socket);
 }
 
-function parse(all: string): Record<string, unknown> {
+export function parseBody(all: string): Record<string, unknown> {
   try {
     return { ...Object(JSON.parse(all)) };
   } catch {

@@ -74,6 +74,7 @@ export async function startTestApp(options: TestAppOptions = {}): Promise<TestAp
       issuing: coalescedIssuing(db),
       ownedGrants: coalescedOwnedGrants(db),
       proofs: coalescedProofs(db),
+      nonces: null,
       changes: { publish: () => {}, wait: options.wait ?? (async () => {}) },
       catalog: { ready: true, current: () => emptyRevision, refresh: async () => {} },
       identity: {
@@ -122,7 +123,13 @@ export async function startTestApp(options: TestAppOptions = {}): Promise<TestAp
   const app = createApp(deps);
   const server = await startServer({
     app,
-    config: { host: '127.0.0.1', port: 0, tls_cert_file: undefined, tls_key_file: undefined },
+    config: {
+      host: '127.0.0.1',
+      port: 0,
+      tls_cert_file: undefined,
+      tls_key_file: undefined,
+      tls_client_certificates: 'off',
+    },
     log: logger,
   });
   let stopping: Promise<void> | undefined;

@@ -1,4 +1,4 @@
-import type { WorkloadSource } from '../../catalog/types.ts';
+import type { TokenSource } from '../../catalog/types.ts';
 import type { VerifyContext } from '../types.ts';
 import { believeGithubActions } from './github-actions.ts';
 import { believeKubernetes } from './kubernetes.ts';
@@ -11,7 +11,7 @@ import { believeSpiffeJwt } from './spiffe-jwt.ts';
  * @throws MayflyError 401 with the failing step's code, or `keys_unavailable`.
  */
 export async function believe(
-  source: WorkloadSource,
+  source: TokenSource,
   token: SourceToken,
   context: VerifyContext,
   reviews: TokenReviews,

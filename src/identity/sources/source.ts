@@ -1,5 +1,5 @@
 import type { z } from 'zod';
-import type { KubernetesSource, WorkloadSource } from '../../catalog/types.ts';
+import type { KubernetesSource, TokenSource } from '../../catalog/types.ts';
 import { MayflyError } from '../../domain/errors.ts';
 import type { JsonObject } from '../compact-jws.ts';
 import { fieldErrors } from '../token-claims.ts';
@@ -29,7 +29,7 @@ export interface TokenReviews {
  * What one kind of source demands of its tokens beyond what every token must pass.
  * @throws MayflyError 401 with the failing step's code.
  */
-export type Verifier<S extends WorkloadSource> = (source: S, token: SourceToken) => NamedWorkload;
+export type Verifier<S extends TokenSource> = (source: S, token: SourceToken) => NamedWorkload;
 
 /** @throws MayflyError `workload_token_type_wrong` unless the header's `typ` is one of these; undefined: absent. */
 export function requireType({ header }: Pick<SourceToken, 'header'>, types: readonly (string | undefined)[]): void {

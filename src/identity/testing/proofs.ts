@@ -26,7 +26,7 @@ export function makeProof(key: TestKey, call: ProvenCall, change: ProofChange = 
       htm: call.method,
       htu: call.url,
       iat: Math.floor(call.now.getTime() / 1000),
-      ath: hash('sha256', call.token, 'base64url'),
+      ...(call.token === null ? {} : { ath: hash('sha256', call.token, 'base64url') }),
     },
     key,
   };
