@@ -186,8 +186,8 @@ describe('a client certificate is refused', () => {
   ])('as %s: one %s', async (code, _what, shown) => {
     const reply = await call('GET', '/v1/tasks/none', { shown: shown() });
     expect(outcome(reply)).toEqual([401, code]);
-    expect(reply.headers['www-authenticate']).toBe(
-      `Bearer realm="mayfly", error="invalid_token", error_description="${code}"`,
+    expect(reply.headers['www-authenticate']).toMatch(
+      new RegExp(`^Bearer realm="mayfly", .*, error="invalid_token", error_description="${code}"$`),
     );
   });
 

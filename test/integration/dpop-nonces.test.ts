@@ -8,8 +8,8 @@ import type { RunningBroker } from '../support/broker-process.ts';
 import { type House, startHouse } from '../support/house.ts';
 
 const READ = 'ledger-db/read-invoices';
-const CHALLENGE =
-  'DPoP realm="mayfly", algs="ES256 ES384 EdDSA Ed25519 PS256 RS256", error="use_dpop_nonce", error_description="Send the nonce in DPoP-Nonce."';
+const challenge = () =>
+  `DPoP realm="mayfly", resource_metadata="${house.url}/.well-known/oauth-protected-resource", algs="ES256 ES384 EdDSA Ed25519 PS256 RS256", error="use_dpop_nonce", error_description="Send the nonce in DPoP-Nonce."`;
 
 let house: House;
 let replica: RunningBroker;
@@ -58,7 +58,7 @@ describe('a proof', () => {
   ])('%s is answered with a challenge and the nonce to use', async (_what, nonce) => {
     const reply = await call('GET', taskPath(), { nonce });
     expect([reply.status, reply.body['code']]).toEqual([401, 'use_dpop_nonce']);
-    expect(reply.headers['www-authenticate']).toBe(CHALLENGE);
+    expect(reply.headers['www-authenticate']).toBe(challenge());
     expect(nonceOf(reply)).toMatch(/^[A-Za-z0-9_-]{43}$/);
     expect((await call('GET', taskPath(), { nonce: nonceOf(reply) })).status).toBe(200);
   });
