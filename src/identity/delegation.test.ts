@@ -93,6 +93,7 @@ describe('a delegation', () => {
       expiresAt: new Date(NOW.getTime() + 120_000),
       workload: { source: 'idp', subject: OTHER },
       keyThumbprint: childsKey,
+      deliveryThumbprint: null,
       purpose: 'reconcile.invoices',
       phase: null,
       notAfter: new Date(NOW.getTime() + 900_000),

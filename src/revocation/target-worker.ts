@@ -164,6 +164,8 @@ export class TargetWorker {
     if (silent === items) this.#breaker.silent();
     else this.#breaker.answered();
     const state = this.#breaker.state;
+    // Whatever became of this lane, one asks when the next probe may go: nothing else may be due for long.
+    if (state === 'open') this.wake(false);
     if (state === before) return;
     this.#deps.observer.breaker(this.#target, state);
     // A probe that failed is no news.
