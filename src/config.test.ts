@@ -123,6 +123,13 @@ describe('settings', () => {
       { MAYFLY_HOST: '0.0.0.0', ...TLS, MAYFLY_PUBLIC_URL: 'http://b.example' },
       'MAYFLY_PUBLIC_URL',
     ],
+    ...['https://b.example/mayfly', 'https://b.example/', 'https://:pw@b.example', 'https://b.example?x'].map(
+      (url): [string, Record<string, string>, string] => [
+        `a public URL that is more than an origin: ${url}`,
+        { MAYFLY_HOST: '0.0.0.0', ...TLS, MAYFLY_PUBLIC_URL: url },
+        'MAYFLY_PUBLIC_URL',
+      ],
+    ),
     ['no public URL beyond loopback', { MAYFLY_HOST: '0.0.0.0', ...TLS }, 'MAYFLY_PUBLIC_URL'],
     [
       'an objective shorter than the sweep',

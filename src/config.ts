@@ -3,7 +3,7 @@ import { isIP } from 'node:net';
 import { z } from 'zod';
 import { parseCidr } from './domain/cidr.ts';
 import { Secret } from './domain/secret.ts';
-import { limitSettings, wholeNumber } from './config/limits.ts';
+import { driftSettings, limitSettings, wholeNumber } from './config/limits.ts';
 
 /** Thrown at start with every fault of the environment at once, by name. */
 export class ConfigError extends Error {
@@ -22,11 +22,14 @@ const origin = z.string().refine((text) => {
     url !== undefined &&
     /^https?:$/.test(url.protocol) &&
     url.username === '' &&
+    url.password === '' &&
+    // Cookies and `Origin` know no path: what else lives on that host would have the sessions of our operators.
+    url.pathname === '/' &&
     url.search === '' &&
     url.hash === '' &&
     !text.endsWith('/')
   );
-}, 'must be an http(s) URL without user, query, fragment or trailing slash');
+}, 'must be an http(s) URL without user, path, query, fragment or trailing slash');
 
 const databaseUrl = z
   .string()
@@ -92,7 +95,9 @@ const settings = z.strictObject({
     .string()
     .refine(isWebhookUrl, 'must be an https URL without user or fragment, or http on loopback')
     .optional()
-    .describe('Told, signed, of what is overdue, contained late, written off, paused or resumed, and of breakers.'),
+    .describe(
+      'Told, signed, of what is overdue, contained late, written off, paused or resumed, killed or lifted, and of breakers.',
+    ),
   webhook_secret: z
     .string()
     // 24 to 64 bytes: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
@@ -130,6 +135,7 @@ const settings = z.strictObject({
     .default(3600)
     .describe('How long an operator who signed in with a browser stays so.'),
   ...limitSettings,
+  ...driftSettings,
   log_level: z
     .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
     .default('info')

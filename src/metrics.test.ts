@@ -6,7 +6,8 @@ import type { RevocationObserver } from './revocation/deps.ts';
 import type { Backlog } from './store/revocations.ts';
 
 const nothing: ScrapeSources = {
-  queue: async () => ({ backlog: [], paused: new Map(), residual: new Map() }),
+  queue: async () => ({ backlog: [], paused: new Map(), residual: new Map(), kills: new Map() }),
+  drift: async () => ({ undecided: 0, oldestSeconds: 0 }),
   sweepAge: () => 0.25,
   targets: [],
 };
@@ -135,7 +136,9 @@ describe('a scrape', () => {
     metrics.catalogRevision(7);
     metrics.build('1.2.3');
     expect(
-      await scrape(metrics, { queue: async () => ({ backlog: rows, paused: new Map(), residual: new Map() }) }),
+      await scrape(metrics, {
+        queue: async () => ({ backlog: rows, paused: new Map(), residual: new Map(), kills: new Map() }),
+      }),
     ).toEqual(
       expect.arrayContaining([
         'mayfly_revocations{target="ledger-db",state="due"} 5',
@@ -160,6 +163,7 @@ describe('a scrape', () => {
       ],
       paused: new Map([['crm-db', { deadlinesHeld: false }]]),
       residual: new Map([['kv', 3]]),
+      kills: new Map([['agent', 2]]),
     };
     expect(await scrape(createMetrics(), { queue: async () => queue })).toEqual(
       expect.arrayContaining([
@@ -168,6 +172,8 @@ describe('a scrape', () => {
         'mayfly_revocation_most_attempts{target="ledger-db"} 12',
         'mayfly_target_paused{target="crm-db",deadlines="run"} 1',
         'mayfly_grants_residual{target="kv"} 3',
+        'mayfly_kills_standing{scope="agent"} 2',
+        'mayfly_kills_standing{scope="all"} 0',
       ]),
     );
   });
@@ -185,11 +191,15 @@ describe('a scrape', () => {
 
   test('shows nothing old: what is done is gone, and what can not be read is not told', async () => {
     const metrics = createMetrics();
-    await scrape(metrics, { queue: async () => ({ backlog: rows, paused: new Map(), residual: new Map() }) });
+    await scrape(metrics, {
+      queue: async () => ({ backlog: rows, paused: new Map(), residual: new Map(), kills: new Map() }),
+    });
     expect((await scrape(metrics, { targets: ['ledger-db'] })).join('\n')).toContain(
       'mayfly_revocations{target="ledger-db",state="due"} 0',
     );
-    await scrape(metrics, { queue: async () => ({ backlog: rows, paused: new Map(), residual: new Map() }) });
+    await scrape(metrics, {
+      queue: async () => ({ backlog: rows, paused: new Map(), residual: new Map(), kills: new Map() }),
+    });
     const down = (await scrape(metrics, { queue: () => Promise.reject(new Error('down')) })).join('\n');
     expect(down).toContain('mayfly_store_up 0');
     expect(down).not.toContain('mayfly_revocations{');
@@ -198,8 +208,12 @@ describe('a scrape', () => {
   test('beside another one loses nothing', async () => {
     const metrics = createMetrics();
     const both = await Promise.all([
-      scrape(metrics, { queue: async () => ({ backlog: rows, paused: new Map(), residual: new Map() }) }),
-      scrape(metrics, { queue: async () => ({ backlog: rows, paused: new Map(), residual: new Map() }) }),
+      scrape(metrics, {
+        queue: async () => ({ backlog: rows, paused: new Map(), residual: new Map(), kills: new Map() }),
+      }),
+      scrape(metrics, {
+        queue: async () => ({ backlog: rows, paused: new Map(), residual: new Map(), kills: new Map() }),
+      }),
     ]);
     for (const lines of both) expect(lines).toContain('mayfly_revocations{target="ledger-db",state="due"} 5');
   });

@@ -1,5 +1,6 @@
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { ProblemCode } from './domain/problems.ts';
+import { createDriftMetrics, type DriftMetrics, type DriftSeen } from './metrics/drift.ts';
 import { createIdentityMetrics, type IdentityMetrics } from './metrics/identity.ts';
 import { createQueueMetrics, type QueueSeen } from './metrics/queue.ts';
 import { createReconcileMetrics, type ReconcileMetrics } from './metrics/reconcile.ts';
@@ -7,6 +8,7 @@ import { createReconcileMetrics, type ReconcileMetrics } from './metrics/reconci
 /** What is asked at the moment of a scrape. */
 export interface ScrapeSources {
   readonly queue: () => Promise<QueueSeen>;
+  readonly drift: () => Promise<DriftSeen>;
   /** Seconds since the last whole sweep; infinite before the first. */
   readonly sweepAge: () => number;
   /** Targets of the active catalog, so that one with nothing in hand says 0 instead of nothing. */
@@ -17,7 +19,7 @@ export interface ScrapeSources {
  * Everything that the broker counts: what the use cases, the revocation engine and the routes tell an observer. Labels are names
  * from the catalog, route patterns and codes: no id, nothing from a caller. All durations are seconds.
  */
-export interface Metrics extends ReconcileMetrics, IdentityMetrics {
+export interface Metrics extends ReconcileMetrics, IdentityMetrics, DriftMetrics {
   /** @param route The pattern, never the address. @param status `aborted` when the caller left before the answer. */
   answered(route: string, method: string, status: number | 'aborted', seconds: number): void;
   refused(code: ProblemCode): void;
@@ -165,6 +167,7 @@ export function createMetrics(): Metrics {
 
   const queueGauges = createQueueMetrics(registers);
   const reconciling = createReconcileMetrics(registers);
+  const drift = createDriftMetrics(registers);
   const sweepAge = new Gauge({ name: 'mayfly_sweep_age_seconds', help: 'Since the last whole sweep.', registers });
   const storeUp = new Gauge({
     name: 'mayfly_store_up',
@@ -180,7 +183,11 @@ export function createMetrics(): Metrics {
 
   async function readSources(sources: ScrapeSources): Promise<void> {
     sweepAge.set(sources.sweepAge());
-    const queue = await sources.queue().catch(() => undefined);
+    const [queue, behind] = await Promise.all([
+      sources.queue().catch(() => undefined),
+      sources.drift().catch(() => undefined),
+    ]);
+    drift.show(behind);
     storeUp.set(queue === undefined ? 0 : 1);
     queueGauges.show(queue, sources.targets);
     // An increase is seen only of what was there before it.
@@ -217,6 +224,7 @@ export function createMetrics(): Metrics {
     overdue: (target) => overdueEvents.inc({ target }),
     breaker: (target, state) => breakers.set({ target }, BREAKER[state]),
     ...reconciling.tell,
+    ...drift.tell,
     ...createIdentityMetrics(registers),
     catalogRevision: (number) => revision.set(number),
     build: (version) => build.set({ version }, 1),

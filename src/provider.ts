@@ -105,6 +105,8 @@ export interface MintRequest<EntitlementConfig = unknown> {
   readonly notAfter: Date;
   /** A mint that has not taken effect by then must have no effect at all. */
   readonly mintBy: Date;
+  /** The target must hold the credential to one connection at a time. Asked only of whose guarantee says `one_connection`. */
+  readonly oneConnection?: true;
 }
 
 export interface Minted {

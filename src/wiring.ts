@@ -1,16 +1,17 @@
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import { applyCatalog } from './broker/apply-catalog.ts';
-import type { BrokerDeps, TargetAccess } from './broker/deps.ts';
+import type { BrokerDeps } from './broker/deps.ts';
+import { DriftSweeper } from './broker/drift-sweeper.ts';
 import { expireTasks } from './broker/end-task.ts';
 import { digestInForce } from './broker/evidence.ts';
+import { accessFor } from './broker/target-access.ts';
 import { ActiveCatalog } from './catalog/active.ts';
 import { checkCatalog } from './catalog/check.ts';
 import { loadCatalog } from './catalog/load.ts';
 import { type ImportPackage, loadProviders } from './catalog/provider-registry.ts';
 import { createSecretResolver } from './catalog/secrets.ts';
 import { TargetSessions } from './catalog/target-sessions.ts';
-import type { EntitlementDefinition } from './catalog/types.ts';
 import type { Config } from './config.ts';
 import { MayflyError } from './domain/errors.ts';
 import { randomIds } from './domain/ids.ts';
@@ -18,11 +19,11 @@ import type { Secret } from './domain/secret.ts';
 import { bounded } from './domain/within.ts';
 import { createApp } from './http/app.ts';
 import type { Logger } from './http/log.ts';
+import { readyParts } from './http/ready-parts.ts';
 import { startServer } from './http/server.ts';
 import { createIdentity } from './identity/index.ts';
 import { checkStore } from './store/check-store.ts';
 import { createMetrics } from './metrics.ts';
-import { cedarWorks } from './policy/cedar.ts';
 import { createPolicyEngine } from './policy/engine.ts';
 import { AlarmClock } from './revocation/alarm-clock.ts';
 import type { RevocationDeps } from './revocation/deps.ts';
@@ -35,6 +36,7 @@ import { Webhooks } from './revocation/webhooks.ts';
 import { findActiveRevisionNumber, findRevision } from './store/catalog-revisions.ts';
 import { Changes } from './store/changes.ts';
 import { Database } from './store/database.ts';
+import { readDrift } from './store/drift.ts';
 import { glance } from './store/glance.ts';
 import { coalescedIssuing } from './store/issuing.ts';
 import { coalescedOwnedGrants } from './store/owned-grants.ts';
@@ -101,7 +103,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
   const identity = createIdentity({
     // No target's name begins so: no target reaches the secrets of a workload source, nor the reverse.
     secret: (source, reference) => resolveSecret(`_sources/${source}`, reference),
-    observer: metrics,
+    ...{ observer: metrics, certificates: config.tls_client_certificates !== 'off' },
     log: (event) => log[/_(loaded|fetched)$/.test(event.event) ? 'debug' : 'warn'](event, 'keys of an issuer'),
   });
 
@@ -114,6 +116,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
       log.info({ revision: active.number, digest: active.catalog.digest }, 'this catalog revision answers now');
       metrics.catalogRevision(active.number);
       engine.watch(active.catalog.targets.keys());
+      drift.revise();
       void identity.warmUp(active.catalog.trust);
     },
     onError: (error) => log.error({ error }, 'the active catalog can not be loaded; the one before stays'),
@@ -170,6 +173,13 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     everySeconds: config.reconcile_seconds,
   });
 
+  const drift = new DriftSweeper({
+    deps: { db, catalog, alarms: engine, ids: randomIds },
+    everySeconds: config.sweep_seconds,
+    observer: metrics,
+    log: (event, message) => log.error(event, message),
+  });
+
   const broker: BrokerDeps = {
     db,
     issuing: coalescedIssuing(db),
@@ -182,6 +192,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     access: accessFor(catalog, revocationDeps.session),
     alarms: engine,
     living: outage,
+    drift,
     observer: metrics,
     ids: randomIds,
     audience: config.public_url,
@@ -202,19 +213,21 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
 
   let draining = false;
   let stopped: Promise<void> | undefined;
-  const readiness = async () => [
-    { part: 'store', ...(await answers(async () => sayMissing(await schema()))) },
-    { part: 'catalog', ...(await answers(async () => sayRevision(await findActiveRevisionNumber(db), catalog))) },
-    { part: 'policy', ok: cedarWorks(), says: 'the policy engine has failed; restart this replica' },
-    { part: 'sweeper', ok: engine.sweepAge < 3 * config.sweep_seconds + 10, says: 'the last sweep is too long ago' },
-    { part: 'shutdown', ok: !draining, says: 'the broker is shutting down' },
-  ];
+  const readiness = readyParts({
+    schema,
+    activeRevision: () => findActiveRevisionNumber(db),
+    catalog,
+    sweepAge: () => engine.sweepAge,
+    sweepSeconds: config.sweep_seconds,
+    draining: () => draining,
+  });
   const app = createApp({
     broker,
     config,
     readiness,
     metrics,
     queue: glance(QUEUE_KEPT_MILLIS, QUEUE_PATIENCE_MILLIS, () => readQueue(db)),
+    drift: glance(QUEUE_KEPT_MILLIS, QUEUE_PATIENCE_MILLIS, () => readDrift(db)),
     sweepAge: () => engine.sweepAge,
     log,
     draining: () => draining,
@@ -226,6 +239,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     await changes.start();
     await catalog.refresh();
     engine.start();
+    drift.start();
     webhooks.start();
     ownership.start(() => [...reconcileDeps.targets()].map((target) => [target.name, sessions.get(target)] as const));
     reconciler.start();
@@ -263,38 +277,12 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     await webhooks.stop();
     // What still works on a sick target then is left to its lease: another replica takes it over.
     await bounded(config.shutdown_seconds * 1000, [], () =>
-      Promise.all([engine.stop(), reconciler.stop(), outage.stop(), ownership.stop()]),
+      Promise.all([drift.stop(), engine.stop(), reconciler.stop(), outage.stop(), ownership.stop()]),
     ).catch((error: unknown) => log.warn({ error }, 'revocations in hand did not end with the broker'));
     identity.close();
     await changes.close();
     await sessions.close();
     catalog.close();
     await db.close();
-  }
-}
-
-function accessFor(catalog: ActiveCatalog, session: RevocationDeps['session']) {
-  return (entitlement: EntitlementDefinition): TargetAccess => {
-    const target = catalog.current().catalog.targets.get(entitlement.target);
-    if (target === undefined) throw new MayflyError('not_in_task');
-    return { session: session(target), config: entitlement.provider };
-  };
-}
-
-function sayRevision(active: number | null, catalog: ActiveCatalog): string {
-  if (active === null || !catalog.ready) return 'no catalog is active yet';
-  return catalog.current().number === active ? '' : 'the active catalog is not loaded here';
-}
-
-function sayMissing(compared: { missing: string[]; newer: string[] }): string {
-  return compared.missing.length > 0 ? `the schema lacks ${compared.missing.join(', ')}` : '';
-}
-
-async function answers(look: () => Promise<string>): Promise<{ ok: boolean; says: string }> {
-  try {
-    const says = await look();
-    return { ok: says === '', says };
-  } catch {
-    return { ok: false, says: 'the store does not answer' };
   }
 }

@@ -36,7 +36,13 @@ async function exported(): Promise<Map<string, Set<string>>> {
   metrics.stranger('t', true);
   metrics.unreconciled(new Set(['t']), ['t']);
   const { text } = await metrics.scrape({
-    queue: async () => ({ backlog: [], paused: new Map([['t', { deadlinesHeld: true }]]), residual: new Map() }),
+    queue: async () => ({
+      backlog: [],
+      paused: new Map([['t', { deadlinesHeld: true }]]),
+      residual: new Map(),
+      kills: new Map(),
+    }),
+    drift: async () => ({ undecided: 1, oldestSeconds: 1 }),
     sweepAge: () => 1,
     targets: ['t'],
   });

@@ -9,6 +9,10 @@ const LANDED = {
   '0004_reconciling': 'fc3a0d1e2d41e7b4bb17763b8783b9a100630acc4da738cf122dc85bb58e990e',
   '0005_guarantees': '8cbc3ab9d6d18bd01004c6be8069cd08d9ada83bb291d3a486510a4e78c3f0d0',
   '0006_remembering': '53156b14a3c0e90494e94fe9414bfd6b3eb834863356b1c83e38f0e90dbb85a1',
+  '0007_proofs': '67f46ae9c7cab86fb041860594d2e01bb136f467613bb9611eb8318e41f3e796',
+  '0008_nonces': 'c4036205299b132d64661f1acdbcde8f2d38cbc90c492f4fa007b99d7a374767',
+  '0009_delegation': '635da0d4351558f9f8799ea3da22a64d9e9e1635ff56dd9b193dd3555e7a488d',
+  '0010_operators': 'f9b7eaa918e163f5f81b585c7e001388c49282e61b4c9faa72443e74eff8d3af',
 };
 
 test('what has landed of the schema is never edited', () => {

@@ -43,6 +43,7 @@ export async function guarantee(
     native_expiry: true,
     ends_sessions: true,
     enumerable: true,
+    one_connection: true,
     min_ttl_seconds: 1,
     max_ttl_seconds: maxSeconds,
   };

@@ -57,7 +57,7 @@ export async function mint(
       [
         ...[target.context.installation, ref.handle, ref.grantId, template, verifier],
         ...[until, target.clock.toTarget(request.notAfter), target.clock.toTarget(request.mintBy)],
-        connectionLimit,
+        request.oneConnection === true ? 1 : connectionLimit,
         // A role of a pool takes none: `prepare` refuses entitlements that declare some.
         ...(target.config.mode === 'pool' ? [] : [JSON.stringify(request.params)]),
       ],

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { Ancestor, TaskState } from '../store/tasks.ts';
 import type { Ceiling } from '../domain/task.ts';
-import { sampleTask } from '../http/testing/samples.ts';
+import { sampleSeen, sampleTask } from '../http/testing/samples.ts';
 import { withinAncestors } from './ancestors.ts';
 
 const NOW = new Date('2026-11-22T18:00:00Z');
@@ -24,8 +24,8 @@ const ancestors = fc.array(
 );
 
 function stateOf(ceiling: Ceiling, above: readonly Ancestor[] | undefined): TaskState {
-  const seen = { state: 'active', phase: 'plan', revision: 1, live_grants: 0, sensitive_sinks: 0 };
-  return { task: sampleTask({ ceiling }), mints: 0, now: NOW, seen: { ...seen, ...(above && { ancestors: above }) } };
+  const seen = sampleSeen({ phase: 'plan', ...(above && { ancestors: above }) });
+  return { task: sampleTask({ ceiling }), heldSeconds: 0, killed: false, now: NOW, seen };
 }
 
 describe('a task below others', () => {

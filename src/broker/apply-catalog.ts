@@ -3,36 +3,49 @@ import { MayflyError } from '../domain/errors.ts';
 import { step } from '../domain/step.ts';
 import {
   type AppliedRevision,
+  type Enforcement,
   findActiveRevisionNumber,
   findRevision,
   insertActiveRevision,
 } from '../store/catalog-revisions.ts';
 import type { Database } from '../store/database.ts';
+import { countLiving, foreseeDrift, type Guard, requireLittleDrift } from './foresee-drift.ts';
 
 export interface ApplyDeps {
   readonly db: Database;
   readonly published: () => Promise<void>;
 }
 
+export interface ApplyOptions {
+  /** The active revision that the caller looked at, or null for "none"; absent: whatever it is. */
+  readonly expected?: number | null;
+  /** Default: `revoke`. */
+  readonly enforce?: Enforcement;
+  /** Absent: however much of what lives it ends. */
+  readonly guard?: Guard;
+}
+
 /**
  * Makes a checked catalog the active revision, whole, in one transaction. Births wait for it and then see it.
- * @param expected The active revision that the caller looked at, or null for "none"; undefined: whatever it is.
- * @returns null when exactly this catalog is active already.
- * @throws MayflyError `catalog_changed` when another revision became active meanwhile.
+ * @returns null when exactly this catalog is active already, and enforced in that way.
+ * @throws MayflyError `catalog_changed` when another revision became active meanwhile, `too_much_drift`
  */
 export async function applyCatalog(
   deps: ApplyDeps,
   catalog: Catalog,
   by: string,
   requestId: string,
-  expected?: number | null,
+  { expected, enforce = 'revoke', guard }: ApplyOptions = {},
 ): Promise<AppliedRevision | null> {
+  // Before anybody has to wait. What is born from here to the commit is decided again all the same.
+  const foreseen = guard && (await foreseeDrift(deps.db, catalog));
+  if (guard !== undefined && foreseen !== undefined) requireLittleDrift(foreseen, guard);
   const applied = await deps.db.transaction({ catalog: 'exclusive' }, async (tx) => {
     const before = await findActiveRevisionNumber(tx);
     if (expected !== undefined && before !== expected) throw new MayflyError('catalog_changed');
     const active = before === null ? undefined : await findRevision(tx, before);
-    if (active?.digest === catalog.digest) return null;
-    const revision = await insertActiveRevision(tx, catalog.digest, catalog.files, by);
+    if (active?.digest === catalog.digest && active.enforce === enforce) return null;
+    const revision = await insertActiveRevision(tx, catalog.digest, catalog.files, by, enforce);
     tx.record({
       type: 'catalog.applied',
       agent: 'none',
@@ -48,7 +61,10 @@ export async function applyCatalog(
       decisionId: null,
       txn: null,
       policyDigest: catalog.digest,
-      payload: { revision: revision.number, before },
+      payload: {
+        ...{ revision: revision.number, before, enforce },
+        ...(foreseen && { living: countLiving(foreseen), would_end: foreseen.ends.length }),
+      },
     });
     step('apply.before');
     return revision;

@@ -12,7 +12,7 @@ export async function authenticate(deps: BrokerDeps, presented: Presented): Prom
     audience: deps.audience,
     now: new Date(),
   });
-  return { caller: caller.kind === 'workload' ? { ...caller, revision: number } : caller, proof };
+  return { caller: { ...caller, revision: number }, proof };
 }
 
 /** What the caller's next proof shall carry (RFC 9449 §9). Null: it brought no proof, or none needs a nonce. */

@@ -5,7 +5,7 @@ import type { Caller } from '../identity/types.ts';
 import { type CheckStep, ProviderError } from '../provider.ts';
 import type { BrokerDeps, CallContext, TargetAccess } from './deps.ts';
 import { operatorEvent } from './evidence.ts';
-import { requireInReach, requireRole } from './reach.ts';
+import { requireInScope, requireRole } from './operator-scope.ts';
 
 /** One entitlement's canary. */
 const CHECK_SECONDS = 60;
@@ -35,8 +35,8 @@ export async function checkTarget(
   seconds: number,
   context: CallContext,
 ): Promise<Checked> {
-  const { operator, reach } = requireRole(deps, caller, 'operator');
-  requireInReach(reach, target);
+  const { operator, scope } = requireRole(deps, caller, 'operator');
+  requireInScope(scope, target);
   const { targets, entitlements } = deps.catalog.current().catalog;
   if (!targets.has(target)) throw new MayflyError('not_found');
   const canaries = [...entitlements.values()]

@@ -11,6 +11,7 @@ import { findOwnedRoot } from '../store/tasks.ts';
 import { withinAncestors } from './ancestors.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
 import { taskEvent } from './evidence.ts';
+import { killedProblem } from './kill.ts';
 import { checkAlive } from './life.ts';
 import { requireRevision, revisionOf } from './revision.ts';
 
@@ -28,6 +29,7 @@ export async function claimTask(
     const state = await issuingWithin(tx).readTask(id);
     // Another copy of the workload may have been first.
     if (state === null || !owns(caller, state.task)) throw new MayflyError('not_found');
+    if (state.killed) throw killedProblem();
     const offered = state.task;
     if (offered.state !== 'offered') {
       checkAlive(offered, tx.now);

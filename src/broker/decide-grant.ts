@@ -4,7 +4,6 @@ import { type Life, shortestLife } from '../domain/deadline.ts';
 import type { Grant, Guarantee } from '../domain/grant.ts';
 import type { Revocation } from '../domain/revocation.ts';
 import type { Task } from '../domain/task.ts';
-import type { PolicyDecision } from '../policy/types.ts';
 import type { Intent } from '../store/intents.ts';
 import type { NewDecision } from '../store/decisions.ts';
 import type { TaskState } from '../store/tasks.ts';
@@ -12,10 +11,15 @@ import type { BrokerDeps, CallContext, TargetAccess } from './deps.ts';
 import { grantEvent, taskEvent } from './evidence.ts';
 import type { GrantRequest } from './issue-grant.ts';
 import { lifeBounds } from './life.ts';
+import { type LimitRule, limitsBeyondTree, reachedInTree } from './limits.ts';
 import { checkParams } from './params.ts';
+import { isSensitiveSink, policyRequest } from './policy-request.ts';
 
 /** A mint that never reports falls due this soon after the last moment at which it could have had an effect. */
 const UNREPORTED_MILLIS = 2_000;
+
+const NOT_PER_CALL =
+  'It is permitted for one call only (@per_call), and this target can not hold a credential to one connection.';
 
 /** Everything that a decision to issue needs beside the task's own state. */
 export interface Ask {
@@ -28,16 +32,28 @@ export interface Ask {
   readonly bodyDigest: Buffer;
 }
 
+type Refusal = 'denied_by_policy' | 'delivery_required' | 'limit_reached' | 'ttl_below_minimum';
+
 export type Decided =
-  | { readonly permitted: true; readonly intent: Intent; readonly life: Life }
   | {
-      readonly permitted: false;
-      readonly decision: NewDecision;
-      readonly task: Task;
-      readonly code: 'denied_by_policy' | 'ttl_below_minimum';
-      readonly policy: PolicyDecision;
-      readonly event: ReturnType<typeof taskEvent>;
-    };
+      readonly permitted: true;
+      readonly intent: Intent;
+      readonly life: Life;
+      /** The same as a denial, because of a limit that only the store could see reached. */
+      readonly limited: (name: string) => Denied;
+    }
+  | Denied;
+
+export interface Denied {
+  readonly permitted: false;
+  readonly decision: NewDecision;
+  readonly task: Task;
+  readonly code: Refusal;
+  /** What the caller is told. */
+  readonly reasons: readonly string[];
+  readonly failed: boolean;
+  readonly event: ReturnType<typeof taskEvent>;
+}
 
 /** Policy decides on the task as it is; a permit becomes the intent that is to be committed. Writes nothing. */
 export function decideGrant(
@@ -50,16 +66,12 @@ export function decideGrant(
   const { task, now } = state;
   const params = checkParams(entitlement, task.ceiling.params);
   const bounds = lifeBounds(request.ttlSeconds, task, entitlement, guarantee, now);
-  const policy = active.policy.decide({
-    action: 'issue',
-    now,
-    task: { ...task, params: task.ceiling.params },
-    entitlement,
-    target,
-    ttlSeconds: Math.floor(shortestLife(bounds).seconds),
-    guarantee: guarantee.revocation,
-    tree: { liveGrants: state.seen.live_grants, sensitiveSinks: state.seen.sensitive_sinks },
-  });
+  const policy = active.policy.decide(
+    policyRequest(active.catalog, state, {
+      ...{ action: 'issue', entitlement, target, guarantee: guarantee.revocation },
+      seconds: shortestLife(bounds).seconds,
+    }),
+  );
   const digest = active.catalog.digest;
   const decision: NewDecision = {
     id: deps.ids.next('dec'),
@@ -73,7 +85,7 @@ export function decideGrant(
     revision: active.number,
     inputs: policy.inputs,
   };
-  const made = (grantId: Grant['id'] | null, refusal: string | null) =>
+  const made = (grantId: Grant['id'] | null, refusal: string | null, limit?: string) =>
     taskEvent('decision.made', task, digest, context, {
       resource: entitlement.name,
       action: 'issue',
@@ -87,17 +99,22 @@ export function decideGrant(
         justification: request.justification,
         ...(request.delivery === null ? {} : { sealed_to: request.delivery.thumbprint }),
         ...(refusal === null ? {} : { refusal }),
+        ...(limit === undefined ? {} : { limit }),
       },
     });
-  const refused = (code: 'denied_by_policy' | 'ttl_below_minimum'): Decided => ({
+  const refused = (code: Refusal, reasons = policy.reasons, limit?: string): Denied => ({
     permitted: false,
-    code,
-    task,
-    decision,
-    policy,
-    event: made(null, code),
+    ...{ code, reasons, task, decision, failed: policy.errors.length > 0 },
+    event: made(null, code, limit),
   });
+  const limited = ({ name, reason }: LimitRule) =>
+    refused('limit_reached', [reason ?? `The limit ${name} is reached.`], name);
   if (!policy.permitted) return refused('denied_by_policy');
+  if (policy.perCall && guarantee.one_connection !== true) return refused('denied_by_policy', [NOT_PER_CALL]);
+  if (policy.sealedDelivery && request.delivery === null) return refused('delivery_required');
+
+  const reached = reachedInTree(active.catalog.limits, entitlement.name, state.seen.held);
+  if (reached !== undefined) return limited(reached);
 
   const life = shortestLife(
     policy.maxTtlSeconds === null ? bounds : [...bounds, { by: 'policy', seconds: policy.maxTtlSeconds }],
@@ -118,6 +135,7 @@ export function decideGrant(
     facts: null,
     guarantee,
     deadline: new Date(now.getTime() + Math.floor(life.seconds * 1000)),
+    perCall: policy.perCall,
     decisionId: decision.id,
     decidedRevision: active.number,
     createdAt: now,
@@ -146,11 +164,16 @@ export function decideGrant(
   const intent: Intent = {
     grant,
     revocation,
-    sink: entitlement.sink && ['confidential', 'restricted'].includes(entitlement.sensitivity),
+    sink: isSensitiveSink(entitlement),
     mintBy,
     decision,
+    limits: limitsBeyondTree(active.catalog.limits, entitlement.name),
     idempotency: request.idempotencyKey === null ? null : { key: request.idempotencyKey, bodyDigest: ask.bodyDigest },
     events: [made(id, null), intended],
   };
-  return { permitted: true, intent, life };
+  return {
+    ...{ permitted: true, intent, life },
+    limited: (name) =>
+      limited(active.catalog.limits.atMost.find((rule) => rule.name === name) ?? { name, reason: null }),
+  };
 }

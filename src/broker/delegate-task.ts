@@ -3,7 +3,7 @@ import { type TaskId, wireId } from '../domain/ids.ts';
 import { step } from '../domain/step.ts';
 import { narrowed, owns, type Task } from '../domain/task.ts';
 import type { Delegation, WorkloadCaller } from '../identity/types.ts';
-import { countTree } from '../store/delegated-tasks.ts';
+import { readTree } from '../store/delegated-tasks.ts';
 import { issuingWithin } from '../store/issuing.ts';
 import { loneBirthLocks } from '../store/locks.ts';
 import { takeWord } from '../store/signed-words.ts';
@@ -12,7 +12,9 @@ import { withinAncestors } from './ancestors.ts';
 import { carrierOf } from './callers.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
 import { taskEvent } from './evidence.ts';
+import { killedProblem } from './kill.ts';
 import { checkAlive } from './life.ts';
+import { tooManyTasks } from './open-task.ts';
 import { requireRevision, revisionOf } from './revision.ts';
 
 /** Tasks that one tree may ever have: all of them end in one transaction. */
@@ -47,6 +49,7 @@ export async function delegateTask(
     audience: deps.audience,
     now: new Date(),
   });
+  const room = await deps.tasksAlive.hasRoom(parent.issuer);
   const id = deps.ids.next('task');
   const answer = await deps.db.transaction(loneBirthLocks(parent.rootId), async (tx): Promise<DelegatedTask> => {
     const earlier = await takeWord(tx, { ...said, taskId: id, carrier: carrierOf(caller) });
@@ -60,9 +63,13 @@ export async function delegateTask(
     if (read === null) throw new MayflyError('not_found');
     requireRevision(active, read.seen.revision);
     const born = { id, now: tx.now, revision: active.number };
+    if (read.killed) throw killedProblem();
     checkAlive(read.task, read.now);
     const { task, cut } = childOf(withinAncestors(read).task, said, born);
-    if ((await countTree(tx, parent.rootId)) >= MOST_TASKS_OF_A_TREE) throw new MayflyError('tree_full');
+    const tree = await readTree(tx, parent.rootId, said.workload);
+    if (tree.killed) throw killedProblem();
+    if (!room) throw tooManyTasks();
+    if (tree.tasks >= MOST_TASKS_OF_A_TREE) throw new MayflyError('tree_full');
     if (!(await insertTask(tx, task))) throw new MayflyError('internal');
     const child: Task = { ...task, endedAt: null, endedBy: null };
     const { ceiling } = child;

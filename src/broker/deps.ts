@@ -25,6 +25,12 @@ export interface Living {
   remember(grant: Grant): void;
 }
 
+/** Whoever decides living grants again. Never throws, never blocks: what it misses it finds by itself. */
+export interface Drift {
+  /** Something moved that decisions hang on. */
+  wake(): void;
+}
+
 /** What the use cases report as they happen. */
 export interface Observer {
   decided(action: string, permitted: boolean, failed: boolean): void;
@@ -50,6 +56,7 @@ export interface BrokerDeps {
   readonly access: (entitlement: EntitlementDefinition) => TargetAccess;
   readonly alarms: Alarms;
   readonly living: Living;
+  readonly drift: Drift;
   readonly observer: Observer;
   readonly ids: Ids;
   /** Our own name: the audience that tokens must name. */

@@ -4,12 +4,12 @@ import { step } from '../domain/step.ts';
 import type { EndedBy, Task, TaskState } from '../domain/task.ts';
 import type { Caller } from '../identity/types.ts';
 import type { Transaction } from '../store/database.ts';
-import { endGrants, type GrantWithRevocation, listGrantsOfTree } from '../store/grants.ts';
+import { endGrantsOfTasks, type GrantWithRevocation, listGrantsOfTree } from '../store/grants.ts';
 import { endSubtree, findExpiredTasks } from '../store/task-ends.ts';
 import { findTask } from '../store/tasks.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
 import { digestInForce, grantEvent, taskEvent } from './evidence.ts';
-import { findRootFor } from './reach.ts';
+import { findRootFor } from './operator-scope.ts';
 
 export interface EndedTask {
   readonly task: Task;
@@ -80,20 +80,17 @@ export async function endTree(
       tx.changed(ended.id);
       if (ended.parentId !== null) tx.changed(ended.parentId);
     }
-    for (const cause of [endedBy, 'parent_ended'] as const) {
-      const taskIds = tasks.filter((ended) => ended.endedBy === cause).map((ended) => ended.id);
-      if (taskIds.length === 0) continue;
-      for (const { grant, revocation } of await endGrants(tx, { taskIds }, cause)) {
-        const owner = byId.get(grant.taskId);
-        if (owner === undefined) continue;
-        targets.add(grant.target);
-        tx.record(
-          grantEvent('grant.ended', owner, grant, digest, context, {
-            cause,
-            payload: { revocation_id: `rev_${revocation.id}` },
-          }),
-        );
-      }
+    const ids = tasks.map((ended) => ended.id);
+    for (const { grant, revocation } of ids.length === 0 ? [] : await endGrantsOfTasks(tx, ids)) {
+      const owner = byId.get(grant.taskId);
+      if (owner === undefined) continue;
+      targets.add(grant.target);
+      tx.record(
+        grantEvent('grant.ended', owner, grant, digest, context, {
+          cause: grant.endedBy ?? 'none',
+          payload: { revocation_id: `rev_${revocation.id}` },
+        }),
+      );
     }
     const ended = byId.get(id) ?? (await findTask(tx, id));
     step('end.before');
@@ -105,7 +102,8 @@ export async function endTree(
   return task;
 }
 
-function eventOf(state: TaskState) {
+/** What tells that a task ended so. */
+export function eventOf(state: TaskState) {
   switch (state) {
     case 'completed':
       return 'task.completed';

@@ -7,7 +7,7 @@ type Details = Partial<
   Pick<AuditEvent, 'resource' | 'action' | 'decision' | 'cause' | 'grantId' | 'decisionId' | 'payload'>
 >;
 
-type About = Pick<Task, 'id' | 'subject' | 'workload' | 'txn'>;
+type About = Pick<Task, 'subject' | 'workload' | 'txn'> & { readonly id: Task['id'] | null };
 
 /** An event about a task, with the minimum fields taken from it. */
 export function taskEvent(

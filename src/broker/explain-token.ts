@@ -1,7 +1,7 @@
 import type { Caller } from '../identity/types.ts';
 import type { TokenExplanation } from '../identity/types.ts';
 import type { BrokerDeps } from './deps.ts';
-import { requireRole } from './reach.ts';
+import { requireRole } from './operator-scope.ts';
 
 /**
  * Why a token that somebody else has in hand is believed or not. It is looked at and forgotten: nothing is written down.

@@ -1,16 +1,15 @@
 import { beforeEach, describe, expect, test, vi } from 'vitest';
-import type { ActiveRevision } from '../catalog/active.ts';
-import type { Guarantee } from '../domain/grant.ts';
 import { randomIds, type TaskId, uuidv7 } from '../domain/ids.ts';
 import type { Task } from '../domain/task.ts';
+import { sampleSeen } from '../http/testing/samples.ts';
 import type { WorkloadCaller } from '../identity/types.ts';
 import { type Minted, type MintRequest, ProviderError, type Ref, Secret, type Session } from '../provider.ts';
 import { Database, type Statement } from '../store/database.ts';
 import type { Activation, Intent } from '../store/intents.ts';
 import type { BrokerDeps } from './deps.ts';
 import { issueGrant } from './issue-grant.ts';
+import { active, guarantee, READ } from './testing/revision.ts';
 
-const READ = 'ledger-db/read-invoices';
 const TTL = 120;
 const MINT_SECONDS = 10;
 const SECOND = 1_000;
@@ -23,62 +22,6 @@ const caller: WorkloadCaller = {
   expiresAt: new Date('2100-01-01T00:00:00Z'),
 };
 const context = { requestId: 'r-1', gone: new AbortController().signal };
-
-const guarantee: Guarantee = {
-  revocation: 'immediate',
-  native_expiry: true,
-  ends_sessions: true,
-  enumerable: true,
-  min_ttl_seconds: 1,
-  max_ttl_seconds: 3_600,
-  says: 'Login and sessions end at once.',
-};
-
-const active: ActiveRevision = {
-  number: 1,
-  catalog: {
-    digest: 'sha256:00',
-    files: {},
-    trust: { taskIssuers: [], tokenIssuers: [], workloadSources: [], operators: [] },
-    targets: new Map([
-      [
-        'ledger-db',
-        {
-          name: 'ledger-db',
-          provider: 'sample',
-          connection: {},
-          environment: 'demo',
-          owner: 'team-finance',
-          sensitivity: 'confidential',
-          labels: {},
-        },
-      ],
-    ]),
-    entitlements: new Map([
-      [
-        READ,
-        {
-          name: READ,
-          target: 'ledger-db',
-          sensitivity: 'confidential',
-          actions: ['read'],
-          sink: false,
-          maxTtlSeconds: 600,
-          params: {},
-          provider: {},
-          onOwnedObjects: 'drop',
-          sealedDelivery: 'optional',
-        },
-      ],
-    ]),
-    purposes: new Map(),
-    policySet: { schema: '', policies: [] },
-  },
-  policy: {
-    digest: 'sha256:00',
-    decide: () => ({ permitted: true, policies: ['reads'], maxTtlSeconds: null, reasons: [], errors: [], inputs: {} }),
-  },
-};
 
 /** The true time. The store goes by it; it stands still unless a test lets it pass. */
 let time = 0;
@@ -169,8 +112,7 @@ function house(during: { read?: () => void; intend?: () => void; outcomes?: ('do
     issuing: {
       readTask: async () => {
         during.read?.();
-        const seen = { state: 'active', phase: null, revision: 1, live_grants: 0, sensitive_sinks: 0 };
-        return { task, now: new Date(time), seen, mints: 0 };
+        return { task, now: new Date(time), seen: sampleSeen(), heldSeconds: 0, killed: false };
       },
       intend: async (intent) => {
         intents.push(intent);
@@ -191,6 +133,7 @@ function house(during: { read?: () => void; intend?: () => void; outcomes?: ('do
     access: () => ({ session, config: {} }),
     alarms: { in: (_target, millis) => void alarms.push(millis), now: () => {} },
     living: { remember: () => {} },
+    drift: { wake: () => {} },
     observer: { decided: () => {}, minted: () => {} },
     ids: randomIds,
     audience: 'https://broker.example',
@@ -261,7 +204,7 @@ describe.each([
     expect(broker.asked).toHaveLength(1);
     expect(broker.activations).toEqual([]);
     expect(broker.statements).toMatchObject([
-      { name: 'end_grants', values: [[request.grantId], new Date(time), 'mint_failed'] },
+      { name: 'end_grants', values: [new Date(time), false, 'mint_failed', [request.grantId]] },
     ]);
   });
 

@@ -8,19 +8,21 @@ import { type DeliveryKey, requireDelivery } from '../identity/delivery-key.ts';
 import type { WorkloadCaller } from '../identity/types.ts';
 import type { Transaction } from '../store/database.ts';
 import { endGrants, findGrants, type GrantWithRevocation } from '../store/grants.ts';
-import { findUsedKey, type Intent, moveUsedKey } from '../store/intents.ts';
+import { findUsedKey, type Intent, limitOf, moveUsedKey } from '../store/intents.ts';
 import { type Issuing, issuingWithin } from '../store/issuing.ts';
 import { insertDecision } from '../store/decisions.ts';
 import type { TaskState } from '../store/tasks.ts';
 import { withinAncestors } from './ancestors.ts';
-import { type Ask, type Decided, decideGrant } from './decide-grant.ts';
+import { type Ask, type Decided, decideGrant, type Denied } from './decide-grant.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
 import { grantEvent } from './evidence.ts';
 import { failedOverProblem } from './failed-over.ts';
 import { type Cut, checkAlive, cutOf } from './life.ts';
 import { type Delivered, mintGrant } from './mint-grant.ts';
+import { killedProblem } from './kill.ts';
 import { pausedProblem } from './pause-target.ts';
 import { requireRevision, revisionOf } from './revision.ts';
+import { requireStanding } from './standing.ts';
 
 export interface GrantRequest {
   readonly entitlement: string;
@@ -36,8 +38,6 @@ export interface Issued extends Delivered {
   readonly cut: Cut | null;
   readonly idempotencyReplayed: boolean;
 }
-
-type Denied = Extract<Decided, { permitted: false }>;
 
 interface Settled {
   readonly state: TaskState;
@@ -103,14 +103,16 @@ async function settle(
     const read = await stage.store.readTask(taskId);
     const readAt = performance.now();
     if (read === null || !owns(caller, read.task)) throw new MayflyError('not_found');
+    if (read.killed) throw killedProblem();
     checkAlive(read.task, read.now);
     const state = withinAncestors(read);
     if (!state.task.ceiling.entitlements.includes(request.entitlement)) throw new MayflyError('not_in_task');
     requireRevision(active, state.seen.revision);
+    requireStanding(active.catalog, state.task);
     // Waiting does not help before the task is over; `next` says what does.
-    if (state.mints >= deps.mintsPerTask) {
+    if (state.seen.own_grants >= deps.mintsPerTask) {
       const retryAfterSeconds = Math.ceil((state.task.notAfter.getTime() - state.now.getTime()) / 1000);
-      throw new MayflyError('too_many_mints', `It has had ${state.mints}.`, { retryAfterSeconds });
+      throw new MayflyError('too_many_mints', `It has had ${state.seen.own_grants}.`, { retryAfterSeconds });
     }
     ask = ask?.active === active ? ask : await describe(deps, active, request, bodyDigest);
     requireDelivery(request.delivery, state.task, ask.entitlement);
@@ -119,9 +121,13 @@ async function settle(
     step('intend.before');
     const outcome = await stage.store.intend(decided.intent, state);
     step('intend.after');
+    if (outcome === 'killed') throw killedProblem();
     if (outcome === 'paused') throw pausedProblem(ask.target.name);
     if (outcome === 'failed_over') throw failedOverProblem(ask.target.name);
+    const reached = limitOf(outcome);
+    if (reached !== undefined) return decided.limited(reached);
     const replaced = outcome === 'key_used' ? await replace(stage, decided.intent, state, context) : [];
+    if (typeof replaced === 'string') return decided.limited(replaced);
     return outcome === 'changed' || outcome === 'busy' || replaced === undefined
       ? state.task.rootId
       : { state, readAt, aheadMillis: readHere - state.now.getTime(), ask, decided, replaced };
@@ -182,9 +188,9 @@ async function deny(
   });
   step('deny.after');
   for (const { grant } of ended) deps.alarms.now(grant.target);
-  deps.observer.decided('issue', false, denied.policy.errors.length > 0);
+  deps.observer.decided('issue', false, denied.failed);
   throw new MayflyError(denied.code, undefined, {
-    members: { decision_id: `dec_${denied.decision.id}`, reasons: denied.policy.reasons },
+    members: { decision_id: `dec_${denied.decision.id}`, reasons: denied.reasons },
   });
 }
 
@@ -214,19 +220,22 @@ function digestOf(request: GrantRequest): Buffer {
 
 /**
  * A repeated key ends the first grant and lets the key stand for the new one, together with the new intent: the first secret was
- * never stored, so it can not be given twice. Undefined when the task changed meanwhile.
+ * never stored, so it can not be given twice. Undefined when the task changed meanwhile, the name of a limit where one leaves no room: the
+ * first one counts until it is contained.
  */
 async function replace(
   stage: Stage,
   intent: Intent,
   state: TaskState,
   context: CallContext,
-): Promise<readonly GrantWithRevocation[] | undefined> {
+): Promise<readonly GrantWithRevocation[] | string | undefined> {
   const { grant, idempotency } = intent;
   if (idempotency === null) return [];
   step('replay.before');
   const replaced = await stage.transaction(async (tx) => {
     const outcome = await issuingWithin(tx).intend({ ...intent, idempotency: null }, state);
+    const reached = limitOf(outcome);
+    if (reached !== undefined) return reached;
     if (outcome !== 'done' && outcome !== 'paused') return undefined;
     const used = await findUsedKey(tx, grant.taskId, idempotency.key, idempotency.bodyDigest);
     if (used === undefined || used.state === 'minting')

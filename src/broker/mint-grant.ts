@@ -58,6 +58,7 @@ export async function mintGrant(
         deadline: here(grant.deadline),
         notAfter: here(task.notAfter),
         mintBy: here(mintBy),
+        ...(grant.perCall && { oneConnection: true }),
       },
       signal,
     );

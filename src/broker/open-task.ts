@@ -3,11 +3,12 @@ import { namesWorkload } from '../domain/named-workloads.ts';
 import { step } from '../domain/step.ts';
 import { owns, type Task } from '../domain/task.ts';
 import type { TaskStatement, WorkloadCaller } from '../identity/types.ts';
-import { findActiveRevisionNumber } from '../store/catalog-revisions.ts';
+import { readBeforeOpening } from '../store/kills.ts';
 import { birthLocks } from '../store/locks.ts';
 import { findEarlierTask, insertTask, type NewTask } from '../store/tasks.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
 import { taskEvent } from './evidence.ts';
+import { killedProblem } from './kill.ts';
 import { requireRevision, revisionOf } from './revision.ts';
 
 /** When to look again whether some of an issuer's tasks have ended. */
@@ -42,7 +43,9 @@ export async function openTask(
   await requireRoom(deps, statement);
   step('open.before');
   const answer = await deps.db.transaction(birthLocks(), async (tx): Promise<OpenedTask> => {
-    requireRevision(active, await findActiveRevisionNumber(tx));
+    const { revision, killed } = await readBeforeOpening(tx, caller.workload, statement.issuer.issuer);
+    requireRevision(active, revision);
+    if (killed) throw killedProblem();
     const purpose = active.catalog.purposes.get(statement.purpose);
     if (purpose === undefined || (statement.phase !== null && !purpose.phases.includes(statement.phase))) {
       throw new MayflyError('issuer_may_not_state', 'The catalog does not know that purpose, or that phase of it.');
@@ -118,7 +121,11 @@ async function requireRoom(deps: BrokerDeps, statement: TaskStatement): Promise<
   const { issuer, jti, externalId, payloadDigest } = statement;
   if (await deps.tasksAlive.hasRoom(issuer.issuer)) return;
   if ((await findEarlierTask(deps.db, issuer.issuer, jti, externalId, payloadDigest)) !== undefined) return;
-  throw new MayflyError('too_many_tasks', undefined, { retryAfterSeconds: ROOM_SECONDS });
+  throw tooManyTasks();
+}
+
+export function tooManyTasks(): MayflyError {
+  return new MayflyError('too_many_tasks', undefined, { retryAfterSeconds: ROOM_SECONDS });
 }
 
 function checkActor(statement: TaskStatement, caller: WorkloadCaller): void {

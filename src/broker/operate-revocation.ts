@@ -3,10 +3,12 @@ import type { RevocationId } from '../domain/ids.ts';
 import { step } from '../domain/step.ts';
 import type { Caller } from '../identity/types.ts';
 import type { Transaction } from '../store/database.ts';
+import { findActiveRevisionNumber } from '../store/catalog-revisions.ts';
 import { findQueued, holdQueued, markWrittenOff, type QueuedRevocation, tryNow } from '../store/queue.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
 import { operatorEvent } from './evidence.ts';
-import { type Reach, requireInReach, requireRole } from './reach.ts';
+import { type ScopedTargets, requireInScope, requireRole } from './operator-scope.ts';
+import { requireRevision, revisionOf } from './revision.ts';
 
 /**
  * Lets a revocation be tried now instead of at its next try. Attempts count on. One that a worker has in hand is being tried
@@ -19,9 +21,9 @@ export async function retryRevocation(
   id: RevocationId,
   context: CallContext,
 ): Promise<QueuedRevocation> {
-  const { operator, reach } = requireRole(deps, caller, 'operator');
+  const { operator, scope } = requireRole(deps, caller, 'operator');
   const tried = await deps.db.transaction({}, async (tx) => {
-    const held = await hold(tx, reach, id);
+    const held = await hold(tx, scope, id);
     if (held.state === 'clean' || held.state === 'written_off') throw over(held);
     // A claim that has lapsed is nobody's any more.
     const inHand = held.state === 'running' || (held.holder !== null && held.holder.until > tx.now);
@@ -50,9 +52,11 @@ export async function writeOffRevocation(
   reason: string,
   context: CallContext,
 ): Promise<QueuedRevocation> {
-  const { operator, reach } = requireRole(deps, caller, 'operator');
-  await deps.db.transaction({}, async (tx) => {
-    const held = await hold(tx, reach, id);
+  const active = revisionOf(deps, caller);
+  const { operator, scope } = requireRole(deps, caller, 'operator');
+  await deps.db.transaction({ catalog: 'shared' }, async (tx) => {
+    requireRevision(active, await findActiveRevisionNumber(tx));
+    const held = await hold(tx, scope, id);
     if (held.state === 'running') throw new MayflyError('revocation_running', undefined, { retryAfterSeconds: 5 });
     if (held.state !== 'due') throw over(held);
     await markWrittenOff(tx, id, operator, reason);
@@ -68,10 +72,10 @@ export async function writeOffRevocation(
 }
 
 /** One whose grant has ended. @throws MayflyError `not_found`, `revocation_not_due` */
-async function hold(tx: Transaction, reach: Reach, id: RevocationId): Promise<QueuedRevocation> {
+async function hold(tx: Transaction, scope: ScopedTargets, id: RevocationId): Promise<QueuedRevocation> {
   const held = await holdQueued(tx, id);
   if (held === undefined) throw new MayflyError('not_found');
-  requireInReach(reach, held.target);
+  requireInScope(scope, held.target);
   if (held.state === 'scheduled')
     throw new MayflyError('revocation_not_due', undefined, { members: { state: held.state } });
   return held;

@@ -32,7 +32,8 @@ export async function beginSession(
   const expiresAt = await deps.db.transaction({}, async (tx) => {
     const operator = workloadId({ source: source.name, subject });
     tx.record(operatorEvent('operator.signed_in', deps.catalog, context, operator, { resource: 'none', payload: {} }));
-    const ends = await insertSession(tx, secret, { source: source.name, subject, claims }, deps.sessionSeconds);
+    const session = { source: source.name, issuer: source.issuer, subject, claims };
+    const ends = await insertSession(tx, secret, session, deps.sessionSeconds);
     step('begin-session.before');
     return ends;
   });
@@ -59,12 +60,15 @@ export async function endSession(deps: BrokerDeps, secret: string, context: Call
 export async function callerOfSession(deps: BrokerDeps, secret: string): Promise<OperatorCaller> {
   const session = await findSession(deps.db, secret);
   const { operators } = deps.catalog.current().catalog.trust;
-  const source = operators.find(({ name, login }) => name === session?.source && login !== undefined);
+  const source = operators.find(
+    ({ name, issuer, login }) => name === session?.source && issuer === session.issuer && login !== undefined,
+  );
   if (session === undefined || source === undefined) throw new MayflyError('session_ended');
   return {
     kind: 'operator',
     operator: workloadId(session),
     roles: rolesOf(session.claims, source),
+    revision: deps.catalog.current().number,
     expiresAt: session.expiresAt,
   };
 }

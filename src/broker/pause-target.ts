@@ -1,11 +1,13 @@
 import { MayflyError } from '../domain/errors.ts';
 import { step } from '../domain/step.ts';
 import type { Caller } from '../identity/types.ts';
+import { findActiveRevisionNumber } from '../store/catalog-revisions.ts';
 import { hasOpenOn } from '../store/queue.ts';
 import { endPause, findPause, insertPause, type Pause } from '../store/target-controls.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
 import { operatorEvent } from './evidence.ts';
-import { requireInReach, requireRole } from './reach.ts';
+import { requireInScope, requireRole } from './operator-scope.ts';
+import { requireRevision, revisionOf } from './revision.ts';
 
 export interface PauseRequest {
   readonly reason: string;
@@ -24,11 +26,13 @@ export async function pauseTarget(
   request: PauseRequest,
   context: CallContext,
 ): Promise<Pause> {
-  const { operator, reach } = requireRole(deps, caller, 'operator');
-  requireInReach(reach, target);
+  const active = revisionOf(deps, caller);
+  const { operator, scope } = requireRole(deps, caller, 'operator');
+  requireInScope(scope, target);
   await requireTarget(deps, target);
   // As every stop: alone among births, so that none is decided before it and committed behind it.
-  const pause = await deps.db.transaction({ kill: 'exclusive' }, async (tx) => {
+  const pause = await deps.db.transaction({ kill: 'exclusive', catalog: 'shared' }, async (tx) => {
+    requireRevision(active, await findActiveRevisionNumber(tx));
     const fresh = await insertPause(tx, { target, ...request, by: operator });
     if (fresh === undefined) return await findPause(tx, target);
     tx.record(
@@ -53,8 +57,8 @@ export async function resumeTarget(
   target: string,
   context: CallContext,
 ): Promise<void> {
-  const { operator, reach } = requireRole(deps, caller, 'operator');
-  requireInReach(reach, target);
+  const { operator, scope } = requireRole(deps, caller, 'operator');
+  requireInScope(scope, target);
   await requireTarget(deps, target);
   await deps.db.transaction({}, async (tx) => {
     if (!(await endPause(tx, target, operator))) return;

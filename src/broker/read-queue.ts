@@ -6,7 +6,7 @@ import { type Queue, readQueue } from '../store/revocations.ts';
 import { findPause, type Pause } from '../store/target-controls.ts';
 import { listTaskEvents, type StoredEvent } from '../store/timeline.ts';
 import type { BrokerDeps } from './deps.ts';
-import { isInReach, type Reach, requireInReach, requireRole } from './reach.ts';
+import { isTargetInScope, type ScopedTargets, requireInScope, requireRole } from './operator-scope.ts';
 
 /** Of one that has more the latest are told. */
 const MOST_EVENTS = 500;
@@ -15,7 +15,7 @@ export interface QueuePage {
   readonly items: readonly QueuedRevocation[];
   /** Undefined when there is no more. */
   readonly next: RevocationId | undefined;
-  /** Of all of it that is in the caller's reach, whatever the filter. */
+  /** Of all of it that is in the caller's scope, whatever the filter. */
   readonly queue: Queue;
 }
 
@@ -26,18 +26,19 @@ export async function readQueuePage(
   after: RevocationId | null,
   limit: number,
 ): Promise<QueuePage> {
-  const { reach } = requireRole(deps, caller, 'viewer');
-  const within = reach && [...reach];
+  const { scope } = requireRole(deps, caller, 'viewer');
+  const within = scope && [...scope];
   const [found, queue] = await Promise.all([listQueue(deps.db, filter, within, after, limit + 1), readQueue(deps.db)]);
   const items = found.slice(0, limit);
-  return { items, next: found.length > limit ? items.at(-1)?.id : undefined, queue: queueInReach(queue, reach) };
+  return { items, next: found.length > limit ? items.at(-1)?.id : undefined, queue: queueInScope(queue, scope) };
 }
 
-function queueInReach({ backlog, paused, residual }: Queue, reach: Reach): Queue {
+function queueInScope({ backlog, paused, residual, kills }: Queue, scope: ScopedTargets): Queue {
   return {
-    backlog: backlog.filter(({ target }) => isInReach(reach, target)),
-    paused: new Map([...paused].filter(([target]) => isInReach(reach, target))),
-    residual: new Map([...residual].filter(([target]) => isInReach(reach, target))),
+    backlog: backlog.filter(({ target }) => isTargetInScope(scope, target)),
+    paused: new Map([...paused].filter(([target]) => isTargetInScope(scope, target))),
+    residual: new Map([...residual].filter(([target]) => isTargetInScope(scope, target))),
+    kills,
   };
 }
 
@@ -50,9 +51,9 @@ export interface RevocationStory {
 }
 
 export async function readRevocation(deps: BrokerDeps, caller: Caller, id: RevocationId): Promise<RevocationStory> {
-  const { reach } = requireRole(deps, caller, 'viewer');
+  const { scope } = requireRole(deps, caller, 'viewer');
   const story = await tellRevocation(deps, id);
-  requireInReach(reach, story.revocation.target);
+  requireInScope(scope, story.revocation.target);
   return story;
 }
 

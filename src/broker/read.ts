@@ -5,13 +5,15 @@ import type { Caller } from '../identity/types.ts';
 import { type GrantWithRevocation, listGrantsOfTask, listGrantsOfTree } from '../store/grants.ts';
 import { listDescendants } from '../store/delegated-tasks.ts';
 import { findTask } from '../store/tasks.ts';
-import { listTaskEvents, type StoredEvent } from '../store/timeline.ts';
+import { countTaskEvents, listTaskEvents, type StoredEvent } from '../store/timeline.ts';
 import { MOST_TASKS_OF_A_TREE } from './delegate-task.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
-import { findGrantFor, findRootFor } from './reach.ts';
+import { findGrantFor, findRootFor } from './operator-scope.ts';
 
 /** A waiter looks again at least this often, in case a notification died with its sender. */
 const BACKSTOP_MILLIS = 5_000;
+/** Of a timeline that has more the latest are told. */
+const MOST_EVENTS = 10_000;
 
 export interface TaskView {
   readonly task: Task;
@@ -40,17 +42,27 @@ export async function readGrant(deps: BrokerDeps, caller: Caller, id: GrantId): 
   return await findGrantFor(deps, caller, 'viewer', id);
 }
 
-/** The evidence of a task, in order. Its owner may read it but for the words of operators, and an auditor all of it. */
-export async function readTimeline(deps: BrokerDeps, caller: Caller, id: TaskId): Promise<StoredEvent[]> {
+/**
+ * The evidence of a task, in order. Its owner may read it but for the words of operators and the names of kills, and an auditor all of it.
+ * @param admit Told before it is read how much of the longest one it is; refuses by throwing.
+ */
+export async function readTimeline(
+  deps: BrokerDeps,
+  caller: Caller,
+  id: TaskId,
+  admit: (share: number) => Promise<void>,
+): Promise<StoredEvent[]> {
   await findRootFor(deps, caller, 'auditor', id);
-  const events = await listTaskEvents(deps.db, id, 10_000);
-  return caller.kind === 'operator' ? events : events.map(withoutReason);
+  await admit((await countTaskEvents(deps.db, id, MOST_EVENTS)) / MOST_EVENTS);
+  const events = await listTaskEvents(deps.db, id, MOST_EVENTS);
+  return caller.kind === 'operator' ? events : events.map(asOwnersRead);
 }
 
-/** What an operator said of a write-off is for operators. */
-function withoutReason(event: StoredEvent): StoredEvent {
-  if (event.type !== 'revocation.written_off') return event;
-  const { reason: _, ...payload } = event.payload;
+/** What an operator said of a write-off, and which kill it was, is for operators. */
+function asOwnersRead(event: StoredEvent): StoredEvent {
+  const { kill_id: _, ...told } = event.payload;
+  if (event.type !== 'revocation.written_off') return { ...event, payload: told };
+  const { reason: __, ...payload } = told;
   return { ...event, payload };
 }
 

@@ -7,7 +7,7 @@ import type { Database } from '../store/database.ts';
 import { findReconciliations, type Reconciliation, requestRuns } from '../store/reconciliations.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
 import { operatorEvent } from './evidence.ts';
-import { requireInReach, requireRole } from './reach.ts';
+import { requireInScope, requireRole } from './operator-scope.ts';
 
 const LOOK_MILLIS = 250;
 
@@ -33,8 +33,8 @@ export async function reconcileTarget(
   seconds: number,
   context: CallContext,
 ): Promise<AskedRun> {
-  const { operator, reach } = requireRole(deps, caller, 'operator');
-  requireInReach(reach, target);
+  const { operator, scope } = requireRole(deps, caller, 'operator');
+  requireInScope(scope, target);
   if (!deps.catalog.current().catalog.targets.has(target)) throw new MayflyError('not_found');
   const event = operatorEvent('target.reconcile_asked', deps.catalog, context, operator, {
     resource: target,

@@ -6,7 +6,7 @@ import { findGrants, type GrantWithRevocation } from '../store/grants.ts';
 import type { OwnedGrant } from '../store/owned-grants.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
 import { digestInForce, grantEvent } from './evidence.ts';
-import { findGrantFor } from './reach.ts';
+import { findGrantFor } from './operator-scope.ts';
 
 /** Ends one grant before its deadline. Said again, it answers the same. */
 export async function releaseGrant(

@@ -10,16 +10,18 @@ import { ProviderError, type Ref, type Renewed, type Secret, type Session } from
 import { extendGrant, findGrants, type GrantWithRevocation } from '../store/grants.ts';
 import { birthLocks } from '../store/locks.ts';
 import { issuingWithin } from '../store/issuing.ts';
-import { isReconciled } from '../store/store-timeline.ts';
-import { findPause } from '../store/target-controls.ts';
+import { findStop } from '../store/stops.ts';
 import { insertDecision } from '../store/decisions.ts';
 import { withinAncestors } from './ancestors.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
 import { grantEvent, taskEvent } from './evidence.ts';
 import { failedOverProblem } from './failed-over.ts';
 import { type Cut, checkAlive, cutOf, lifeBounds } from './life.ts';
+import { killedProblem } from './kill.ts';
 import { pausedProblem } from './pause-target.ts';
+import { isSensitiveSink, policyRequest } from './policy-request.ts';
 import { requireRevision, revisionOf } from './revision.ts';
+import { requireStanding } from './standing.ts';
 
 export interface RenewedGrant {
   readonly grant: GrantWithRevocation;
@@ -45,6 +47,7 @@ export async function renewGrant(
   if (found === null) throw new MayflyError('not_found');
   const { grant } = found;
   if (grant.state !== 'active') throw new MayflyError('grant_ended', `The grant is ${grant.state}.`);
+  if (grant.perCall) throw new MayflyError('grant_per_call');
 
   const active = revisionOf(deps, caller);
   const entitlement = active.catalog.entitlements.get(grant.entitlement);
@@ -55,23 +58,25 @@ export async function renewGrant(
     const state = await issuingWithin(tx).readTask(grant.taskId);
     if (state === null) throw new MayflyError('not_found');
     requireRevision(active, state.seen.revision);
+    if (state.killed) throw killedProblem();
     checkAlive(state.task, tx.now);
-    const { task } = withinAncestors(state);
+    requireStanding(active.catalog, state.task);
+    const within = withinAncestors(state);
+    const { task } = within;
     if (!task.ceiling.entitlements.includes(entitlement.name)) throw new MayflyError('not_in_task');
     requireDelivery(delivery, task, entitlement);
-    if ((await findPause(tx, grant.target)) !== undefined) throw pausedProblem(grant.target);
-    if (!(await isReconciled(tx, grant.target))) throw failedOverProblem(grant.target);
+    const stop = await findStop(tx, grant);
+    if (stop === 'killed') throw killedProblem();
+    if (stop === 'paused') throw pausedProblem(grant.target);
+    if (stop === 'failed_over') throw failedOverProblem(grant.target);
     const bounds = lifeBounds(ttlSeconds, task, entitlement, grant.guarantee, tx.now);
-    const decision = active.policy.decide({
-      action: 'renew',
-      now: tx.now,
-      task: { ...task, params: task.ceiling.params },
-      entitlement,
-      target,
-      ttlSeconds: Math.floor(shortestLife(bounds).seconds),
-      guarantee: grant.guarantee.revocation,
-      tree: { liveGrants: state.seen.live_grants, sensitiveSinks: state.seen.sensitive_sinks },
-    });
+    const decision = active.policy.decide(
+      policyRequest(active.catalog, within, {
+        ...{ action: 'renew', entitlement, target, guarantee: grant.guarantee.revocation },
+        seconds: shortestLife(bounds).seconds,
+        grant: { sink: isSensitiveSink(entitlement) },
+      }),
+    );
     const decisionId = deps.ids.next('dec');
     await insertDecision(tx, {
       id: decisionId,
@@ -110,6 +115,11 @@ export async function renewGrant(
       members: { decision_id: `dec_${settled.decisionId}`, reasons: settled.decision.reasons },
     });
   }
+  // It was permitted for longer once; from now on each call is asked about by itself.
+  if (settled.decision.perCall) throw new MayflyError('grant_per_call');
+  requireDelivery(delivery, settled.task, {
+    sealedDelivery: settled.decision.sealedDelivery ? 'required' : 'optional',
+  });
   const { task, until, decisionId, aheadMillis } = settled;
   const ref = { grantId: grant.id, handle: grant.handle, facts: grant.facts, deadline: grant.deadline };
   const { session } = access;
@@ -117,7 +127,7 @@ export async function renewGrant(
   const signal = AbortSignal.timeout(deps.mintSeconds * 1000);
   const renewed = await renewal(session, ref, new Date(until.getTime() + aheadMillis), signal);
   const stored = await deps.db.transaction(birthLocks(grant.rootId), async (tx) => {
-    const deadline = await extendGrant(tx, grant.id, until, renewed.facts, decisionId, active.number);
+    const deadline = await extendGrant(tx, grant.id, until, renewed.facts, decisionId, active.number, task.phase);
     if (deadline === undefined) return undefined;
     tx.record(renewalEvent(task, found, decisionId, active.catalog.digest, context, deadline));
     tx.changed(task.id);

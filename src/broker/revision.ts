@@ -1,6 +1,6 @@
 import type { ActiveRevision } from '../catalog/active.ts';
 import { MayflyError } from '../domain/errors.ts';
-import type { WorkloadCaller } from '../identity/types.ts';
+import type { Caller } from '../identity/types.ts';
 import type { BrokerDeps } from './deps.ts';
 
 /**
@@ -19,7 +19,7 @@ export function requireRevision(active: ActiveRevision, number: number | null): 
 }
 
 /** The revision in hand, if it is the one that believed the caller. @throws StaleRevision */
-export function revisionOf(deps: Pick<BrokerDeps, 'catalog'>, caller: WorkloadCaller): ActiveRevision {
+export function revisionOf(deps: Pick<BrokerDeps, 'catalog'>, caller: Caller): ActiveRevision {
   const active = deps.catalog.current();
   if (caller.revision !== undefined) requireRevision(active, caller.revision);
   return active;

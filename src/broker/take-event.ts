@@ -6,6 +6,7 @@ import type { Caller, TaskEvent } from '../identity/types.ts';
 import type { Transaction } from '../store/database.ts';
 import { movePhase } from '../store/delegated-tasks.ts';
 import { findActiveRevisionNumber } from '../store/catalog-revisions.ts';
+import { markUndecided } from '../store/drift.ts';
 import { type GrantWithRevocation, listGrantsOfTree } from '../store/grants.ts';
 import { takeWord } from '../store/signed-words.ts';
 import { findTask } from '../store/tasks.ts';
@@ -64,6 +65,8 @@ export async function takeEvent(
     if (repeated || !isMove(found, said, active.catalog.purposes.get(found.purpose)?.phases ?? [], tx.now))
       return found;
     const moved = await movePhase(tx, id, said.phase);
+    // Also what stays behind: it may have nothing while its parent is in another phase.
+    await markUndecided(tx, id);
     for (const each of moved) {
       const by = each.id === id ? payload : { by: 'parent', parent_id: wireId('task', id) };
       tx.record(
@@ -78,6 +81,7 @@ export async function takeEvent(
     return { ...found, phase: said.phase };
   });
   step('move-phase.after');
+  deps.drift.wake();
   return { task: now, grants: null };
 }
 

@@ -1,7 +1,8 @@
 import type { FieldError } from '../domain/errors.ts';
 import { createPolicyEngine } from '../policy/engine.ts';
-import { type PolicyTestResult, runPolicyTest } from '../policy/policy-tests.ts';
-import { policySetFaults } from '../policy/validate.ts';
+import { runTest } from '../policy/evaluation-tests.ts';
+import type { PolicyTestResult } from '../policy/policy-tests.ts';
+import { policySetFaults, unfilledContext } from '../policy/validate.ts';
 import { type Fault, fieldErrors } from './faults.ts';
 import { type Assembled, assembleCatalog, type LoadOptions } from './load.ts';
 import type { Catalog } from './types.ts';
@@ -34,13 +35,15 @@ export function checkCatalog(files: Readonly<Record<string, string>>, options: L
 function policyFaults({ catalog, vocabulary, faults }: Assembled): readonly Fault[] {
   // Names that a broken file would have declared are not missing: names are compared once the rest holds.
   const names = faults.every(({ file }) => file.startsWith('policies/')) ? vocabulary : undefined;
-  return policySetFaults(catalog.policySet, names).map((fault) => ({ ...fault, path: '' }));
+  const found = policySetFaults(catalog.policySet, names);
+  const unfilled = found.length > 0 ? [] : unfilledContext(catalog.policySet);
+  return [...found, ...unfilled].map((fault) => ({ ...fault, path: '' }));
 }
 
 function runTests({ catalog, tests }: Assembled): { results: PolicyTestResult[]; failures: Fault[] } {
   const engine = createPolicyEngine(catalog.policySet, catalog.digest);
   try {
-    const results = tests.map((test) => runPolicyTest(test.value, catalog, engine));
+    const results = tests.map((test) => runTest(test.value, catalog, engine));
     const failures = tests.flatMap((test, index) =>
       (results[index]?.failures ?? []).map(({ path, message }) => test.fault(path, message)),
     );

@@ -68,6 +68,7 @@ export const entitlementSchema = z.strictObject({
   target: name,
   sensitivity,
   actions: uniqueList(name).refine((list) => list.length > 0, 'must name at least one action'),
+  data_classes: uniqueList(name).default([]),
   sink: z.boolean().default(false),
   max_ttl_seconds: seconds(DAY),
   params: z

@@ -88,9 +88,10 @@ export function readEntitlements(
 }
 
 function definition(value: EntitlementWire, provider: unknown): EntitlementDefinition {
-  const { name, target, sensitivity, actions, sink, params } = value;
+  const { name, target, sensitivity, actions, data_classes: dataClasses, sink, params } = value;
   const { max_ttl_seconds: maxTtlSeconds, on_owned_objects: onOwnedObjects, sealed_delivery: sealedDelivery } = value;
-  return { name, target, sensitivity, actions, sink, maxTtlSeconds, params, provider, onOwnedObjects, sealedDelivery };
+  const bounds = { maxTtlSeconds, params, provider, onOwnedObjects, sealedDelivery };
+  return { name, target, sensitivity, actions, dataClasses, sink, ...bounds };
 }
 
 /** Reads `purposes.yaml`, a list. */

@@ -52,16 +52,20 @@ test('a default that is written out is no change', () => {
   expect(diffCatalogs(active, next).changes).toEqual([]);
 });
 
-test('what is dropped is told', () => {
+test('what is dropped is told, and what is new', () => {
   const next = load(
     sampleWith({
       'policies/ledger.cedar': null,
       'entitlements/ledger.yaml': null,
       'policies/schema.cedarschema': 'namespace Tools { entity Tool; }\n',
+      'entities.yaml': '- { type: "Tools::Tool", id: a }\n',
+      'trust.yaml': `${sampleFiles['trust.yaml']}tool_gateways:
+  - { name: tools, workloads: ["cluster:a"], proof_of_possession: none, scope: { subjects: [task], resources: ["Tools::Tool"] } }
+`,
     }),
   );
   expect(renderDiff(diffCatalogs(active, next))).toBe(
-    '- entitlement ledger/read\n- policy reads\n+ policy schema schema\n',
+    '+ tool gateway tools\n- entitlement ledger/read\n- policy reads\n+ policy schema schema\n+ entity Tools::Tool::a\n',
   );
 });
 

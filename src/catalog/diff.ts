@@ -5,11 +5,15 @@ export type ChangedKind =
   | 'task_issuer'
   | 'workload_source'
   | 'operators'
+  | 'tool_gateway'
   | 'target'
   | 'entitlement'
   | 'purpose'
+  | 'toxic'
+  | 'limit'
   | 'policy'
-  | 'policy_schema';
+  | 'policy_schema'
+  | 'entity';
 
 export interface FieldChange {
   /** As in the file: `max_ttl_seconds`, `connection.host`. */
@@ -52,11 +56,15 @@ function parts(catalog: Catalog): ReadonlyMap<ChangedKind, Named> {
     ['task_issuer', byName([...trust.taskIssuers, ...trust.tokenIssuers])],
     ['workload_source', byName(trust.workloadSources)],
     ['operators', byName(trust.operators)],
+    ['tool_gateway', byName(catalog.toolGateways)],
     ['target', catalog.targets],
     ['entitlement', catalog.entitlements],
     ['purpose', catalog.purposes],
+    ['toxic', byName(catalog.limits.toxic)],
+    ['limit', byName(catalog.limits.atMost)],
     ['policy', new Map(policies)],
     ['policy_schema', policySet.schema.trim() === '' ? new Map() : new Map([['schema', { text: policySet.schema }]])],
+    ['entity', new Map(policySet.entities.map((entity) => [`${entity.type}::${entity.id}`, entity]))],
   ]);
 }
 
@@ -92,11 +100,15 @@ const kindWords: Readonly<Record<ChangedKind, string>> = {
   task_issuer: 'task issuer',
   workload_source: 'workload source',
   operators: 'operators',
+  tool_gateway: 'tool gateway',
   target: 'target',
   entitlement: 'entitlement',
   purpose: 'purpose',
+  toxic: 'toxic combination',
+  limit: 'limit',
   policy: 'policy',
   policy_schema: 'policy schema',
+  entity: 'entity',
 };
 
 /** The diff for people, one line for each thing and one for each field. */

@@ -1,7 +1,7 @@
 import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { createPolicyEngine } from '../policy/engine.ts';
-import { runPolicyTest } from '../policy/policy-tests.ts';
+import { runTest } from '../policy/evaluation-tests.ts';
 import { checkCatalog } from './check.ts';
 import { readCatalogFiles } from './files.ts';
 import { type Assembled, assembleCatalog, type LoadOptions } from './load.ts';
@@ -40,7 +40,7 @@ describe('each of its policies is tested', () => {
       const policies = catalog.policySet.policies.filter(({ id }) => id !== dropped.id);
       const engine = createPolicyEngine({ ...catalog.policySet, policies }, 'without');
       try {
-        return tests.every((item) => runPolicyTest(item.value, catalog, engine).passed);
+        return tests.every((item) => runTest(item.value, catalog, engine).passed);
       } finally {
         engine.close();
       }
@@ -57,7 +57,7 @@ describe('each of its policies is tested', () => {
       try {
         return tests.every(({ value }) => {
           const { decision } = value.expect;
-          return runPolicyTest({ ...value, expect: { decision } }, catalog, engine).passed;
+          return runTest({ ...value, expect: { decision } }, catalog, engine).passed;
         });
       } finally {
         engine.close();

@@ -9,8 +9,8 @@ export type FileKind =
   | 'policy-tests'
   /** A JWKS; only where `trust.yaml` names it. */
   | 'key-set'
-  /** Names that a later release will read. */
-  | 'reserved';
+  | 'limits'
+  | 'entities';
 
 /** Far above any catalog that people keep by hand, and small enough to check within a request. */
 export const catalogLimits = { files: 2000, fileBytes: 256 * 1024, totalBytes: 8 * 1024 * 1024 } as const;
@@ -20,7 +20,8 @@ const segment = '[A-Za-z0-9][A-Za-z0-9._-]{0,99}';
 const kinds: readonly (readonly [FileKind, RegExp])[] = [
   ['trust', /^trust\.yaml$/],
   ['purposes', /^purposes\.yaml$/],
-  ['reserved', /^(limits|entities)\.yaml$/],
+  ['limits', /^limits\.yaml$/],
+  ['entities', /^entities\.yaml$/],
   ['target', new RegExp(`^targets/${segment}\\.yaml$`)],
   ['entitlements', new RegExp(`^entitlements/${segment}\\.yaml$`)],
   ['policy-schema', /^policies\/schema\.cedarschema$/],

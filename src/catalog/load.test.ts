@@ -21,6 +21,7 @@ describe('a catalog that holds', () => {
       target: 'ledger',
       sensitivity: 'confidential',
       actions: ['read'],
+      dataClasses: [],
       sink: false,
       maxTtlSeconds: 900,
       params: { tenant: { type: 'string', pattern: '[a-z]{1,40}' } },
@@ -49,8 +50,8 @@ describe('a catalog that holds', () => {
     expect(catalog.policySet.policies).toEqual([]);
   });
 
-  test('may hold reserved files that are empty', () => {
-    expect(faultLines(sampleWith({ 'limits.yaml': '# later\n', 'entities.yaml': '' }))).toEqual([]);
+  test('may hold no entities', () => {
+    expect(faultLines(sampleWith({ 'entities.yaml': '' }))).toEqual([]);
   });
 });
 
@@ -184,10 +185,9 @@ describe('files', () => {
     }
   });
 
-  test('of a later release are refused until they are empty', () => {
-    expect(faultLines(sampleWith({ 'limits.yaml': 'concurrent: 3\n', 'entities.yaml': '\n- type: Tool\n' }))).toEqual([
-      'entities.yaml:2 $: this release does not read this file yet: leave it out, or empty',
-      'limits.yaml:1 $: this release does not read this file yet: leave it out, or empty',
+  test('that do not fit their schema are refused by line', () => {
+    expect(faultLines(sampleWith({ 'entities.yaml': '\n- type: Tool\n' }))).toEqual([
+      'entities.yaml:2 $[0].id: is required',
     ]);
   });
 

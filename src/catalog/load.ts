@@ -1,15 +1,20 @@
+import { z } from 'zod';
+import { type EvaluationTest, evaluationTestSchema } from '../policy/evaluation-tests.ts';
 import { guarantees, type PolicyTest, policyTestSchema } from '../policy/policy-tests.ts';
 import { readPolicyFile } from '../policy/policy-file.ts';
 import type { Vocabulary } from '../policy/names.ts';
 import { schemaFile } from '../policy/validate.ts';
 import { type ProviderSchemas, readEntitlements, readPurposes, readTargets } from './definitions.ts';
 import { catalogDigest } from './digest.ts';
+import { readEntities } from './entities.ts';
 import { catalogInvalid, type Fault } from './faults.ts';
 import { baseName, catalogLimits, type FileKind, fileKind } from './layout.ts';
+import { readLimits } from './limits.ts';
 import { privateKeyOffset } from './references.ts';
+import { readToolGateways } from './tool-gateways.ts';
 import { readTrust } from './trust.ts';
-import { type Catalog, type PolicySource, sensitivities } from './types.ts';
-import { declaredNames, type Item, readList, readYaml, type YamlFile } from './yaml.ts';
+import { type Catalog, type PolicySet, sensitivities } from './types.ts';
+import { declaredNames, type Item, readItem, readList, readYaml, type YamlFile } from './yaml.ts';
 
 export type { ProviderSchemas };
 
@@ -22,7 +27,7 @@ export interface LoadOptions {
 /** A catalog as far as it could be read. `catalog` is to be trusted only when `faults` is empty. */
 export interface Assembled {
   readonly catalog: Catalog;
-  readonly tests: readonly Item<PolicyTest>[];
+  readonly tests: readonly Item<PolicyTest | EvaluationTest>[];
   readonly vocabulary: Vocabulary;
   readonly faults: readonly Fault[];
   /**
@@ -47,10 +52,8 @@ export function loadCatalog(files: Readonly<Record<string, string>>, options: Lo
 export function assembleCatalog(given: Readonly<Record<string, string>>, options: LoadOptions): Assembled {
   const faults: Fault[] = [];
   const files = acceptableFiles(given, faults);
-  const yamlOf = (kind: FileKind): readonly YamlFile[] =>
-    pathsOf(files, kind).flatMap((path) => readYaml(path, files[path] ?? '', faults) ?? []);
+  const yamlOf = (kind: FileKind) => readAll(files, kind, faults);
 
-  checkReserved(yamlOf('reserved'), faults);
   const declaredTargets = new Set(pathsOf(files, 'target').map(baseName));
   const targets = readTargets(yamlOf('target'), declaredTargets, options.providers, faults);
   const { entitlements, unbound } = readEntitlements(
@@ -60,6 +63,9 @@ export function assembleCatalog(given: Readonly<Record<string, string>>, options
     options.providers,
     faults,
   );
+
+  const [limitsFile] = yamlOf('limits');
+  const limits = limitsFile === undefined ? { toxic: [], atMost: [] } : readLimits(limitsFile, entitlements, faults);
 
   const purposesFile = required('purposes.yaml', files, given, faults);
   const purposes = purposesFile === undefined ? new Map() : readPurposes(purposesFile, faults);
@@ -73,8 +79,8 @@ export function assembleCatalog(given: Readonly<Record<string, string>>, options
     if (keySets?.has(path) === false) faults.push(fileFault(path, 'no issuer in trust.yaml names this file'));
   }
 
-  const policies = readPolicies(files, faults);
-  const tests = yamlOf('policy-tests').flatMap((file) => readList(file, [], policyTestSchema, faults));
+  const policySet = readPolicySet(files, faults);
+  const tests = yamlOf('policy-tests').flatMap((file) => readTests(file, faults));
   const catalog: Catalog = {
     digest: catalogDigest(files),
     files,
@@ -82,13 +88,19 @@ export function assembleCatalog(given: Readonly<Record<string, string>>, options
     targets,
     entitlements,
     purposes,
-    policySet: { schema: files[schemaFile] ?? '', policies },
+    limits,
+    toolGateways: trustFile === undefined ? [] : readToolGateways(trustFile, policySet.schema, faults),
+    policySet,
   };
   return { catalog, tests, vocabulary: vocabularyOf(catalog), faults, unbound };
 }
 
 function fileFault(file: string, message: string): Fault {
   return { file, line: 1, path: '', message };
+}
+
+function readAll(files: Readonly<Record<string, string>>, kind: FileKind, faults: Fault[]): readonly YamlFile[] {
+  return pathsOf(files, kind).flatMap((path) => readYaml(path, files[path] ?? '', faults) ?? []);
 }
 
 function pathsOf(files: Readonly<Record<string, string>>, kind: FileKind): readonly string[] {
@@ -130,14 +142,6 @@ function refusal(path: string, content: string): { line: number; message: string
     : { line: content.slice(0, key).split('\n').length, message: 'holds a private key: the catalog keeps no secrets' };
 }
 
-function checkReserved(files: readonly YamlFile[], faults: Fault[]): void {
-  for (const file of files) {
-    if (file.value !== null) {
-      faults.push(file.fault([], 'this release does not read this file yet: leave it out, or empty'));
-    }
-  }
-}
-
 function required(
   path: string,
   files: Readonly<Record<string, string>>,
@@ -149,12 +153,27 @@ function required(
   return content === undefined ? undefined : readYaml(path, content, faults);
 }
 
-function readPolicies(files: Readonly<Record<string, string>>, faults: Fault[]): readonly PolicySource[] {
-  return pathsOf(files, 'policy').flatMap((path) => {
+/** What says `evaluation` is about what is asked by AuthZEN. */
+function readTests(file: YamlFile, faults: Fault[]): readonly Item<PolicyTest | EvaluationTest>[] {
+  return readList(file, [], z.unknown(), faults).flatMap(({ value, base }) => {
+    const evaluation = typeof value === 'object' && value !== null && 'evaluation' in value;
+    return (
+      readItem<PolicyTest | EvaluationTest>(file, base, evaluation ? evaluationTestSchema : policyTestSchema, faults) ??
+      []
+    );
+  });
+}
+
+/** The policies among the files of a catalog, with the types and things that they are about. */
+export function readPolicySet(files: Readonly<Record<string, string>>, faults: Fault[]): PolicySet {
+  const policies = pathsOf(files, 'policy').flatMap((path) => {
     const read = readPolicyFile(path, files[path] ?? '');
     faults.push(...read.faults.map((fault) => ({ ...fault, path: '' })));
     return read.policies;
   });
+  const schema = files[schemaFile] ?? '';
+  const entities = readAll(files, 'entities', faults).flatMap((file) => readEntities(file, schema, faults));
+  return { schema, policies, entities };
 }
 
 function vocabularyOf(catalog: Catalog): Vocabulary {
@@ -167,6 +186,7 @@ function vocabularyOf(catalog: Catalog): Vocabulary {
     phases: new Set(['', ...[...purposes.values()].flatMap(({ phases }) => phases)]),
     issuers: new Set([...trust.taskIssuers, ...trust.tokenIssuers].map(({ name }) => name)),
     sensitivities: new Set<string>(sensitivities),
+    dataClasses: new Set([...catalog.entitlements.values()].flatMap(({ dataClasses }) => dataClasses)),
     guarantees: new Set<string>(guarantees),
   };
 }

@@ -17,7 +17,7 @@ const withIssuer = (issuer: string) =>
     'trust.yaml': (sampleFiles['trust.yaml'] ?? '').replace('workload_sources:\n', `${issuer}workload_sources:\n`),
   });
 const faults = (issuer: string): readonly string[] => faultLines(withIssuer(issuer));
-const issuerOf = (issuer: string) => load(withIssuer(issuer)).trust.tokenIssuers?.[0];
+const issuerOf = (issuer: string) => load(withIssuer(issuer)).trust.tokenIssuers[0];
 
 describe('a task issuer of kind token', () => {
   test('has the issuer and the keys of its source, and states no task requests', () => {

@@ -62,6 +62,8 @@ export const trustOutline = z.strictObject({
   task_issuers: z.array(z.unknown()).default([]),
   workload_sources: z.array(z.unknown()).default([]),
   operators: z.array(z.unknown()).default([]),
+  // Read in tool-gateways.ts.
+  tool_gateways: z.array(z.unknown()).default([]),
 });
 
 export type OperatorSourceWire = z.infer<typeof operatorSourceSchema>;

@@ -155,6 +155,20 @@ export interface Trust {
   readonly operators: readonly OperatorSource[];
 }
 
+/** What stands between agents and tools, and asks before it lets a call through. */
+export interface ToolGateway {
+  readonly name: string;
+  /** Workload ids that are it. */
+  readonly workloads: readonly string[];
+  /** Thumbprints: each of its calls is proven by one of these keys. Null: its token is enough. */
+  readonly keys: readonly string[] | null;
+  /** Types of the subjects and resources that it may ask about. */
+  readonly subjects: readonly string[];
+  readonly resources: readonly string[];
+  /** Workload ids whose tasks it may ask about; null: all. */
+  readonly agents: readonly string[] | null;
+}
+
 export const sensitivities = ['public', 'internal', 'confidential', 'restricted'] as const;
 export type Sensitivity = (typeof sensitivities)[number];
 
@@ -182,6 +196,8 @@ export interface EntitlementDefinition {
   readonly target: string;
   readonly sensitivity: Sensitivity;
   readonly actions: readonly string[];
+  /** Kinds of data that it opens, in the catalog's own words. */
+  readonly dataClasses: readonly string[];
   /** Data can leave through it: counted in `context.tree.sensitive_sinks`. */
   readonly sink: boolean;
   readonly maxTtlSeconds: number;
@@ -214,6 +230,41 @@ export interface PolicySet {
   /** The catalog's own types; the broker's `Mayfly` namespace comes with the broker. */
   readonly schema: string;
   readonly policies: readonly PolicySource[];
+  /** What policies may know of things of the catalog's own types. */
+  readonly entities: readonly StoredEntity[];
+}
+
+/** Something of one of the catalog's own types: a user, a tool, a record. Values as they stand in `entities.yaml`. */
+export interface StoredEntity {
+  readonly type: string;
+  readonly id: string;
+  readonly attrs: Readonly<Record<string, unknown>>;
+  readonly parents: readonly { readonly type: string; readonly id: string }[];
+  readonly tags: Readonly<Record<string, unknown>>;
+}
+
+/** Entitlements that no task tree holds at once, one of each side. */
+export interface ToxicRule {
+  readonly name: string;
+  readonly one: readonly string[];
+  readonly other: readonly string[];
+  /** What the refused agent is told. */
+  readonly reason: string | null;
+}
+
+/** How many grants not yet contained there are at most, so that releasing and asking again does not get round it. */
+export interface AtMostRule {
+  readonly name: string;
+  readonly grants: number;
+  readonly per: 'tree' | 'workload' | 'target';
+  /** Entitlements that count; null: all. */
+  readonly of: readonly string[] | null;
+  readonly reason: string | null;
+}
+
+export interface Limits {
+  readonly toxic: readonly ToxicRule[];
+  readonly atMost: readonly AtMostRule[];
 }
 
 /** Everything the platform team decided, valid as a whole. */
@@ -226,5 +277,7 @@ export interface Catalog {
   readonly targets: ReadonlyMap<string, TargetDefinition>;
   readonly entitlements: ReadonlyMap<string, EntitlementDefinition>;
   readonly purposes: ReadonlyMap<string, Purpose>;
+  readonly limits: Limits;
+  readonly toolGateways: readonly ToolGateway[];
   readonly policySet: PolicySet;
 }

@@ -1,18 +1,27 @@
 import { userInfo } from 'node:os';
-import type { Command } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import { applyCatalog } from '../broker/apply-catalog.ts';
+import { foreseeDrift } from '../broker/foresee-drift.ts';
 import { checkCatalog } from '../catalog/check.ts';
 import { diffCatalogs, renderDiff } from '../catalog/diff.ts';
 import { readCatalogFiles } from '../catalog/files.ts';
 import { loadCatalog } from '../catalog/load.ts';
 import { loadProviders } from '../catalog/provider-registry.ts';
 import type { Catalog } from '../catalog/types.ts';
-import { readConfig } from '../config.ts';
+import { type Config, readConfig } from '../config.ts';
 import { MayflyError } from '../domain/errors.ts';
-import { findActiveRevisionNumber, findRevision } from '../store/catalog-revisions.ts';
+import {
+  type Enforcement,
+  findActiveRevisionNumber,
+  findRevision,
+  readActiveRevision,
+} from '../store/catalog-revisions.ts';
 import { Changes } from '../store/changes.ts';
 import type { Database } from '../store/database.ts';
+import { readDrift } from '../store/drift.ts';
 import { findInstallation } from '../store/installation.ts';
+import { foreseenBody, renderForeseen } from './foreseen.ts';
+import { CliError } from './fail.ts';
 import { say } from './output.ts';
 import { openStore } from './store.ts';
 
@@ -62,27 +71,85 @@ export function addCatalogCommands(program: Command): void {
     });
   catalog
     .command('diff <dir>')
-    .description('Show what a catalog would change against the active revision.')
+    .description('Show what a catalog would change against the active revision, and which living grants it would end.')
     .option('--json', 'as JSON')
     .action(async (dir: string, options: { json?: boolean }) => {
-      await onStore(async ({ check, active }) => {
-        const diff = diffCatalogs((await active())?.catalog ?? null, check(await readCatalogFiles(dir)));
-        say(options.json === true ? JSON.stringify(diff, null, 2) : renderDiff(diff));
+      await onStore(async ({ db, check, active }) => {
+        const next = check(await readCatalogFiles(dir));
+        const diff = diffCatalogs((await active())?.catalog ?? null, next);
+        const foreseen = await foreseeDrift(db, next);
+        if (options.json === true) say(JSON.stringify({ ...diff, drift: foreseenBody(foreseen) }, null, 2));
+        else say(`${renderDiff(diff)}\n${renderForeseen(foreseen)}`);
       });
     });
   catalog
     .command('apply <dir>')
     .description('Check a catalog and make it the active revision, whole or not at all.')
     .option('--by <who>', 'who applies it, for the evidence (default: the account that runs this)')
-    .action(async (dir: string, options: { by?: string }) => {
+    .addOption(
+      new Option('--enforce <how>', 'whether living grants that it does not permit end, or it is only told')
+        .choices(['revoke', 'report'])
+        .default('revoke'),
+    )
+    .option('--expect-revoked <count>', 'so many living grants end by it, and are meant to', wholeCount)
+    .action(async (dir: string, options: { by?: string; enforce: Enforcement; expectRevoked?: number }) => {
       const by = options.by ?? account();
-      await onStore(async ({ db, check, active, published }) => {
+      await onStore(async ({ db, config, check, active, published }) => {
         const before = await active();
         const next = check(await readCatalogFiles(dir));
-        const applied = await applyCatalog({ db, published }, next, by, 'cli', before?.number ?? null);
-        say(applied === null ? 'Exactly this catalog is active already.' : `Revision ${applied.number} is active.`);
+        const guard = { maxDriftShare: config.max_drift_share, expectRevoked: options.expectRevoked ?? null };
+        const applied = await applyCatalog({ db, published }, next, by, 'cli', {
+          expected: before?.number ?? null,
+          enforce: options.enforce,
+          // Nothing ends by a report, and the one that is active and enforced is no change.
+          ...(options.enforce === 'report' || (before?.enforce === 'revoke' && before.catalog.digest === next.digest)
+            ? {}
+            : { guard }),
+        });
+        if (applied === null) return say('Exactly this catalog is active already.');
+        const { undecided } = await readDrift(db);
+        say(
+          `Revision ${applied.number} is active. ${counted(undecided, 'living grant is', 'living grants are')} yet to be decided by it.`,
+        );
       });
     });
+  catalog
+    .command('status')
+    .description('Show the active revision, and how far the living grants are decided by it.')
+    .option('--json', 'as JSON')
+    .action(async (options: { json?: boolean }) => {
+      await onStore(async ({ db }) => {
+        const revision = await readActiveRevision(db);
+        if (revision === undefined) throw new CliError('No catalog is active yet: mayfly catalog apply DIR.');
+        const { undecided, oldestSeconds } = await readDrift(db);
+        const { number, digest, enforce, appliedBy } = revision;
+        const at = revision.appliedAt.toISOString();
+        if (options.json === true) {
+          const drift = { undecided, oldest_seconds: oldestSeconds };
+          return say(
+            JSON.stringify(
+              { revision: number, digest, enforce, applied_by: appliedBy, applied_at: at, drift },
+              null,
+              2,
+            ),
+          );
+        }
+        say(
+          `Revision ${number}, applied by ${appliedBy} at ${at}${enforce === 'report' ? ': what it would end is only told' : ''}.`,
+        );
+        say(digest);
+        say(
+          undecided === 0
+            ? 'All living grants are decided by it.'
+            : `${counted(undecided, 'living grant is', 'living grants are')} yet to be decided by it.`,
+        );
+      });
+    });
+}
+
+function wholeCount(text: string): number {
+  if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError('It must be a whole number.');
+  return Number(text);
 }
 
 function counted(count: number, one: string, many = `${one}s`): string {
@@ -100,18 +167,24 @@ function account(): string {
 
 interface StoreContext {
   readonly db: Database;
+  readonly config: Config;
   readonly check: (files: Readonly<Record<string, string>>) => Catalog;
-  readonly active: () => Promise<{ readonly number: number; readonly catalog: Catalog } | null>;
+  readonly active: () => Promise<{
+    readonly number: number;
+    readonly enforce: Enforcement;
+    readonly catalog: Catalog;
+  } | null>;
   readonly published: () => Promise<void>;
 }
 
 async function onStore(work: (context: StoreContext) => Promise<void>): Promise<void> {
-  const { db, url, providers } = await openStore();
+  const { db, url, config, providers } = await openStore();
   try {
     const installation = await findInstallation(db);
     const options = { providers, allowDev: installation?.dev === true };
     await work({
       db,
+      config,
       check: (files) => {
         const checked = checkCatalog(files, options);
         if (checked.catalog === null) throw new MayflyError('catalog_invalid', undefined, { errors: checked.faults });
@@ -120,7 +193,9 @@ async function onStore(work: (context: StoreContext) => Promise<void>): Promise<
       active: async () => {
         const number = await findActiveRevisionNumber(db);
         const stored = number === null ? undefined : await findRevision(db, number);
-        return stored === undefined ? null : { number: stored.number, catalog: loadCatalog(stored.files, options) };
+        return stored === undefined
+          ? null
+          : { number: stored.number, enforce: stored.enforce, catalog: loadCatalog(stored.files, options) };
       },
       published: async () => {
         const changes = new Changes({ url, onError: () => {}, onCatalog: () => {} });

@@ -8,7 +8,7 @@ const CALL_MILLIS = 30_000;
 
 /** Calls the broker as an operator: with the token in the file named by MAYFLY_TOKEN_FILE, or in dev mode with one of the dev issuer. */
 export async function callAsOperator<S extends z.ZodType>(
-  method: 'GET' | 'POST',
+  method: 'GET' | 'POST' | 'DELETE',
   path: string,
   answer: S,
   body?: Readonly<Record<string, unknown>>,

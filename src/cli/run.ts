@@ -1,13 +1,13 @@
 import type { Command } from 'commander';
-import { MayflyClient, ProblemError, Renewal, type RevocationBody } from '../client/index.ts';
+import { AgentKey, MayflyClient, ProblemError, Renewal, type RevocationBody } from '../client/index.ts';
 import { brokerUrl } from './dev-state.ts';
 import { explain } from './fail.ts';
 import { note } from './output.ts';
 import { leaveAs, type Outcome, startChild } from './run/child.ts';
-import { handOver } from './run/handover.ts';
-import { gatherProofs, type ProofOptions } from './run/proofs.ts';
+import { handOver } from './run/kinds.ts';
+import { addProofOptions, gatherProofs, type ProofOptions } from './run/proofs.ts';
 import { Interrupted, Signals } from './run/signals.ts';
-import { addSignOptions, wholeSeconds } from './task.ts';
+import { wholeSeconds } from './task.ts';
 
 interface RunOptions extends ProofOptions {
   readonly grantTtl?: string;
@@ -21,16 +21,12 @@ const END_TRIES = 3;
 const END_PAUSE_MILLIS = 1_000;
 
 export function addRunCommand(program: Command): void {
-  addSignOptions(program.command('run').description('Run a command with a credential that ends when the command does.'))
+  addProofOptions(
+    program.command('run').description('Run a command with a credential that ends when the command does.'),
+  )
     .usage('--purpose <purpose> --grant <entitlement> [options] -- <command> [args...]')
-    .option('--purpose <purpose>', 'dev mode: sign the task request itself, for this purpose')
-    .option(
-      '--task-request <file-or-url>',
-      'the signed task request; the workload token comes from MAYFLY_TOKEN_FILE, the key that it names from MAYFLY_KEY_FILE',
-    )
-    .requiredOption('--grant <entitlement>', 'the entitlement to ask for')
     .option('--grant-ttl <seconds>', 'how long the credential should live; it is renewed while the command runs')
-    .option('--env', 'hand it over in PGPASSWORD and DATABASE_URL too')
+    .option('--env', 'hand it over in PGPASSWORD and DATABASE_URL, or in AWS_ACCESS_KEY_ID and so on, too')
     .argument('<command...>', 'what to run')
     .passThroughOptions()
     .action(async (command: string[], options: RunOptions) => {
@@ -47,35 +43,36 @@ export function addRunCommand(program: Command): void {
 
 async function runWithCredential(command: readonly string[], options: RunOptions, signals: Signals): Promise<Outcome> {
   const ttl = options.grantTtl === undefined ? undefined : wholeSeconds(options.grantTtl, '--grant-ttl');
-  const { request, token, key } = await gatherProofs(options);
+  const { request, token, key } = await gatherProofs(options, () => AgentKey.make());
   const client = new MayflyClient({ url: brokerUrl(), token, ...(key === undefined ? {} : { key }) });
   signals.check();
   const { task } = await client.openTask(request);
   let started = false;
   try {
     signals.check();
-    const { grant, credential } = await client.issue(task.id, {
+    const askedAt = performance.now();
+    const issued = await client.issue(task.id, {
       entitlement: options.grant,
       ...(ttl === undefined ? {} : { ttl_seconds: ttl }),
     });
-    const renewal = new Renewal(client, grant, {
+    const handover = await handOver(issued, options.env === true, askedAt);
+    const renewal = new Renewal(client, issued.grant, {
+      onRenewed: (renewed) => handover.renewed?.(renewed),
       onDelayed: (error) => note(`mayfly: the credential could not be renewed; trying again. ${explain(error)}`),
-      onLost: (error, deadline) =>
-        note(`mayfly: the credential could not be renewed and ends at ${deadline}. ${explain(error)}`),
+      onLost: (error, deadline) => {
+        note(`mayfly: the credential could not be renewed and ends at ${deadline}. ${explain(error)}`);
+        if (isOver(error)) handover.ended?.();
+      },
     });
     try {
       signals.check();
-      const handover = handOver(credential, options.env === true);
-      try {
-        const child = await startChild(command, handover.env);
-        started = true;
-        signals.passTo(child);
-        return await child.ended;
-      } finally {
-        handover.remove();
-      }
+      const child = await startChild(command, handover.env);
+      started = true;
+      signals.passTo(child);
+      return await child.ended;
     } finally {
       renewal.stop();
+      handover.remove();
     }
   } finally {
     signals.childEnded();
@@ -103,6 +100,11 @@ async function endTask(client: MayflyClient, taskId: string, started: boolean): 
       await new Promise((resolve) => setTimeout(resolve, END_PAUSE_MILLIS));
     }
   }
+}
+
+/** It was ended by another one, rather than left to its deadline. */
+function isOver(error: unknown): boolean {
+  return error instanceof ProblemError && (error.is('grant_ended') || error.is('task_ended'));
 }
 
 /** What was contained is without effect; a moment more, and nothing of it is left either. */

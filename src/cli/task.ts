@@ -54,7 +54,7 @@ export async function signTaskEvent(
   return await askDevIssuer({ kind: 'task-event', audience: brokerUrl(), task_id: id, op, ...options });
 }
 
-/** Options that `task sign` and `run` share. */
+/** Options that `task sign`, `run` and `credential-process` share. */
 export function addSignOptions(command: Command): Command {
   return command
     .option('--phase <phase>', 'phase to begin in (default: the purpose’s first)')

@@ -50,8 +50,8 @@ async function tellOther(file: string, json: boolean | undefined): Promise<void>
   say(table([['CHECK', 'OUTCOME', 'IN THE TOKEN', 'WANTED'], ...checks.map(rowOf)]));
   if (refusal === null) return;
   say();
-  if (refusal.detail !== undefined) say(refusal.detail);
-  for (const { path, message } of refusal.errors) say(`  ${path}: ${message}`);
+  if (refusal.detail !== undefined) say(printable(refusal.detail));
+  for (const { path, message } of refusal.errors) say(printable(`  ${path}: ${message}`));
   say(`${refusal.code}: ${refusal.next}`);
 }
 
@@ -69,10 +69,13 @@ function sentenceOf(caller: z.output<typeof whoAmIBody>): string {
 }
 
 function rowOf({ check, outcome, found, expected }: ExplainedTokenBody['checks'][number]): string[] {
-  // A stranger's token speaks here: none of it moves the cursor.
-  const shown = (value: unknown) =>
-    value === undefined ? '' : JSON.stringify(value).replaceAll(/[\p{Cc}\p{Cf}]/gu, '');
+  const shown = (value: unknown) => (value === undefined ? '' : printable(JSON.stringify(value)));
   return [check, outcome === 'failed' ? 'FAILED' : outcome, shown(found), shown(expected)];
+}
+
+/** A stranger's token speaks here: none of it moves the cursor. */
+function printable(text: string): string {
+  return text.replaceAll(/[\p{Cc}\p{Cf}]/gu, '');
 }
 
 function readToken(file: string): string {

@@ -28,6 +28,9 @@ export interface GrantBody {
   readonly target: string;
   readonly state: string;
   readonly deadline: string;
+  readonly decision_id: string;
+  /** Made for one call: a minute at most, one connection, and never renewed. */
+  readonly per_call?: true;
   readonly created_at: string;
   readonly ended_by?: string;
   readonly revocation: RevocationBody;

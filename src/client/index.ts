@@ -16,20 +16,7 @@ import { HeldTask } from './held-task.ts';
 import type { AgentKey } from './key.ts';
 import { ProblemError } from './problem.ts';
 
-export type {
-  Ask,
-  Credential,
-  Cut,
-  Ended,
-  EventBody,
-  GrantBody,
-  Issued,
-  Renewed,
-  RevocationBody,
-  TaskBody,
-  TaskStanding,
-  WhoAmI,
-} from './bodies.ts';
+export type * from './bodies.ts';
 export { HeldGrant, HeldTask } from './held-task.ts';
 export { AgentKey, type Delegation } from './key.ts';
 export { ProblemError } from './problem.ts';
@@ -151,7 +138,11 @@ export class MayflyClient {
   }
 
   async #open(credential: Credential | string): Promise<Credential> {
-    if (typeof credential !== 'string') return credential;
+    if (typeof credential !== 'string') {
+      // Nothing signs the body: who took `delivery` out of it on the way has read the answer.
+      if ('delivery' in this.#delivery()) throw new Error('The credential was to come sealed, and came in clear.');
+      return credential;
+    }
     if (this.#options.key === undefined) throw new Error('The credential is sealed, and there is no key to open it.');
     return await this.#options.key.open(credential);
   }

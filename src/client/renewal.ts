@@ -40,7 +40,7 @@ export class Renewal {
     const seconds = (Date.parse(grant.deadline) - Date.parse(grant.created_at)) / 1000;
     this.#life = Math.max(1, Math.round(seconds));
     this.#endsAt = seconds + now();
-    this.#plan(seconds * RENEW_AFTER);
+    if (grant.per_call !== true) this.#plan(seconds * RENEW_AFTER);
   }
 
   stop(): void {

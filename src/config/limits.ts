@@ -9,6 +9,12 @@ export const wholeNumber = (min: number, max: number) =>
 
 const most = wholeNumber(1, 999_999_999);
 
+export const driftSettings = {
+  max_drift_share: wholeNumber(0, 100)
+    .default(10)
+    .describe('Percent of the living grants, of all and of each target, that `mayfly catalog apply` may end unasked.'),
+};
+
 /** Against one party that asks without end. Ordinary use never meets them; what takes access back is never refused by them. */
 export const limitSettings = {
   calls_per_address: most
@@ -17,6 +23,9 @@ export const limitSettings = {
   calls_per_caller: most
     .default(12_000)
     .describe('Calls by one workload or operator in a minute, at most, for each replica.'),
+  evaluations_per_caller: wholeNumber(50, 999_999_999)
+    .default(6_000)
+    .describe('Evaluations that one workload may ask for in a minute, at most, for each replica.'),
   polls_per_caller: most
     .default(1_000)
     .describe('Long polls that one workload or operator may have open, for each replica.'),

@@ -164,4 +164,10 @@ export const callerProblems = {
     'The proof of possession carries no nonce of this broker, or an old one',
     'Make a new proof with the value of the header `DPoP-Nonce` of this answer as its `nonce`.',
   ],
+  session_ended: [401, 'The session has ended', 'Sign in again, at /login.'],
+  login_failed: [
+    401,
+    'Nobody was signed in',
+    'Begin again, at /login; if that fails too, tell the platform team the request id.',
+  ],
 } as const satisfies Record<string, readonly [number, string, string]>;

@@ -31,6 +31,8 @@ export interface Guarantee {
   readonly ends_sessions: boolean;
   /** What bears our mark in the target can be listed. */
   readonly enumerable: boolean;
+  /** The target holds a credential to one connection at a time, where that is asked of it. */
+  readonly one_connection?: boolean | undefined;
   readonly min_ttl_seconds: number;
   readonly max_ttl_seconds: number;
   /** The sentence a person reads. */
@@ -52,8 +54,10 @@ export interface Grant {
   readonly facts: Facts | null;
   readonly guarantee: Guarantee;
   readonly deadline: Date;
+  /** Policy permitted it for one call: a minute at most, one connection, and never renewed. */
+  readonly perCall: boolean;
   readonly decisionId: DecisionId;
-  /** The catalog revision that last permitted it. */
+  /** The catalog revision by which it was issued or last renewed: it tells where the credential was made. */
   readonly decidedRevision: number;
   readonly createdAt: Date;
   readonly endedAt: Date | null;

@@ -9,6 +9,7 @@ export type GrantId = Branded<'grant'>;
 export type RevocationId = Branded<'revocation'>;
 export type DecisionId = Branded<'decision'>;
 export type EventId = Branded<'event'>;
+export type KillId = Branded<'kill'>;
 
 type IdKinds = {
   task: TaskId;
@@ -16,6 +17,7 @@ type IdKinds = {
   rev: RevocationId;
   dec: DecisionId;
   evt: EventId;
+  kill: KillId;
 };
 export type IdPrefix = keyof IdKinds;
 

@@ -37,6 +37,11 @@ const kinds = {
     'This way to bind a request or token to a key is not supported by this release',
     'Name the key by `cnf.jkt`, its SHA-256 thumbprint (RFC 7638), or in a token the certificate by `cnf.x5t#S256`, and nothing else.',
   ],
+  too_many_evaluations: [
+    400,
+    'There are too many evaluations in one request',
+    'Send at most 50, and the others in another request.',
+  ],
   host_refused: [
     400,
     'The Host header does not name this broker',
@@ -114,13 +119,6 @@ const kinds = {
   task_request_used: [401, 'The signed request was used already', 'Have a new one signed, with a new `jti`.'],
   ...callerProblems,
 
-  session_ended: [401, 'The session has ended', 'Sign in again, at /login.'],
-  login_failed: [
-    401,
-    'Nobody was signed in',
-    'Begin again, at /login; if that fails too, tell the platform team the request id.',
-  ],
-
   peer_refused: [
     403,
     'Callers must come through the proxy that the broker trusts',
@@ -161,10 +159,20 @@ const kinds = {
     'A task can not give what it does not have',
     'Delegate no more than the task’s own entitlements, params, purpose, phase and depth.',
   ],
+  limit_reached: [
+    403,
+    'A limit of the catalog does not permit this now',
+    'Release what is not needed any more; a grant counts until it is contained. `reasons` says which limit.',
+  ],
   denied_by_policy: [
     403,
     'Policy does not permit this',
     '`reasons` says what the policy lets you know; the decision id finds the rest.',
+  ],
+  killed: [
+    403,
+    'An operator has stopped this',
+    'Do not try again: it goes on only when an operator lifts the stop. Tell whoever runs you.',
   ],
   operator_only: [403, 'Only an operator may do this', 'Ask an operator of this broker.'],
 
@@ -180,6 +188,11 @@ const kinds = {
   phase_passed: [409, 'The task is in a later phase', 'Phases go in the order of purposes.yaml, and never back.'],
   tree_full: [409, 'The task’s tree has as many tasks as it may', 'Ask the task issuer for another task.'],
   task_suspended: [409, 'The task is suspended', 'Wait until an operator resumes it.'],
+  grant_per_call: [
+    409,
+    'The grant is for one call',
+    'Ask for a new grant for the next one: each is decided by itself.',
+  ],
   grant_ended: [409, 'The grant has ended', 'Ask for a new grant while the task is alive.'],
   external_id_used: [409, 'A task with this id was opened before', 'The issuer must give each task an id of its own.'],
   key_in_flight: [
@@ -194,6 +207,11 @@ const kinds = {
   ],
   revocation_running: [409, 'A worker has it in hand at this moment', 'Look at it again in a few seconds.'],
   revocation_over: [409, 'There is nothing left to do for this revocation', '`state` says how it ended.'],
+  too_much_drift: [
+    409,
+    'The catalog would end more living grants than it may',
+    'See what ends with `mayfly catalog diff`. If all of that is meant, apply it with `--expect-revoked` and that number.',
+  ],
   catalog_changed: [409, 'Another revision became active meanwhile', 'Look at the difference again, then apply.'],
 
   body_too_large: [413, 'The body is too large', 'Send at most 64 KiB.'],

@@ -15,7 +15,8 @@ export const anything = z.record(z.string(), z.unknown());
 export const taskId = idOf('task', 'A task.');
 export const grantId = idOf('grt', 'A grant.');
 export const revocationId = idOf('rev', 'The obligation to end a grant.');
-const decisionId = idOf('dec', 'A policy decision.');
+export const decisionId = idOf('dec', 'A policy decision.');
+export const killId = idOf('kill', 'A kill.');
 
 export const endedBy = z.enum([
   'completed',
@@ -39,6 +40,10 @@ const guarantee = z
     native_expiry: z.boolean().meta({ description: 'The target itself refuses the credential after its deadline.' }),
     ends_sessions: z.boolean().meta({ description: 'Ending the credential ends the sessions opened with it.' }),
     enumerable: z.boolean(),
+    one_connection: z
+      .boolean()
+      .optional()
+      .meta({ description: 'A credential can be held to one connection at a time.' }),
     min_ttl_seconds: z.number(),
     max_ttl_seconds: z.number(),
     says: z.string().meta({ description: 'The sentence that a person reads.' }),
@@ -54,6 +59,7 @@ export const grantBody = z
     params: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])),
     state: z.enum(['pending_approval', 'approved', 'denied', 'minting', 'active', 'revoking', 'revoked']),
     deadline: time,
+    per_call: z.literal(true).optional().meta({ description: 'Made for one call: one connection, and never renewed.' }),
     guarantee,
     decision_id: decisionId,
     created_at: time,

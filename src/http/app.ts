@@ -1,8 +1,11 @@
 import express, { type ErrorRequestHandler, type Express, type RequestHandler } from 'express';
 import { MayflyError } from '../domain/errors.ts';
+import { accessRoutes } from './access.ts';
+import { authzenConfigurationPage } from './authzen-configuration.ts';
 import { CallerGone } from './body.ts';
 import { takeBackUndelivered } from './deliver.ts';
 import { type HttpDeps, useCases } from './deps.ts';
+import { catalogRoutes } from './catalog.ts';
 import { delegationRoutes } from './delegation.ts';
 import { docsPages } from './docs.ts';
 import { type Exchange, openExchange } from './exchange.ts';
@@ -12,6 +15,8 @@ import { createSecurityHeaders } from './headers.ts';
 import { healthPages } from './health.ts';
 import { type InHand, inHandOf } from './in-hand.ts';
 import { Limits } from './limits.ts';
+import { decisionRoutes } from './decisions.ts';
+import { killRoutes } from './kills.ts';
 import { logRequest, statusOf } from './log.ts';
 import { loginPages } from './login.ts';
 import { notesOf } from './notes.ts';
@@ -43,11 +48,22 @@ export function createApp(deps: HttpDeps): Express {
     ...taskRoutes,
     ...delegationRoutes,
     ...grantRoutes,
+    ...accessRoutes,
     ...revocationRoutes,
+    ...decisionRoutes,
+    ...killRoutes,
     ...targetRoutes,
+    ...catalogRoutes,
     ...whoAmIRoutes,
   ];
-  const plain = [...healthPages, problemPage, protectedResourcePage, ...loginPages, ...docsPages];
+  const plain = [
+    ...healthPages,
+    problemPage,
+    protectedResourcePage,
+    authzenConfigurationPage,
+    ...loginPages,
+    ...docsPages,
+  ];
   const pages = [...plain, documentPage(routes, plain, deps.config.public_url, version)];
   const inHand = inHandOf(app);
   const limits = new Limits(deps.config);

@@ -2,7 +2,14 @@ import { asWorkload } from '../broker/callers.ts';
 import type { BrokerDeps, CallContext } from '../broker/deps.ts';
 import { namePattern } from '../catalog/names.ts';
 import { MayflyError } from '../domain/errors.ts';
-import { type GrantId, parseWireId, type RevocationId, type TaskId } from '../domain/ids.ts';
+import {
+  type DecisionId,
+  type GrantId,
+  type KillId,
+  parseWireId,
+  type RevocationId,
+  type TaskId,
+} from '../domain/ids.ts';
 import { workloadId } from '../domain/task.ts';
 import type { Caller, WorkloadCaller } from '../identity/types.ts';
 import type { UseCases } from './deps.ts';
@@ -73,6 +80,20 @@ export class Call<Body, Query, Headers> {
   /** The revocation in the path. @throws MayflyError `not_found` */
   revocationId(): RevocationId {
     const id = parseWireId('rev', this.#pathId());
+    if (id === undefined) throw new MayflyError('not_found');
+    return id;
+  }
+
+  /** The decision in the path. @throws MayflyError `not_found` */
+  decisionId(): DecisionId {
+    const id = parseWireId('dec', this.#pathId());
+    if (id === undefined) throw new MayflyError('not_found');
+    return id;
+  }
+
+  /** The kill in the path. @throws MayflyError `not_found` */
+  killId(): KillId {
+    const id = parseWireId('kill', this.#pathId());
     if (id === undefined) throw new MayflyError('not_found');
     return id;
   }

@@ -13,25 +13,13 @@ import {
   waitForContainment,
 } from './requests.ts';
 import { type Route, route } from './route.ts';
+import { signedRefusals } from './signed-refusals.ts';
 import { standingOf, viewOfTask } from './views.ts';
 
-/** Whatever is signed for us meets these. */
-const signed: readonly ProblemCode[] = [
-  'request_malformed',
-  'request_claims_invalid',
-  'request_type_wrong',
-  'request_algorithm_refused',
-  'request_header_refused',
-  'request_issuer_unknown',
-  'request_key_unknown',
-  'request_signature_invalid',
-  'request_audience_wrong',
-  'request_expired',
-  'request_not_yet_valid',
-  'request_lifetime_too_long',
+/** What is signed of a task that is there already. */
+const signedOfTask: readonly ProblemCode[] = [
+  ...signedRefusals,
   'request_task_wrong',
-  'task_request_used',
-  'issuer_may_not_state',
   'not_found',
   'task_ended',
   'task_suspended',
@@ -55,14 +43,16 @@ const delegate = route({
     200: { says: 'It was offered before by this very delegation.', schema: delegatedBody },
   },
   refusals: [
-    ...signed,
+    ...signedOfTask,
     'invalid_authorization_details',
     'key_binding_unsupported',
     'request_key_missing',
     'request_deadline_past',
     'excessive_delegation',
+    'killed',
     'not_in_phase',
     'tree_full',
+    'too_many_tasks',
   ],
   handle: async (call) => {
     const { delegation } = call.body;
@@ -105,6 +95,7 @@ const claim = route({
     'task_suspended',
     'not_in_phase',
     'excessive_delegation',
+    'killed',
     'issuer_may_not_state',
   ],
   handle: async (call) => {
@@ -130,7 +121,7 @@ const tellEvent = route({
     202: { says: 'It has ended; what it held is being taken back.', schema: takenEventBody },
     200: { says: 'Its phase has moved. With `wait`, of an end: everything is contained.', schema: takenEventBody },
   },
-  refusals: [...signed, 'phase_passed'],
+  refusals: [...signedOfTask, 'phase_passed'],
   handle: async (call) => {
     const id = call.taskId();
     const { wait } = call.query;

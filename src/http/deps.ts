@@ -4,8 +4,12 @@ import { checkTarget } from '../broker/check-target.ts';
 import { delegateTask } from '../broker/delegate-task.ts';
 import type { BrokerDeps } from '../broker/deps.ts';
 import { endTask } from '../broker/end-task.ts';
+import { evaluate } from '../broker/evaluate.ts';
+import { explainDecision, replayDecisions } from '../broker/explain-decision.ts';
 import { explainToken } from '../broker/explain-token.ts';
 import { issueGrant } from '../broker/issue-grant.ts';
+import { liftKill, raiseKill } from '../broker/kill.ts';
+import { listKills } from '../broker/list-kills.ts';
 import { listTargets } from '../broker/list-targets.ts';
 import { openTask } from '../broker/open-task.ts';
 import { retryRevocation, writeOffRevocation } from '../broker/operate-revocation.ts';
@@ -15,11 +19,13 @@ import { readGrant, readTask, readTimeline, viewTask, waitContained, waitUntil }
 import { readQueuePage, readRevocation, tellRevocation } from '../broker/read-queue.ts';
 import { reconcileTarget } from '../broker/reconcile-target.ts';
 import { releaseGrant, takeBackUndelivered } from '../broker/release-grant.ts';
+import { readCatalog } from '../broker/read-catalog.ts';
 import { renewGrant } from '../broker/renew-grant.ts';
 import { takeEvent } from '../broker/take-event.ts';
 import { underOneRevision } from '../broker/revision.ts';
 import type { Config } from '../config.ts';
 import type { Metrics } from '../metrics.ts';
+import type { DriftSeen } from '../store/drift.ts';
 import type { Queue } from '../store/revocations.ts';
 import type { LimitSettings } from './limits.ts';
 import type { Logger } from './log.ts';
@@ -36,6 +42,7 @@ export const useCases = {
   issueGrant,
   renewGrant,
   releaseGrant,
+  evaluate,
   takeBackUndelivered,
   endTask,
   readTask,
@@ -52,9 +59,15 @@ export const useCases = {
   writeOffRevocation,
   pauseTarget,
   resumeTarget,
+  raiseKill,
+  liftKill,
+  listKills,
   listTargets,
+  readCatalog,
   reconcileTarget,
   checkTarget,
+  explainDecision,
+  replayDecisions,
   explainToken,
   beginSession,
   endSession,
@@ -80,6 +93,8 @@ export interface HttpDeps {
   readonly metrics: HttpMetrics;
   /** The queue of revocations as it is shown at a scrape. */
   readonly queue: () => Promise<Queue>;
+  /** What is still to be decided again, as it is shown at a scrape. */
+  readonly drift: () => Promise<DriftSeen>;
   readonly sweepAge: () => number;
   readonly log: Logger;
   /** True from the moment on that the broker wants to stop: connections are not kept alive any more. */

@@ -15,7 +15,13 @@ export function nameRequest(request: IncomingMessage, response: ServerResponse):
   const given = request.headers['x-request-id'];
   const id = typeof given === 'string' && /^[A-Za-z0-9._-]{1,64}$/.test(given) ? given : randomUUID();
   openNotes(response, id);
-  response.setHeader('X-Request-Id', id);
+  const echoed = request.url?.startsWith('/access/v1/') === true && isPrintable(given);
+  response.setHeader('X-Request-Id', echoed ? given : id);
+}
+
+/** AuthZEN 1.0 wants it back as it came, whatever our own name for the request is. */
+function isPrintable(given: unknown): given is string {
+  return typeof given === 'string' && /^[\x21-\x7e]{1,200}$/.test(given);
 }
 
 export interface Guard {

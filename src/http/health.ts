@@ -75,6 +75,7 @@ const metrics: Page = {
     const { catalog } = deps.broker;
     const { contentType, text } = await deps.metrics.scrape({
       queue: deps.queue,
+      drift: deps.drift,
       sweepAge: deps.sweepAge,
       targets: catalog.ready ? [...catalog.current().catalog.targets.keys()] : [],
     });

@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, test } from 'vitest';
+import type { UseCases } from './deps.ts';
 import { containedGrant, GRANT_ID, sampleTask, TASK_ID } from './testing/samples.ts';
 import { type Reply, startTestApp, type TestApp, type TestAppOptions } from './testing/test-app.ts';
 
@@ -99,6 +100,22 @@ test('one caller may ask so often in a minute, and others are not counted with i
   expectRefused(replies[2], 'too_many_calls');
   expect(statuses(await asked(app, 3, {}, 'stranger'))).toEqual([200, 200, 429]);
   expect(statuses(await asked(app, 3, {}, 'operator'))).toEqual([200, 200, 429]);
+});
+
+test('a long timeline counts as many calls, before it is read', async () => {
+  let read = 0;
+  const readTimeline: UseCases['readTimeline'] = async (_deps, _caller, _id, admit) => {
+    await admit(0.5);
+    read += 1;
+    return [];
+  };
+  const app = await start({ calls_per_caller: 100 }, { readTimeline });
+  const replies = [];
+  for (let time = 0; time < 17; time++) replies.push(await app.ask('GET', `${TASK}/timeline`));
+  // Each is one call and five more.
+  expect(statuses(replies)).toEqual([...Array<number>(16).fill(200), 429]);
+  expectRefused(replies[16], 'too_many_calls');
+  expect(read).toBe(16);
 });
 
 test('what takes access back is never refused for what was asked before', async () => {

@@ -7,8 +7,13 @@ import type { Caller } from '../identity/types.ts';
 const MINUTE = 60;
 /** A poll lasts no longer than a minute, and most of them less. */
 const POLL_RETRY_SECONDS = 5;
+/** Of the longest answers a caller may ask for so many in a minute: each keeps the replica busy for 0.4 s (measured). */
+const LONGEST_A_MINUTE = 10;
 
-export type LimitSettings = Pick<Config, 'calls_per_address' | 'calls_per_caller' | 'polls_per_caller'>;
+export type LimitSettings = Pick<
+  Config,
+  'calls_per_address' | 'calls_per_caller' | 'evaluations_per_caller' | 'polls_per_caller'
+>;
 
 /**
  * How much one party may ask of this replica. Counted in memory (0.3 µs a call, measured): a shared count would cost each call a
@@ -17,12 +22,14 @@ export type LimitSettings = Pick<Config, 'calls_per_address' | 'calls_per_caller
 export class Limits {
   readonly #addresses: RateLimiterMemory;
   readonly #callers: RateLimiterMemory;
+  readonly #evaluations: RateLimiterMemory;
   readonly #mostPolls: number;
   readonly #polls = new Map<string, number>();
 
   constructor(settings: LimitSettings) {
     this.#addresses = new RateLimiterMemory({ points: settings.calls_per_address, duration: MINUTE });
     this.#callers = new RateLimiterMemory({ points: settings.calls_per_caller, duration: MINUTE });
+    this.#evaluations = new RateLimiterMemory({ points: settings.evaluations_per_caller, duration: MINUTE });
     this.#mostPolls = settings.polls_per_caller;
   }
 
@@ -34,6 +41,17 @@ export class Limits {
   /** @throws MayflyError `too_many_calls` */
   async countCaller(caller: Caller): Promise<void> {
     await count(this.#callers, nameOf(caller), 'by this caller');
+  }
+
+  /** @param share How much of the longest answer this one is. @throws MayflyError `too_many_calls` */
+  async countLong(caller: Caller, share: number): Promise<void> {
+    const calls = Math.floor((this.#callers.points / LONGEST_A_MINUTE) * share);
+    await count(this.#callers, nameOf(caller), 'by this caller', 'calls', calls);
+  }
+
+  /** Each is a decision and an event that are kept. @throws MayflyError `too_many_calls` */
+  async countEvaluations(caller: Caller, evaluations: number): Promise<void> {
+    await count(this.#evaluations, nameOf(caller), 'by this caller', 'evaluations', evaluations);
   }
 
   /** Answers how to end the poll, or undefined when the caller has as many open as it may. */
@@ -54,12 +72,18 @@ export function tooManyPolls(): MayflyError {
   return new MayflyError('too_many_polls', undefined, { retryAfterSeconds: POLL_RETRY_SECONDS });
 }
 
-async function count(limiter: RateLimiterMemory, key: string, whose: string): Promise<void> {
+async function count(
+  limiter: RateLimiterMemory,
+  key: string,
+  whose: string,
+  what = 'calls',
+  points = 1,
+): Promise<void> {
   try {
-    await limiter.consume(key);
+    await limiter.consume(key, points);
   } catch (thrown) {
     if (!(thrown instanceof RateLimiterRes)) throw thrown;
-    const detail = `There were more than ${limiter.points} calls ${whose} within a minute.`;
+    const detail = `There were more than ${limiter.points} ${what} ${whose} within a minute.`;
     throw new MayflyError('too_many_calls', detail, { retryAfterSeconds: Math.ceil(thrown.msBeforeNext / 1000) });
   }
 }

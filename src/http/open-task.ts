@@ -11,6 +11,7 @@ import { notesOf } from './notes.ts';
 import { asMayflyError, problemOf } from './problem.ts';
 import { noHeaders, noQuery, openTaskBody } from './requests.ts';
 import { route } from './route.ts';
+import { signedRefusals } from './signed-refusals.ts';
 import { viewOfGrant, viewOfTask } from './views.ts';
 
 type Issued = NonNullable<OpenedBody['issued']>[number];
@@ -34,27 +35,15 @@ export const openTask = route({
     },
   },
   refusals: [
-    'request_malformed',
-    'request_claims_invalid',
+    ...signedRefusals,
     'invalid_authorization_details',
     'key_binding_unsupported',
     'delivery_key_refused',
-    'request_type_wrong',
-    'request_algorithm_refused',
-    'request_header_refused',
-    'request_issuer_unknown',
-    'request_key_unknown',
-    'request_signature_invalid',
-    'request_audience_wrong',
-    'request_expired',
-    'request_not_yet_valid',
-    'request_lifetime_too_long',
     'request_deadline_past',
     'request_key_missing',
     'request_key_wrong',
-    'task_request_used',
-    'issuer_may_not_state',
     'workload_not_named',
+    'killed',
     'external_id_used',
     'too_many_tasks',
   ],

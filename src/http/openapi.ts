@@ -115,6 +115,7 @@ function describe(routes: readonly Route[], pages: readonly Page[], publicUrl: s
     tags: [
       { name: 'tasks', description: 'Bounded pieces of agent work.' },
       { name: 'grants', description: 'Entitlements issued to tasks.' },
+      { name: 'access', description: 'Decisions for a single call (AuthZEN 1.0).' },
       { name: 'operating', description: 'The queue of revocations and the targets. For operators.' },
       { name: 'broker', description: 'The broker itself. Needs no caller.' },
     ],

@@ -1,5 +1,4 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { metadataUrl } from './protected-resource.ts';
 import { startTestApp, type TestApp } from './testing/test-app.ts';
 
 let app: TestApp;
@@ -22,10 +21,4 @@ test('a client learns how to call without a token, and not whom the catalog trus
       dpop_bound_access_tokens_required: false,
     },
   ]);
-});
-
-test('the address of the metadata stands before the path of the resource', () => {
-  const known = '/.well-known/oauth-protected-resource';
-  expect(metadataUrl('https://broker.example')).toBe(`https://broker.example${known}`);
-  expect(metadataUrl('https://example.com:8443/mayfly')).toBe(`https://example.com:8443${known}/mayfly`);
 });

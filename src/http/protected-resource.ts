@@ -21,10 +21,9 @@ const metadataBody = z
   })
   .meta({ id: 'ProtectedResource', description: 'RFC 9728 protected resource metadata.' });
 
-/** RFC 9728 §3: before the path of the resource, if it has one. */
+/** RFC 9728 §3. The resource has no path. */
 export function metadataUrl(publicUrl: string): string {
-  const { origin, pathname } = new URL(publicUrl);
-  return `${origin}${PATH}${pathname === '/' ? '' : pathname}`;
+  return `${publicUrl}${PATH}`;
 }
 
 export const protectedResourcePage: Page = {

@@ -21,8 +21,8 @@ const queueState = z.enum(['scheduled', 'due', 'waiting', 'running', 'contained'
   description: '`due`: may be tried now. `waiting`: due, and waits for its next try.',
 });
 /** No flag on the pattern of a schema: OpenAPI knows none. */
-const isOneLine = (said: string) => /^[^\p{C}\p{Zl}\p{Zp}]*$/u.test(said) && /\S/.test(said);
-const reason = z.string().min(1).max(1000).refine(isOneLine, 'must be one line of text').meta({
+export const isOneLine = (said: string) => /^[^\p{C}\p{Zl}\p{Zp}]*$/u.test(said) && /\S/.test(said);
+export const reason = z.string().min(1).max(1000).refine(isOneLine, 'must be one line of text').meta({
   description: 'Why, for whoever reads the evidence: one line.',
   example: 'The server was scrapped; its disks are destroyed (CHG-4711).',
 });

@@ -1,5 +1,5 @@
 import type { QueuePage, RevocationStory } from '../broker/read-queue.ts';
-import { type RevocationId, wireId } from '../domain/ids.ts';
+import { wireId } from '../domain/ids.ts';
 import type { QueuedRevocation } from '../store/queue.ts';
 import type { Queue } from '../store/revocations.ts';
 import type { Pause } from '../store/target-controls.ts';
@@ -34,20 +34,20 @@ export function viewOfControl(target: string, pause: Pause | undefined): TargetC
 }
 
 /** The id of the last item of a page: no caller shall make one. */
-function cursorOf(id: RevocationId): string {
+export function cursorOf(id: string): string {
   return Buffer.from(id.replaceAll('-', ''), 'hex').toString('base64url');
 }
 
 /** @param cursor Sixteen bytes in base64url. */
-export function afterOf(cursor: string): RevocationId {
+export function afterOf<Id extends string>(cursor: string): Id {
   const hex = Buffer.from(cursor, 'base64url').toString('hex');
-  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5') as RevocationId;
+  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5') as Id;
 }
 
 function saysOf(pause: Pause | undefined): string {
   if (pause === undefined) return 'Grants are issued and taken back.';
   return pause.deadlinesHeld
-    ? 'NOTHING is taken back here, not even at its deadline, and nothing is issued or renewed, until it is resumed.'
+    ? 'NOTHING is taken back here but by a kill, not even at its deadline, and nothing is issued or renewed, until it is resumed.'
     : 'Grants that ended early are not taken back before their deadline, and none is issued or renewed, until it is resumed.';
 }
 

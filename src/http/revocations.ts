@@ -1,4 +1,4 @@
-import { parseWireId } from '../domain/ids.ts';
+import { parseWireId, type RevocationId } from '../domain/ids.ts';
 import { queuePageBody, queueQuery, revocationPath, storyBody, writeOffBody } from './queue-bodies.ts';
 import { afterOf, viewOfPage, viewOfStory } from './queue-views.ts';
 import { emptyBody, noHeaders, noQuery } from './requests.ts';
@@ -27,7 +27,7 @@ const listRevocations = route({
       overdue,
       since,
     };
-    const after = cursor === undefined ? null : afterOf(cursor);
+    const after = cursor === undefined ? null : afterOf<RevocationId>(cursor);
     const page = await call.useCases.readQueuePage(call.broker, call.caller, filter, after, limit);
     return { status: 200, body: viewOfPage(page) };
   },

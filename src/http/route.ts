@@ -37,7 +37,7 @@ export interface Operation {
   readonly path: string;
   /** `operationId`. */
   readonly name: string;
-  readonly tag: 'tasks' | 'grants' | 'operating' | 'broker';
+  readonly tag: 'tasks' | 'grants' | 'access' | 'operating' | 'broker';
   readonly summary: string;
   readonly description?: string;
   readonly params?: z.ZodObject;

@@ -58,7 +58,9 @@ const timeline = route({
   answers: { 200: { says: 'What happened, oldest first.', schema: timelineBody } },
   refusals: ['not_found'],
   handle: async (call) => {
-    const events = await call.useCases.readTimeline(call.broker, call.caller, call.taskId());
+    const { limits } = call.exchange;
+    const admit = (share: number) => limits.countLong(call.caller, share);
+    const events = await call.useCases.readTimeline(call.broker, call.caller, call.taskId(), admit);
     const body: TimelineBody = { items: events.map(viewOfEvent) };
     return { status: 200, body };
   },

@@ -38,6 +38,7 @@ export function viewOfGrant({ grant, revocation }: GrantWithRevocation): GrantBo
     params: { ...grant.params },
     state: grant.state,
     deadline: grant.deadline.toISOString(),
+    ...(grant.perCall ? { per_call: true as const } : {}),
     guarantee: { ...grant.guarantee },
     decision_id: wireId('dec', grant.decisionId),
     created_at: grant.createdAt.toISOString(),

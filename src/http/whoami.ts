@@ -1,8 +1,7 @@
 import type { RoleBinding } from '../catalog/types.ts';
 import { problemKind } from '../domain/problems.ts';
 import { workloadId } from '../domain/task.ts';
-import type { TokenExplanation } from '../identity/types.ts';
-import type { Caller } from '../identity/types.ts';
+import type { Caller, TokenExplanation } from '../identity/types.ts';
 import { noHeaders, noQuery } from './requests.ts';
 import { noBody, type Route, route } from './route.ts';
 import {

@@ -35,6 +35,18 @@ const by =
     draft.header = { ...draft.header, alg, jwk: bare };
   };
 const twice = (json: string, member: string): string => json.replace('{', `{${member},`);
+/** Ed25519's neutral point as key and as R, and S = 0: a signature of every message, which OpenSSL takes. */
+const anybodys: ProofChange = (draft) => {
+  const neutral = Buffer.alloc(32);
+  neutral[0] = 1;
+  draft.header = {
+    typ: 'dpop+jwt',
+    alg: 'EdDSA',
+    jwk: { kty: 'OKP', crv: 'Ed25519', x: neutral.toString('base64url') },
+  };
+  const signature = Buffer.concat([neutral, Buffer.alloc(32)]).toString('base64url');
+  draft.spell = (proof) => `${proof.slice(0, proof.lastIndexOf('.'))}.${signature}`;
+};
 const weak = generateKeyPairSync('rsa', { modulusLength: 1024 });
 
 describe('a proof of possession', () => {
@@ -124,6 +136,7 @@ describe('a proof of possession', () => {
     ['proof_key_refused', 'another curve than alg', by('ES256', 'ES384')],
     ['proof_key_refused', 'another kind than alg', by('RS256', 'ES256')],
     ['proof_key_refused', 'a point that is on no curve', jwk({ x: Buffer.alloc(32, 1).toString('base64url') })],
+    ['proof_key_refused', 'a key that anybody can sign for', anybodys],
     ['proof_key_refused', 'RSA of 1024 bits', header({ alg: 'RS256', jwk: weak.publicKey.export({ format: 'jwk' }) })],
     ['proof_key_refused', 'x of another spelling', jwk({ x: `${String(key.jwk['x'])}=` })],
     ['proof_signature_invalid', 'another key’s signature', (d) => void (d.key = other)],

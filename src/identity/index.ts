@@ -17,7 +17,14 @@ import type { Believed, Caller, Identity, Presented, VerifyContext } from './typ
 import { type PresentedToken, readAuthorization, type VerifiedCaller, verifyCallerToken } from './workload-token.ts';
 
 /** One line for the log. Holds names and reasons, never a key or a token. */
-export type IdentityEvent = KeysEvent | TokenReviewFailed;
+export type IdentityEvent = KeysEvent | TokenReviewFailed | CertificatesNotAsked;
+
+/** Told when a catalog comes into force: everybody of that source would get a 401 without a reason. */
+export interface CertificatesNotAsked {
+  readonly event: 'certificates_not_asked';
+  readonly source: string;
+  readonly reason: string;
+}
 
 /** What is counted: by names from the catalog. */
 export interface IdentityObserver {
@@ -38,6 +45,8 @@ export interface IdentityOptions {
   readonly fetchTimeoutMs?: number;
   /** Reads a reference of a workload source, anew at each call. Throws when it can not be had. */
   readonly secret?: ReadSecret;
+  /** False: the listener asks nobody for a certificate. */
+  readonly certificates?: boolean;
 }
 
 /** Whether the keys of one issuer or source can be believed now. */
@@ -103,6 +112,10 @@ export function createIdentity(options: IdentityOptions = {}): IdentityService {
       const owners = [...trust.taskIssuers, ...trust.workloadSources, ...trust.operators];
       keySets.keepOnly(owners);
       observer?.trusted(owners.map(({ name }) => name));
+      const reason = 'the listener asks for no certificates: MAYFLY_TLS_CLIENT_CERTIFICATES is off';
+      if (options.certificates === false)
+        for (const { kind, name } of trust.workloadSources)
+          if (kind === 'spiffe-x509') log({ event: 'certificates_not_asked', source: name, reason });
       return Promise.all(owners.map(async (owner) => ({ source: owner.name, ready: await keySets.of(owner).ready() })));
     },
     close() {

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { MayflyError } from '../domain/errors.ts';
+import { createIdentity, type IdentityEvent } from './index.ts';
 import { FRESH_MS, RETRY_AFTER_FAILURE_MS, UNKNOWN_KID_COOLDOWN_MS, USABLE_MS } from './remote-keys.ts';
 import { deferred, first, type KeyHarness, openKeys, second } from './testing/key-harness.ts';
 import { signToken } from './testing/keys.ts';
@@ -89,6 +90,24 @@ describe('keys by URL', () => {
     answered.resolve();
     await vi.waitFor(async () => expect(await keys.ask(trust, first)).toBe('workload_token_key_unknown'));
     expect(await keys.ask(trust, second)).toBe('accepted');
+  });
+
+  it('that nobody has used for long are asked for before they are believed', async () => {
+    keys.server.serve(first);
+    const trust = keys.trusting();
+    await keys.ask(trust, first);
+    keys.server.serve(second);
+    keys.time.ms = 2 * FRESH_MS;
+    expect(await keys.ask(trust, first)).toBe('workload_token_key_unknown');
+    expect(keys.server.asked).toHaveLength(2);
+
+    keys.server.answer((request) => void request.socket.destroy());
+    keys.time.ms += 2 * FRESH_MS;
+    expect(await Promise.all([keys.ask(trust, second), keys.ask(trust, first)])).toStrictEqual([
+      'accepted',
+      'keys_unavailable',
+    ]);
+    expect(keys.server.asked).toHaveLength(3);
   });
 
   it('stay the same object, and with them every known token, when a fetch brings the same text', async () => {
@@ -190,6 +209,32 @@ describe('warming up', () => {
     await keys.identity.warmUp({ ...same, workloadSources: [] });
     await keys.identity.warmUp(same);
     expect(keys.server.asked).toHaveLength(2);
+  });
+
+  it('says of which sources nobody can be believed, since the listener asks for no certificates', async () => {
+    const { trust } = keys.trusting();
+    const mesh = {
+      kind: 'spiffe-x509',
+      name: 'mesh',
+      issuer: 'spiffe://prod.example',
+      trustDomain: 'prod.example',
+    } as const;
+    const trusted = {
+      ...trust,
+      workloadSources: [
+        ...trust.workloadSources,
+        { ...mesh, dev: false, jwks: { inline: { keys: [] } }, algorithms: [] },
+      ],
+    };
+    for (const [certificates, told] of [
+      [false, ['mesh']],
+      [true, []],
+    ] as const) {
+      const events: IdentityEvent[] = [];
+      await createIdentity({ certificates, log: (event) => events.push(event) }).warmUp(trusted);
+      const missing = events.filter(({ event }) => event === 'certificates_not_asked');
+      expect(missing.map(({ source }) => source)).toStrictEqual(told);
+    }
   });
 
   it('ends with the broker', async () => {

@@ -50,17 +50,24 @@ export class RemoteKeys implements KeySource {
 
   /** @throws MayflyError `keys_unavailable` when no set may be believed, or what is unknown cannot be looked up now. */
   async search<T>(look: (set: KeySet) => T | undefined): Promise<Found<T> | undefined> {
-    const known = this.current();
+    const known = this.#isForgotten() ? undefined : this.current();
     const set = known ?? (await this.#load());
     const found = look(set);
     if (found !== undefined) return { set, found };
     // A set that was fetched for this very question needs no second look.
-    return known ? await this.#searchAfterRefetch(look) : undefined;
+    if (known) return await this.#searchAfterRefetch(look);
+    if (this.#down) throw unavailable();
+    return undefined;
   }
 
   async ready(): Promise<boolean> {
     if (!this.current() && this.#mayAttempt()) await this.#attempt();
     return this.current() !== undefined;
+  }
+
+  /** Nobody used it for long: the look in the background that keeps it fresh was never begun, and a key may be withdrawn since. */
+  #isForgotten(): boolean {
+    return !this.#down && this.#since(this.#fetchedAt) >= 2 * (this.#set?.freshMs ?? FRESH_MS);
   }
 
   async #searchAfterRefetch<T>(look: (set: KeySet) => T | undefined): Promise<Found<T> | undefined> {

@@ -49,7 +49,7 @@ async function idToken(claims: object = {}, header: object = {}, key: KeyObject 
     .sign(key);
 }
 
-async function signedInBy(
+async function signingIn(
   answer: () => Response | Promise<Response>,
   over: Partial<OperatorSource> = {},
   sent: Request[] = [],
@@ -61,11 +61,14 @@ async function signedInBy(
   const keySets = createKeySets({ fetch, clock: () => 0, log: () => {}, fetchTimeoutMs: 1_000 });
   const secret = () => new Secret('s3cret:/+ ');
   const options = { fetch, keySets, secret, timeoutMs: 1_000, closing: new AbortController().signal };
-  return await signIn({ ...source, ...over }, code, NOW, options).catch((error: unknown) => {
+  return await signIn({ ...source, ...over }, code, NOW, options);
+}
+
+const signedInBy = async (...asked: Parameters<typeof signingIn>) =>
+  await signingIn(...asked).catch((error: unknown) => {
     if (!(error instanceof MayflyError)) throw error;
     return error.code;
   });
-}
 
 const answered = (body: unknown, status = 200) => new Response(JSON.stringify(body), { status });
 
@@ -141,6 +144,14 @@ describe('nobody is signed in when the issuer', () => {
     ['does not answer', () => Promise.reject(new Error('ECONNREFUSED'))],
   ])('%s', async (_what, answer) => {
     expect(await signedInBy(answer)).toBe('login_failed');
+  });
+
+  test('answers with a token that is no JSON; and no error, which may be logged, quotes it', async () => {
+    const refused: unknown = await signingIn(() => new Response('canary-token')).catch((error: unknown) => error);
+    const told: string[] = [];
+    for (let error = refused; error instanceof Error; error = error.cause) told.push(String(error.stack));
+    expect(told.length).toBeGreaterThan(1);
+    expect(told.join()).not.toContain('canary');
   });
 
   test('is reached in the clear, or has no login', async () => {

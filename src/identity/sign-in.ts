@@ -7,6 +7,7 @@ import { readBounded, requireSafeUrl } from './fetch-jwks.ts';
 import type { KeySets } from './key-sets.ts';
 import { callerRefusals } from './refusals.ts';
 import { type TokenKind, verifySigned } from './signed-token.ts';
+import { parseStrictJson } from './strict-json.ts';
 import { fieldErrors, numericDate, printable, requireAudience } from './token-claims.ts';
 import type { ReadSecret } from './token-reviews.ts';
 import type { SignedIn, SignInCode } from './types.ts';
@@ -116,5 +117,5 @@ async function exchange(
   });
   const answer = await readBounded(response);
   if (response.status !== 200) throw new Error(`answered ${response.status}`);
-  return answerSchema.parse(JSON.parse(answer.toString())).id_token;
+  return answerSchema.parse(parseStrictJson(answer.toString())).id_token;
 }

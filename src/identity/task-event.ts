@@ -38,7 +38,7 @@ export async function verifyTaskEvent(compact: string, context: VerifyContext, k
   const { trust, audience, now } = context;
   const find = (claims: JsonObject, issuers: readonly TaskIssuer[]) => {
     // Its tokens tell who somebody is: that one of them says more of a task would be its holder's word.
-    if (trust.tokenIssuers?.some(({ issuer }) => issuer === claims['iss']))
+    if (trust.tokenIssuers.some(({ issuer }) => issuer === claims['iss']))
       throw new MayflyError('request_issuer_unknown', 'This issuer states tasks by tokens, and signs no events.');
     return findIssuer(claims['iss'], issuers);
   };

@@ -151,6 +151,10 @@ describe('a TokenReview', () => {
     ['it holds, without a word about audiences', { ...good, audiences: undefined }],
     ['it is another’s', { ...good, user: { username: 'system:serviceaccount:finance:other' } }],
     ['it is nobody’s', { ...good, user: undefined }],
+    [
+      'it does not hold, in the words of an API server',
+      { user: {}, error: '[invalid bearer token, service account token has been invalidated]' },
+    ],
   ])('that says %s is a 401', async (_what, status) => {
     answer = says(status);
     expect(await cluster().ask(claims)).toBe('workload_token_invalid');

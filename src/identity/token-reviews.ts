@@ -32,7 +32,8 @@ const answerSchema = z.object({
   status: z.object({
     authenticated: z.boolean().default(false),
     audiences: z.array(z.string()).default([]),
-    user: z.object({ username: z.string() }).optional(),
+    // Empty for a token that does not hold.
+    user: z.object({ username: z.string().optional() }).optional(),
   }),
 });
 

@@ -99,6 +99,8 @@ export interface OperatorCaller {
   readonly operator: string;
   /** At least one. */
   readonly roles: readonly RoleBinding[];
+  /** The catalog revision whose trust gave them. */
+  readonly revision?: number;
   readonly expiresAt: Date;
 }
 

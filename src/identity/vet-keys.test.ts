@@ -70,6 +70,7 @@ describe('vetKeys', () => {
     ['e = 1', { ...rsa, e: 'AQ' }, 'has a weak public exponent'],
     ['e = 3', { ...rsa, e: 'Aw' }, 'has a weak public exponent'],
     ['e = 65536', { ...rsa, e: 'AQAA' }, 'has a weak public exponent'],
+    ['an e of 65 bits', { ...rsa, e: 'AQAAAAAAAAAB' }, 'has an absurd public exponent'],
     ['e = 65538', { ...rsa, e: 'AQAC' }, 'has a weak public exponent'],
     [
       'an even modulus',
@@ -81,6 +82,21 @@ describe('vetKeys', () => {
     const { kids, skipped } = vet([bad, good]);
     expect(kids).toStrictEqual(['good']);
     expect(skipped.map(([, said]) => said)).toStrictEqual([reason]);
+  });
+
+  it.each([
+    '00'.repeat(32),
+    `01${'00'.repeat(31)}`,
+    `01${'00'.repeat(30)}80`,
+    '26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05',
+    'c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa',
+    `ec${'ff'.repeat(30)}7f`,
+    `ed${'ff'.repeat(30)}7f`,
+    `ee${'ff'.repeat(31)}`,
+  ])('skips the point of small order %s', (hex) => {
+    const { kids, skipped } = vet([{ ...ed, x: Buffer.from(hex, 'hex').toString('base64url') }]);
+    expect(kids).toStrictEqual([]);
+    expect(skipped).toStrictEqual([['ed', 'has a point of small order: anybody can sign for it']]);
   });
 
   it('uses none of the keys that share a kid, also of three', () => {

@@ -8,6 +8,8 @@ const MIN_RSA_BITS = 2048;
 /** Verifying costs with the square of the size: beyond this a key is an attack, not a precaution. */
 const MAX_RSA_BITS = 8192;
 const MIN_RSA_EXPONENT = 65537n;
+/** As long as the modulus it makes a verification a hundred times dearer (7.7 ms for 3072 bits, measured). OpenSSL bounds it so for larger keys. */
+const MAX_RSA_EXPONENT = 2n ** 64n;
 
 const PRIVATE_MEMBERS = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k', 'priv'];
 const RSA_ALGORITHMS = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512'];
@@ -17,6 +19,19 @@ const CURVES = new Map([
   ['P-521', { algorithm: 'ES512', bytes: 66 }],
 ]);
 const ED25519_ALGORITHMS = ['EdDSA', 'Ed25519'];
+/**
+ * Ed25519 points of small order in all their spellings but for the sign bit, in hex: under such a key one signature fits every message
+ * (or one in eight), and anybody can write it. OpenSSL takes them.
+ */
+const SMALL_ORDER: ReadonlySet<string> = new Set([
+  '00'.repeat(32),
+  `01${'00'.repeat(31)}`,
+  '26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05',
+  'c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a',
+  `ec${'ff'.repeat(30)}7f`,
+  `ed${'ff'.repeat(30)}7f`,
+  `ee${'ff'.repeat(30)}7f`,
+]);
 
 /** A public key that may be believed, for the algorithms that fit it and stand on its issuer's list. */
 export interface VettedKey {
@@ -121,6 +136,7 @@ function readRsa(jwk: JsonObject): PublicKey {
     throw new Error(`has a modulus of ${bits} bits, not ${MIN_RSA_BITS} to ${MAX_RSA_BITS}`);
   }
   if (exponent < MIN_RSA_EXPONENT || exponent % 2n === 0n) throw new Error('has a weak public exponent');
+  if (exponent > MAX_RSA_EXPONENT) throw new Error('has an absurd public exponent');
   if (modulus % 2n === 0n) throw new Error('has an even modulus');
   if (bearsRocaMark(modulus)) throw new Error('was made by a faulty generator (ROCA)');
   return { publicJwk: { kty: 'RSA', n: n.text, e: e.text }, fits: RSA_ALGORITHMS };
@@ -138,6 +154,9 @@ function readEc(jwk: JsonObject): PublicKey {
 function readOkp(jwk: JsonObject): PublicKey {
   if (jwk['crv'] !== 'Ed25519') throw new Error('is on a curve that is not used here');
   const x = member(jwk, 'x', 32);
+  const point = Buffer.from(x.bytes);
+  point.writeUInt8(point.readUInt8(31) & 0x7f, 31);
+  if (SMALL_ORDER.has(point.toString('hex'))) throw new Error('has a point of small order: anybody can sign for it');
   return { publicJwk: { kty: 'OKP', crv: 'Ed25519', x: x.text }, fits: ED25519_ALGORITHMS };
 }
 

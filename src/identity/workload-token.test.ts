@@ -179,6 +179,10 @@ describe('an operator’s token', () => {
   const operator = (claims: Change = {}) =>
     believe(identity, `Bearer ${signToken(operatorKey, { ...operatorClaims(), ...claims })}`, context);
 
+  it('is none of an operator for whom another acts', async () => {
+    expect(await refusal(operator({ groups: ['sre'], act: { sub: 'a-service' } }))).toBe('workload_token_invalid');
+  });
+
   it('is an operator with the roles of its claim', async () => {
     expect(await operator({ groups: ['sre', 'audit', 'staff', 7, null] })).toStrictEqual({
       kind: 'operator',

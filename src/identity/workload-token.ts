@@ -11,7 +11,7 @@ import { callerRefusals } from './refusals.ts';
 import { findIssuer, type TokenKind, verifySigned } from './signed-token.ts';
 import { believe } from './sources/believe.ts';
 import { oidcTypes } from './sources/oidc.ts';
-import { requireType, type TokenReviews } from './sources/source.ts';
+import { refuseActor, requireType, type TokenReviews } from './sources/source.ts';
 import {
   fieldErrors,
   numericDate,
@@ -99,6 +99,7 @@ export async function verifyCallerToken(
   const expiresAt = new Date(times.exp * 1000);
   if ('roles' in source) {
     requireType(signed, oidcTypes);
+    refuseActor(signed);
     const operator = workloadId({ source: source.name, subject: times.sub });
     const caller: Caller = { kind: 'operator', operator, roles: rolesOf(claims, source), expiresAt };
     return { caller, boundTo, times, source, keySet };

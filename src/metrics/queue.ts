@@ -1,4 +1,5 @@
 import { Gauge, type Registry } from 'prom-client';
+import { killScopes } from '../domain/kill.ts';
 
 const states = ['due', 'waiting', 'running', 'contained', 'written_off'] as const;
 
@@ -18,6 +19,8 @@ export interface QueueSeen {
   readonly paused: ReadonlyMap<string, { readonly deadlinesHeld: boolean }>;
   /** By target: grants that ended, and whose value may be known for ever. */
   readonly residual: ReadonlyMap<string, number>;
+  /** Kills that stand, by scope. */
+  readonly kills: ReadonlyMap<string, number>;
 }
 
 /** Where the revocations stand. */
@@ -62,16 +65,24 @@ export function createQueueMetrics(registers: Registry[]): {
     registers,
   });
 
+  const kills = new Gauge({
+    name: 'mayfly_kills_standing',
+    help: 'Kills that stand: what operators have stopped, and have not lifted.',
+    labelNames: ['scope'],
+    registers,
+  });
+
   return {
     // Nothing is awaited here: another scrape may run beside this one.
     show: (seen, targets) => {
       // What could not be read must not be shown as it was.
-      for (const gauge of [inHand, overdue, oldestOverdue, mostAttempts, residual, paused]) gauge.reset();
+      for (const gauge of [inHand, overdue, oldestOverdue, mostAttempts, residual, paused, kills]) gauge.reset();
       if (seen === undefined) return;
       for (const target of targets) {
         for (const state of states) inHand.set({ target, state }, 0);
         for (const gauge of [overdue, oldestOverdue, mostAttempts, residual]) gauge.set({ target }, 0);
       }
+      for (const scope of killScopes) kills.set({ scope }, seen.kills.get(scope) ?? 0);
       for (const { target, state, count } of seen.backlog) inHand.set({ target, state }, count);
       for (const [target, count] of seen.residual) residual.set({ target }, count);
       for (const [target, { deadlinesHeld }] of seen.paused)

@@ -4,12 +4,29 @@ export interface Obligations {
   readonly maxTtlSeconds: number | null;
   /** From `@reason`: what the refused caller is told when this forbid determined the answer. */
   readonly reason: string | null;
+  /** From `@require_dpop`: this permit holds only for tasks that name the agent's key. */
+  readonly requiresProof: boolean;
+  /** From `@require_sealed_delivery`: the credential goes out sealed or not at all. */
+  readonly requiresSealedDelivery: boolean;
+  /** From `@per_call`: for one call only. */
+  readonly perCall: boolean;
+  /** From `@single_use`: what this permits to evaluate is for one use, and it gives no grant. */
+  readonly singleUse: boolean;
   /** From `@accepts("irrevocable")`: this permit also holds for what can not be taken back. */
   readonly acceptsIrrevocable: boolean;
 }
 
 /** The closed set. An annotation that nobody reads would be a promise that nobody keeps. */
-const known = ['id', 'max_ttl', 'reason', 'accepts'] as const;
+const known = [
+  'id',
+  'max_ttl',
+  'per_call',
+  'require_dpop',
+  'require_sealed_delivery',
+  'single_use',
+  'reason',
+  'accepts',
+] as const;
 
 const unitSeconds: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600 };
 
@@ -53,6 +70,12 @@ function annotationFault(effect: 'permit' | 'forbid', annotation: string, value:
       return /^\S([^\p{C}]*\S)?$/u.test(value) && value.length <= 300
         ? undefined
         : '@reason must be one line of text, at most 300 characters';
+    case 'per_call':
+    case 'require_dpop':
+    case 'require_sealed_delivery':
+    case 'single_use':
+      if (effect === 'forbid') return `@${annotation} on a forbid has no effect: put it on the permit`;
+      return value === '' ? undefined : `@${annotation} takes no value`;
     case 'accepts':
       if (effect === 'forbid') return '@accepts on a forbid has no effect: put it on the permit';
       return value === 'irrevocable'
@@ -68,6 +91,10 @@ export function obligations(annotations: Readonly<Record<string, string>>): Obli
   const maxTtl = annotations['max_ttl'];
   return {
     maxTtlSeconds: maxTtl === undefined ? null : (ttlSeconds(maxTtl) ?? null),
+    perCall: annotations['per_call'] !== undefined,
+    requiresProof: annotations['require_dpop'] !== undefined,
+    requiresSealedDelivery: annotations['require_sealed_delivery'] !== undefined,
+    singleUse: annotations['single_use'] !== undefined,
     reason: annotations['reason'] ?? null,
     acceptsIrrevocable: annotations['accepts'] === 'irrevocable',
   };

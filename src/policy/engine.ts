@@ -3,11 +3,38 @@ import { MayflyError } from '../domain/errors.ts';
 import { annotationFaults, type Obligations, obligations } from './annotations.ts';
 import { type CedarRequest, openSlot, parsePolicy } from './cedar.ts';
 import { cedarRequest, recordedRequest } from './request.ts';
+import { type EvaluationTerms, evaluationRequest, sayMisfit } from './evaluation.ts';
+import { entityKey, Misfit } from './fit.ts';
+import { entitiesOf } from './names.ts';
+import { shapesOf } from './shapes.ts';
+import { storedEntity } from './stored-entities.ts';
 import type { DecisionRequest, PolicyDecision, PolicyEngine } from './types.ts';
 import { fullSchema, policySetFaults, policyTexts } from './validate.ts';
 
 const NOT_NAMED =
   'What is read here can not be taken back (guarantee irrevocable), and no policy that permits this accepts that by name.';
+
+const NOT_PROVEN = 'What permits this wants a task that names the agent’s key (@require_dpop).';
+
+/** The longest life of a credential that is made for one call. */
+const PER_CALL_SECONDS = 60;
+const SINGLE_USE = 'What permits this is for single calls (@single_use): it gives no grant.';
+
+/** Of the actions by which grants are asked for. */
+const GRANTING = 'Mayfly::Action';
+
+const NOT_PUT = 'the request could not be put to policy';
+
+const denial: PolicyDecision = {
+  permitted: false,
+  policies: [],
+  maxTtlSeconds: null,
+  perCall: false,
+  sealedDelivery: false,
+  reasons: [],
+  errors: [],
+  inputs: {},
+};
 
 /** A policy engine over one policy set. It holds memory inside Cedar until it is closed. */
 export interface OwnedPolicyEngine extends PolicyEngine {
@@ -32,38 +59,43 @@ export function createPolicyEngine(policySet: PolicySet, digest: string): OwnedP
   }
   const table = new Map(policySet.policies.map(({ id, annotations }) => [id, obligations(annotations)]));
   const slot = openSlot(fullSchema(policySet.schema), policyTexts(policySet));
+  let terms: EvaluationTerms | undefined;
 
   const answer = (request: CedarRequest): PolicyDecision => {
     const { allowed, policies, errors } = slot.authorize(request);
-    // A permit that was written without a thought of it must not let it through (DESIGN §2, 4).
-    const named = policies.some((id) => table.get(id)?.acceptsIrrevocable === true);
-    if (allowed && request.context['guarantee'] === 'irrevocable' && !named) {
-      return {
-        permitted: false,
-        policies: [],
-        maxTtlSeconds: null,
-        reasons: [NOT_NAMED],
-        errors,
-        inputs: { ...request },
-      };
+    const inputs = { ...request };
+    const those = (which: (asked: Obligations) => boolean) =>
+      policies.filter((id) => {
+        const asked = table.get(id);
+        return asked !== undefined && which(asked);
+      });
+    if (!allowed) {
+      return { ...denial, policies, reasons: policies.flatMap((id) => table.get(id)?.reason ?? []), errors, inputs };
     }
+    // A permit that was written without a thought of it must not let it through (DESIGN §2, 4).
+    const irrevocable = request.context['guarantee'] === 'irrevocable';
+    if (irrevocable && those(({ acceptsIrrevocable }) => acceptsIrrevocable).length === 0)
+      return { ...denial, reasons: [NOT_NAMED], errors, inputs };
+    // The strictest of several permits counts.
+    const proven = request.context['proof_of_possession'] === true;
+    const demanding = those(({ requiresProof }) => requiresProof);
+    if (!proven && demanding.length > 0)
+      return { ...denial, policies: demanding, reasons: [NOT_PROVEN], errors, inputs };
+    // A grant is no single call: whoever wrote that into a permit meant no grant by it.
+    const single = request.action.type === GRANTING ? those(({ singleUse }) => singleUse) : [];
+    if (single.length > 0) return { ...denial, policies: single, reasons: [SINGLE_USE], errors, inputs };
     return {
-      permitted: allowed,
+      permitted: true,
       policies,
-      maxTtlSeconds: allowed ? leastTtl(policies, table) : null,
-      reasons: allowed ? [] : policies.flatMap((id) => table.get(id)?.reason ?? []),
+      maxTtlSeconds: leastTtl(policies, table),
+      perCall: those(({ perCall }) => perCall).length > 0,
+      sealedDelivery: those(({ requiresSealedDelivery }) => requiresSealedDelivery).length > 0,
+      reasons: [],
       errors,
-      inputs: { ...request },
+      inputs,
     };
   };
-  const failed = (message: string): PolicyDecision => ({
-    permitted: false,
-    policies: [],
-    maxTtlSeconds: null,
-    reasons: [],
-    errors: [message],
-    inputs: {},
-  });
+  const failed = (message: string): PolicyDecision => ({ ...denial, errors: [message] });
   return {
     digest,
     decide: (request: DecisionRequest) => {
@@ -71,7 +103,17 @@ export function createPolicyEngine(policySet: PolicySet, digest: string): OwnedP
         return answer(cedarRequest(request));
       } catch (error) {
         // An impossible date, say. Whatever could not be asked is denied.
-        return failed(error instanceof Error ? error.message : 'the request could not be put to policy');
+        return failed(error instanceof Error ? error.message : NOT_PUT);
+      }
+    },
+    evaluate: (request) => {
+      try {
+        const decision = answer(evaluationRequest((terms ??= termsOf(policySet)), request));
+        const singleUse = decision.permitted && decision.policies.some((id) => table.get(id)?.singleUse === true);
+        return { ...decision, unfit: null, singleUse };
+      } catch (error) {
+        if (error instanceof Misfit) return { ...denial, unfit: sayMisfit(error), singleUse: false };
+        return { ...failed(error instanceof Error ? error.message : NOT_PUT), unfit: null, singleUse: false };
       }
     },
     replay: (inputs) => {
@@ -79,6 +121,19 @@ export function createPolicyEngine(policySet: PolicySet, digest: string): OwnedP
       return request === undefined ? failed('these are not the inputs of a decision') : answer(request);
     },
     close: () => slot.close(),
+  };
+}
+
+/** What an evaluation is put into. The schema was resolved before, by `policySetFaults`. */
+function termsOf({ schema, policies, entities }: PolicySet): EvaluationTerms {
+  const shapes = shapesOf(fullSchema(schema)) ?? { entities: new Map(), actions: new Map() };
+  return {
+    shapes,
+    stored: new Map(entities.map((entity) => [entityKey(entity), storedEntity(shapes, entity)])),
+    named: policies.flatMap(({ text }) => {
+      const parsed = parsePolicy(text);
+      return parsed.ok ? entitiesOf(parsed.value) : [];
+    }),
   };
 }
 
@@ -92,6 +147,9 @@ function annotationsBroken(policySet: PolicySet): readonly { file: string; line:
 }
 
 function leastTtl(policies: readonly string[], table: ReadonlyMap<string, Obligations>): number | null {
-  const caps = policies.flatMap((id) => table.get(id)?.maxTtlSeconds ?? []);
+  const caps = policies.flatMap((id) => {
+    const { maxTtlSeconds = null, perCall = false } = table.get(id) ?? {};
+    return [...(maxTtlSeconds === null ? [] : [maxTtlSeconds]), ...(perCall ? [PER_CALL_SECONDS] : [])];
+  });
   return caps.length === 0 ? null : Math.min(...caps);
 }

@@ -24,6 +24,8 @@ namespace Mayfly {
     // On whose behalf.
     subject: String,
     workload: Workload,
+    // One running copy of the workload (a pod, a workflow run); "" where its source does not tell them apart.
+    instance: String,
     // 0 for a task that was opened, 1 for its children, and so on.
     depth: Long,
     created_at: datetime,
@@ -45,16 +47,34 @@ namespace Mayfly {
     sensitivity: String,
     // What it lets an agent do, e.g. read, write.
     actions: Set<String>,
+    // What kinds of data it opens, in the catalog's own words, e.g. pii, payments.
+    data_classes: Set<String>,
     // Data can leave through it.
     sink: Bool,
     max_ttl: duration,
   };
 
-  type Tree = {
-    // Grants of the whole task tree that are not yet contained.
+  // What the task has and had. To renew and to retain: beside the grant itself.
+  type Own = {
+    // Grants that are not yet contained.
     live_grants: Long,
-    // Of those, on sinks of confidential or restricted sensitivity.
+    // All that it ever had.
+    grants: Long,
+  };
+
+  // The same for the whole tree that the task belongs to: what one of its tasks has, all of them may know.
+  type Tree = {
+    live_grants: Long,
+    grants: Long,
+    // Of the live ones, on sinks of confidential or restricted sensitivity.
     sensitive_sinks: Long,
+    // What the live ones are for: \`context.tree.held.contains(Mayfly::Entitlement::"crm/export")\`.
+    held: Set<Entitlement>,
+    data_classes: Set<String>,
+    // Systems on which it ever had something.
+    touched: Set<Target>,
+    // Minutes of access so far, all grants together.
+    held_minutes: Long,
   };
 
   type Asked = {
@@ -63,8 +83,15 @@ namespace Mayfly {
     ttl: duration,
     // immediate, propagating, expiry-only or irrevocable: how it can be ended early.
     guarantee: String,
+    // The task names the agent's key, and each call is proven by it.
+    proof_of_possession: Bool,
+    own: Own,
     tree: Tree,
   };
+
+  // Whatever is asked by AuthZEN. The catalog names its own actions, and may put them in here:
+  // \`action read in [Mayfly::Action::"evaluate"] appliesTo { … }\`.
+  action evaluate;
 
   // issue: a grant is asked for. renew: a live one is to live longer. retain: asked again while it lives (drift).
   action issue, renew, retain appliesTo {

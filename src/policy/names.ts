@@ -9,6 +9,7 @@ export interface Vocabulary {
   readonly phases: ReadonlySet<string>;
   readonly issuers: ReadonlySet<string>;
   readonly sensitivities: ReadonlySet<string>;
+  readonly dataClasses: ReadonlySet<string>;
   readonly guarantees: ReadonlySet<string>;
 }
 
@@ -32,6 +33,16 @@ export function nameFaults(policy: PolicyJson, vocabulary: Vocabulary): readonly
     if (ours) faults.push(...comparisonFaults(node, vocabulary));
   });
   return faults;
+}
+
+/** Every entity that a policy names. */
+export function entitiesOf(policy: PolicyJson): readonly { type: string; id: string }[] {
+  const found: { type: string; id: string }[] = [];
+  walk(policy, (node) => {
+    const entity = entityOf(node);
+    if (entity !== undefined) found.push(entity);
+  });
+  return found;
 }
 
 type Node = Readonly<Record<string, unknown>>;
@@ -79,7 +90,7 @@ function entityFaults(type: string, id: string, vocabulary: Vocabulary): readonl
 
 function comparisonFaults(node: Node, vocabulary: Vocabulary): readonly NameFault[] {
   return Object.entries(node).flatMap(([operator, operands]) => {
-    if (!isNode(operands) || !['==', '!=', 'contains'].includes(operator)) return [];
+    if (!isNode(operands) || !['==', '!=', 'contains', 'containsAny', 'containsAll'].includes(operator)) return [];
     const { left, right } = operands;
     const known = knownValues(left, vocabulary) ?? knownValues(right, vocabulary);
     if (known === undefined) return [];
@@ -105,6 +116,8 @@ function knownValues(
       return root === 'principal' ? { of: 'task issuer', values: vocabulary.issuers } : undefined;
     case 'guarantee':
       return root === 'context' ? { of: 'guarantee', values: vocabulary.guarantees } : undefined;
+    case 'data_classes':
+      return { of: 'data class', values: vocabulary.dataClasses };
     case 'sensitivity':
       return { of: 'sensitivity', values: vocabulary.sensitivities };
     default:

@@ -1,12 +1,53 @@
 import { z } from 'zod';
 import { type Catalog, sensitivities, type TargetDefinition } from '../catalog/types.ts';
 import { ttlSeconds } from './annotations.ts';
-import type { DecisionRequest, PolicyDecision, PolicyEngine } from './types.ts';
+import { historyOf } from './history.ts';
+import type { DecisionRequest, History, PolicyDecision, PolicyEngine } from './types.ts';
 
 const count = z.int().min(0).max(1_000_000);
 const text = z.string().min(1).max(1000);
 
+/** As a task is assumed: only its purpose is needed. */
+export const assumedTaskSchema = z.strictObject({
+  purpose: text,
+  phase: text.optional(),
+  issuer: text.optional(),
+  workload: text.optional(),
+  subject: text.default('user:example'),
+  instance: text.optional(),
+  proof_of_possession: z.boolean().default(true),
+  depth: count.default(0),
+  params: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])).default({}),
+});
+
+export const assumedOwn = z.strictObject({ live_grants: count.default(0), grants: count.default(0) }).prefault({});
+export const assumedTree = z
+  .strictObject({
+    live_grants: count.default(0),
+    grants: count.default(0),
+    sensitive_sinks: count.default(0),
+    held: z.array(text).default([]),
+    touched: z.array(text).default([]),
+    held_minutes: count.default(0),
+  })
+  .prefault({});
+export const assumedNow = z.iso
+  .datetime({ offset: true, error: 'must be a time like 2026-01-05T10:00:00Z' })
+  .default('2026-01-05T10:00:00Z');
+
 export const guarantees = ['immediate', 'propagating', 'expiry-only', 'irrevocable'] as const;
+
+export const expectedAnswer = z.strictObject({
+  decision: z.enum(['permit', 'deny'], 'must be permit or deny'),
+  policies: z.array(text).optional(),
+  reasons: z.array(text).optional(),
+  max_ttl: z
+    .string()
+    .refine((value) => ttlSeconds(value) !== undefined, 'must be like "300s", "5m" or "1h", at most a day')
+    .optional(),
+  sealed_delivery: z.boolean().optional(),
+  per_call: z.boolean().optional(),
+});
 
 /**
  * One policy test, as it stands in `policies/tests/*.yaml`. Only purpose and entitlement are needed: the rest is
@@ -18,21 +59,12 @@ export const policyTestSchema = z.strictObject({
   request: z.strictObject({
     action: z.enum(['issue', 'renew', 'retain'], 'must be issue, renew or retain').default('issue'),
     entitlement: text,
-    task: z.strictObject({
-      purpose: text,
-      phase: text.optional(),
-      issuer: text.optional(),
-      workload: text.optional(),
-      subject: text.default('user:example'),
-      depth: count.default(0),
-      params: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])).default({}),
-    }),
+    task: assumedTaskSchema,
     ttl_seconds: z.int().min(1).max(86_400).optional(),
     guarantee: z.enum(guarantees, `must be one of ${guarantees.join(', ')}`).default('immediate'),
-    tree: z.strictObject({ live_grants: count.default(0), sensitive_sinks: count.default(0) }).prefault({}),
-    now: z.iso
-      .datetime({ offset: true, error: 'must be a time like 2026-01-05T10:00:00Z' })
-      .default('2026-01-05T10:00:00Z'),
+    own: assumedOwn,
+    tree: assumedTree,
+    now: assumedNow,
     // As if the target were another: what a policy says of production is testable before there is one.
     target: z
       .strictObject({
@@ -43,15 +75,7 @@ export const policyTestSchema = z.strictObject({
       })
       .prefault({}),
   }),
-  expect: z.strictObject({
-    decision: z.enum(['permit', 'deny'], 'must be permit or deny'),
-    policies: z.array(text).optional(),
-    reasons: z.array(text).optional(),
-    max_ttl: z
-      .string()
-      .refine((value) => ttlSeconds(value) !== undefined, 'must be like "300s", "5m" or "1h", at most a day')
-      .optional(),
-  }),
+  expect: expectedAnswer,
 });
 
 export type PolicyTest = z.infer<typeof policyTestSchema>;
@@ -72,7 +96,10 @@ export function runPolicyTest(test: PolicyTest, catalog: Catalog, engine: Policy
   return { name: test.name, passed: failures.length === 0, failures };
 }
 
-function differences(test: PolicyTest, decision: PolicyDecision): readonly Failure[] {
+export function differences(
+  test: { readonly name: string; readonly expect: z.infer<typeof expectedAnswer> },
+  decision: PolicyDecision,
+): readonly Failure[] {
   const failures: Failure[] = [];
   const differ = (member: string, message: string): void => {
     failures.push({ path: ['expect', member], message: `"${test.name}": ${message}` });
@@ -93,6 +120,12 @@ function differences(test: PolicyTest, decision: PolicyDecision): readonly Failu
     const cap = decision.maxTtlSeconds === null ? 'there is no cap' : `the cap is ${decision.maxTtlSeconds}s`;
     differ('max_ttl', cap);
   }
+  if (expect.per_call !== undefined && expect.per_call !== decision.perCall) {
+    differ('per_call', `it is ${decision.perCall ? '' : 'not '}for one call`);
+  }
+  if (expect.sealed_delivery !== undefined && expect.sealed_delivery !== decision.sealedDelivery) {
+    differ('sealed_delivery', `it is ${decision.sealedDelivery ? '' : 'not '}required`);
+  }
   return failures;
 }
 
@@ -112,49 +145,97 @@ function decisionRequest(
   };
   const entitlement = catalog.entitlements.get(request.entitlement);
   const target = entitlement === undefined ? undefined : catalog.targets.get(entitlement.target);
+  if (entitlement === undefined) unknown(['entitlement'], `there is no entitlement ${request.entitlement}`);
+  const now = new Date(request.now);
+  const assumed = assumedTask(task, catalog, now, (path, message) => unknown(['task', ...path], message));
+  checkTree(request.tree, catalog, unknown);
+  if (failures.length > 0 || entitlement === undefined || target === undefined || assumed === undefined) {
+    return { failures };
+  }
+  return {
+    action: request.action,
+    now,
+    task: assumed,
+    entitlement,
+    target: assumedTarget(target, request.target),
+    ttlSeconds: request.ttl_seconds ?? entitlement.maxTtlSeconds,
+    guarantee: request.guarantee,
+    history: assumedHistory(request, catalog),
+  };
+}
+
+type Unknown = (path: readonly string[], message: string) => void;
+
+/** The plainest task of that purpose; undefined when something that is said of it is not in the catalog. */
+export function assumedTask(
+  task: z.infer<typeof assumedTaskSchema>,
+  catalog: Catalog,
+  now: Date,
+  unknown: Unknown,
+): DecisionRequest['task'] | undefined {
   const purpose = catalog.purposes.get(task.purpose);
   const { taskIssuers, tokenIssuers } = catalog.trust;
   const issuer = [...taskIssuers, ...tokenIssuers].find(({ name, purposes }) =>
     task.issuer === undefined ? purposes.includes(task.purpose) : name === task.issuer,
   );
-  if (entitlement === undefined) unknown(['entitlement'], `there is no entitlement ${request.entitlement}`);
-  if (purpose === undefined) unknown(['task', 'purpose'], `there is no purpose ${task.purpose}`);
+  if (purpose === undefined) unknown(['purpose'], `there is no purpose ${task.purpose}`);
   else if (task.phase !== undefined && !purpose.phases.includes(task.phase)) {
-    unknown(['task', 'phase'], `${task.purpose} has no phase ${task.phase}`);
+    unknown(['phase'], `${task.purpose} has no phase ${task.phase}`);
   }
-  if (task.issuer !== undefined && issuer === undefined)
-    unknown(['task', 'issuer'], `there is no issuer ${task.issuer}`);
+  if (task.issuer !== undefined && issuer === undefined) unknown(['issuer'], `there is no issuer ${task.issuer}`);
   const workload = task.workload ?? issuer?.workloads[0] ?? 'none:none';
-  if (!workload.includes(':')) unknown(['task', 'workload'], 'must be `<source>:<subject>`');
-  if (failures.length > 0 || entitlement === undefined || target === undefined || purpose === undefined) {
-    return { failures };
-  }
-  const now = new Date(request.now);
+  if (!workload.includes(':')) unknown(['workload'], 'must be `<source>:<subject>`');
+  if (purpose === undefined) return undefined;
   const colon = workload.indexOf(':');
   return {
-    action: request.action,
-    now,
-    task: {
-      id: 'test',
-      purpose: task.purpose,
-      phase: task.phase ?? purpose.phases[0] ?? null,
-      issuer: issuer?.name ?? 'none',
-      subject: task.subject,
-      workload: { source: workload.slice(0, colon), subject: workload.slice(colon + 1) },
-      depth: task.depth,
-      createdAt: now,
-      notAfter: new Date(now.getTime() + purpose.maxLifeSeconds * 1000),
-      params: task.params,
-    },
-    entitlement,
-    target: assumed(target, request.target),
-    ttlSeconds: request.ttl_seconds ?? entitlement.maxTtlSeconds,
-    guarantee: request.guarantee,
-    tree: { liveGrants: request.tree.live_grants, sensitiveSinks: request.tree.sensitive_sinks },
+    id: 'test',
+    purpose: task.purpose,
+    phase: task.phase ?? purpose.phases[0] ?? null,
+    issuer: issuer?.name ?? 'none',
+    subject: task.subject,
+    workload: { source: workload.slice(0, colon), subject: workload.slice(colon + 1) },
+    instance: task.instance ?? null,
+    proofOfPossession: task.proof_of_possession,
+    depth: task.depth,
+    createdAt: now,
+    notAfter: new Date(now.getTime() + purpose.maxLifeSeconds * 1000),
+    params: task.params,
   };
 }
 
-function assumed(target: TargetDefinition, as: PolicyTest['request']['target']): TargetDefinition {
+export function checkTree(tree: z.infer<typeof assumedTree>, catalog: Catalog, unknown: Unknown): void {
+  for (const name of tree.held) {
+    if (!catalog.entitlements.has(name)) unknown(['tree', 'held'], `there is no entitlement ${name}`);
+  }
+  for (const name of tree.touched) {
+    if (!catalog.targets.has(name)) unknown(['tree', 'touched'], `there is no target ${name}`);
+  }
+}
+
+export function assumedHistory(
+  { own, tree }: { readonly own: z.infer<typeof assumedOwn>; readonly tree: z.infer<typeof assumedTree> },
+  catalog: Catalog,
+): History {
+  return historyOf(
+    {
+      ...{
+        own_live_grants: own.live_grants,
+        own_grants: own.grants,
+        grants: tree.grants,
+        live_grants: tree.live_grants,
+      },
+      ...{
+        sensitive_sinks: tree.sensitive_sinks,
+        held: Object.fromEntries(tree.held.map((name) => [name, 1])),
+        touched: tree.touched,
+      },
+    },
+    tree.held_minutes * 60,
+    catalog,
+  );
+}
+
+function assumedTarget(target: TargetDefinition, as: PolicyTest['request']['target']): TargetDefinition {
   return {
     ...target,
     environment: as.environment ?? target.environment,

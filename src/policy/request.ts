@@ -1,7 +1,7 @@
 import { z } from 'zod';
-import { workloadId } from '../domain/task.ts';
+import { type Workload, workloadId } from '../domain/task.ts';
 import type { CedarRequest, CedarValueJson, EntityJson, TypeAndId } from './cedar.ts';
-import type { DecisionRequest } from './types.ts';
+import type { DecisionRequest, History } from './types.ts';
 
 /**
  * Puts a decision request into the terms of the broker's schema (`mayfly-schema.ts`). Every entity that a policy
@@ -9,32 +9,17 @@ import type { DecisionRequest } from './types.ts';
  * `connection` and an entitlement's `provider` section stay out.
  */
 export function cedarRequest(request: DecisionRequest): CedarRequest {
-  const { action, task, entitlement, target, tree } = request;
-  const workload = uid('Workload', workloadId(task.workload));
+  const { action, task, entitlement, target, history } = request;
   const targetUid = uid('Target', target.name);
   const entities: EntityJson[] = [
-    {
-      uid: uid('Task', task.id),
-      attrs: {
-        purpose: task.purpose,
-        phase: task.phase ?? '',
-        issuer: task.issuer,
-        subject: task.subject,
-        workload: { __entity: workload },
-        depth: task.depth,
-        created_at: datetime(task.createdAt),
-        not_after: datetime(task.notAfter),
-      },
-      parents: [workload],
-      tags: Object.fromEntries(Object.entries(task.params).map(([name, value]) => [name, String(value)])),
-    },
-    { uid: workload, attrs: { source: task.workload.source, subject: task.workload.subject }, parents: [] },
+    ...taskEntities(task),
     {
       uid: uid('Entitlement', entitlement.name),
       attrs: {
         target: { __entity: targetUid },
         sensitivity: entitlement.sensitivity,
         actions: [...entitlement.actions],
+        data_classes: [...entitlement.dataClasses],
         sink: entitlement.sink,
         max_ttl: duration(entitlement.maxTtlSeconds),
       },
@@ -60,9 +45,62 @@ export function cedarRequest(request: DecisionRequest): CedarRequest {
       now: datetime(request.now),
       ttl: duration(request.ttlSeconds),
       guarantee: request.guarantee,
-      tree: { live_grants: tree.liveGrants, sensitive_sinks: tree.sensitiveSinks },
+      ...taskContext(task, history),
     },
     entities,
+  };
+}
+
+/** The task, and the workload that it is in. */
+export function taskEntities(task: DecisionRequest['task']): readonly EntityJson[] {
+  const workload = workloadEntity(task.workload);
+  return [
+    {
+      uid: uid('Task', task.id),
+      attrs: {
+        purpose: task.purpose,
+        phase: task.phase ?? '',
+        issuer: task.issuer,
+        subject: task.subject,
+        workload: { __entity: workload.uid },
+        instance: task.instance ?? '',
+        depth: task.depth,
+        created_at: datetime(task.createdAt),
+        not_after: datetime(task.notAfter),
+      },
+      parents: [workload.uid],
+      tags: Object.fromEntries(Object.entries(task.params).map(([name, value]) => [name, String(value)])),
+    },
+    workload,
+  ];
+}
+
+export function workloadEntity(workload: Workload): EntityJson & { readonly uid: TypeAndId } {
+  const { source, subject } = workload;
+  return { uid: uid('Workload', workloadId(workload)), attrs: { source, subject }, parents: [] };
+}
+
+/** What the broker knows of a task beside the task itself. */
+export function taskContext(
+  task: Pick<DecisionRequest['task'], 'proofOfPossession'>,
+  { own, tree }: History,
+): Readonly<Record<'proof_of_possession' | 'own' | 'tree', CedarValueJson>> {
+  return {
+    proof_of_possession: task.proofOfPossession,
+    own: { live_grants: own.liveGrants, grants: own.grants },
+    tree: treeContext(tree),
+  };
+}
+
+function treeContext(tree: History['tree']): CedarValueJson {
+  return {
+    live_grants: tree.liveGrants,
+    grants: tree.grants,
+    sensitive_sinks: tree.sensitiveSinks,
+    held: tree.held.map((name) => ({ __entity: uid('Entitlement', name) })),
+    data_classes: [...tree.dataClasses],
+    touched: tree.touched.map((name) => ({ __entity: uid('Target', name) })),
+    held_minutes: Math.floor(tree.heldSeconds / 60),
   };
 }
 
@@ -84,22 +122,52 @@ const inputsSchema = z.strictObject({
   ),
 });
 
+/**
+ * What the schema has that earlier releases' had not. Decisions of theirs were made by policies that could not know it, so that any
+ * value gives the same answer.
+ */
+const later: Readonly<Record<'context' | 'tree' | 'task' | 'entitlement', Readonly<Record<string, CedarValueJson>>>> = {
+  context: { proof_of_possession: true, own: { live_grants: 0, grants: 0 } },
+  tree: { grants: 0, held: [], data_classes: [], touched: [], held_minutes: 0 },
+  task: { instance: '' },
+  entitlement: { data_classes: [] },
+};
+
 /** The inputs of an earlier decision, as they came back from storage; undefined when they are not such inputs. */
 export function recordedRequest(inputs: unknown): CedarRequest | undefined {
   const parsed = inputsSchema.safeParse(inputs);
   if (!parsed.success) return undefined;
-  const { entities, ...rest } = parsed.data;
+  const { entities, context, ...rest } = parsed.data;
+  const added = new Map([
+    ['Mayfly::Task', later.task],
+    ['Mayfly::Entitlement', later.entitlement],
+  ]);
   return {
     ...rest,
-    entities: entities.map(({ tags, ...entity }) => (tags === undefined ? entity : { ...entity, tags })),
+    context: rest.action.type === 'Mayfly::Action' ? completed(context) : context,
+    entities: entities.map(({ tags, attrs, ...entity }) => ({
+      ...entity,
+      attrs: { ...added.get(entity.uid.type), ...attrs },
+      ...(tags === undefined ? {} : { tags }),
+    })),
   };
 }
 
-function uid(type: string, id: string): TypeAndId {
+/** Of an ask for a grant. */
+function completed(context: Readonly<Record<string, CedarValueJson>>): Readonly<Record<string, CedarValueJson>> {
+  const { tree } = context;
+  return isObject(tree) ? { ...later.context, ...context, tree: { ...later.tree, ...tree } } : context;
+}
+
+function isObject(json: unknown): json is Readonly<Record<string, CedarValueJson>> {
+  return typeof json === 'object' && json !== null && !Array.isArray(json);
+}
+
+export function uid(type: string, id: string): TypeAndId {
   return { type: `Mayfly::${type}`, id };
 }
 
-function datetime(date: Date): CedarValueJson {
+export function datetime(date: Date): CedarValueJson {
   return { __extn: { fn: 'datetime', arg: date.toISOString() } };
 }
 

@@ -15,6 +15,10 @@ export interface DecisionRequest {
     readonly issuer: string;
     readonly subject: string;
     readonly workload: Workload;
+    /** One running copy of the workload; null: its source does not tell copies apart. */
+    readonly instance: string | null;
+    /** Whether it names the agent's key, so that each call was proven by it. */
+    readonly proofOfPossession: boolean;
     readonly depth: number;
     readonly createdAt: Date;
     readonly notAfter: Date;
@@ -25,11 +29,53 @@ export interface DecisionRequest {
   /** What the grant would live by every bound but policy's own. */
   readonly ttlSeconds: number;
   readonly guarantee: Guarantee['revocation'];
+  readonly history: History;
+}
+
+/** Something that is asked about, in the asker's words. */
+export interface Asked {
+  readonly type: string;
+  readonly id: string;
+  /** What the asker says of it. */
+  readonly properties: Readonly<Record<string, unknown>>;
+}
+
+/** Whether somebody may do something to something now, by types and actions of the catalog's own. */
+export interface EvaluationRequest {
+  readonly now: Date;
+  readonly subject:
+    | { readonly kind: 'task'; readonly task: DecisionRequest['task']; readonly history: History }
+    | { readonly kind: 'workload'; readonly workload: Workload }
+    | { readonly kind: 'other'; readonly asked: Asked };
+  readonly action: { readonly name: string; readonly properties: Readonly<Record<string, unknown>> };
+  readonly resource: Asked;
+  /** The asker's context. It never stands where the broker's own facts do. */
+  readonly said: Readonly<Record<string, unknown>>;
+}
+
+export interface Evaluation extends PolicyDecision {
+  /** It could not be put to policy, and why: a type or action that the catalog does not have, a property of the wrong kind. Then no policy was asked. */
+  readonly unfit: string | null;
+  /** A determining permit has `@single_use`. */
+  readonly singleUse: boolean;
+}
+
+/** What a task and its tree have, and had. To renew and to retain: beside the grant itself. */
+export interface History {
+  /** Grants of the task that are not yet contained, and all that it ever had. */
+  readonly own: { readonly liveGrants: number; readonly grants: number };
   readonly tree: {
-    /** Grants of this task's tree that are not yet contained. */
     readonly liveGrants: number;
-    /** Of those, on entitlements with `sink: true` and sensitivity confidential or restricted. */
+    readonly grants: number;
+    /** Of the live ones, on entitlements with `sink: true` and sensitivity confidential or restricted. */
     readonly sensitiveSinks: number;
+    /** Entitlements of the live ones, and the data classes that the catalog gives these. */
+    readonly held: readonly string[];
+    readonly dataClasses: readonly string[];
+    /** Targets on which it ever had a grant. */
+    readonly touched: readonly string[];
+    /** How long it has held something, all grants together. */
+    readonly heldSeconds: number;
   };
 }
 
@@ -39,6 +85,10 @@ export interface PolicyDecision {
   readonly policies: readonly string[];
   /** Least `@max_ttl` of the determining permits. */
   readonly maxTtlSeconds: number | null;
+  /** Whether a determining permit has `@per_call`: a credential for one call. `maxTtlSeconds` is then a minute at most. */
+  readonly perCall: boolean;
+  /** Whether a determining permit has `@require_sealed_delivery`: who asks must take the credential sealed. */
+  readonly sealedDelivery: boolean;
   /** `@reason` texts of the determining forbids, shown to the caller. */
   readonly reasons: readonly string[];
   /** Non-empty: something in a policy failed; `permitted` is then false and an alarm is due. */
@@ -50,4 +100,5 @@ export interface PolicyDecision {
 export interface PolicyEngine {
   readonly digest: string;
   decide(request: DecisionRequest): PolicyDecision;
+  evaluate(request: EvaluationRequest): Evaluation;
 }

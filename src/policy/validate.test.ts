@@ -64,6 +64,7 @@ describe('names that the catalog does not have', () => {
     phases: new Set(['', 'plan']),
     issuers: new Set(['ci']),
     sensitivities: new Set(['public', 'restricted']),
+    dataClasses: new Set(['pii']),
     guarantees: new Set(['immediate']),
   };
   const names = (scope: string, clause = 'true'): readonly string[] =>

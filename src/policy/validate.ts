@@ -3,8 +3,10 @@ import type { PolicySet } from '../catalog/types.ts';
 import { type CedarFault, parsePolicy, resolveSchema, validatePolicies } from './cedar.ts';
 import { blank, cedarLimits, lineOf, lineOfByte, schemaTooLarge } from './cedar-text.ts';
 import { mayflySchema, ownNamespace } from './mayfly-schema.ts';
+import { contextFaults } from './evaluation.ts';
 import { nameFaults, type Vocabulary } from './names.ts';
 import type { PolicyFault } from './policy-file.ts';
+import { shapesOf } from './shapes.ts';
 
 /** Where the catalog keeps its own part of the schema. */
 export const schemaFile = 'policies/schema.cedarschema';
@@ -60,6 +62,16 @@ export function policySetFaults(policySet: PolicySet, vocabulary?: Vocabulary): 
   if (repeated.length > 0 || schema.length > 0) return [...repeated, ...schema, ...names];
   const types = validatePolicies(fullSchema(policySet.schema), policyTexts(policySet));
   return [...types.map((fault) => placed(policySet, fault)), ...names];
+}
+
+/** Members of the context of the catalog's own actions that nobody would ever fill: what is asked by them would always be denied. */
+export function unfilledContext({ schema }: PolicySet): readonly PolicyFault[] {
+  const shapes = shapesOf(fullSchema(schema));
+  return contextFaults(shapes ?? { entities: new Map(), actions: new Map() }).map(({ action, member }) => ({
+    file: schemaFile,
+    line: lineOf(schema, Math.max(0, schema.search(new RegExp(`\\b${member}\\b`)))),
+    message: `${action}: context.${member} is filled by nobody, or not with that type`,
+  }));
 }
 
 function repeatedIds({ policies }: PolicySet): readonly PolicyFault[] {

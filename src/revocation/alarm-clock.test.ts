@@ -53,7 +53,8 @@ test('rings once for all that falls due in one hundredth of a second, and for ea
   for (const target of ['ledger-db', 'other-db', 'ledger-db']) lonely.in(target, moment - performance.now());
   lonely.in('last-db', moment + 50 - performance.now());
   await vi.waitFor(() => expect(rings).toContain('last-db'), { interval: 5 });
-  expect(rings).toEqual(['ledger-db', 'other-db', 'last-db']);
+  // Two timers of one moment go off in whatever order.
+  expect([...rings.slice(0, 2).toSorted(), ...rings.slice(2)]).toEqual(['ledger-db', 'other-db', 'last-db']);
 });
 
 test('rings no more once it is closed, and not for what lies beyond its horizon', async () => {

@@ -81,18 +81,19 @@ export async function claimDue(
       to_clean AS (
         SELECT id FROM mayfly.revocations WHERE target = $1 AND state = 'contained' AND try_at <= (SELECT now FROM clock)
         ORDER BY try_at LIMIT $4 FOR UPDATE SKIP LOCKED),
-      -- On a paused target only what has reached its deadline, and not even that if the operator said so.
+      -- On a paused target only what a kill wants, and what has reached its deadline; not even that if the operator said so.
       pause AS MATERIALIZED (SELECT deadlines_held FROM mayfly.target_controls WHERE target = $1 AND paused),
-      to_fence_at_deadline AS (
+      to_fence_all_the_same AS (
         SELECT r.id FROM mayfly.revocations r JOIN mayfly.grants g ON g.id = r.grant_id
-        WHERE r.target = $1 AND r.state = 'due' AND r.try_at <= (SELECT now FROM clock) AND g.deadline <= (SELECT now FROM clock)
+        WHERE r.target = $1 AND r.state = 'due' AND r.try_at <= (SELECT now FROM clock)
+          AND (r.urgent_at IS NOT NULL OR (g.deadline <= (SELECT now FROM clock) AND NOT (SELECT deadlines_held FROM pause)))
         ORDER BY r.try_at LIMIT $4 FOR UPDATE OF r SKIP LOCKED),
       -- What is to be cleaned takes the places that fencing leaves.
       chosen AS (
         SELECT id FROM (
           SELECT id, 1 AS turn FROM to_fence WHERE NOT EXISTS (SELECT FROM pause)
           UNION ALL SELECT id, 2 FROM to_clean WHERE NOT EXISTS (SELECT FROM pause)
-          UNION ALL SELECT id, 1 FROM to_fence_at_deadline WHERE EXISTS (SELECT FROM pause WHERE NOT deadlines_held)) each
+          UNION ALL SELECT id, 1 FROM to_fence_all_the_same WHERE EXISTS (SELECT FROM pause)) each
         ORDER BY turn LIMIT $4),
       claimed AS (
         UPDATE mayfly.revocations r SET state = CASE r.state WHEN 'due' THEN 'running' ELSE r.state END,

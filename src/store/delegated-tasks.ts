@@ -1,16 +1,22 @@
 import type { TaskId } from '../domain/ids.ts';
-import type { Task } from '../domain/task.ts';
+import { type Task, type Workload, workloadId } from '../domain/task.ts';
 import type { Queryable, Transaction } from './database.ts';
 import { TASK_COLUMNS, type TaskRow, toTask } from './tasks.ts';
 
-/** How many tasks there ever were in a tree, its root among them. */
-export async function countTree(tx: Transaction, rootId: TaskId): Promise<number> {
-  const rows = await tx.query<{ count: number }>({
-    name: 'count_tree',
-    text: 'SELECT count(*)::integer AS count FROM mayfly.tasks WHERE root_id = $1',
-    values: [rootId],
+/** How many tasks there ever were in a tree, its root among them; and whether a kill stands that names the workload of one more. */
+export async function readTree(
+  tx: Transaction,
+  rootId: TaskId,
+  workload: Workload,
+): Promise<{ readonly tasks: number; readonly killed: boolean }> {
+  const rows = await tx.query<{ tasks: number; killed: boolean }>({
+    name: 'read_tree',
+    text: `SELECT count(*)::integer AS tasks, mayfly.is_killed($2, NULL, NULL, NULL, NULL) AS killed FROM mayfly.tasks WHERE root_id = $1`,
+    values: [rootId, workloadId(workload)],
   });
-  return rows[0]?.count ?? 0;
+  const [row] = rows;
+  if (row === undefined) throw new Error('The store did not say how large a tree is.');
+  return row;
 }
 
 /**

@@ -17,6 +17,7 @@ export type GrantRow = {
   facts: Facts | null;
   guarantee: Guarantee;
   deadline: Date;
+  per_call: boolean;
   decision_id: DecisionId;
   decided_revision: string;
   created_at: Date;
@@ -35,7 +36,7 @@ export type GrantRow = {
 };
 
 /** Columns of `mayfly.grants g` and its `mayfly.revocations r`: for `toGrant`. */
-export const GRANT_COLUMNS = `g.id, g.task_id, g.root_id, g.entitlement, g.target, g.params, g.state, g.handle, g.facts, g.guarantee, g.deadline,
+export const GRANT_COLUMNS = `g.id, g.task_id, g.root_id, g.entitlement, g.target, g.params, g.state, g.handle, g.facts, g.guarantee, g.deadline, g.per_call,
     g.decision_id, g.decided_revision, g.created_at, g.ended_at, g.ended_by,
     r.id AS rev_id, r.state AS rev_state, r.due_at, r.try_at, r.attempts, r.last_error, r.overdue_at, r.evidence, r.contained_at, r.clean_at`;
 const SELECT = `SELECT ${GRANT_COLUMNS} FROM mayfly.grants g JOIN mayfly.revocations r ON r.grant_id = g.id`;
@@ -46,7 +47,10 @@ export interface GrantWithRevocation {
   readonly revocation: Revocation;
 }
 
-/** Moves an active grant's end later, and the obligation with it. Answers its end now; undefined when it is no longer active. */
+/**
+ * Moves an active grant's end later, and the obligation with it. Answers its end now; undefined when it is no longer active.
+ * @param phase That of its task when this was decided: in another one it is to be decided again.
+ */
 export async function extendGrant(
   tx: Transaction,
   id: GrantId,
@@ -54,16 +58,19 @@ export async function extendGrant(
   facts: Facts,
   decisionId: DecisionId,
   revision: number,
+  phase: string | null,
 ): Promise<Date | undefined> {
   const rows = await tx.query<{ due_at: Date }>({
     name: 'extend_grant',
     text: `WITH extended AS (
-        UPDATE mayfly.grants g SET deadline = greatest(g.deadline, $2), facts = $3, decision_id = $4, decided_revision = $5 FROM mayfly.tasks t
+        UPDATE mayfly.grants g SET deadline = greatest(g.deadline, $2), facts = $3, decision_id = $4, decided_revision = $5,
+          retained_revision = CASE WHEN g.retained_revision = 0 OR t.phase IS DISTINCT FROM $7 THEN 0 ELSE $5::bigint END
+        FROM mayfly.tasks t
         WHERE g.id = $1 AND g.state = 'active' AND g.deadline > $6 AND t.id = g.task_id AND t.state = 'active' AND t.not_after >= $2
         RETURNING g.id, g.deadline)
       UPDATE mayfly.revocations r SET due_at = e.deadline, try_at = e.deadline FROM extended e
       WHERE r.grant_id = e.id AND r.state = 'scheduled' RETURNING r.due_at`,
-    values: [id, deadline, JSON.stringify(facts), decisionId, revision, tx.now],
+    values: [id, deadline, JSON.stringify(facts), decisionId, revision, tx.now, phase],
   });
   return rows[0]?.due_at;
 }
@@ -71,22 +78,60 @@ export async function extendGrant(
 /** Ends grants that are not ended yet: `revoking`, with their obligations due now. */
 export async function endGrants(
   tx: Transaction,
-  which: { taskIds: readonly TaskId[] } | { grantIds: readonly GrantId[] },
+  { grantIds }: { readonly grantIds: readonly GrantId[] },
   endedBy: EndedBy,
 ): Promise<GrantWithRevocation[]> {
-  const byTask = 'taskIds' in which;
+  const held = `SELECT g.id, $3::text AS ended_by FROM mayfly.grants g WHERE g.id = ANY($4) AND g.state IN ('minting', 'active')`;
+  return await endHeld(tx, 'end_grants', held, false, [endedBy, grantIds]);
+}
+
+/**
+ * The same with all grants of tasks that have ended, each for the reason of its task.
+ * @param urgent No pause of a target holds it back.
+ */
+export async function endGrantsOfTasks(
+  tx: Transaction,
+  taskIds: readonly TaskId[],
+  urgent = false,
+): Promise<GrantWithRevocation[]> {
+  const held = `SELECT g.id, t.ended_by FROM mayfly.grants g JOIN mayfly.tasks t ON t.id = g.task_id
+      WHERE t.id = ANY($3) AND g.state IN ('minting', 'active')`;
+  return await endHeld(tx, 'end_grants_of_tasks', held, urgent, [taskIds]);
+}
+
+/** The same with all grants on a target, or those of one entitlement there; no pause of the target holds it back. */
+export async function endGrantsOn(
+  tx: Transaction,
+  target: string,
+  entitlement: string | null,
+  endedBy: EndedBy,
+): Promise<GrantWithRevocation[]> {
+  const held = `SELECT g.id, $3::text AS ended_by FROM mayfly.grants g
+      WHERE g.target = $4 AND ($5::text IS NULL OR g.entitlement = $5) AND g.state IN ('minting', 'active')`;
+  return await endHeld(tx, 'end_grants_on', held, true, [endedBy, target, entitlement]);
+}
+
+/**
+ * @param held Which grants `g`, with why they end.
+ * @param values From `$3` on.
+ */
+async function endHeld(
+  tx: Transaction,
+  name: string,
+  held: string,
+  urgent: boolean,
+  values: readonly unknown[],
+): Promise<GrantWithRevocation[]> {
   const ended = await tx.query<{ id: GrantId }>({
-    name: byTask ? 'end_grants_of_tasks' : 'end_grants',
+    name,
     // In the order of their ids, as all that end or contain several take them.
-    text: `WITH held AS (
-        SELECT id FROM mayfly.grants WHERE ${byTask ? 'task_id' : 'id'} = ANY($1) AND state IN ('minting', 'active')
-        ORDER BY id FOR NO KEY UPDATE),
+    text: `WITH held AS (${held} ORDER BY g.id FOR NO KEY UPDATE OF g),
       ended AS (
-        UPDATE mayfly.grants g SET state = 'revoking', ended_at = $2, ended_by = $3 FROM held h WHERE g.id = h.id
+        UPDATE mayfly.grants g SET state = 'revoking', ended_at = $1, ended_by = h.ended_by FROM held h WHERE g.id = h.id
         RETURNING g.id, g.guarantee, g.deadline)
-      UPDATE mayfly.revocations r SET state = 'due', due_at = ${owedAt('least(r.due_at, $2)')}, try_at = $2 FROM ended g
-      WHERE r.grant_id = g.id AND r.state = 'scheduled' RETURNING g.id`,
-    values: [byTask ? which.taskIds : which.grantIds, tx.now, endedBy],
+      UPDATE mayfly.revocations r SET state = 'due', due_at = ${owedAt('least(r.due_at, $1)')}, try_at = $1, urgent_at = CASE WHEN $2 THEN $1 END
+      FROM ended g WHERE r.grant_id = g.id AND r.state = 'scheduled' RETURNING g.id`,
+    values: [tx.now, urgent, ...values],
   });
   return ended.length === 0
     ? []
@@ -138,6 +183,7 @@ export function toGrant(row: GrantRow): GrantWithRevocation {
       facts: row.facts,
       guarantee: row.guarantee,
       deadline: row.deadline,
+      perCall: row.per_call,
       decisionId: row.decision_id,
       decidedRevision: Number(row.decided_revision),
       createdAt: row.created_at,

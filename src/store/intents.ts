@@ -14,16 +14,34 @@ export interface Intent {
   readonly sink: boolean;
   readonly mintBy: Date;
   readonly decision: NewDecision;
+  readonly limits: readonly IntentLimit[];
   readonly idempotency: { readonly key: string; readonly bodyDigest: Buffer } | null;
   readonly events: readonly AuditEvent[];
 }
 
-export type IntentOutcome = 'done' | 'changed' | 'key_used' | 'busy' | 'paused' | 'failed_over';
+/** At most so many grants not yet contained, of whatever tree. */
+export interface IntentLimit {
+  readonly name: string;
+  readonly per: 'workload' | 'target';
+  /** Entitlements that count; null: all. */
+  readonly of: readonly string[] | null;
+  readonly grants: number;
+}
+
+export type IntentOutcome =
+  | `limited:${string}`
+  | 'done'
+  | 'changed'
+  | 'key_used'
+  | 'busy'
+  | 'killed'
+  | 'paused'
+  | 'failed_over';
 
 /**
  * Intents before mints: decision, grant, obligation, key and evidence of each in one transaction, under the locks of a birth.
  * `changed`: what the decision was made on is no longer so; `busy`: it may not wait, and the tree is held alone;
- * `paused`: an operator has paused the target; `failed_over`: it is not reconciled since the store failed over. Only `done` has written anything. One that fails answers its SQLSTATE.
+ * `killed`: an operator has stopped it; `paused`: an operator has paused the target; `failed_over`: it is not reconciled since the store failed over. Only `done` has written anything. One that fails answers its SQLSTATE.
  */
 export async function insertIntents(
   db: Queryable,
@@ -36,6 +54,13 @@ export async function insertIntents(
     values: [intentItems(intents), wait],
   });
   return rows.map(({ outcome }) => outcome);
+}
+
+const LIMITED = 'limited:';
+
+/** The limit that left no room, if one did. */
+export function limitOf(outcome: string): string | undefined {
+  return outcome.startsWith(LIMITED) ? outcome.slice(LIMITED.length) : undefined;
 }
 
 /** The argument of `mayfly.intend_all`. */
@@ -81,10 +106,12 @@ function intentItem(intent: Intent, { seen, now }: TaskState): string {
       handle: grant.handle,
       guarantee: grant.guarantee,
       deadline: grant.deadline,
+      per_call: grant.perCall,
       mint_by: intent.mintBy,
       decision_id: grant.decisionId,
       decided_revision: grant.decidedRevision,
       created_at: grant.createdAt,
+      limits: intent.limits,
     },
     revocation: {
       id: revocation.id,

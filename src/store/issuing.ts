@@ -9,6 +9,7 @@ import {
   type Intent,
   type IntentOutcome,
   intentItems,
+  limitOf,
   readOutcome,
 } from './intents.ts';
 import { readTaskStates, STATE_COLUMNS, type StateRow, type TaskState, toState } from './tasks.ts';
@@ -20,8 +21,12 @@ export interface Issuing {
   activate(activation: Activation): Promise<'done' | 'ended'>;
 }
 
-const OUTCOMES = ['done', 'changed', 'key_used', 'busy', 'paused', 'failed_over'] as const;
+const OUTCOMES = ['done', 'changed', 'key_used', 'busy', 'killed', 'paused', 'failed_over'] as const;
 const ACTIVATED = ['done', 'ended', 'busy'] as const;
+
+function readIntended(outcome: string): IntentOutcome {
+  return limitOf(outcome) === undefined ? readOutcome(outcome, OUTCOMES) : `limited:${limitOf(outcome)}`;
+}
 
 /** One step of one ask. */
 type Step =
@@ -46,7 +51,7 @@ export function coalescedIssuing(db: Queryable): Issuing {
     intend: async (intent, state) => {
       // Two batches that took keys in crossing order would wait for each other.
       if (intent.idempotency !== null) return await alone.intend(intent, state);
-      const outcome = readOutcome(await outcomeOf({ kind: 'intend', intent, state }), OUTCOMES);
+      const outcome = readIntended(await outcomeOf({ kind: 'intend', intent, state }));
       return outcome === 'busy' ? await alone.intend(intent, state) : outcome;
     },
     activate: async (activation) => {
@@ -60,8 +65,7 @@ export function coalescedIssuing(db: Queryable): Issuing {
 export function issuingWithin(db: Queryable): Issuing {
   return {
     readTask: async (id) => (await readTaskStates(db, [id]))[0] ?? null,
-    intend: async (intent, state) =>
-      readOutcome((await insertIntents(db, [{ intent, state }], true))[0] ?? '', OUTCOMES),
+    intend: async (intent, state) => readIntended((await insertIntents(db, [{ intent, state }], true))[0] ?? ''),
     activate: async (activation) => {
       const outcome = readOutcome((await activateGrants(db, [activation], true))[0] ?? '', ACTIVATED);
       return outcome === 'done' ? 'done' : 'ended';

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { TaskId } from '../domain/ids.ts';
+import type { Queryable } from './database.ts';
 
 /**
  * The order of locks, the same everywhere (DESIGN §3): kill epoch → catalog revision → root of the task tree. Births
@@ -21,6 +22,7 @@ const KILL = 0x4d460001;
 const CATALOG = 0x4d460002;
 const ROOT = 0x4d460003;
 const BIRTHS = 0x4d460004;
+// 0x4d460005 are the limits of the catalog, one after another: taken last, within the store (mayfly.reached_limit).
 
 /** What a birth holds. */
 export function birthLocks(root?: TaskId): Locks {
@@ -39,6 +41,16 @@ export function loneBirthLocks(root: TaskId): Locks {
 /** The same for the functions of the store that take them themselves: kill, catalog, root, key of the root, and the births of a tree. */
 export function birthLockKeys(root: TaskId): number[] {
   return [KILL, CATALOG, ROOT, rootKey(root), BIRTHS];
+}
+
+/** Takes the catalog’s lock shared, unless it would have to be waited for: answers false while a revision is being applied. */
+export async function tryCatalogLock(tx: Queryable): Promise<boolean> {
+  const rows = await tx.query<{ held: boolean }>({
+    name: 'try_catalog_lock',
+    text: 'SELECT pg_try_advisory_xact_lock_shared($1, 0) AS held',
+    values: [CATALOG],
+  });
+  return rows[0]?.held === true;
 }
 
 /** Two roots with one key wait for each other, which is harmless. */

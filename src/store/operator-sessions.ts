@@ -4,14 +4,15 @@ import type { Queryable, Transaction } from './database.ts';
 /** Of those that are over, so many are forgotten with each new one. */
 const FORGOTTEN_AT_ONCE = 100;
 
-export interface OperatorSession {
+export type OperatorSession = {
   /** Name of the catalog's source of operators. */
   readonly source: string;
+  readonly issuer: string;
   readonly subject: string;
   /** Those that say which roles. */
   readonly claims: Readonly<Record<string, unknown>>;
   readonly expiresAt: Date;
-}
+};
 
 export async function insertSession(
   tx: Transaction,
@@ -23,8 +24,8 @@ export async function insertSession(
     text: `WITH forgotten AS (
         DELETE FROM mayfly.operator_sessions WHERE digest IN (
           SELECT digest FROM mayfly.operator_sessions WHERE expires_at <= $5 LIMIT $7))
-      INSERT INTO mayfly.operator_sessions (digest, source, subject, claims, created_at, expires_at)
-      VALUES ($1, $2, $3, $4, $5, $5::timestamptz + make_interval(secs => $6)) RETURNING expires_at`,
+      INSERT INTO mayfly.operator_sessions (digest, source, issuer, subject, claims, created_at, expires_at)
+      VALUES ($1, $2, $8, $3, $4, $5, $5::timestamptz + make_interval(secs => $6)) RETURNING expires_at`,
     values: [
       digestOf(secret),
       session.source,
@@ -33,6 +34,7 @@ export async function insertSession(
       tx.now,
       seconds,
       FORGOTTEN_AT_ONCE,
+      session.issuer,
     ],
   });
   return rows[0]?.expires_at ?? tx.now;
@@ -40,19 +42,13 @@ export async function insertSession(
 
 /** One that is not over, by the store's clock. */
 export async function findSession(db: Queryable, secret: string): Promise<OperatorSession | undefined> {
-  const rows = await db.query<{
-    source: string;
-    subject: string;
-    claims: Readonly<Record<string, unknown>>;
-    expires_at: Date;
-  }>({
+  const rows = await db.query<OperatorSession>({
     name: 'find_session',
-    text: `SELECT source, subject, claims, expires_at FROM mayfly.operator_sessions
-      WHERE digest = $1 AND expires_at > clock_timestamp()`,
+    text: `SELECT source, issuer, subject, claims, expires_at AS "expiresAt" FROM mayfly.operator_sessions
+      WHERE digest = $1 AND issuer IS NOT NULL AND expires_at > clock_timestamp()`,
     values: [digestOf(secret)],
   });
-  const [row] = rows;
-  return row && { source: row.source, subject: row.subject, claims: row.claims, expiresAt: row.expires_at };
+  return rows[0];
 }
 
 /** Whose it was; undefined when it was over. */

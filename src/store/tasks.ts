@@ -1,3 +1,4 @@
+import type { Holdings } from '../domain/holdings.ts';
 import type { TaskId } from '../domain/ids.ts';
 import type { Ceiling, EndedBy, Owner, Task, TaskState as State } from '../domain/task.ts';
 import type { Queryable, Transaction } from './database.ts';
@@ -82,16 +83,16 @@ export interface TaskState {
   readonly now: Date;
   /** Compared by the store when the decision is written down: see `mayfly.seen`. */
   readonly seen: Seen;
-  /** Grants that it ever had. */
-  readonly mints: number;
+  /** How long its tree has held something, all grants together. */
+  readonly heldSeconds: number;
+  /** A kill stands that names the task, its workload or its issuer, or all. */
+  readonly killed: boolean;
 }
 
-export interface Seen {
+export interface Seen extends Holdings {
   readonly state: string;
   readonly phase: string | null;
   readonly revision: number | null;
-  readonly live_grants: number;
-  readonly sensitive_sinks: number;
   /** Of a delegated task: all that it hangs on, its parent first. */
   readonly ancestors?: readonly Ancestor[];
 }
@@ -171,6 +172,14 @@ export async function findTask(db: Queryable, id: TaskId): Promise<Task | undefi
   return rows[0] && toTask(rows[0]);
 }
 
+export async function findTasks(db: Queryable, ids: readonly TaskId[]): Promise<Task[]> {
+  const rows = await db.query<TaskRow>({
+    text: `SELECT ${TASK_COLUMNS} FROM mayfly.tasks t WHERE id = ANY($1)`,
+    values: [ids],
+  });
+  return rows.map(toTask);
+}
+
 /**
  * `owns` as a condition on `mayfly.tasks t`, by the expressions that say who asks. One who has proven no key asks with NULL, which
  * equals no key that a task names; so with the instance.
@@ -198,13 +207,14 @@ export async function findOwnedRoot(db: Queryable, id: TaskId, owner: Owner | nu
   return rows[0]?.root_id;
 }
 
-export type StateRow = TaskRow & { seen: Seen; mints: number; now: Date };
+export type StateRow = TaskRow & { seen: Seen; held_seconds: number; killed: boolean; now: Date };
 
 /** What a decision to issue is made on, as columns of `mayfly.tasks t`: for `toState`. */
-export const STATE_COLUMNS = `${TASK_COLUMNS}, mayfly.seen(t) AS seen, (SELECT count(*)::int FROM mayfly.grants g WHERE g.task_id = t.id) AS mints, clock_timestamp() AS now`;
+export const STATE_COLUMNS = `${TASK_COLUMNS}, mayfly.seen(t) AS seen, mayfly.held_seconds(t.root_id) AS held_seconds,
+    mayfly.is_killed(t.workload_source || ':' || t.workload_subject, t.issuer, 'task_' || t.id, NULL, NULL) AS killed, clock_timestamp() AS now`;
 
 export function toState(row: StateRow): TaskState {
-  return { task: toTask(row), seen: row.seen, mints: row.mints, now: row.now };
+  return { task: toTask(row), seen: row.seen, heldSeconds: row.held_seconds, killed: row.killed, now: row.now };
 }
 
 /** The states of these tasks, in their order; null where there is no such task. */

@@ -28,6 +28,16 @@ type Row = {
   payload: AuditEvent['payload'];
 };
 
+/** How many events a task has, as far as that many. */
+export async function countTaskEvents(db: Queryable, taskId: TaskId, limit: number): Promise<number> {
+  const [row] = await db.query<{ count: number }>({
+    name: 'count_task_events',
+    text: 'SELECT count(*)::integer AS count FROM (SELECT FROM mayfly.audit_events WHERE task_id = $1 LIMIT $2) t',
+    values: [taskId, limit],
+  });
+  return row?.count ?? 0;
+}
+
 /** The evidence of one task, or of one of its grants, in order of time; the latest, where there is more than the limit. */
 export async function listTaskEvents(
   db: Queryable,

@@ -1,6 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { openbaoBinary, startOpenbao } from '../support/openbao.ts';
+import { findGoServer } from '../support/go-server.ts';
+import { openbaoSources, startOpenbao } from '../support/openbao.ts';
 import { type BenchHouse, startBenchHouse } from './lib/bench-house.ts';
 import { holdGrants, untilAll, warmUp } from './lib/grants.ts';
 import { call, closeConnections } from './lib/http.ts';
@@ -26,8 +27,8 @@ const steps: ((subject: Subject) => Promise<Row[]>)[] = [
   (subject) => mintAndRevoke(subject, 8, count),
   measureStorm,
 ];
-const binary = openbaoBinary();
-if (binary !== undefined) await compare(binary);
+const binaries = await findGoServer(openbaoSources);
+if (binaries !== undefined) await compare(binaries);
 
 /** The three that are compared. */
 interface Subject {

@@ -34,7 +34,8 @@ const told: readonly { readonly says: string; readonly query: string }[] = [
   },
   {
     says: 'a decision was made',
-    query: `SELECT d.id, (SELECT count(*) FROM mayfly.audit_events e WHERE e.decision_id = d.id AND e.type = 'decision.made') AS told, 1 AS due
+    query: `SELECT d.id, (SELECT count(*) FROM mayfly.audit_events e WHERE e.decision_id = d.id
+      AND e.type = CASE d.action WHEN 'evaluate' THEN 'use.evaluated' ELSE 'decision.made' END) AS told, 1 AS due
       FROM mayfly.decisions d JOIN mayfly.tasks t ON t.id = d.task_id WHERE t.issuer <> 'mayfly'`,
   },
   {
@@ -82,6 +83,11 @@ const told: readonly { readonly says: string; readonly query: string }[] = [
     query: `SELECT c.target AS id, (SELECT coalesce(sum(CASE e.type WHEN 'target.paused' THEN 1 ELSE -1 END), 0) FROM mayfly.audit_events e
         WHERE e.resource = c.target AND e.type IN ('target.paused', 'target.resumed')) AS told,
       c.paused::int AS due FROM mayfly.target_controls c`,
+  },
+  {
+    says: 'a kill was raised, and perhaps lifted',
+    query: `SELECT k.id, (SELECT count(*) FROM mayfly.audit_events e WHERE e.type IN ('kill.raised', 'kill.lifted') AND e.payload->>'kill_id' = 'kill_' || k.id) AS told,
+      1 + (k.lifted_at IS NOT NULL)::int AS due FROM mayfly.kills k`,
   },
   {
     says: 'a catalog was applied',

@@ -4,14 +4,14 @@ import { ask, type Reply } from '../support/ask.ts';
 import { applyLogin, Browser, startLoginProvider } from '../support/oidc-login.ts';
 import { operatorsOf } from '../support/operators.ts';
 import { cancel, cutOff, heal, type Play, type Scenario } from './scenarios.ts';
-import { INVOICES, plain, type World } from './world.ts';
+import { INVOICES, PAYMENTS, plain, type World } from './world.ts';
 
 const TARGET = '/v1/targets/ledger-db';
 const REASON = { reason: 'the crash tests' };
 
-async function post(world: World, path: string, body?: object): Promise<Reply> {
+async function post(world: World, path: string, body?: object, method = 'POST'): Promise<Reply> {
   const token = await operatorsOf(world.house).token('operator');
-  return await ask(world.url, 'POST', path, { token, ...(body === undefined ? {} : { body }) });
+  return await ask(world.url, method, path, { token, ...(body === undefined ? {} : { body }) });
 }
 
 /** Asks as an operator does who is in earnest: until the answer is one of these. */
@@ -114,6 +114,54 @@ export const resume: Scenario = async (world) => {
     after: async () => {
       await resumed(world);
       await play.after();
+    },
+  };
+};
+
+const KILL = '/v1/kill';
+
+/** Lifts what stands of that scope, and says so again until it is answered. */
+async function lifted(world: World, scope: string): Promise<void> {
+  await world.until('the kill is lifted', async () => {
+    const standing = await world.eye.store<{ id: string }>('SELECT id FROM mayfly.kills WHERE scope = $1', [scope]);
+    const replies = await Promise.all(
+      standing.map(({ id }) => post(world, `${KILL}/kill_${id}`, REASON, 'DELETE').catch(() => undefined)),
+    );
+    return replies.every((reply) => reply?.status === 200);
+  });
+}
+
+/** An operator stops a task, and says so again: it has ended with what it held, and may ask for nothing. */
+export const kill: Scenario = async (world) => {
+  const task = await world.open();
+  await world.hold(task);
+  await world.hold(task, { entitlement: PAYMENTS });
+  const body = { scope: 'task', id: task, ...REASON };
+  return {
+    act: () => post(world, KILL, body),
+    after: async () => {
+      await insist(world, KILL, body, '201', '200');
+      const refused: unknown = await world
+        .client()
+        .issue(task, { entitlement: INVOICES })
+        .catch((error: unknown) => error);
+      if (!(refused instanceof ProblemError && refused.code === 'killed')) throw new Error('it is not stopped');
+      await world.untilEnded(task);
+      await lifted(world, 'task');
+    },
+  };
+};
+
+/** An operator lifts a kill, and says so again: it may be asked for. */
+export const lift: Scenario = async (world) => {
+  const task = await world.open();
+  await insist(world, KILL, { scope: 'entitlement', id: PAYMENTS, ...REASON }, '201', '200');
+  const [stands] = await world.eye.store<{ id: string }>('SELECT id FROM mayfly.kills WHERE lifted_at IS NULL');
+  return {
+    act: () => post(world, `${KILL}/kill_${stands?.id ?? ''}`, REASON, 'DELETE'),
+    after: async () => {
+      await lifted(world, 'entitlement');
+      await world.hold(task, { entitlement: PAYMENTS });
     },
   };
 };

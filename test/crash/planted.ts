@@ -105,12 +105,24 @@ export const plantedBugs: readonly PlantedBug[] = [
     edits: [
       {
         file: 'src/broker/renew-grant.ts',
-        from: 'const deadline = await extendGrant(tx, grant.id, until, renewed.facts, decisionId, active.number);',
-        to: 'const deadline = await deps.db.transaction({}, async (other) =>\n      extendGrant(other, grant.id, until, renewed.facts, decisionId, active.number));',
+        from: 'const deadline = await extendGrant(tx, grant.id, until, renewed.facts, decisionId, active.number, task.phase);',
+        to: 'const deadline = await deps.db.transaction({}, async (other) =>\n      extendGrant(other, grant.id, until, renewed.facts, decisionId, active.number, task.phase));',
       },
     ],
     suites,
     cases: 'extend.before (nobody asks again)',
+  },
+  {
+    name: 'what a dead broker left undecided is not looked for',
+    edits: [
+      {
+        file: 'src/broker/drift-sweeper.ts',
+        from: 'this.#timer = setTimeout(() => this.start(), this.#options.everySeconds * 1000);\n    this.wake();',
+        to: 'this.#timer = setTimeout(() => {}, 1000);',
+      },
+    ],
+    suites,
+    cases: 'decide-again.before',
   },
   {
     name: 'a pause is stored in one transaction and told in another',
@@ -123,5 +135,17 @@ export const plantedBugs: readonly PlantedBug[] = [
     ],
     suites,
     cases: 'pause.before (asked again)',
+  },
+  {
+    name: 'a kill ends tasks in one transaction and grants in another',
+    edits: [
+      {
+        file: 'src/broker/kill.ts',
+        from: 'const tasks = await endKilledTasks(tx, killed);',
+        to: 'const tasks = await deps.db.transaction({}, (other) => endKilledTasks(other, killed));',
+      },
+    ],
+    suites,
+    cases: 'kill.before (asked again)',
   },
 ];

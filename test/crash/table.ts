@@ -1,6 +1,8 @@
 import { acts, type StepName } from '../../src/domain/step.ts';
+import * as asked from './asked.ts';
 import * as compared from './compared.ts';
 import * as delegated from './delegated.ts';
+import * as drifted from './drifted.ts';
 import { killAt } from './killed.ts';
 import * as operated from './operated.ts';
 import * as outage from './outage.ts';
@@ -35,8 +37,10 @@ const lives: Readonly<Record<Act, Readonly<Record<string, play.Scenario>>>> = {
     'the issuer’s word': delegated.told,
   },
   release: { 'asked again': play.release },
+  evaluate: { 'asked again': asked.evaluate },
   apply: { 'applied again': play.apply },
   publish: { 'applied again': play.apply },
+  'decide-again': { 'a policy that ends one of two': drifted.drift },
   'fall-due': { 'a grant at its deadline': play.expiry },
   claim: { 'a cancel': play.cancel },
   beat: { 'a slow target': play.slow },
@@ -58,6 +62,8 @@ const lives: Readonly<Record<Act, Readonly<Record<string, play.Scenario>>>> = {
   'write-off': { 'asked again': operated.writeOff },
   pause: { 'asked again': operated.pause },
   resume: { 'asked again': operated.resume },
+  kill: { 'asked again': operated.kill },
+  lift: { 'asked again': operated.lift },
   'ask-run': { 'asked again': operated.reconcile },
   check: { 'asked again': operated.check },
   'begin-session': { 'asked again': operated.signIn },

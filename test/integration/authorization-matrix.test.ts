@@ -38,6 +38,8 @@ interface Row {
 
 const REASON = { reason: 'said by the matrix' };
 const ENTITLEMENT = 'ledger-db/read-invoices';
+const KILL = '/v1/kill';
+const TARGET = { scope: 'target', id: 'ledger-db', ...REASON };
 const PAUSE = '/v1/targets/ledger-db/pause';
 const RESUME = '/v1/targets/ledger-db/resume';
 
@@ -68,7 +70,23 @@ const asRoot = async (method: string, path: string, body?: unknown) =>
 
 const nothing = async () => undefined;
 
+/** Ids of the kills that stand. */
+const standing = async () =>
+  z
+    .object({ items: z.array(z.object({ id: z.string() })) })
+    .parse((await asRoot('GET', `${KILL}?standing=true`)).body)
+    .items.map(({ id }) => id);
+
+async function liftAll(): Promise<undefined> {
+  for (const id of await standing()) await asRoot('DELETE', `${KILL}/${id}`);
+}
+
+async function killed(): Promise<undefined> {
+  await asRoot('POST', KILL, TARGET);
+}
+
 async function granted(): Promise<Given> {
+  await liftAll();
   await asRoot('POST', RESUME);
   const client = house.client();
   const { task } = await client.openTask(await house.sign());
@@ -181,6 +199,34 @@ const rows: Readonly<Record<string, Row>> = {
       body: { event: await eventOf(house, task, { op: 'complete' }) },
     }),
   },
+  // Whose task it is not hears the same as of a task that is not there: a denial, which is an answer.
+  evaluate: {
+    ...agents(200, 200, {
+      given: granted,
+      asked: ({ task }) => ({
+        path: '/access/v1/evaluation',
+        body: {
+          subject: { type: 'task', id: task },
+          action: { name: 'read' },
+          resource: { type: 'document', id: '1' },
+        },
+      }),
+    }),
+    reads: true,
+  },
+  evaluateAll: {
+    ...agents(200, 200, {
+      given: granted,
+      asked: ({ task }) => ({
+        path: '/access/v1/evaluations',
+        body: {
+          ...{ subject: { type: 'task', id: task }, action: { name: 'read' } },
+          evaluations: [{ resource: { type: 'document', id: '1' } }],
+        },
+      }),
+    }),
+    reads: true,
+  },
   renewGrant: agents(200, 404, {
     given: granted,
     asked: ({ grant }) => ({ path: `/v1/grants/${grant}/renew`, body: { ttl_seconds: 60 } }),
@@ -203,6 +249,15 @@ const rows: Readonly<Record<string, Row>> = {
     path: `/v1/revocations/${revocation}/write-off`,
     body: REASON,
   })),
+  listDecisions: { ...operating(all(200), granted, () => ({ path: '/v1/decisions' })), listed: listOf },
+  explainDecision: operating(all(200), granted, async ({ grant }) => ({
+    path: `/v1/decisions/${String((await asRoot('GET', `/v1/grants/${grant}`)).body['decision_id'])}`,
+  })),
+  raiseKill: operating(only(201, 'operator', 'admin'), liftAll, () => ({ path: KILL, body: TARGET })),
+  listKills: { ...operating(all(200), killed, () => ({ path: KILL })), listed: listOf },
+  liftKill: operating(only(200, 'operator', 'admin'), killed, async () => ({
+    path: `${KILL}/${(await standing())[0]}`,
+  })),
   listTargets: { ...operating(all(200), nothing, () => ({ path: '/v1/targets' })), listed: listOf },
   pauseTarget: operating(only(200, 'operator', 'admin'), granted, () => ({ path: PAUSE, body: REASON })),
   resumeTarget: operating(only(200, 'operator', 'admin'), heldBack, () => ({ path: RESUME })),
@@ -210,6 +265,7 @@ const rows: Readonly<Record<string, Row>> = {
     path: '/v1/targets/ledger-db/reconcile',
   })),
   checkTarget: operating(only(200, 'operator', 'admin'), nothing, () => ({ path: '/v1/targets/ledger-db/check' })),
+  readCatalog: { ...operating(all(200), nothing, () => ({ path: '/v1/catalog' })), anyScope: true },
   whoAmI: {
     ...operating(all(200), nothing, () => ({ path: '/v1/whoami' })),
     ...{ owner: 200, foreign: 200, anyScope: true },
@@ -222,6 +278,7 @@ const rows: Readonly<Record<string, Row>> = {
     ...{ anyScope: true, reads: true },
   },
   readProtectedResource: open('/.well-known/oauth-protected-resource'),
+  readAuthzenConfiguration: open('/.well-known/authzen-configuration'),
   // Nothing is set up for browsers here: test/integration/operator-login.test.ts does that.
   signIn: open('/login', 404),
   finishSignIn: { ...open('/login/callback', 401), refusal: 'login_failed' },

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { ask, type Reply } from '../support/ask.ts';
+import { Agent } from '../support/delegating.ts';
 import { type House, startHouse } from '../support/house.ts';
 
 const ENTITLEMENT = 'ledger-db/read-invoices';
@@ -55,6 +56,24 @@ describe('the credentials of one task', () => {
 });
 
 describe('the tasks of one issuer that are alive', () => {
+  test('are so many with those that are delegated; a delegation that made its child before is answered', async () => {
+    const [owner, other] = [await Agent.make(house), await Agent.make(house, 'agent-support')];
+    const parent = await owner.open();
+    const delegations = await Promise.all(Array.from({ length: 9 }, () => owner.offerOf(parent, other)));
+    const offer = async () => {
+      const replies = [];
+      for (const delegation of delegations)
+        replies.push(await owner.call('POST', `/v1/tasks/${parent.id}/children`, { delegation }));
+      return replies;
+    };
+    const offered = await offer();
+    expect(statuses(offered)).toEqual([...Array<number>(7).fill(201), 429, 429]);
+    const refused = offered.find(({ status }) => status === 429);
+    expect([refused?.body['code'], refused?.headers['retry-after']]).toEqual(['too_many_tasks', '10']);
+    expect(statuses(await offer())).toEqual([...Array<number>(7).fill(200), 429, 429]);
+    expect((await owner.call('POST', `/v1/tasks/${parent.id}/complete`)).status).toBe(202);
+  });
+
   test('are so many over all replicas; a request that opened its task before is answered, and an end makes room', async () => {
     const second = await house.startReplica({ MAYFLY_MINTS_PER_TASK: '3', MAYFLY_TASKS_PER_ISSUER: '8' });
     const requests = await Promise.all(Array.from({ length: 8 }, () => house.sign()));
@@ -78,6 +97,23 @@ describe('the tasks of one issuer that are alive', () => {
     await vi.waitFor(async () => expect((await open(late)).status).toBe(201));
     for (const task of opened.slice(1)) await post(`/v1/tasks/${idOf(task)}/complete`);
   });
+});
+
+test('a task that has much evidence is read as often as a replica can bear, and one that has little goes on', async () => {
+  const replica = await house.startReplica({ MAYFLY_CALLS_PER_CALLER: '100', MAYFLY_TASKS_PER_ISSUER: '100' });
+  const other = await house.token('agent-support');
+  const task = idOf(await open(await house.sign(), replica.url));
+  await house.onStore(
+    `INSERT INTO mayfly.audit_events SELECT (jsonb_populate_record(e, jsonb_build_object('id', gen_random_uuid()))).*
+      FROM mayfly.audit_events e, generate_series(1, 10000) WHERE task_id = $1 AND type = 'task.opened'`,
+    [task.slice(5)],
+  );
+  const read = async () => (await ask(replica.url, 'GET', `/v1/tasks/${task}/timeline`, { token })).status;
+  const replies = [];
+  for (let time = 0; time < 10; time++) replies.push(await read());
+  expect(replies).toEqual([...Array<number>(9).fill(200), 429]);
+  expect((await ask(replica.url, 'GET', '/v1/whoami', { token: other })).status).toBe(200);
+  expect((await post(`/v1/tasks/${task}/complete`, undefined, replica.url)).status).toBe(202);
 });
 
 test('a flood of calls by one caller is stopped, and it may still end what it has', async () => {

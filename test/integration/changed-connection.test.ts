@@ -131,6 +131,17 @@ describe('when the address in the catalog leads to another cluster', () => {
     expect(await tracesIn(newServer, newDatabase, grant)).toMatchObject({ role: false, noted: false });
   });
 
+  test('also a grant without facts that this catalog has permitted again', async () => {
+    const { task, grant } = await issue();
+    await house.onStore('UPDATE mayfly.grants SET facts = NULL WHERE id = $1', [grant.id.slice(4)]);
+    await house.broker.apply(moved(newServer.port, newDatabase));
+    const retained = `SELECT 1 FROM mayfly.grants g JOIN mayfly.catalog_active a ON a.revision = g.retained_revision WHERE g.id = $1`;
+    await expect.poll(() => house.onStore(retained, [grant.id.slice(4)]), { timeout: 20_000 }).toHaveLength(1);
+    await house.client().complete(task.id, { wait: 25 });
+    await untilClean(grant);
+    expect(await tracesIn(oldServer, house.targetDatabase, grant)).toMatchObject({ role: false, fenced: true });
+  });
+
   test('a grant whose facts were lost, while its old address is dead, is ended only once that is back', async () => {
     const { task, grant, credential } = await issue();
     const { ended } = await session(credential);

@@ -1,4 +1,6 @@
 import { randomUUID } from 'node:crypto';
+import { createPostgresBackend, Queue } from 'bullmq';
+import { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { Secret } from '../../src/domain/secret.ts';
 import { type AlarmBackend, AlarmClock, HORIZON_SECONDS } from '../../src/revocation/alarm-clock.ts';
@@ -29,6 +31,8 @@ interface Rung {
   readonly rings: string[];
   readonly rang: [string, number][];
   readonly logs: (readonly [Readonly<Record<string, unknown>>, string])[];
+  /** Ringing fails from now on. */
+  fails: boolean;
 }
 
 let clocks: Rung[];
@@ -41,6 +45,16 @@ afterEach(async () => {
   await Promise.all(clocks.map(({ clock }) => clock.close()));
 });
 
+async function connectionsOfRedis(): Promise<number> {
+  const looking = new Redis(redis?.url ?? '');
+  try {
+    const list = String(await looking.call('CLIENT', 'LIST', 'TYPE', 'normal'));
+    return list.split('\n').filter((line) => line.includes('id=')).length - 1;
+  } finally {
+    looking.disconnect();
+  }
+}
+
 const quickly = { timeout: 8_000, interval: 5 };
 
 function backendOf(kind: AlarmBackend['kind']): AlarmBackend {
@@ -52,18 +66,97 @@ function start(backend: AlarmBackend): Rung {
   const rings: string[] = [];
   const rang: [string, number][] = [];
   const logs: Rung['logs'] = [];
+  const one: Pick<Rung, 'fails'> = { fails: false };
   const clock = new AlarmClock({
     backend,
-    ring: (name) => rings.push(name),
+    ring: (name) => {
+      rings.push(name);
+      if (one.fails) throw new Error('nobody hears it');
+    },
     rang: (kind, seconds) => rang.push([kind, seconds]),
     log: (event, message) => logs.push([event, message]),
   });
-  const one = { clock, rings, rang, logs };
-  clocks.push(one);
-  return one;
+  const made = Object.assign(one, { clock, rings, rang, logs });
+  clocks.push(made);
+  return made;
 }
 
+type Looked = Pick<Queue, 'add' | 'getJobCounts'>;
+
+/** The target's queue as it stands, seen by somebody who rings for nothing. */
+async function withQueue<T>(kind: AlarmBackend['kind'], look: (queue: Looked) => Promise<T>): Promise<T> {
+  const { url } = backendOf(kind);
+  const name = `mayfly-${target}`;
+  const redisConnection = kind === 'redis' ? new Redis(url.reveal(), { maxRetriesPerRequest: null }) : undefined;
+  const queue =
+    redisConnection === undefined
+      ? new Queue(name, { connection: { connectionString: url.reveal(), max: 1 } }, createPostgresBackend)
+      : new Queue(name, { connection: redisConnection });
+  try {
+    return await look(queue);
+  } finally {
+    await queue.close();
+    redisConnection?.disconnect();
+  }
+}
+
+const countJobs = async (queue: Looked) =>
+  Object.values(await queue.getJobCounts()).reduce((sum, count) => sum + count, 0);
+
 describe.each(kinds)('with its queue in %s', (kind) => {
+  test('an alarm outlives whoever set it: another process that watches the target is woken', async () => {
+    const [mine, theirs] = [start(backendOf(kind)), start(backendOf(kind))];
+    theirs.clock.watch(target);
+    mine.clock.standIn(target, 400);
+    await withQueue(
+      kind,
+      async (queue) => await vi.waitFor(async () => expect(await countJobs(queue)).toBe(1), quickly),
+    );
+    await mine.clock.close();
+    await vi.waitFor(() => expect(theirs.rings).toEqual([target]), quickly);
+    expect(mine.rings).toEqual([]);
+  });
+
+  test('nothing is left of an alarm that rang, also where ringing failed', async () => {
+    const mine = start(backendOf(kind));
+    mine.clock.standIn(target);
+    await vi.waitFor(() => expect(mine.rang).toHaveLength(1), quickly);
+    mine.fails = true;
+    mine.clock.standIn(target);
+    await vi.waitFor(() => expect(mine.rings).toHaveLength(2), quickly);
+    await withQueue(
+      kind,
+      async (queue) => await vi.waitFor(async () => expect(await countJobs(queue)).toBe(0), quickly),
+    );
+  });
+
+  test('a job of another name rings, and is told as late for nothing', async () => {
+    const mine = start(backendOf(kind));
+    mine.clock.watch(target);
+    await withQueue(kind, async (queue) => {
+      for (const jobId of ['x-at-7', 'at-7-x']) await queue.add('due', {}, { jobId, removeOnComplete: true });
+    });
+    await vi.waitFor(() => expect(mine.rings).toHaveLength(2), quickly);
+    expect(mine.rang).toEqual([]);
+  });
+
+  test('a closed clock leaves no connection behind', async () => {
+    const count = async () =>
+      kind === 'redis'
+        ? await connectionsOfRedis()
+        : (
+            await house.onStore<{ n: number }>(
+              `SELECT count(*)::int AS n FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%bullmq%' AND pid <> pg_backend_pid()`,
+            )
+          )[0]?.n;
+    const mine = start(backendOf(kind));
+    mine.clock.standIn(target);
+    await vi.waitFor(() => expect(mine.rang).toHaveLength(1), quickly);
+    expect(await count()).toBeGreaterThan(0);
+    await Promise.all(clocks.map(({ clock }) => clock.close()));
+    await vi.waitFor(async () => expect(await count()).toBe(0), quickly);
+  });
+
   test('an alarm reaches another process soon after its moment, once for all that share it', async () => {
     const [mine, theirs] = [start(backendOf(kind)), start(backendOf(kind))];
     theirs.clock.watch(target);

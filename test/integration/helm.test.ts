@@ -193,6 +193,7 @@ describe.skipIf(found === null)('the Helm chart', () => {
     ],
     ['root', { runAsUser: 0 }],
     ['a name without TLS', { publicUrl: 'http://broker.example.com' }],
+    ['a name with a path', { publicUrl: 'https://broker.example.com/mayfly' }],
     ['everybody as a trusted proxy', { trustedProxies: ['0.0.0.0/0'] }],
     ['a file outside of the catalog', { catalog: { files: { '../x': '' } } }],
     ['paths of the catalog that would meet in one key', { catalog: { files: { a__b: '' } } }],

@@ -94,6 +94,36 @@ describe('trust that was removed is believed by no replica, not even one that di
     await open({ externalId: 'believed-again' });
   });
 
+  test('an operator whose role is gone gives nothing up: no revocation, and no target', async () => {
+    const asked = { subject: 'olga', roles: ['operator' as const], audience: house.url, ttl_seconds: 900 };
+    const { token } = await house.issuer.signOperatorToken(asked);
+    const post = async (path: string) => {
+      const body = path.endsWith('resume') ? {} : { reason: 'by who was one' };
+      const reply = await ask(house.url, 'POST', path, { token, body });
+      return [reply.status, reply.body['code']];
+    };
+    const { grant } = await house.client().issue((await open()).id, { entitlement: READ });
+    const writeOff = `/v1/revocations/${grant.revocation.id}/write-off`;
+    const [pause, resume] = ['/v1/targets/ledger-db/pause', '/v1/targets/ledger-db/resume'];
+    expect(await post(pause)).toEqual([200, undefined]);
+    await house.client().release(grant.id);
+    const without = {
+      ...house.files,
+      'trust.yaml': trust().replace(/roles: \{[^}]*\}/, 'roles: { nobody: [viewer] }'),
+    };
+    try {
+      await applyUnheard(without);
+      expect(await post(writeOff)).toEqual([403, 'operator_only']);
+      await house.broker.apply(house.files);
+      expect(await post(resume)).toEqual([200, undefined]);
+      await applyUnheard(without);
+      expect(await post(pause)).toEqual([403, 'operator_only']);
+    } finally {
+      await house.broker.apply(house.files);
+    }
+    await untilState(grant, 'clean');
+  });
+
   test('a workload whose source is gone is issued nothing and renewed nothing', async () => {
     const task = await open();
     const { grant } = await house.client().issue(task.id, { entitlement: READ, ttl_seconds: 60 });

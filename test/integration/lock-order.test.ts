@@ -5,9 +5,12 @@ import { type GrantId, type TaskId, uuidv7 } from '../../src/domain/ids.ts';
 import type { EndedBy } from '../../src/domain/task.ts';
 import { claimDue, extendClaims, markContained } from '../../src/store/claims.ts';
 import { Database, type Transaction } from '../../src/store/database.ts';
-import { endGrants } from '../../src/store/grants.ts';
+import { claimUndecided, markRetained, markUndecided } from '../../src/store/drift.ts';
+import { endGrants, endGrantsOfTasks, endGrantsOn } from '../../src/store/grants.ts';
+import { hastenKilled } from '../../src/store/kills.ts';
 import { coalescedOwnedGrants } from '../../src/store/owned-grants.ts';
 import { fallDue } from '../../src/store/revocations.ts';
+import { endSubtree } from '../../src/store/task-ends.ts';
 import { type PostgresServer, startPostgres } from '../support/postgres-servers.ts';
 import { createStore, type TestStore } from '../support/store.ts';
 
@@ -144,7 +147,8 @@ const racers = {
   endGrants: () => {
     const db = connect();
     const end = async (tx: Transaction, task: TaskId) => {
-      const found = await endGrants(tx, { taskIds: [task] }, 'completed');
+      await endSubtree(tx, task, 'completed', 'completed');
+      const found = await endGrantsOfTasks(tx, [task]);
       for (const { grant } of found) tx.record(ended(grant.id, task, 'completed'));
       return found.map(({ grant }) => ({ id: grant.id, by: 'endGrants' }));
     };
@@ -154,6 +158,42 @@ const racers = {
         round.ended.push(...found);
       };
       await Promise.all(shuffled(round.trees).map(complete));
+    };
+  },
+  /** They are decided again: every other one drifts, and the others are told to be decided once more. */
+  drift: () => {
+    const [db, other] = [connect(), connect()];
+    const decide = async (round: Round) =>
+      await db.transaction({}, async (tx) => {
+        const held = await claimUndecided(tx, 2, 5, []);
+        const mine = held.filter(({ target }) => target === round.target).map(({ id }) => id);
+        const drifted = mine.filter((_, index) => index % 2 === 0);
+        await markRetained(tx, mine, 2);
+        const found = await endGrants(tx, { grantIds: drifted }, 'drift');
+        for (const { grant } of found) tx.record(ended(grant.id, grant.taskId, 'drift'));
+        return found.map(({ grant }) => ({ id: grant.id, by: 'drift' }));
+      });
+    return async (round: Round) => {
+      for (const { task } of shuffled(round.trees)) {
+        const marked = other.transaction({ root: { id: task, mode: 'exclusive' } }, (tx) => markUndecided(tx, task));
+        round.ended.push(...(await decide(round)), ...(await decide(round)));
+        await marked;
+      }
+    };
+  },
+  /** Their target is killed, and once more: what had ended before is hastened. */
+  kill: () => {
+    const db = connect();
+    return async (round: Round) => {
+      for (let n = 0; n < 2; n++) {
+        const found = await db.transaction({ kill: 'exclusive' }, async (tx) => {
+          const killed = await endGrantsOn(tx, round.target, null, 'operator');
+          await hastenKilled(tx, { scope: 'target', subject: round.target });
+          for (const { grant } of killed) tx.record(ended(grant.id, grant.taskId, 'operator'));
+          return killed;
+        });
+        round.ended.push(...found.map(({ grant }) => ({ id: grant.id, by: 'kill' })));
+      }
     };
   },
   /** A worker: the target is done at once, while its heart beats. */
@@ -185,6 +225,8 @@ function codeOf(error: unknown): string {
 test.each<[string, (keyof typeof racers)[]]>([
   ['deadlines and releases', ['fallDue', 'endEach', 'markContained', 'markContained']],
   ['deadlines and ends of tasks', ['fallDue', 'endGrants', 'markContained', 'markContained']],
+  ['deadlines, ends of tasks and drift', ['fallDue', 'endGrants', 'drift', 'drift', 'markContained', 'markContained']],
+  ['deadlines, releases and kills', ['fallDue', 'endEach', 'kill', 'markContained', 'markContained']],
   ['deadlines, releases and ends of tasks', ['fallDue', 'endEach', 'endGrants', 'markContained', 'markContained']],
 ])(
   '%s meet at the same grants, and the workers too: none is in another’s way, and each grant ends once',
@@ -213,14 +255,21 @@ test.each<[string, (keyof typeof racers)[]]>([
       );
     }
     // Each of them came first at times: else nothing met.
-    expect([...endedBy.keys()].sort()).toEqual(names.filter((name) => name !== 'markContained').sort());
+    const enders = new Set(names.filter((name) => name !== 'markContained'));
+    expect([...endedBy.keys()].sort()).toEqual([...enders].sort());
   },
 );
 
 test('a heartbeat waits for nobody: what another has in hand counts as ours, and is extended at the next beat', async () => {
   const db = connect();
   const trees = await bear('beating');
-  await db.transaction({}, (tx) => endGrants(tx, { taskIds: trees.map(({ task }) => task) }, 'completed'));
+  await db.transaction({}, async (tx) => {
+    for (const { task } of trees) await endSubtree(tx, task, 'completed', 'completed');
+    await endGrantsOfTasks(
+      tx,
+      trees.map(({ task }) => task),
+    );
+  });
   const claim = await claimDue(db, 'beating', 'worker', LEASE_SECONDS, 10);
   const items = claim?.items ?? [];
   expect(items).toHaveLength(10);

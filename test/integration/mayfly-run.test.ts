@@ -3,7 +3,9 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { readDeliveryKey, seal } from '../../src/identity/delivery-key.ts';
 import { type CliOptions, type CliProcess, type Ended, mayflyArguments, startCli } from '../support/cli.ts';
 import { freePort } from '../support/free-port.ts';
 import { type House, startHouse } from '../support/house.ts';
@@ -337,7 +339,7 @@ describe('away from dev mode', () => {
 
 test('a signal before the command is started cancels the task that was opened, and the command never runs', async () => {
   const asked: string[] = [];
-  let issue = () => {};
+  let issue = async () => {};
   // A broker of paper, which makes the credential only when it is told to.
   const broker = createServer((request, response) => {
     const call = `${request.method} ${request.url?.split('?')[0]}`;
@@ -348,7 +350,13 @@ test('a signal before the command is started cancels the task that was opened, a
     const times = { created_at: new Date(now).toISOString(), deadline: new Date(now + 60_000).toISOString() };
     if (call === 'POST /v1/tasks') answer({ task: { id: 'task_1' } });
     else if (call === 'POST /v1/tasks/task_1/cancel') answer({ task: { id: 'task_1' }, revocations: [] });
-    else issue = () => answer({ grant: { id: 'grt_1', ...times }, credential: { username: 'u', database: 'd' } });
+    else
+      issue = async () => {
+        const { delivery } = Object(JSON.parse(await text(request)));
+        const told = { grantId: 'grt_1', expiresAt: new Date(now) };
+        const credential = await seal(readDeliveryKey(delivery.jwk), { username: 'u', database: 'd' }, told);
+        answer({ grant: { id: 'grt_1', ...times }, credential });
+      };
   }).listen(await freePort(), '127.0.0.1');
   await once(broker, 'listening');
   try {
@@ -358,7 +366,7 @@ test('a signal before the command is started cancels the task that was opened, a
     await vi.waitFor(() => expect(asked).toContain('POST /v1/tasks/task_1/grants'), { timeout: 20_000 });
     cli.child.kill('SIGTERM');
     await cli.says(/SIGTERM/);
-    issue();
+    await issue();
     expect(await cli.ended).toMatchObject({ signal: 'SIGTERM', stdout: '' });
     expect(asked).toEqual(['POST /v1/tasks', 'POST /v1/tasks/task_1/grants', 'POST /v1/tasks/task_1/cancel']);
   } finally {

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { killsPageBody, killView } from '../../src/http/kill-bodies.ts';
 import { queuePageBody, storyBody, targetControlBody } from '../../src/http/queue-bodies.ts';
 import { type Ended, startCli } from '../support/cli.ts';
 import { type House, startHouse } from '../support/house.ts';
@@ -63,6 +64,32 @@ test('an operator sees the queue, retries, writes off, pauses and resumes in the
   const resumed = await mayfly('target', 'resume', 'ledger-db', '--json');
   expect(targetControlBody.parse(JSON.parse(resumed.stdout)).pause).toBeNull();
   await operators.until(second, 'clean');
+});
+
+test('an operator kills, lists and lifts in the terminal', async () => {
+  const { task } = await grantsIn(house, 1);
+  const kill = await mayfly('kill', 'task', task.id, '--reason', 'clé volée');
+  expect([kill.code, kill.stdout]).toEqual([
+    0,
+    expect.stringMatching(/^kill_\S+: task task_\S+ is STOPPED since \S+ by dev-operators:dev-operator: clé volée\n$/),
+  ]);
+  expect(kill.stderr).toContain('It ended 1 tasks and 1 grants');
+  const id = /^(kill_[^:]+):/.exec(kill.stdout)?.[1] ?? '';
+  const all = await mayfly('kill', 'all', '--reason', '全部', '--json');
+  expect(killView.parse(JSON.parse(all.stdout))).toMatchObject({ scope: 'all', subject: null, reason: '全部' });
+  const listed = await mayfly('kill', 'list', '--standing');
+  expect(listed.stdout).toMatch(
+    /^KILL +SCOPE +SUBJECT +SINCE +BY +LIFTED +REASON\nkill_\S+ +all +- .*\nkill_\S+ +task +task_/,
+  );
+  const lifted = await mayfly('kill', 'lift', id, '--reason', 'new key');
+  expect(lifted.stdout).toBe(`${id}: task ${task.id} is not stopped. Lifted by dev-operators:dev-operator.\n`);
+  const page = killsPageBody.parse(JSON.parse((await mayfly('kill', 'list', '--json', '--limit', '1')).stdout));
+  expect(page).toMatchObject({ items: [{ scope: 'all', standing: true }], next_cursor: expect.any(String) });
+  expect((await mayfly('kill', 'lift', page.items[0]?.id ?? '', '--reason', 'over', '--json')).code).toBe(0);
+
+  const unknown = await mayfly('kill', 'galaxy', '--reason', 'x');
+  expect([unknown.code, unknown.stderr]).toEqual([1, expect.stringContaining('400 invalid_request')]);
+  expect((await mayfly('kill', 'all')).stderr).toContain('--reason');
 });
 
 test('the queue is watched until somebody has seen enough', async () => {

@@ -214,7 +214,7 @@ describe('a session', () => {
     expect((await ask(house.url, 'GET', '/v1/whoami', { headers: { cookie } })).body['code']).toBe('session_ended');
   });
 
-  test('gives what the catalog in force gives, and nothing once its source is gone', async () => {
+  test('gives what the catalog in force gives, and nothing once its source is gone or another issuer', async () => {
     await signedIn('olga');
     await applyWith(provider.source('{ sre: [auditor] }', 'file:client'));
     expect(await (await self()).json()).toMatchObject({ roles: [{ role: 'auditor', scope: null }] });
@@ -223,7 +223,8 @@ describe('a session', () => {
     await applyWith(provider.source(ROLES, 'file:client').replace('claim: groups', 'claim: department'));
     expect(await codeOf(await self())).toEqual([403, 'operator_only']);
     const withoutLogin = provider.source(ROLES).replace(/,\s+login: .*$/, ' }');
-    for (const gone of [undefined, withoutLogin]) {
+    const another = provider.source(ROLES, 'file:client').replace(provider.issuer, 'https://another.example');
+    for (const gone of [undefined, withoutLogin, another]) {
       await applyWith(gone);
       expect(await codeOf(await self())).toEqual([401, 'session_ended']);
     }

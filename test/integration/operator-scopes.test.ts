@@ -1,4 +1,5 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
+import { killsPageBody } from '../../src/http/kill-bodies.ts';
 import { queuePageBody } from '../../src/http/queue-bodies.ts';
 import { targetsPageBody } from '../../src/http/target-bodies.ts';
 import { ask, type Reply } from '../support/ask.ts';
@@ -198,6 +199,64 @@ test('what is out of scope is told of as what does not exist, whatever is asked 
     'target.reconcile_asked',
     'target.checked',
   ]);
+});
+
+describe('a kill', () => {
+  const raise = async (subject: string, scope: string, id?: string) => {
+    const { status, body } = await as(subject, 'POST', '/v1/kill', { scope, ...(id && { id }), ...REASON });
+    return { status, code: body['code'], id: String(body['id']) };
+  };
+  const listed = async (subject: string) =>
+    killsPageBody.parse((await as(subject, 'GET', '/v1/kill?standing=true')).body).items.map(({ id }) => id);
+  afterEach(async () => {
+    for (const id of await listed('root')) await as('root', 'DELETE', `/v1/kill/${id}`);
+  });
+
+  test('of a target, an entitlement or a task is raised, seen and lifted by those who have all of it in scope', async () => {
+    const [{ task: own }, { task: foreign }, { task: shared }] = [
+      await taskWith(LEDGER),
+      await taskWith(PEOPLE),
+      await taskWith(LEDGER, PEOPLE),
+    ];
+    const asked = [
+      ['target', 'ledger-db', 'people-db'],
+      ['entitlement', LEDGER, PEOPLE],
+      ['task', own, foreign],
+      ['task', own, shared],
+    ] as const;
+    for (const [scope, mine, not] of asked) {
+      const refused = await raise('finance', scope, not);
+      expect([scope, refused.status, refused.code]).toEqual([scope, 404, 'not_found']);
+      const kill = await raise('root', scope, not);
+      expect([kill.status, await listed('root'), await listed('finance')]).toEqual([201, [kill.id], []]);
+      expect((await as('finance', 'DELETE', `/v1/kill/${kill.id}`)).status).toBe(404);
+      expect(await listed('root')).toEqual([kill.id]);
+      await as('root', 'DELETE', `/v1/kill/${kill.id}`);
+
+      const { status, id } = await raise('finance', scope, mine);
+      expect([scope, status, await listed('finance')]).toEqual([scope, 201, [id]]);
+      expect((await as('finance', 'DELETE', `/v1/kill/${id}`)).status).toBe(200);
+    }
+    expect((await raise('both', 'task', shared)).status).toBe(201);
+    expect(await listed('finance')).toEqual([]);
+  });
+
+  test('of an agent, an issuer or all takes a role that holds everywhere', async () => {
+    const issuer = /issuer: (\S+\/orchestrator),/.exec(files['trust.yaml'] ?? '')?.[1];
+    for (const [scope, named] of [['agent', 'dev:agent-support'], ['issuer', issuer], ['all']] as const) {
+      for (const subject of ['finance', 'both', 'nowhere']) {
+        const refused = await raise(subject, scope, named);
+        expect([subject, scope, refused.status, refused.code]).toEqual([subject, scope, 403, 'operator_only']);
+      }
+      const kill = await raise('root', scope, named);
+      expect([scope, kill.status, await listed('both')]).toEqual([scope, 201, []]);
+      expect((await as('both', 'DELETE', `/v1/kill/${kill.id}`)).status).toBe(404);
+      // Who may look everywhere sees it, and acts in its own scope only.
+      expect(await listed('looker')).toEqual([kill.id]);
+      expect((await as('looker', 'DELETE', `/v1/kill/${kill.id}`)).status).toBe(404);
+      expect((await as('root', 'DELETE', `/v1/kill/${kill.id}`)).status).toBe(200);
+    }
+  });
 });
 
 test('a role holds in its own scope only: who may look everywhere acts on its own', async () => {

@@ -174,56 +174,6 @@ describe('an event', () => {
     expect(told).toHaveLength(1);
   });
 
-  const claims =
-    (members: object): Change =>
-    (draft) =>
-      void Object.assign(draft.claims, members);
-  const header =
-    (members: object): Change =>
-    (draft) =>
-      void Object.assign(draft.header, members);
-  const now = () => Math.floor(Date.now() / 1000);
-
-  test.each<[string, number, string, () => Change]>([
-    ['of another audience', 401, 'request_audience_wrong', () => claims({ aud: 'https://other.example' })],
-    ['for two audiences', 401, 'request_audience_wrong', () => claims({ aud: [house.url, house.url] })],
-    ['that expired', 401, 'request_expired', () => claims({ iat: now() - 100, exp: now() - 6 })],
-    ['from the future', 401, 'request_not_yet_valid', () => claims({ iat: now() + 40, exp: now() + 60 })],
-    ['that lives too long', 401, 'request_lifetime_too_long', () => claims({ exp: now() + 400 })],
-    ['of an unknown issuer', 401, 'request_issuer_unknown', () => claims({ iss: 'https://evil.example' })],
-    [
-      'of another task',
-      401,
-      'request_task_wrong',
-      () => claims({ task_id: `task_${task.id.slice(5).replace(/^./, (c) => (c === '0' ? '1' : '0'))}` }),
-    ],
-    ['of no task', 400, 'request_claims_invalid', () => claims({ task_id: undefined })],
-    ['that names a task in its own way', 400, 'request_claims_invalid', () => claims({ task_id: task.id.slice(5) })],
-    ['without a jti', 400, 'request_claims_invalid', () => claims({ jti: undefined })],
-    ['that says nothing', 400, 'request_claims_invalid', () => claims({ op: undefined })],
-    ['that says something else', 400, 'request_claims_invalid', () => claims({ op: 'suspend' })],
-    ['of no phase', 400, 'request_claims_invalid', () => claims({ op: 'phase' })],
-    ['with a reason that nobody could print', 400, 'request_claims_invalid', () => claims({ reason: 'a\nb' })],
-    ['signed with a shared secret', 401, 'request_algorithm_refused', () => header({ alg: 'HS256' })],
-    ['signed by nobody', 401, 'request_algorithm_refused', () => header({ alg: 'none' })],
-    ['with a key in its header', 401, 'request_header_refused', () => header({ jwk: {} })],
-    ['by an unknown key', 401, 'request_key_unknown', () => header({ kid: 'other' })],
-    ['with a padded signature', 400, 'request_malformed', () => (draft) => void (draft.spell = (token) => `${token}=`)],
-    [
-      'that says a thing twice',
-      400,
-      'duplicate_member',
-      () => (draft) => void (draft.payload = `{"op":"phase",${JSON.stringify(draft.claims).slice(1)}`),
-    ],
-    ['that is a task request', 401, 'request_type_wrong', () => header({ typ: 'agent-task+jwt' })],
-    ['that is a delegation', 401, 'request_type_wrong', () => header({ typ: 'agent-delegation+jwt' })],
-    ['that is a token', 401, 'request_type_wrong', () => header({ typ: 'JWT' })],
-    ['of no type', 401, 'request_type_wrong', () => header({ typ: undefined })],
-  ])('%s is refused', async (_what, status, code, change) => {
-    expect(outcome(await tell({ op: 'cancel' }, change()))).toEqual([status, code]);
-    expect(await stands()).toEqual(['active', 'plan']);
-  });
-
   test('is none: a task request, a delegation, a workload token or a proof', async () => {
     const token = await house.token();
     for (const event of [

@@ -219,4 +219,13 @@ describe('mayfly whoami', () => {
     const json = await mayfly({}, '--explain', file, '--json');
     expect(explainedTokenBody.parse(JSON.parse(json.stdout)).refusal?.code).toBe('workload_token_audience_wrong');
   });
+
+  test('lets no token speak to the terminal, by the name of a member neither', async () => {
+    const file = join(house.devDir, 'token');
+    const parts = ['{"alg":"ES256"}', '{"a\u009b2J\u202e":1,"a\u009b2J\u202e":2}', 'x'];
+    writeFileSync(file, parts.map((part) => Buffer.from(part).toString('base64url')).join('.'));
+    const { stdout } = await mayfly({}, '--explain', file);
+    expect(stdout).toContain('The member "a2J" appears twice.');
+    expect(stdout).not.toMatch(/[\u0080-\u009f\u202e]/);
+  });
 });

@@ -48,8 +48,10 @@ export async function startBrokerProcess(
   const tsx = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href;
   const main = fileURLToPath(new URL('./broker-main.ts', import.meta.url));
   const { PATH = '', TMPDIR, HOME = '/' } = process.env;
+  // Node looks at it once, when it starts.
+  const { NODE_EXTRA_CA_CERTS = '' } = settings.env;
   const child = spawn(process.execPath, ['--import', tsx, main], {
-    env: { PATH, HOME, ...(TMPDIR === undefined ? {} : { TMPDIR }), NODE_ENV: 'test' },
+    env: { PATH, HOME, ...(TMPDIR === undefined ? {} : { TMPDIR }), NODE_ENV: 'test', NODE_EXTRA_CA_CERTS },
     stdio: ['pipe', 'pipe', 'pipe'],
   });
   child.stderr.on('data', (text: Buffer) => logTo.write(text));

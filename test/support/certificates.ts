@@ -16,7 +16,10 @@ export function makeCertificate(folder: string, names: readonly string[]): TestC
     execFileSync('openssl', args, { cwd: folder, stdio: 'pipe' });
   };
   const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'];
-  openssl('req', '-x509', ...key, '-keyout', 'ca.key', '-out', 'ca.pem', '-days', '1', '-subj', '/CN=mayfly test CA');
+  openssl(
+    ...['req', '-x509', ...key, '-keyout', 'ca.key', '-out', 'ca.pem', '-days', '1', '-subj', '/CN=mayfly test CA'],
+    ...['-addext', 'keyUsage=critical,keyCertSign,cRLSign'],
+  );
   openssl('req', ...key, '-keyout', 'server.key', '-out', 'server.csr', '-subj', '/CN=mayfly test server');
   const san = names.map((name) => `${isIP(name) === 0 ? 'DNS' : 'IP'}:${name}`).join(',');
   writeFileSync(file('server.ext'), `subjectAltName=${san}\nextendedKeyUsage=serverAuth\n`);

@@ -9,6 +9,12 @@ import { ask, type Reply } from './ask.ts';
 import { type Change, forge } from './forge.ts';
 import type { House, SignOptions } from './house.ts';
 
+/** To whom a task goes. */
+export interface Named {
+  readonly workload: string;
+  readonly key: Pick<AgentKey, 'thumbprint'>;
+}
+
 /** One agent with a key of its own, and what it holds. */
 export class Agent {
   readonly house: House;
@@ -87,7 +93,7 @@ export const outcome = ({ status, body }: Reply) => [status, body['code']];
 export async function delegationByIssuer(
   house: House,
   parent: TaskStanding,
-  to: Agent,
+  to: Named,
   change: Change = () => {},
 ): Promise<string> {
   const signed = await house.sign({ workload: to.workload, keyThumbprint: to.key.thumbprint, purpose: parent.purpose });

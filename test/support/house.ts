@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
 import { loadCatalog } from '../../src/catalog/load.ts';
-import { loadProviders } from '../../src/catalog/provider-registry.ts';
+import { type ImportPackage, loadProviders } from '../../src/catalog/provider-registry.ts';
 import { createDevIssuer, type DevIssuer } from '../../src/cli/dev/issuer.ts';
 import { type AgentKey, MayflyClient } from '../../src/client/index.ts';
 import { readConfig } from '../../src/config.ts';
@@ -32,6 +32,8 @@ export interface HouseOptions {
   readonly maxLive?: number;
   /** Whether tasks must name the agent's key. Default: `none`, so that most tests need no keys. */
   readonly proofOfPossession?: 'required' | 'none';
+  /** Where providers that are not ours come from. Only in the process of the test. */
+  readonly importPackage?: ImportPackage;
   /** False: the broker runs in a process of its own, which `kill` can end. */
   readonly inProcess?: boolean;
 }
@@ -91,6 +93,7 @@ export interface SignOptions {
 const plenty = {
   MAYFLY_CALLS_PER_ADDRESS: '999999999',
   MAYFLY_CALLS_PER_CALLER: '999999999',
+  MAYFLY_EVALUATIONS_PER_CALLER: '999999999',
   MAYFLY_POLLS_PER_CALLER: '999999999',
   MAYFLY_MINTS_PER_TASK: '999999999',
 };
@@ -162,7 +165,7 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
       const broker =
         options.inProcess === false
           ? await startBrokerProcess(settings, options.logTo)
-          : await startHere(settings, options.logTo);
+          : await startHere(settings, options);
       brokers.push(broker);
       return broker;
     };
@@ -244,7 +247,7 @@ async function query<R extends pg.QueryResultRow>(
 
 async function startHere(
   { env, databaseUrl }: ProcessSettings,
-  logTo: NodeJS.WritableStream | undefined,
+  { logTo, importPackage }: HouseOptions,
 ): Promise<RunningBroker> {
   const config = { ...readConfig(env), database_url: new Secret(databaseUrl) };
   const broker = await startBroker({
@@ -253,6 +256,7 @@ async function startHere(
     migrationsFolder,
     env,
     log: createLogger(config.log_level, logTo),
+    ...(importPackage === undefined ? {} : { importPackage }),
   });
   return {
     url: broker.url,

@@ -1,8 +1,9 @@
 import { spawnSync } from 'node:child_process';
 import { cpSync, existsSync, mkdtempSync, readFileSync, renameSync, rmSync, symlinkSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { homedir, tmpdir } from 'node:os';
+import { tmpdir } from 'node:os';
 import { basename, delimiter, dirname, join } from 'node:path';
+import { cachedServer } from './server-cache.ts';
 
 export const postgresVersions = [14, 15, 16, 17, 18] as const;
 export type PostgresVersion = (typeof postgresVersions)[number];
@@ -42,8 +43,7 @@ export function findBinaries(version: PostgresVersion): string | null {
 
 /** Where `fetch-postgres.ts` puts the versions that neither npm's install nor the system brings: outside the repository. */
 export function serverCache(version: PostgresVersion): string {
-  const cache = process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache');
-  return join(cache, 'mayfly-test-servers', `postgres-${version}`);
+  return cachedServer(`postgres-${version}`);
 }
 
 /** The versions of `MAYFLY_TEST_PG_VERSIONS` (`14,16`; set by `npm run test:contract`; empty: none), or the usual ones. */

@@ -83,6 +83,7 @@ export async function explain(client: pg.Client, ask: (tx: Transaction) => Promi
 
 function literal(value: unknown): string {
   if (value === null) return 'NULL';
+  if (Array.isArray(value)) return pg.escapeLiteral(`{${value.map(String).join(',')}}`);
   if (value instanceof Date) return pg.escapeLiteral(value.toISOString());
   if (typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean')
     return pg.escapeLiteral(String(value));

@@ -1,9 +1,10 @@
 import { readFileSync } from 'node:fs';
-import { AgentKey } from '../../client/index.ts';
+import type { Command } from 'commander';
+import type { AgentKey } from '../../client/index.ts';
 import { givenAgentKey } from '../agent-key.ts';
 import { askDevIssuer, brokerUrl } from '../dev-state.ts';
 import { CliError } from '../fail.ts';
-import { type SignOptions, signTaskRequest } from '../task.ts';
+import { addSignOptions, type SignOptions, signTaskRequest } from '../task.ts';
 
 const FETCH_MILLIS = 10_000;
 /** A task request has at most 16 KiB; more is something else. */
@@ -24,14 +25,28 @@ export interface Proofs {
   readonly key: AgentKey | undefined;
 }
 
-/** The signed request and the agent's own token. Only dev mode signs for itself: an agent never holds an issuer's key. */
-export async function gatherProofs(options: ProofOptions): Promise<Proofs> {
+/** Options of whatever opens a task for one grant. */
+export function addProofOptions(command: Command): Command {
+  return addSignOptions(command)
+    .option('--purpose <purpose>', 'dev mode: sign the task request itself, for this purpose')
+    .option(
+      '--task-request <file-or-url>',
+      'the signed task request; the workload token comes from MAYFLY_TOKEN_FILE, the key that it names from MAYFLY_KEY_FILE',
+    )
+    .requiredOption('--grant <entitlement>', 'the entitlement to ask for');
+}
+
+/**
+ * The signed request and the agent's own token. Only dev mode signs for itself: an agent never holds an issuer's key.
+ * @param devKey What it signs for, where MAYFLY_KEY_FILE names none.
+ */
+export async function gatherProofs(options: ProofOptions, devKey: () => Promise<AgentKey>): Promise<Proofs> {
   const tokenFile = process.env['MAYFLY_TOKEN_FILE'];
   const token = tokenFile === undefined ? devToken(options.workload) : () => readText(tokenFile, 'MAYFLY_TOKEN_FILE');
   const given = await givenAgentKey();
   if (options.taskRequest === undefined) {
     if (options.purpose === undefined) throw new CliError('Give --task-request FILE|URL, or in dev mode --purpose.', 2);
-    const key = given ?? (await AgentKey.make());
+    const key = given ?? (await devKey());
     const wanted = { ...options, purpose: options.purpose, entitlement: [options.grant] };
     return { request: await signTaskRequest(wanted, key.thumbprint), token, key };
   }

@@ -4,6 +4,7 @@ import type { Revocation } from '../../domain/revocation.ts';
 import { Secret } from '../../domain/secret.ts';
 import type { Task } from '../../domain/task.ts';
 import type { WorkloadCaller } from '../../identity/types.ts';
+import type { Seen } from '../../store/tasks.ts';
 import type { GrantWithRevocation } from '../../store/grants.ts';
 import type { StoredEvent } from '../../store/timeline.ts';
 
@@ -48,6 +49,14 @@ export function sampleTask(over: Partial<Task> = {}): Task {
   };
 }
 
+export function sampleSeen(over: Partial<Seen> = {}): Seen {
+  return {
+    ...{ state: 'active', phase: null, revision: 1, live_grants: 0, sensitive_sinks: 0, grants: 0 },
+    ...{ own_live_grants: 0, own_grants: 0, held: {}, touched: [] },
+    ...over,
+  };
+}
+
 export function sampleGrant(
   over: { grant?: Partial<Grant>; revocation?: Partial<Revocation> } = {},
 ): GrantWithRevocation {
@@ -73,6 +82,7 @@ export function sampleGrant(
     deadline: new Date('2026-11-22T18:05:00Z'),
     decisionId: '0198c0de-7a11-7000-8000-000000000003' as DecisionId,
     decidedRevision: 1,
+    perCall: false,
     createdAt: new Date('2026-11-22T18:00:00.120Z'),
     endedAt: null,
     endedBy: null,

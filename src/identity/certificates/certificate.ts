@@ -129,7 +129,10 @@ function readKeyUsage(extension: Extension | undefined): Certificate['keyUsage']
 
 function readConstraints(values: readonly DerValue[]): Pick<Certificate, 'isAuthority' | 'pathLength'> {
   const [first, second] = values;
-  const isAuthority = first?.tag === tags.boolean && first.bytes.toString('hex') === 'ff';
+  const said = first?.tag === tags.boolean ? first.bytes.toString('hex') : '00';
+  // Anything but 00 is yes to other readers: it must not be no here alone.
+  if (said !== '00' && said !== 'ff') throw new Error('says no proper yes');
+  const isAuthority = said === 'ff';
   const length = first?.tag === tags.integer ? first : second;
   if (length === undefined) return { isAuthority, pathLength: null };
   const bytes = contentOf(length, tags.integer);

@@ -54,6 +54,12 @@ describe('the subject', () => {
     expect(await ask({ ...claims, azp })).toBe('workload_token_invalid');
   });
 
+  it('is not `sub` where another acts for it; a claim that names who acts is', async () => {
+    const exchanged = { ...claims, client_id: 'broker-of-tokens', act: { sub: 'broker-of-tokens' } };
+    expect(await trusting(source({})).ask(exchanged)).toBe('workload_token_invalid');
+    expect(await trusting(source({ subjectClaim: 'client_id' })).ask(exchanged)).toBe('accepted');
+  });
+
   it('is no member that every object has', async () => {
     expect(await trusting(source({ subjectClaim: 'constructor' })).ask(claims)).toBe('workload_token_invalid');
   });

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import type { OidcSource } from '../../catalog/types.ts';
 import { printable } from '../token-claims.ts';
-import { readTokenClaims, refuseClaim, requireType, type Verifier } from './source.ts';
+import { readTokenClaims, refuseActor, refuseClaim, requireType, type Verifier } from './source.ts';
 
 /** RFC 9068 §4 names both spellings. */
 const ACCESS_TOKEN_TYPES = ['at+jwt', 'application/at+jwt'];
@@ -26,5 +26,6 @@ export const believeOidc: Verifier<OidcSource> = (source, token) => {
     if (!Object.hasOwn(claims, claim) || claims[claim] !== value) refuseClaim(claim, 'is not what the catalog demands');
   }
   const claim = source.subjectClaim ?? 'sub';
+  if (claim === 'sub') refuseActor(token);
   return { subject: readTokenClaims(z.object({ [claim]: subjectSchema }), claims)[claim] ?? '' };
 };

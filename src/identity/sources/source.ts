@@ -45,6 +45,14 @@ export function readTokenClaims<S extends z.ZodType>(schema: S, claims: JsonObje
   return result.data;
 }
 
+/**
+ * Of a token that another party was given to act for its `sub` (RFC 8693 §4.1), its holder is not `sub`.
+ * @throws MayflyError `workload_token_invalid`
+ */
+export function refuseActor({ claims }: Pick<SourceToken, 'claims'>): void {
+  if (Object.hasOwn(claims, 'act')) refuseClaim('act', 'says that another acts for `sub`');
+}
+
 /** @throws MayflyError `workload_token_invalid` that names one claim. */
 export function refuseClaim(claim: string, message: string): never {
   throw new MayflyError('workload_token_invalid', undefined, { errors: [{ path: `$.${claim}`, message }] });

@@ -77,6 +77,8 @@ describe('an X.509-SVID', () => {
     ['certificate_untrusted', 'of a domain with another bundle', { uris: ['spiffe://staging.example/agents/recon'] }],
 
     ['certificate_refused', 'of an authority', { authority: true, uris: [AGENT_ID], usages: [0] }],
+    ['accepted', 'that says in full that it is no authority', { constraints: sequence(der(0x01, Buffer.of(0))) }],
+    ['certificate_refused', 'whose yes is BER and not DER', { constraints: sequence(der(0x01, Buffer.of(1))) }],
     ['certificate_refused', 'that may sign certificates', { usages: [0, 5] }],
     ['certificate_refused', 'that may sign revocation lists', { usages: [0, 6] }],
     ['certificate_refused', 'whose key is for no signatures', { usages: [2] }],

@@ -20,6 +20,8 @@ export interface CertificateDraft {
   readonly dns?: readonly string[];
   readonly authority?: boolean;
   readonly pathLength?: number | undefined;
+  /** The value of the basic constraints, instead of what follows from these two. */
+  readonly constraints?: Buffer;
   /** By their bits; null: the extension is absent. */
   readonly usages?: readonly number[] | null;
   readonly usageCritical?: boolean;
@@ -91,10 +93,12 @@ function extensionsOf(draft: CertificateDraft, authority: boolean): Buffer[] {
   const { uris = authority ? [] : [AGENT_ID], dns = [], usageCritical = true, more = [], pathLength } = draft;
   const usages = draft.usages === undefined ? (authority ? [5, 6] : [0]) : draft.usages;
   const purposes = draft.purposes === undefined ? (authority ? null : [SERVER, CLIENT]) : draft.purposes;
-  const constraints = sequence(
-    ...(authority ? [der(0x01, Buffer.of(0xff))] : []),
-    ...(pathLength === undefined ? [] : [integer(pathLength)]),
-  );
+  const {
+    constraints = sequence(
+      ...(authority ? [der(0x01, Buffer.of(0xff))] : []),
+      ...(pathLength === undefined ? [] : [integer(pathLength)]),
+    ),
+  } = draft;
   const names = [
     ...uris.map((uri) => der(0x86, Buffer.from(uri, 'latin1'))),
     ...dns.map((host) => der(0x82, Buffer.from(host, 'latin1'))),

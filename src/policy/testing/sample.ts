@@ -3,10 +3,10 @@ import { readPolicyFile } from '../policy-file.ts';
 import type { DecisionRequest } from '../types.ts';
 
 /** A policy set from one text, with its annotations read. Throws on what the reader refuses. */
-export function policySet(text: string, schema = ''): PolicySet {
+export function policySet(text: string, schema = '', entities: PolicySet['entities'] = []): PolicySet {
   const { policies, faults } = readPolicyFile('policies/sample.cedar', text);
   if (faults.length > 0) throw new Error(faults.map(({ line, message }) => `${line}: ${message}`).join('\n'));
-  return { schema, policies };
+  return { schema, policies, entities };
 }
 
 /** DESIGN's own example of a policy. */
@@ -27,6 +27,8 @@ export const sampleRequest: DecisionRequest = {
     issuer: 'orchestrator',
     subject: 'user:ada',
     workload: { source: 'dev', subject: 'agent-recon' },
+    instance: null,
+    proofOfPossession: true,
     depth: 0,
     createdAt: new Date('2026-01-05T09:59:00Z'),
     notAfter: new Date('2026-01-05T11:00:00Z'),
@@ -37,6 +39,7 @@ export const sampleRequest: DecisionRequest = {
     target: 'ledger-db',
     sensitivity: 'confidential',
     actions: ['read'],
+    dataClasses: ['invoices'],
     sink: false,
     maxTtlSeconds: 900,
     params: {},
@@ -55,5 +58,15 @@ export const sampleRequest: DecisionRequest = {
   },
   ttlSeconds: 600,
   guarantee: 'immediate',
-  tree: { liveGrants: 2, sensitiveSinks: 0 },
+  history: {
+    own: { liveGrants: 1, grants: 2 },
+    tree: {
+      ...{ liveGrants: 2, grants: 3, sensitiveSinks: 0, heldSeconds: 150 },
+      ...{
+        held: ['ledger-db/read-invoices', 'crm/read-names'],
+        dataClasses: ['invoices'],
+        touched: ['crm', 'ledger-db'],
+      },
+    },
+  },
 };

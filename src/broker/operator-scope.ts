@@ -12,12 +12,12 @@ import type { BrokerDeps } from './deps.ts';
  * Names of the targets that an operator may have to do with. Null: all, also those that left the catalog; nothing says any more in
  * whose scope these are.
  */
-export type Reach = ReadonlySet<string> | null;
+export type ScopedTargets = ReadonlySet<string> | null;
 
 /** An operator in one of its roles. */
 export interface Acting {
   readonly operator: string;
-  readonly reach: Reach;
+  readonly scope: ScopedTargets;
 }
 
 /**
@@ -33,31 +33,31 @@ export function requireRole(deps: Pick<BrokerDeps, 'catalog'>, caller: Caller, r
   );
   if (holding.length === 0) throw new MayflyError('operator_only');
   const scopes = holding.flatMap((binding) => (typeof binding === 'string' ? [] : [binding.scope]));
-  if (scopes.length < holding.length) return { operator: caller.operator, reach: null };
+  if (scopes.length < holding.length) return { operator: caller.operator, scope: null };
   const targets = [...deps.catalog.current().catalog.targets.values()];
   const inScope = targets.filter((target) => scopes.some((scope) => isInScope(scope, target)));
-  return { operator: caller.operator, reach: new Set(inScope.map(({ name }) => name)) };
+  return { operator: caller.operator, scope: new Set(inScope.map(({ name }) => name)) };
 }
 
-/** What is out of reach is as unknown as what does not exist. @throws MayflyError `not_found` */
-export function requireInReach(reach: Reach, target: string): void {
-  if (!isInReach(reach, target)) throw new MayflyError('not_found');
+/** What is out of scope is as unknown as what does not exist. @throws MayflyError `not_found` */
+export function requireInScope(scope: ScopedTargets, target: string): void {
+  if (!isTargetInScope(scope, target)) throw new MayflyError('not_found');
 }
 
-export function isInReach(reach: Reach, target: string): boolean {
-  return reach === null || reach.has(target);
+export function isTargetInScope(scope: ScopedTargets, target: string): boolean {
+  return scope === null || scope.has(target);
 }
 
-/** A task is in reach with all that it may ask for: nobody ends or reads a part of it. Its descendants may ask for no more. */
-function isTaskInReach(reach: Reach, { ceiling }: Task): boolean {
-  if (reach === null) return true;
+/** A task is in scope with all that it may ask for: nobody ends or reads a part of it. Its descendants may ask for no more. */
+function isTaskInScope(scope: ScopedTargets, { ceiling }: Task): boolean {
+  if (scope === null) return true;
   // `<target>/<name>`, also of an entitlement that the catalog does not know.
   const targets = ceiling.entitlements.map((entitlement) => entitlement.slice(0, entitlement.indexOf('/')));
-  return targets.length > 0 && targets.every((target) => reach.has(target));
+  return targets.length > 0 && targets.every((target) => scope.has(target));
 }
 
 /**
- * The root of the tree of a task that the caller owns or, as an operator in that role, has in reach. Says which lock to take.
+ * The root of the tree of a task that the caller owns or, as an operator in that role, has in scope. Says which lock to take.
  * @throws MayflyError `not_found`, `operator_only`
  */
 export async function findRootFor(deps: BrokerDeps, caller: Caller, role: OperatorRole, id: TaskId): Promise<TaskId> {
@@ -66,14 +66,14 @@ export async function findRootFor(deps: BrokerDeps, caller: Caller, role: Operat
     if (rootId === undefined) throw new MayflyError('not_found');
     return rootId;
   }
-  const { reach } = requireRole(deps, caller, role);
+  const { scope } = requireRole(deps, caller, role);
   const task = await findTask(deps.db, id);
-  if (task === undefined || !isTaskInReach(reach, task)) throw new MayflyError('not_found');
+  if (task === undefined || !isTaskInScope(scope, task)) throw new MayflyError('not_found');
   return task.rootId;
 }
 
 /**
- * A grant that the caller owns or, as an operator in that role, has in reach.
+ * A grant that the caller owns or, as an operator in that role, has in scope.
  * @throws MayflyError `not_found`, `operator_only`
  */
 export async function findGrantFor(
@@ -82,9 +82,9 @@ export async function findGrantFor(
   role: OperatorRole,
   id: GrantId,
 ): Promise<OwnedGrant> {
-  const reach = caller.kind === 'workload' ? null : requireRole(deps, caller, role).reach;
+  const scope = caller.kind === 'workload' ? null : requireRole(deps, caller, role).scope;
   const found = await deps.ownedGrants.find(id, caller.kind === 'workload' ? caller : null);
   if (found === null) throw new MayflyError('not_found');
-  requireInReach(reach, found.grant.target);
+  requireInScope(scope, found.grant.target);
   return found;
 }

@@ -1,0 +1,213 @@
+import { MayflyError } from '../domain/errors.ts';
+import { type KillId, type TaskId, wireId } from '../domain/ids.ts';
+import type { KillScope } from '../domain/kill.ts';
+import { step } from '../domain/step.ts';
+import type { Task } from '../domain/task.ts';
+import type { Caller } from '../identity/types.ts';
+import type { Transaction } from '../store/database.ts';
+import { findActiveRevisionNumber } from '../store/catalog-revisions.ts';
+import { endGrantsOfTasks, endGrantsOn, type GrantWithRevocation } from '../store/grants.ts';
+import {
+  endKilledTasks,
+  findKill,
+  findStanding,
+  hasLiving,
+  hastenKilled,
+  insertKill,
+  type Kill,
+  type Killed,
+  markLifted,
+} from '../store/kills.ts';
+import { findTask, findTasks } from '../store/tasks.ts';
+import type { BrokerDeps, CallContext } from './deps.ts';
+import { eventOf } from './end-task.ts';
+import { digestInForce, grantEvent, operatorEvent, taskEvent } from './evidence.ts';
+import { requireRevision, revisionOf } from './revision.ts';
+import { isTargetInScope, type ScopedTargets, requireRole } from './operator-scope.ts';
+
+/** What is to be stopped. */
+export type KillRequest =
+  | { readonly scope: 'task'; readonly id: TaskId }
+  | { readonly scope: Exclude<KillScope, 'task' | 'all'>; readonly id: string }
+  | { readonly scope: 'all' };
+
+export interface RaisedKill {
+  readonly kill: Kill;
+  /** It stood already: nothing was done. */
+  readonly repeated: boolean;
+}
+
+/**
+ * Stops something until it is lifted. One transaction blocks every later birth of it, and ends what lives: from its commit on no grant
+ * of it becomes active. Said again while it stands, it answers the kill that stands.
+ * @throws MayflyError `operator_only`, `not_found` for what neither the catalog nor anything alive names: it would stop nothing.
+ */
+export async function raiseKill(
+  deps: BrokerDeps,
+  caller: Caller,
+  request: KillRequest,
+  reason: string,
+  context: CallContext,
+): Promise<RaisedKill> {
+  const { operator, scope } = requireRole(deps, caller, 'operator');
+  const { targets, ...killed } = await named(deps, request, scope);
+  const id = deps.ids.next('kill');
+  const woken = new Set<string>();
+  const raised = await deps.db.transaction({ kill: 'exclusive' }, async (tx): Promise<RaisedKill> => {
+    const standing = await findStanding(tx, killed);
+    if (standing !== undefined) return { kill: standing, repeated: true };
+    const tasks = await endKilledTasks(tx, killed);
+    const grants = await endKilledGrants(tx, killed, tasks);
+    const hastened = await hastenKilled(tx, killed);
+    for (const target of [...grants.map(({ grant }) => grant.target), ...hastened]) woken.add(target);
+    const ended = { tasks: tasks.length, grants: grants.length, hastened: hastened.length };
+    const kill = await insertKill(tx, { id, ...killed, targets, reason, by: operator, ended });
+    const payload = { ...about(kill), reason, ...ended };
+    tx.record(operatorEvent('kill.raised', deps.catalog, context, operator, { resource: resourceOf(kill), payload }));
+    await tellEnds(deps, tx, kill, tasks, grants, context);
+    step('kill.before');
+    return { kill, repeated: false };
+  });
+  step('kill.after');
+  for (const target of woken) deps.alarms.now(target);
+  return raised;
+}
+
+/**
+ * Lets it be asked for again. What the kill has ended stays ended. Said again, it answers the same.
+ * @throws MayflyError `operator_only`, `not_found`
+ */
+export async function liftKill(
+  deps: BrokerDeps,
+  caller: Caller,
+  id: KillId,
+  reason: string | null,
+  context: CallContext,
+): Promise<Kill> {
+  // Stopping goes by whatever catalog there is; letting go on only by the one in force.
+  const active = revisionOf(deps, caller);
+  const { operator, scope } = requireRole(deps, caller, 'operator');
+  const kill = await deps.db.transaction({ catalog: 'shared' }, async (tx) => {
+    requireRevision(active, await findActiveRevisionNumber(tx));
+    const found = await findKill(tx, id);
+    if (found === undefined || !isWithin(scope, found.targets)) throw new MayflyError('not_found');
+    const lifted = await markLifted(tx, id, operator, reason);
+    // Read again: another operator may have lifted it between the two statements.
+    if (lifted === undefined) return await findKill(tx, id);
+    const payload = { ...about(lifted), reason, raised_by: lifted.by, raised_at: lifted.at.toISOString() };
+    tx.record(operatorEvent('kill.lifted', deps.catalog, context, operator, { resource: resourceOf(lifted), payload }));
+    step('lift.before');
+    return lifted;
+  });
+  step('lift.after');
+  if (kill === undefined) throw new MayflyError('not_found');
+  return kill;
+}
+
+/** Tells an agent that it is stopped: not by whom, nor why, nor what else. */
+export function killedProblem(): MayflyError {
+  return new MayflyError('killed');
+}
+
+/** What the store calls it, and the targets that it reaches to: null where that is any. @throws MayflyError */
+async function named(
+  deps: BrokerDeps,
+  request: KillRequest,
+  within: ScopedTargets,
+): Promise<Killed & Pick<Kill, 'targets'>> {
+  const { scope } = request;
+  if (scope === 'task' || scope === 'entitlement' || scope === 'target') {
+    const targets = scope === 'task' ? await targetsOfTask(deps, request.id) : [targetOf(request.id)];
+    if (!isWithin(within, targets)) throw new MayflyError('not_found');
+    if (scope === 'task') return { scope, subject: wireId('task', request.id), targets };
+    const { catalog } = deps.catalog.current();
+    const known = scope === 'target' ? catalog.targets.has(request.id) : catalog.entitlements.has(request.id);
+    return { ...(await thatExists(deps, known, { scope, subject: request.id })), targets };
+  }
+  if (within !== null) throw new MayflyError('operator_only', 'This takes an operator whose role holds everywhere.');
+  if (scope === 'all') return { scope, subject: '', targets: null };
+  const { trust } = deps.catalog.current().catalog;
+  if (scope === 'agent') {
+    const known = trust.workloadSources.some(({ name }) => request.id.startsWith(`${name}:`));
+    return { ...(await thatExists(deps, known, { scope, subject: request.id })), targets: null };
+  }
+  const issuer = [...trust.taskIssuers, ...trust.tokenIssuers].find((one) =>
+    [one.name, one.issuer].includes(request.id),
+  );
+  const killed = { scope, subject: issuer?.issuer ?? request.id };
+  return { ...(await thatExists(deps, issuer !== undefined, killed)), targets: null };
+}
+
+/** @param known The catalog names it. @throws MayflyError `not_found` where nothing alive bears the name either. */
+async function thatExists(deps: BrokerDeps, known: boolean, killed: Killed): Promise<Killed> {
+  if (!known && !(await hasLiving(deps.db, killed))) throw new MayflyError('not_found');
+  return killed;
+}
+
+async function targetsOfTask(deps: BrokerDeps, id: TaskId): Promise<string[]> {
+  const task = await findTask(deps.db, id);
+  if (task === undefined) throw new MayflyError('not_found');
+  return [...new Set(task.ceiling.entitlements.map(targetOf))];
+}
+
+/** Of `<target>/<name>`, also of an entitlement that the catalog does not know; a target is its own. */
+function targetOf(name: string): string {
+  return name.replace(/\/.*$/, '');
+}
+
+/** Whoever stops a thing for all its targets, or lifts that, must have all of them in scope. */
+function isWithin(scope: ScopedTargets, targets: readonly string[] | null): boolean {
+  if (scope === null) return true;
+  return targets !== null && targets.length > 0 && targets.every((target) => isTargetInScope(scope, target));
+}
+
+async function endKilledGrants(
+  tx: Transaction,
+  { scope, subject }: Killed,
+  tasks: readonly Task[],
+): Promise<GrantWithRevocation[]> {
+  if (scope === 'target') return await endGrantsOn(tx, subject, null, 'operator');
+  if (scope === 'entitlement') return await endGrantsOn(tx, targetOf(subject), subject, 'operator');
+  const ids = tasks.map(({ id }) => id);
+  return ids.length === 0 ? [] : await endGrantsOfTasks(tx, ids, true);
+}
+
+/** Each end has its evidence. Who and why stands with the kill alone: owners read these. */
+async function tellEnds(
+  deps: BrokerDeps,
+  tx: Transaction,
+  kill: Kill,
+  tasks: readonly Task[],
+  grants: readonly GrantWithRevocation[],
+  context: CallContext,
+): Promise<void> {
+  const digest = digestInForce(deps.catalog);
+  const byId = new Map(tasks.map((task) => [task.id, task]));
+  const others = new Set(grants.map(({ grant }) => grant.taskId).filter((id) => !byId.has(id)));
+  for (const task of others.size === 0 ? [] : await findTasks(tx, [...others])) byId.set(task.id, task);
+  const payload = { kill_id: wireId('kill', kill.id) };
+  for (const task of tasks) {
+    tx.record(taskEvent(eventOf(task.state), task, digest, context, { cause: task.endedBy ?? 'none', payload }));
+    tx.changed(task.id);
+    if (task.parentId !== null) tx.changed(task.parentId);
+  }
+  for (const { grant, revocation } of grants) {
+    const owner = byId.get(grant.taskId);
+    if (owner === undefined) continue;
+    tx.changed(owner.id);
+    tx.record(
+      grantEvent('grant.ended', owner, grant, digest, context, {
+        cause: grant.endedBy ?? 'none',
+        payload: { revocation_id: wireId('rev', revocation.id), ...payload },
+      }),
+    );
+  }
+}
+
+function about({ id, scope, subject }: Kill) {
+  return { kill_id: wireId('kill', id), scope, ...(scope === 'all' ? {} : { subject }) };
+}
+
+function resourceOf({ scope, subject }: Killed): string {
+  return scope === 'all' ? 'all' : subject;
+}
