@@ -50,50 +50,6 @@ $$;
 -- Since when a kill wants it: then no pause of its target holds it back.
 ALTER TABLE mayfly.revocations ADD COLUMN urgent_at timestamptz;
 
--- As in 0005, and 'killed': behind the same locks, and with what the decision was made on, so that a task which a kill has ended is
--- `changed` first, and told by its own state.
-CREATE OR REPLACE FUNCTION mayfly.intend_where_reconciled(p_locks integer[], p_wait boolean, p_seen jsonb, p_decision jsonb, p_grant jsonb,
-  p_revocation jsonb, p_key jsonb, p_events jsonb) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-  v_now    timestamptz := mayfly.birth_locks(p_locks, p_wait);
-  v_seen   jsonb;
-  v_killed boolean;
-BEGIN
-  IF v_now IS NULL THEN
-    RETURN 'busy';
-  END IF;
-  -- Births of one tree one after another: the tree's own lock is shared among them, and each changes what the next is decided on.
-  IF p_wait THEN
-    PERFORM pg_advisory_xact_lock(p_locks[5], p_locks[4]);
-  ELSIF NOT pg_try_advisory_xact_lock(p_locks[5], p_locks[4]) THEN
-    RETURN 'busy';
-  END IF;
-  SELECT mayfly.seen(t), mayfly.is_killed(t.workload_source || ':' || t.workload_subject, t.issuer, 'task_' || t.id, p_grant->>'entitlement',
-    p_grant->>'target') INTO v_seen, v_killed FROM mayfly.tasks t
-  WHERE t.id = (p_grant->>'task_id')::uuid AND t.state = 'active' AND t.not_after > v_now AND (p_grant->>'deadline')::timestamptz > v_now;
-  IF v_seen IS DISTINCT FROM p_seen THEN
-    RETURN 'changed';
-  END IF;
-  IF v_killed THEN
-    RETURN 'killed';
-  END IF;
-  IF EXISTS (SELECT FROM mayfly.target_controls WHERE target = p_grant->>'target' AND paused)
-    AND NOT EXISTS (SELECT FROM mayfly.idempotency_keys k WHERE k.task_id = (p_key->>'task_id')::uuid AND k.key = p_key->>'key') THEN
-    RETURN 'paused';
-  END IF;
-  IF p_key IS NOT NULL THEN
-    INSERT INTO mayfly.idempotency_keys SELECT * FROM jsonb_populate_record(NULL::mayfly.idempotency_keys, p_key) ON CONFLICT DO NOTHING;
-    IF NOT FOUND THEN
-      RETURN 'key_used';
-    END IF;
-  END IF;
-  INSERT INTO mayfly.decisions SELECT * FROM jsonb_populate_record(NULL::mayfly.decisions, p_decision);
-  INSERT INTO mayfly.grants SELECT * FROM jsonb_populate_record(NULL::mayfly.grants, p_grant);
-  INSERT INTO mayfly.revocations SELECT * FROM jsonb_populate_record(NULL::mayfly.revocations, p_revocation);
-  INSERT INTO mayfly.audit_events SELECT * FROM jsonb_populate_recordset(NULL::mayfly.audit_events, p_events);
-  RETURN 'done';
-END $$;
-
 CREATE TRIGGER audit_event_killed AFTER INSERT ON mayfly.audit_events FOR EACH ROW
   WHEN (NEW.type IN ('kill.raised', 'kill.lifted')) EXECUTE FUNCTION mayfly.notice_event();
 

@@ -112,7 +112,7 @@ function house(during: { read?: () => void; intend?: () => void; outcomes?: ('do
     issuing: {
       readTask: async () => {
         during.read?.();
-        return { task, now: new Date(time), seen: sampleSeen(), heldSeconds: 0, killed: false };
+        return { task, now: new Date(time), seen: sampleSeen(), heldSeconds: 0, fingerprint: '', killed: false };
       },
       intend: async (intent) => {
         intents.push(intent);

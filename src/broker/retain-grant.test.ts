@@ -55,7 +55,7 @@ function state(task: Partial<Task> = {}, ancestors?: readonly Ancestor[]): TaskS
     },
     now,
     seen: ancestors === undefined ? seen : { ...seen, ancestors },
-    heldSeconds: 0,
+    ...{ heldSeconds: 0, fingerprint: '' },
     killed: false,
   };
 }

@@ -113,11 +113,17 @@ export interface DriftSeen {
 export async function readDrift(db: Queryable): Promise<DriftSeen> {
   const rows = await db.query<{ undecided: number; oldest: number }>({
     name: 'read_drift',
-    text: `WITH behind AS (
-        SELECT count(*)::int AS undecided, min(nullif(${DECIDED}, 0)) AS earliest FROM mayfly.grants g
-        WHERE ${LIVES} AND ${DECIDED} < (SELECT revision FROM mayfly.catalog_active))
-      SELECT undecided, coalesce((SELECT greatest(0, extract(epoch FROM clock_timestamp() - r.applied_at)) FROM mayfly.catalog_revisions r
-        WHERE r.number > earliest ORDER BY r.number LIMIT 1), 0)::float8 AS oldest FROM behind`,
+    // From revision to revision by the index: as a range of unknown length the planner may well read all that lives.
+    text: `WITH RECURSIVE active AS (SELECT revision FROM mayfly.catalog_active), behind AS (
+        SELECT (SELECT min(${DECIDED}) FROM mayfly.grants g WHERE ${LIVES} AND ${DECIDED} < a.revision) AS decided FROM active a
+        UNION ALL SELECT (SELECT min(${DECIDED}) FROM mayfly.grants g WHERE ${LIVES} AND ${DECIDED} > b.decided AND ${DECIDED} < a.revision)
+        FROM behind b CROSS JOIN active a WHERE b.decided IS NOT NULL),
+      counted AS (
+        SELECT b.decided, (SELECT count(*) FROM mayfly.grants g WHERE ${LIVES} AND ${DECIDED} = b.decided) AS grants
+        FROM behind b WHERE b.decided IS NOT NULL)
+      SELECT coalesce(sum(grants), 0)::int AS undecided, coalesce((SELECT greatest(0, extract(epoch FROM clock_timestamp() - r.applied_at))
+        FROM mayfly.catalog_revisions r WHERE r.number > (SELECT min(nullif(decided, 0)) FROM counted) ORDER BY r.number LIMIT 1), 0)::float8 AS oldest
+      FROM counted`,
     values: [],
   });
   return { undecided: rows[0]?.undecided ?? 0, oldestSeconds: rows[0]?.oldest ?? 0 };

@@ -76,11 +76,11 @@ export function readOutcome<O extends string>(outcome: string, expected: readonl
   return found;
 }
 
-function intentItem(intent: Intent, { seen, now }: TaskState): string {
+function intentItem(intent: Intent, { fingerprint, now }: TaskState): string {
   const { grant, revocation, decision, idempotency } = intent;
   const item = {
     locks: birthLockKeys(grant.rootId),
-    seen,
+    seen: fingerprint,
     decision: {
       id: decision.id,
       task_id: decision.taskId,

@@ -109,7 +109,7 @@ async function takeMixed(
         SELECT 'read' AS step, n, NULL AS outcome, id FROM unnest($1::uuid[]) WITH ORDINALITY AS read (id, n)
         UNION ALL SELECT 'intend', n, outcome, NULL FROM mayfly.intend_all($2, false) WITH ORDINALITY AS intended (outcome, n)
         UNION ALL SELECT 'activate', n, outcome, NULL FROM mayfly.activate_all($3, false) WITH ORDINALITY AS activated (outcome, n)
-      ) s LEFT JOIN mayfly.tasks t ON t.id = s.id ORDER BY s.n`,
+      ) s LEFT JOIN LATERAL (SELECT * FROM mayfly.task_states t WHERE t.id = s.id OFFSET 0) t ON true ORDER BY s.n`,
     values: [reads, intentItems(intents), activationItems(activations)],
   });
   const of = (step: Step['kind']) => rows.filter((row) => row.step === step);

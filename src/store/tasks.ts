@@ -81,8 +81,9 @@ export interface TaskState {
   readonly task: Task;
   /** The store's clock. */
   readonly now: Date;
-  /** Compared by the store when the decision is written down: see `mayfly.seen`. */
   readonly seen: Seen;
+  /** Of what a decision is made on, `seen` and more: compared by the store when the decision is written down. */
+  readonly fingerprint: string;
   /** How long its tree has held something, all grants together. */
   readonly heldSeconds: number;
   /** A kill stands that names the task, its workload or its issuer, or all. */
@@ -207,21 +208,41 @@ export async function findOwnedRoot(db: Queryable, id: TaskId, owner: Owner | nu
   return rows[0]?.root_id;
 }
 
-export type StateRow = TaskRow & { seen: Seen; held_seconds: number; killed: boolean; now: Date };
+export type StateRow = TaskRow &
+  Omit<Seen, 'held' | 'ancestors'> & {
+    /** An entitlement for each live grant of the tree. */
+    held: readonly string[];
+    ancestors: readonly Ancestor[] | null;
+    held_seconds: number;
+    fingerprint: string;
+    killed: boolean;
+    now: Date;
+  };
 
-/** What a decision to issue is made on, as columns of `mayfly.tasks t`: for `toState`. */
-export const STATE_COLUMNS = `${TASK_COLUMNS}, mayfly.seen(t) AS seen, mayfly.held_seconds(t.root_id) AS held_seconds,
-    mayfly.is_killed(t.workload_source || ':' || t.workload_subject, t.issuer, 'task_' || t.id, NULL, NULL) AS killed, clock_timestamp() AS now`;
+/** What a decision to issue is made on, as columns of `mayfly.task_states t`: for `toState`. */
+export const STATE_COLUMNS = `${TASK_COLUMNS}, t.revision::int, t.live_grants, t.sensitive_sinks, t.grants, t.own_live_grants, t.own_grants, t.touched,
+    t.held, t.held_seconds, t.ancestors, t.fingerprint, t.killed, clock_timestamp() AS now`;
 
 export function toState(row: StateRow): TaskState {
-  return { task: toTask(row), seen: row.seen, heldSeconds: row.held_seconds, killed: row.killed, now: row.now };
+  const { fingerprint, killed, now } = row;
+  return { task: toTask(row), seen: toSeen(row), fingerprint, heldSeconds: row.held_seconds, killed, now };
+}
+
+function toSeen(row: StateRow): Seen {
+  const { state, phase, revision, live_grants, sensitive_sinks, grants, own_live_grants, own_grants, touched } = row;
+  const held: Record<string, number> = {};
+  for (const entitlement of row.held) held[entitlement] = (held[entitlement] ?? 0) + 1;
+  return {
+    ...{ state, phase, revision, live_grants, sensitive_sinks, grants, own_live_grants, own_grants, touched, held },
+    ...(row.ancestors === null ? {} : { ancestors: row.ancestors }),
+  };
 }
 
 /** The states of these tasks, in their order; null where there is no such task. */
 export async function readTaskStates(db: Queryable, ids: readonly TaskId[]): Promise<(TaskState | null)[]> {
   const rows = await db.query<StateRow>({
     name: 'read_task_states',
-    text: `SELECT ${STATE_COLUMNS} FROM mayfly.tasks t WHERE id = ANY($1)`,
+    text: `SELECT ${STATE_COLUMNS} FROM mayfly.task_states t WHERE id = ANY($1)`,
     values: [ids],
   });
   const states = new Map(rows.map((row) => [row.id, toState(row)]));
