@@ -51,13 +51,38 @@ $$;
 ALTER TABLE mayfly.revocations ADD COLUMN urgent_at timestamptz;
 
 CREATE TRIGGER audit_event_killed AFTER INSERT ON mayfly.audit_events FOR EACH ROW
-  WHEN (NEW.type IN ('kill.raised', 'kill.lifted')) EXECUTE FUNCTION mayfly.notice_event();
+  WHEN (NEW.type IN ('kill.raised', 'kill.lifted', 'kill.confirmed')) EXECUTE FUNCTION mayfly.notice_event();
+
+-- A store that forgot its last moments may have forgotten a kill. Nothing is issued before the kills are confirmed: by a replica that knew them
+-- before and has raised again what is missing, or by an operator.
+ALTER TABLE mayfly.timeline ADD COLUMN kills_confirmed boolean NOT NULL DEFAULT true;
+CREATE FUNCTION mayfly.unconfirm_kills() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  NEW.kills_confirmed := false;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER kills_unconfirmed BEFORE UPDATE OF changed_at ON mayfly.timeline FOR EACH ROW
+  WHEN (NEW.changed_at IS DISTINCT FROM OLD.changed_at) EXECUTE FUNCTION mayfly.unconfirm_kills();
+
+-- As its owner, as `is_reconciled`.
+CREATE FUNCTION mayfly.may_issue_on(p_target text) RETURNS boolean LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  SELECT mayfly.is_reconciled(p_target) AND t.kills_confirmed FROM mayfly.timeline t
+$$;
+CREATE OR REPLACE FUNCTION mayfly.intend(p_locks integer[], p_wait boolean, p_seen jsonb, p_decision jsonb, p_grant jsonb, p_revocation jsonb, p_key jsonb,
+  p_events jsonb) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+  IF mayfly.may_issue_on(p_grant->>'target') IS NOT TRUE THEN
+    RETURN 'failed_over';
+  END IF;
+  RETURN mayfly.intend_where_reconciled(p_locks, p_wait, p_seen, p_decision, p_grant, p_revocation, p_key, p_events);
+END $$;
 
 ALTER FUNCTION mayfly.grant_rights(name, name) RENAME TO grant_rights_before_kill;
 CREATE FUNCTION mayfly.grant_rights(runtime name, sequencer name) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
   PERFORM mayfly.grant_rights_before_kill(runtime, sequencer);
   EXECUTE format('GRANT INSERT, UPDATE (lifted_at, lifted_by, lift_reason) ON mayfly.kills TO %I', runtime);
+  EXECUTE format('GRANT UPDATE (kills_confirmed) ON mayfly.timeline TO %I', runtime);
   EXECUTE format('GRANT UPDATE (urgent_at) ON mayfly.revocations TO %I', runtime);
 END $$;
 REVOKE EXECUTE ON FUNCTION mayfly.grant_rights(name, name) FROM PUBLIC;

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import { applyCatalog } from './broker/apply-catalog.ts';
 import type { BrokerDeps } from './broker/deps.ts';
+import { KillKeeper } from './broker/keep-kills.ts';
 import { DriftSweeper } from './broker/drift-sweeper.ts';
 import { expireTasks } from './broker/end-task.ts';
 import { digestInForce } from './broker/evidence.ts';
@@ -180,6 +181,12 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     log: (event, message) => log.error(event, message),
   });
 
+  const kept = new KillKeeper({
+    deps: { db, catalog, alarms: engine },
+    worker: revocationDeps.worker,
+    log: (event, message) => log.error(event, message),
+  });
+
   const broker: BrokerDeps = {
     db,
     issuing: coalescedIssuing(db),
@@ -193,6 +200,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     alarms: engine,
     living: outage,
     drift,
+    kept,
     observer: metrics,
     ids: randomIds,
     audience: config.public_url,
@@ -240,6 +248,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     await catalog.refresh();
     engine.start();
     drift.start();
+    kept.start();
     webhooks.start();
     ownership.start(() => [...reconcileDeps.targets()].map((target) => [target.name, sessions.get(target)] as const));
     reconciler.start();
@@ -277,7 +286,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     await webhooks.stop();
     // What still works on a sick target then is left to its lease: another replica takes it over.
     await bounded(config.shutdown_seconds * 1000, [], () =>
-      Promise.all([drift.stop(), engine.stop(), reconciler.stop(), outage.stop(), ownership.stop()]),
+      Promise.all([drift.stop(), kept.stop(), engine.stop(), reconciler.stop(), outage.stop(), ownership.stop()]),
     ).catch((error: unknown) => log.warn({ error }, 'revocations in hand did not end with the broker'));
     identity.close();
     await changes.close();

@@ -41,6 +41,7 @@ async function exported(): Promise<Map<string, Set<string>>> {
       paused: new Map([['t', { deadlinesHeld: true }]]),
       residual: new Map(),
       kills: new Map(),
+      killsUnconfirmed: false,
     }),
     drift: async () => ({ undecided: 1, oldestSeconds: 1 }),
     sweepAge: () => 1,

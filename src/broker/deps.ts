@@ -7,6 +7,7 @@ import type { Session } from '../provider.ts';
 import type { Changes } from '../store/changes.ts';
 import type { Database } from '../store/database.ts';
 import type { Issuing } from '../store/issuing.ts';
+import type { Kill } from '../store/kills.ts';
 import type { Nonces } from '../store/nonces.ts';
 import type { OwnedGrants } from '../store/owned-grants.ts';
 import type { Proofs } from '../store/proofs.ts';
@@ -29,6 +30,11 @@ export interface Living {
 export interface Drift {
   /** Something moved that decisions hang on. */
   wake(): void;
+}
+
+/** What stands stopped, remembered beside the store. Never throws, never blocks. */
+export interface KeptKills {
+  remember(kill: Kill): void;
 }
 
 /** What the use cases report as they happen. */
@@ -57,6 +63,7 @@ export interface BrokerDeps {
   readonly alarms: Alarms;
   readonly living: Living;
   readonly drift: Drift;
+  readonly kept: KeptKills;
   readonly observer: Observer;
   readonly ids: Ids;
   /** Our own name: the audience that tokens must name. */

@@ -134,6 +134,7 @@ function house(during: { read?: () => void; intend?: () => void; outcomes?: ('do
     alarms: { in: (_target, millis) => void alarms.push(millis), now: () => {} },
     living: { remember: () => {} },
     drift: { wake: () => {} },
+    kept: { remember: () => {} },
     observer: { decided: () => {}, minted: () => {} },
     ids: randomIds,
     audience: 'https://broker.example',

@@ -51,22 +51,38 @@ export async function raiseKill(
 ): Promise<RaisedKill> {
   const { operator, scope } = requireRole(deps, caller, 'operator');
   const { targets, ...killed } = await named(deps, request, scope);
-  const id = deps.ids.next('kill');
+  const kill = { id: deps.ids.next('kill'), ...killed, targets, reason, by: operator };
+  const raised = await enactKill(deps, kill, context);
+  deps.kept.remember(raised.kill);
+  return raised;
+}
+
+type EnactDeps = Pick<BrokerDeps, 'db' | 'catalog' | 'alarms'>;
+
+/** Carries it out, unless it stands. @param restored The store forgot that it had done so. */
+export async function enactKill(
+  deps: EnactDeps,
+  kill: Omit<Kill, 'at' | 'lifted' | 'ended'>,
+  context: Pick<CallContext, 'requestId'>,
+  restored = false,
+): Promise<RaisedKill> {
   const woken = new Set<string>();
   const raised = await deps.db.transaction({ kill: 'exclusive' }, async (tx): Promise<RaisedKill> => {
-    const standing = await findStanding(tx, killed);
+    const standing = await findStanding(tx, kill);
     if (standing !== undefined) return { kill: standing, repeated: true };
-    const tasks = await endKilledTasks(tx, killed);
-    const grants = await endKilledGrants(tx, killed, tasks);
-    const hastened = await hastenKilled(tx, killed);
+    const tasks = await endKilledTasks(tx, kill);
+    const grants = await endKilledGrants(tx, kill, tasks);
+    const hastened = await hastenKilled(tx, kill);
     for (const target of [...grants.map(({ grant }) => grant.target), ...hastened]) woken.add(target);
     const ended = { tasks: tasks.length, grants: grants.length, hastened: hastened.length };
-    const kill = await insertKill(tx, { id, ...killed, targets, reason, by: operator, ended });
-    const payload = { ...about(kill), reason, ...ended };
-    tx.record(operatorEvent('kill.raised', deps.catalog, context, operator, { resource: resourceOf(kill), payload }));
-    await tellEnds(deps, tx, kill, tasks, grants, context);
+    const inserted = await insertKill(tx, { ...kill, ended });
+    const payload = { ...about(inserted), reason: kill.reason, ...ended, ...(restored ? { restored } : {}) };
+    tx.record(
+      operatorEvent('kill.raised', deps.catalog, context, kill.by, { resource: resourceOf(inserted), payload }),
+    );
+    await tellEnds(deps, tx, inserted, tasks, grants, context);
     step('kill.before');
-    return { kill, repeated: false };
+    return { kill: inserted, repeated: false };
   });
   step('kill.after');
   for (const target of woken) deps.alarms.now(target);
@@ -101,6 +117,7 @@ export async function liftKill(
   });
   step('lift.after');
   if (kill === undefined) throw new MayflyError('not_found');
+  deps.kept.remember(kill);
   return kill;
 }
 
@@ -174,12 +191,12 @@ async function endKilledGrants(
 
 /** Each end has its evidence. Who and why stands with the kill alone: owners read these. */
 async function tellEnds(
-  deps: BrokerDeps,
+  deps: EnactDeps,
   tx: Transaction,
   kill: Kill,
   tasks: readonly Task[],
   grants: readonly GrantWithRevocation[],
-  context: CallContext,
+  context: Pick<CallContext, 'requestId'>,
 ): Promise<void> {
   const digest = digestInForce(deps.catalog);
   const byId = new Map(tasks.map((task) => [task.id, task]));

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { killsPageBody, type KillView, killView } from '../http/kill-bodies.ts';
+import { confirmedBody, killsPageBody, type KillView, killView } from '../http/kill-bodies.ts';
 import { CliError } from './fail.ts';
 import { callAsOperator } from './operator.ts';
 import { note, say, styled, table } from './output.ts';
@@ -64,6 +64,14 @@ export function addKillCommands(program: Command): void {
     .action(async (id: string, { reason, json }: ReasonFlags) =>
       tell(await callAsOperator('DELETE', `/v1/kill/${encodeURIComponent(id)}`, killView, { reason }), json),
     );
+  kill
+    .command('confirm')
+    .description('After a failover of the store: say that the kills that stand are all that shall.')
+    .requiredOption('--reason <text>', 'why, for the evidence')
+    .action(async ({ reason }: ReasonFlags) => {
+      await callAsOperator('POST', '/v1/kill/confirm', confirmedBody, { reason });
+      say('Confirmed: on what is reconciled, credentials are issued again.');
+    });
 }
 
 function tell(kill: KillView, json: boolean | undefined): void {

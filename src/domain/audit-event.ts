@@ -44,6 +44,7 @@ export type AuditEventType =
   | 'store.failed_over'
   | 'kill.raised'
   | 'kill.lifted'
+  | 'kill.confirmed'
   | 'operator.signed_in'
   | 'operator.signed_out'
   | 'catalog.applied';

@@ -48,6 +48,7 @@ export const acts = [
   'resume',
   'kill',
   'lift',
+  'confirm-kills',
   'ask-run',
   'check',
   'begin-session',

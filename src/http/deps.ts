@@ -8,6 +8,7 @@ import { evaluate } from '../broker/evaluate.ts';
 import { explainDecision, replayDecisions } from '../broker/explain-decision.ts';
 import { explainToken } from '../broker/explain-token.ts';
 import { issueGrant } from '../broker/issue-grant.ts';
+import { confirmKills } from '../broker/confirm-kills.ts';
 import { liftKill, raiseKill } from '../broker/kill.ts';
 import { listKills } from '../broker/list-kills.ts';
 import { listTargets } from '../broker/list-targets.ts';
@@ -61,6 +62,7 @@ export const useCases = {
   resumeTarget,
   raiseKill,
   liftKill,
+  confirmKills,
   listKills,
   listTargets,
   readCatalog,

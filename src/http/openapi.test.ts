@@ -73,7 +73,7 @@ describe('the OpenAPI document', () => {
         ? { ttl_seconds: 1 }
         : path.endsWith('/grants')
           ? { entitlement: 'x/y' }
-          : /\/(write-off|pause)$/.test(path)
+          : /\/(write-off|pause|confirm)$/.test(path)
             ? { reason: 'x' }
             : path.endsWith('/kill')
               ? { scope: 'all', reason: 'x' }

@@ -28,7 +28,7 @@ export interface Kill extends Killed {
   readonly lifted: { readonly at: Date; readonly by: string; readonly reason: string | null } | null;
 }
 
-type Row = {
+export type KillRow = {
   id: KillId;
   scope: KillScope;
   subject: string;
@@ -44,19 +44,22 @@ type Row = {
   lift_reason: string | null;
 };
 const RAISED = 'id, scope, subject, targets, reason, raised_by, created_at, tasks_ended, grants_ended, hastened';
-const COLUMNS = `${RAISED}, lifted_at, lifted_by, lift_reason`;
+export const KILL_COLUMNS = `${RAISED}, lifted_at, lifted_by, lift_reason`;
 
 /** The kill that stands for this. */
 export async function findStanding(db: Queryable, { scope, subject }: Killed): Promise<Kill | undefined> {
-  const rows = await db.query<Row>({
-    text: `SELECT ${COLUMNS} FROM mayfly.kills WHERE scope = $1 AND subject = $2 AND lifted_at IS NULL`,
+  const rows = await db.query<KillRow>({
+    text: `SELECT ${KILL_COLUMNS} FROM mayfly.kills WHERE scope = $1 AND subject = $2 AND lifted_at IS NULL`,
     values: [scope, subject],
   });
   return rows.map(toKill)[0];
 }
 
 export async function findKill(db: Queryable, id: KillId): Promise<Kill | undefined> {
-  const rows = await db.query<Row>({ text: `SELECT ${COLUMNS} FROM mayfly.kills WHERE id = $1`, values: [id] });
+  const rows = await db.query<KillRow>({
+    text: `SELECT ${KILL_COLUMNS} FROM mayfly.kills WHERE id = $1`,
+    values: [id],
+  });
   return rows.map(toKill)[0];
 }
 
@@ -71,8 +74,8 @@ export async function listKills(
   before: KillId | null,
   limit: number,
 ): Promise<Kill[]> {
-  const rows = await db.query<Row>({
-    text: `SELECT ${COLUMNS} FROM mayfly.kills WHERE ($1::boolean IS NULL OR (lifted_at IS NULL) = $1)
+  const rows = await db.query<KillRow>({
+    text: `SELECT ${KILL_COLUMNS} FROM mayfly.kills WHERE ($1::boolean IS NULL OR (lifted_at IS NULL) = $1)
         AND ($2::text[] IS NULL OR (targets <@ $2 AND targets <> '{}')) AND ($3::uuid IS NULL OR id < $3) ORDER BY id DESC LIMIT $4`,
     values: [standing ?? null, within, before, limit],
   });
@@ -92,8 +95,8 @@ export async function hasLiving(db: Queryable, { scope, subject }: Killed): Prom
 
 export async function insertKill(tx: Transaction, kill: Omit<Kill, 'at' | 'lifted'>): Promise<Kill> {
   const { ended } = kill;
-  const rows = await tx.query<Row>({
-    text: `INSERT INTO mayfly.kills (${RAISED}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING ${COLUMNS}`,
+  const rows = await tx.query<KillRow>({
+    text: `INSERT INTO mayfly.kills (${RAISED}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING ${KILL_COLUMNS}`,
     values: [
       ...[kill.id, kill.scope, kill.subject, kill.targets, kill.reason, kill.by, tx.now],
       ...[ended.tasks, ended.grants, ended.hastened],
@@ -111,8 +114,8 @@ export async function markLifted(
   by: string,
   reason: string | null,
 ): Promise<Kill | undefined> {
-  const rows = await tx.query<Row>({
-    text: `UPDATE mayfly.kills SET lifted_at = $2, lifted_by = $3, lift_reason = $4 WHERE id = $1 AND lifted_at IS NULL RETURNING ${COLUMNS}`,
+  const rows = await tx.query<KillRow>({
+    text: `UPDATE mayfly.kills SET lifted_at = $2, lifted_by = $3, lift_reason = $4 WHERE id = $1 AND lifted_at IS NULL RETURNING ${KILL_COLUMNS}`,
     values: [id, tx.now, by, reason],
   });
   return rows.map(toKill)[0];
@@ -171,7 +174,7 @@ export async function readBeforeOpening(
   };
 }
 
-function toKill(row: Row): Kill {
+export function toKill(row: KillRow): Kill {
   return {
     id: row.id,
     scope: row.scope,

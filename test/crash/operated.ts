@@ -166,6 +166,24 @@ export const lift: Scenario = async (world) => {
   };
 };
 
+/** The store may have forgotten kills: whoever lived through that confirms what stands, or an operator does. */
+export const confirmKills: Scenario = async (world) => ({
+  act: async () => {
+    await world.eye.store('UPDATE mayfly.timeline SET changed_at = clock_timestamp()');
+    await post(world, `${KILL}/confirm`, REASON);
+  },
+  after: () => issuesAgain(world),
+});
+
+/** An operator has looked at the kills, and says that they are all. Then agents get credentials again. */
+export async function issuesAgain(world: World): Promise<void> {
+  await insist(world, `${KILL}/confirm`, REASON, '200');
+  await world.eye.store(
+    'UPDATE mayfly.reconciliations SET claimed_until = clock_timestamp() WHERE claimed_until IS NOT NULL',
+  );
+  await world.hold(await world.patiently(() => world.open()));
+}
+
 /** An operator asks for a comparison with the store, and asks again. */
 export const reconcile: Scenario = async (world) => ({
   act: () => askOn(world, `${TARGET}/reconcile`),

@@ -64,6 +64,7 @@ const lives: Readonly<Record<Act, Readonly<Record<string, play.Scenario>>>> = {
   resume: { 'asked again': operated.resume },
   kill: { 'asked again': operated.kill },
   lift: { 'asked again': operated.lift },
+  'confirm-kills': { 'the store may have forgotten some': operated.confirmKills },
   'ask-run': { 'asked again': operated.reconcile },
   check: { 'asked again': operated.check },
   'begin-session': { 'asked again': operated.signIn },

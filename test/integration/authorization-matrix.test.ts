@@ -258,6 +258,8 @@ const rows: Readonly<Record<string, Row>> = {
   liftKill: operating(only(200, 'operator', 'admin'), killed, async () => ({
     path: `${KILL}/${(await standing())[0]}`,
   })),
+  // It takes a role that holds everywhere, and these have scopes: see kill-forgotten.test.ts.
+  confirmKills: operating(all(403), nothing, () => ({ path: `${KILL}/confirm`, body: REASON })),
   listTargets: { ...operating(all(200), nothing, () => ({ path: '/v1/targets' })), listed: listOf },
   pauseTarget: operating(only(200, 'operator', 'admin'), granted, () => ({ path: PAUSE, body: REASON })),
   resumeTarget: operating(only(200, 'operator', 'admin'), heldBack, () => ({ path: RESUME })),

@@ -96,6 +96,7 @@ export async function startTestApp(options: TestAppOptions = {}): Promise<TestAp
       alarms: { in: () => {}, now: () => {} },
       living: { remember: () => {} },
       drift: { wake: () => {} },
+      kept: { remember: () => {} },
       observer: { decided: () => {}, minted: () => {} },
       ids: randomIds,
       audience: 'http://127.0.0.1:7420',
