@@ -59,7 +59,7 @@ async function runSdk(args: readonly string[] = [], env: CliOptions['env'] = {})
   const next = async () => {
     const at = read++;
     const lines = () => cli.said().stdout.split('\n').slice(0, -1);
-    await vi.waitFor(() => expect(lines().length, cli.said().stderr).toBeGreaterThan(at), { timeout: 30_000 });
+    await vi.waitFor(() => expect(lines().length, cli.said().stderr).toBeGreaterThan(at), { timeout: 60_000 });
     return JSON.parse(lines()[at] ?? '');
   };
   const { env: seen, argv } = await next();
@@ -183,7 +183,7 @@ describe('while the command lives', () => {
         heard = await ask();
         expect(heard.accessKeyId).not.toBe(from.accessKeyId);
       };
-      await vi.waitFor(look, { timeout: 30_000, interval: 100 });
+      await vi.waitFor(look, { timeout: 60_000, interval: 100 });
       return heard;
     };
     const second = await renewed(first);
@@ -203,7 +203,7 @@ describe('while the command lives', () => {
     expect((await ask()).error).toContain('CredentialsProviderError');
     cli.endInput();
     expect(await cli.ended).toMatchObject({ code: 0 });
-  }, 120_000);
+  });
 
   test('and its task is ended by others, the endpoint says so before the deadline', async () => {
     const running = await runSdk(['--grant-ttl', '10']);
@@ -225,7 +225,7 @@ describe('while the command lives', () => {
     await cli.ended;
     await expect(fetch(env['AWS_CONTAINER_CREDENTIALS_FULL_URI'] ?? '')).rejects.toThrow('fetch failed');
     const tokenFile = env['AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE'] ?? '';
-    await vi.waitFor(() => expect(existsSync(tokenFile)).toBe(false), { timeout: 5_000 });
+    await vi.waitFor(() => expect(existsSync(tokenFile)).toBe(false), { timeout: 60_000 });
     cli.endInput();
   });
 });

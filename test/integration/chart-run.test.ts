@@ -143,7 +143,7 @@ describe.skipIf(helm === null || version === undefined)('what the chart makes, r
         }).on('error', () => resolve(0));
       });
     const readiness = async (): Promise<number | 'ended'> => (child.exitCode === null ? await ask('/readyz') : 'ended');
-    await expect.poll(readiness, { timeout: 30_000, interval: 200 }).toBeOneOf([200, 'ended']);
+    await expect.poll(readiness, { timeout: 60_000, interval: 200 }).toBeOneOf([200, 'ended']);
     if (child.exitCode !== null) throw new Error((await ended).output);
     expect(await ask('/healthz')).toBe(200);
     expect(await ask('/openapi.json', 'broker.example.com')).toBe(200);

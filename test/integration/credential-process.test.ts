@@ -139,7 +139,7 @@ test('an AWS SDK takes it from a profile, again and again, each grant in the sam
       sdk.child.stdin?.write('\n');
       expect(new Set(ids()).size, sdk.said().stdout).toBeGreaterThan(1);
     },
-    { timeout: 50_000, interval: 500 },
+    { timeout: 60_000, interval: 500 },
   );
   sdk.endInput();
   await sdk.ended;
@@ -163,7 +163,7 @@ describe('the task of an earlier call', () => {
       expect(error).toBeInstanceOf(ProblemError);
       expect(error).toMatchObject({ code: 'request_expired' });
     };
-    await vi.waitFor(presented, { timeout: 20_000, interval: 200 });
+    await vi.waitFor(presented, { timeout: 60_000, interval: 200 });
 
     const second = await printed(args, { env });
     expect(second['AccessKeyId']).not.toBe(first['AccessKeyId']);

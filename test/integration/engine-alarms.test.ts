@@ -55,7 +55,7 @@ async function connectionsOfRedis(): Promise<number> {
   }
 }
 
-const quickly = { timeout: 8_000, interval: 5 };
+const quickly = { timeout: 60_000, interval: 5 };
 
 function backendOf(kind: AlarmBackend['kind']): AlarmBackend {
   return { kind, url: kind === 'redis' ? new Secret(redis?.url ?? '') : house.storeUrl };

@@ -29,7 +29,7 @@ beforeEach(() => {
   for (const list of [house.observed, house.logs, house.woken, house.changed]) list.splice(0);
 });
 
-const quickly = { timeout: 5_000, interval: 5 };
+const quickly = { timeout: 60_000, interval: 5 };
 const nothing: Counts = { listed: 0, orphans: 0, waiting: 0, lost: 0, returned: 0, drifted: 0, unverified: 0 };
 
 /** The same session, which can do this too, or in another way. */

@@ -28,7 +28,7 @@ afterEach(async () => {
   await sweeper.stop();
 });
 
-const quickly = { timeout: 5_000, interval: 5 };
+const quickly = { timeout: 60_000, interval: 5 };
 
 function create(options: Partial<SweeperOptions> = {}): Sweeper {
   sweeper = new Sweeper({

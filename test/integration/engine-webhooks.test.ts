@@ -46,7 +46,7 @@ afterEach(async () => {
   await hooks.stop();
 });
 
-const quickly = { timeout: 5_000, interval: 5 };
+const quickly = { timeout: 60_000, interval: 5 };
 const secret = new Secret(`whsec_${Buffer.alloc(24, 7).toString('base64')}`);
 
 function start(options: Partial<WebhooksOptions> = {}): Webhooks {
