@@ -4,13 +4,13 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { AWS_PROVIDERS, awsFiles, awsShaped, READ_BUCKET } from '../support/aws-shaped.ts';
-import { type CliOptions, type CliProcess, mayflyArguments, startCli } from '../support/cli.ts';
+import { type CliOptions, type CliProcess, startCli, tsxArguments } from '../support/cli.ts';
 import { type House, startHouse } from '../support/house.ts';
 
 /** `mayfly run` with AWS keys, as the AWS SDK in its child sees them. */
 
 const sdkProgram = fileURLToPath(new URL('../clients/aws-sdk.ts', import.meta.url));
-const sdk = ['--', process.execPath, ...mayflyArguments.slice(0, 2), sdkProgram, 'an-argument'];
+const sdk = ['--', process.execPath, ...tsxArguments, sdkProgram, 'an-argument'];
 const RUN = ['run', '--purpose', 'reconcile.invoices', '--grant', READ_BUCKET];
 
 const aws = awsShaped();

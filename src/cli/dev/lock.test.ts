@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { endChild, firstLine, spawnModule } from '../../../test/support/dev-broker.ts';
+import { compiledModule, endChild, firstLine, spawnModule } from '../../../test/support/dev-broker.ts';
 import { acquireDevLock, type DevLock, readDevLock } from './lock.ts';
 import { processBirth } from './process-table.ts';
 
@@ -111,7 +111,7 @@ async function leave(content: unknown): Promise<void> {
 /** A process that takes the lock, says so, and keeps it until its input ends. */
 function holder(): ChildProcess {
   const child = spawnModule(`
-    const { acquireDevLock } = await import(${JSON.stringify(new URL('./lock.ts', import.meta.url).href)});
+    const { acquireDevLock } = await import(${JSON.stringify(compiledModule('src/cli/dev/lock.ts'))});
     await acquireDevLock(${JSON.stringify(dir)}).then(() => console.log('held'), (error) => console.log(error.code));
     process.stdin.resume();`);
   children.push(child);
