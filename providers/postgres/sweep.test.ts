@@ -46,7 +46,7 @@ describe('sessions', () => {
     const { kill } = scripted([{ seen: { 7: [100] } }]);
     const swept = await sweep(kill, [7, 8], never);
     expect([...swept.alive]).toEqual([7]);
-  }, 10_000);
+  });
 });
 
 describe('logins asleep', () => {

@@ -97,7 +97,7 @@ describe.each(withCron)("the dead-man's switch by pg_cron on PostgreSQL %i", (ve
 
   // These two wait for the same minutes.
   test.concurrent('a job that an agent could schedule all the same is ended where it runs, and starts no more', {
-    timeout: 150_000,
+    timeout: 400_000,
   }, async ({ expect: its }) => {
     const { ref, minted } = await ledger.mint();
     await ledger.admin(`GRANT USAGE ON SCHEMA cron TO ${ref.handle}`);
@@ -106,23 +106,23 @@ describe.each(withCron)("the dead-man's switch by pg_cron on PostgreSQL %i", (ve
     await agent.end();
     const workers = () =>
       ledger.admin('SELECT backend_type FROM pg_stat_activity WHERE usesysid = $1', [ref.facts?.['oid']]);
-    await its.poll(workers, { timeout: 70_000, interval: 500 }).toEqual([{ backend_type: 'pg_cron' }]);
+    await its.poll(workers, { timeout: 190_000, interval: 500 }).toEqual([{ backend_type: 'pg_cron' }]);
     expect(await ledger.session.fence([ref], soon())).toMatchObject([{ ok: true, evidence: { sessions_ended: 1 } }]);
     expect(await workers()).toEqual([]);
     expect(await ledger.session.verify([ref], soon())).toMatchObject([{ ok: true, contained: true }]);
     const refused = `role "${ref.handle}" is not permitted to log in`;
-    await its.poll(() => server.log(), { timeout: 70_000, interval: 500 }).toContain(refused);
+    await its.poll(() => server.log(), { timeout: 190_000, interval: 500 }).toContain(refused);
     expect(await ledger.session.reap([ref], soon())).toMatchObject([{ ok: true }]);
   });
 
   test.concurrent('with nobody to fence it, an open session ends within about a minute of its deadline', {
-    timeout: 150_000,
+    timeout: 400_000,
   }, async ({ expect: its }) => {
     const { minted } = await ledger.mint({ deadline: new Date(Date.now() + 3000) });
     const living = await ledger.mint();
     const agent = await ledger.login(minted);
     const other = await ledger.login(living.minted);
-    await its.poll(() => sqlState(agent.query('SELECT 1')), { timeout: 130_000, interval: 500 }).not.toBe('none');
+    await its.poll(() => sqlState(agent.query('SELECT 1')), { timeout: 250_000, interval: 500 }).not.toBe('none');
     expect(await sqlState(other.query('SELECT 1'))).toBe('none');
     // Asked anew: the first session may have looked before there was a schedule.
     const back = ledger.connect();

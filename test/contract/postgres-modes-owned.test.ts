@@ -135,7 +135,7 @@ describe.each(cases)('mode $mode on PostgreSQL $version: what a role owns at its
     }
     await session.fence([live.ref], soon());
     await expect
-      .poll(async () => (await session.reap([live.ref], soon())).map(({ ok }) => ok), { timeout: 50_000 })
+      .poll(async () => (await session.reap([live.ref], soon())).map(({ ok }) => ok), { timeout: 60_000 })
       .toEqual([true]);
     expect(await ledger.admin('SELECT FROM pg_largeobject_metadata')).toEqual([]);
   });

@@ -144,7 +144,7 @@ describe.each(availableVersions())('what a role owns at its end on PostgreSQL %i
     await ledger.session.fence([neighbour.ref], soon());
     await expect
       .poll(async () => (await ledger.session.reap([live.ref, neighbour.ref], soon())).map(({ ok }) => ok), {
-        timeout: 50_000,
+        timeout: 60_000,
       })
       .toEqual([true, true]);
     expect(await ledger.session.verify([live.ref], soon())).toMatchObject([{ clean: true }]);

@@ -92,7 +92,7 @@ describe.each(availableVersions())('many roles of one template on PostgreSQL %i'
     expect(await session.verify(refs, soon())).toMatchObject(refs.map(() => ({ ok: true, clean: true })));
     await session.close();
     // What a backend read is told when it ends.
-    await vi.waitFor(async () => expect(await backends()).toEqual(others), { timeout: 10_000 });
+    await vi.waitFor(async () => expect(await backends()).toEqual(others), { timeout: 60_000 });
     expect((await read()) - before).toBeLessThan(ended);
     await ledger.admin(
       "DELETE FROM mayfly.handle WHERE role_oid > 1000000 AND handle = 'mfy_' || md5((role_oid::int - 1000000)::text)",

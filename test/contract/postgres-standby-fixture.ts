@@ -53,7 +53,7 @@ export async function makeReplica(ledger: Ledger, name: string): Promise<Replica
     tryLogin,
     async login(live, options) {
       await expect
-        .poll(() => admin('SELECT FROM pg_roles WHERE rolname = $1', [live.ref.handle]), { timeout: 10_000 })
+        .poll(() => admin('SELECT FROM pg_roles WHERE rolname = $1', [live.ref.handle]), { timeout: 60_000 })
         .toHaveLength(1);
       return tryLogin(live, options);
     },

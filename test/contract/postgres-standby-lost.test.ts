@@ -55,7 +55,7 @@ describe.each(availableVersions())('standbys of PostgreSQL %i that are not as th
       expect(await sqlState(away.query('SELECT 1'))).not.toBe('none');
       // It may be back before it has met its primary again.
       await expect
-        .poll(() => session.fence([first.ref, second.ref], soon()), { timeout: 20_000 })
+        .poll(() => session.fence([first.ref, second.ref], soon()), { timeout: 60_000 })
         .toMatchObject([{ ok: true }, { ok: true }]);
       expect(await session.verify([first.ref, second.ref], soon())).toMatchObject([...contained, ...contained]);
     } finally {
@@ -200,7 +200,7 @@ describe.each(availableVersions())('standbys of PostgreSQL %i that are not as th
     const restore = await restoreLater(server, folder);
     const session = knowing(ledger, [replica.listed]);
     // The standby has a whole segment of WAL to receive first.
-    await expect.poll(() => session.fence([live.ref], soon()), { timeout: 20_000 }).toMatchObject([{ ok: true }]);
+    await expect.poll(() => session.fence([live.ref], soon()), { timeout: 60_000 }).toMatchObject([{ ok: true }]);
     await session.reap([live.ref], soon());
     expect(await session.verify([live.ref], soon())).toMatchObject([{ contained: true, clean: true }]);
     await session.close();
@@ -246,7 +246,7 @@ describe.each(availableVersions())('standbys of PostgreSQL %i that are not as th
     }
     const refs = [live.ref, neighbour.ref];
     await expect
-      .poll(() => session.fence(refs, soon()), { timeout: 20_000 })
+      .poll(() => session.fence(refs, soon()), { timeout: 60_000 })
       .toMatchObject([{ ok: true }, { ok: true }]);
     expect(await session.verify(refs, soon())).toMatchObject([...contained, ...contained]);
     await session.close();

@@ -41,7 +41,7 @@ test('on two replicas nothing is permitted to a task after the answer to its end
         deniedInRow = allowed ? 0 : deniedInRow + 1;
       }
     });
-    await vi.waitFor(() => expect(permitted).toBeGreaterThan(ASKERS), { timeout: 10_000, interval: 5 });
+    await vi.waitFor(() => expect(permitted).toBeGreaterThan(ASKERS), { timeout: 60_000, interval: 5 });
     await house.client().cancel(task.id);
     ended = true;
     await Promise.all(askers);
@@ -73,7 +73,7 @@ test('what is asked while an end is being committed waits for it, and hears of i
             [root],
           ),
         ).toHaveLength(1),
-      { timeout: 10_000, interval: 20 },
+      { timeout: 60_000, interval: 20 },
     );
     await ending.query('COMMIT');
     expect(said(await reply)).toEqual([200, false, 'task_ended']);

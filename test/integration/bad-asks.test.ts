@@ -48,7 +48,7 @@ async function applyAsBefore(files: Readonly<Record<string, string>>): Promise<v
   await applyCatalog({ db, published: () => changes.publishCatalog() }, catalog, 'test', 'test');
   await changes.close();
   await db.close();
-  await vi.waitFor(async () => expect((await ask(house.url, 'GET', '/readyz')).status).toBe(200), { timeout: 10_000 });
+  await vi.waitFor(async () => expect((await ask(house.url, 'GET', '/readyz')).status).toBe(200), { timeout: 60_000 });
 }
 
 beforeAll(async () => {

@@ -5,7 +5,7 @@ import { startPostgres, type PostgresServer } from '../support/postgres-servers.
 import { startTcpProxy, type TcpProxy } from '../support/tcp-proxy.ts';
 
 const COUNT = 12;
-const patiently = { timeout: 30_000, interval: 10 };
+const patiently = { timeout: 60_000, interval: 10 };
 
 describe('a target that says nothing at all', () => {
   let server: PostgresServer;

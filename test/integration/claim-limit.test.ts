@@ -62,5 +62,5 @@ test('the clock of a claim is never ahead of the store, however long the way the
   const { rows } = await owner.query<{ now: Date }>('SELECT clock_timestamp() AS now');
   const behind = (rows[0]?.now.getTime() ?? 0) - there.getTime();
   expect(behind).toBeGreaterThanOrEqual(0);
-  expect(behind).toBeLessThan(2000);
+  expect(behind).toBeLessThan(30_000);
 });

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { AgentKey, ProblemError } from '../../src/client/index.ts';
 import { AWS_PROVIDERS, awsFiles, awsShaped, READ_BUCKET } from '../support/aws-shaped.ts';
-import { type CliOptions, type CliProcess, mayflyArguments, startCli } from '../support/cli.ts';
+import { type CliOptions, type CliProcess, mayflyArguments, startCli, tsxArguments } from '../support/cli.ts';
 import { forge } from '../support/forge.ts';
 import { type House, startHouse } from '../support/house.ts';
 
@@ -117,20 +117,17 @@ test('an AWS SDK takes it from a profile, again and again, each grant in the sam
   const config = join(folder, 'config');
   writeFileSync(config, `[profile agent]\ncredential_process = ${words.join(' ')}\n`);
   const before = (await grants()).length;
-  const sdk = startCli(
-    [...mayflyArguments.slice(0, 2), fileURLToPath(new URL('../clients/aws-sdk.ts', import.meta.url))],
-    {
-      program: process.execPath,
-      env: {
-        MAYFLY_DIR: house.devDir,
-        XDG_CACHE_HOME: join(folder, 'cache'),
-        AWS_CONFIG_FILE: config,
-        AWS_SHARED_CREDENTIALS_FILE: join(folder, 'none'),
-        AWS_PROFILE: 'agent',
-      },
-      holdInput: true,
+  const sdk = startCli([...tsxArguments, fileURLToPath(new URL('../clients/aws-sdk.ts', import.meta.url))], {
+    program: process.execPath,
+    env: {
+      MAYFLY_DIR: house.devDir,
+      XDG_CACHE_HOME: join(folder, 'cache'),
+      AWS_CONFIG_FILE: config,
+      AWS_SHARED_CREDENTIALS_FILE: join(folder, 'none'),
+      AWS_PROFILE: 'agent',
     },
-  );
+    holdInput: true,
+  });
   started.push(sdk);
   const ids = () => [...sdk.said().stdout.matchAll(/"accessKeyId":"(ASIA\w+)"/g)].map(([, id]) => id);
   // With a life below the SDK's five minutes each use asks again.
@@ -139,7 +136,7 @@ test('an AWS SDK takes it from a profile, again and again, each grant in the sam
       sdk.child.stdin?.write('\n');
       expect(new Set(ids()).size, sdk.said().stdout).toBeGreaterThan(1);
     },
-    { timeout: 50_000, interval: 500 },
+    { timeout: 60_000, interval: 500 },
   );
   sdk.endInput();
   await sdk.ended;
@@ -163,7 +160,7 @@ describe('the task of an earlier call', () => {
       expect(error).toBeInstanceOf(ProblemError);
       expect(error).toMatchObject({ code: 'request_expired' });
     };
-    await vi.waitFor(presented, { timeout: 20_000, interval: 200 });
+    await vi.waitFor(presented, { timeout: 60_000, interval: 200 });
 
     const second = await printed(args, { env });
     expect(second['AccessKeyId']).not.toBe(first['AccessKeyId']);

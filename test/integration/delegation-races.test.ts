@@ -6,7 +6,7 @@ import type { RunningBroker } from '../support/broker-process.ts';
 import { Agent, eventOf, outcome } from '../support/delegating.ts';
 import { type House, startHouse } from '../support/house.ts';
 
-const WAIT = { timeout: 10_000, interval: 20 };
+const WAIT = { timeout: 60_000, interval: 20 };
 
 let house: House;
 /** The other replica: what is asked there runs while the first one is held. */

@@ -197,7 +197,7 @@ describe('an offer', () => {
     const { id } = await owner.delegate(parent, other, { seconds: 1 });
     const path = `/v1/tasks/${id}`;
     await expect
-      .poll(async () => (await other.call('GET', path)).body, { timeout: 10_000 })
+      .poll(async () => (await other.call('GET', path)).body, { timeout: 60_000 })
       .toMatchObject({ state: 'cancelled', ended_by: 'expired' });
     expect(outcome(await other.call('POST', `${path}/claim`, {}))).toEqual([409, 'task_ended']);
     const [told] = await house.onStore(

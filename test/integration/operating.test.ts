@@ -48,7 +48,7 @@ describe('a paused target', () => {
         last = Number(/^mayfly_sweep_age_seconds (\S+)$/m.exec(text)?.[1]);
         expect(last).toBeLessThan(before);
       },
-      { timeout: 30_000, interval: 50 },
+      { timeout: 60_000, interval: 50 },
     );
   }
 
@@ -210,7 +210,7 @@ describe('a write-off', () => {
     await vi.waitFor(
       async () => expect(await house.onStore('SELECT FROM pg_locks WHERE NOT granted')).toHaveLength(2),
       {
-        timeout: 8_000,
+        timeout: 60_000,
         interval: 20,
       },
     );

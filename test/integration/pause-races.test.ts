@@ -43,7 +43,7 @@ function grantOf({ body }: Reply): string {
 async function waiting(count: number): Promise<void> {
   await vi.waitFor(
     async () => expect(await house.onStore('SELECT FROM pg_locks WHERE NOT granted')).toHaveLength(count),
-    { timeout: 8_000, interval: 20 },
+    { timeout: 60_000, interval: 20 },
   );
 }
 

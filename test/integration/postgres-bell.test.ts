@@ -31,14 +31,14 @@ test('a bell that could not reach the store at first rings once it can', async (
     failed: (error) => failures.push(error),
   });
   try {
-    await vi.waitFor(() => expect(failures.length).toBeGreaterThan(0), { timeout: 20_000 });
+    await vi.waitFor(() => expect(failures.length).toBeGreaterThan(0), { timeout: 60_000 });
     await expect(bell.set([{ jobId: 'at-none' }])).rejects.toBeInstanceOf(Error);
     proxy.retarget(server.port);
     await vi.waitFor(() => bell.set([{ jobId: 'at-once', removeOnComplete: true }]), {
-      timeout: 20_000,
+      timeout: 60_000,
       interval: 100,
     });
-    await vi.waitFor(() => expect(rung).toContain('at-once'), { timeout: 20_000 });
+    await vi.waitFor(() => expect(rung).toContain('at-once'), { timeout: 60_000 });
   } finally {
     await bell.close();
   }

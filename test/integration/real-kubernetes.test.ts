@@ -16,7 +16,7 @@ const OTHER = { namespace: 'finance', name: 'other' };
 const BROKER = { namespace: 'mayfly', name: 'broker' };
 const SUBJECT = 'system:serviceaccount:finance:recon';
 /** A positive answer is kept for ten seconds, by the API server and by the broker. */
-const KEPT = { timeout: 40_000, interval: 500 };
+const KEPT = { timeout: 60_000, interval: 500 };
 
 const binaries = await findGoServer(kubernetesSources);
 

@@ -18,7 +18,7 @@ const ID = 'spiffe://prod.example/agents/recon';
 const OTHER = 'spiffe://prod.example/agents/other';
 const BESIDE = 'spiffe://prod.example/batch/closing';
 /** SPIRE asks that its bundle is looked at every ten seconds. */
-const LOOKED_AT = { timeout: 25_000, interval: 250 };
+const LOOKED_AT = { timeout: 60_000, interval: 250 };
 
 const binaries = await findGoServer(spireSources);
 

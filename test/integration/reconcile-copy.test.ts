@@ -33,7 +33,7 @@ describe('staging, restored from production’s backup', () => {
     );
     await vi.waitUntil(
       async () => (await house.onTarget('SELECT FROM mayfly.installation WHERE beat > $1', [beat])).length > 0,
-      { timeout: 30_000, interval: 100 },
+      { timeout: 60_000, interval: 100 },
     );
     const admin = new pg.Client({ connectionString: copyServer.superuserUrl() });
     await admin.connect();
@@ -57,7 +57,7 @@ describe('staging, restored from production’s backup', () => {
         const metrics = await (await fetch(`${copy.url}/metrics`)).text();
         expect(metrics.split('\n')).toContain('mayfly_target_stranger{target="ledger-db"} 1');
       },
-      { timeout: 40_000, interval: 100 },
+      { timeout: 60_000, interval: 100 },
     );
     expect(
       (await copy.onStore(`SELECT resource FROM mayfly.audit_events WHERE type = 'target.held_elsewhere'`)).length,
@@ -83,7 +83,7 @@ describe('staging, restored from production’s backup', () => {
               before.ids.map(() => ({ state: expect.stringMatching(/due|running/), last_error: 'misconfigured' })),
             );
           },
-          { timeout: 20_000, interval: 100 },
+          { timeout: 60_000, interval: 100 },
         );
         const asked = house.client(undefined, copy.url);
         const { task } = await asked.openTask(await house.sign());
@@ -127,12 +127,12 @@ describe('staging, restored from production’s backup', () => {
       const client = house.client(undefined, copy.url);
       const { task } = await client.openTask(await house.sign());
       await vi.waitFor(() => client.issue(task.id, { entitlement: 'ledger-db/read-invoices' }), {
-        timeout: 20_000,
+        timeout: 60_000,
         interval: 200,
       });
       // What only the former holder knew of is an orphan now.
       await vi.waitFor(async () => expect(await rolesOf(house, after.ids)).toEqual([]), {
-        timeout: 30_000,
+        timeout: 60_000,
         interval: 200,
       });
       const reconciled = await startCli(['target', 'reconcile', 'ledger-db'], { env }).ended;

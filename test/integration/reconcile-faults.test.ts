@@ -54,7 +54,7 @@ describe('comparing a target with the store, when things go wrong', () => {
     await vi.waitFor(
       async () => expect(await run()).toMatchObject({ outcome: 'failed', says: /did not answer|failed/ }),
       {
-        timeout: 40_000,
+        timeout: 60_000,
         interval: 100,
       },
     );
@@ -74,10 +74,10 @@ describe('comparing a target with the store, when things go wrong', () => {
     await vi.waitFor(
       async () =>
         expect(await house.onStore(`SELECT FROM (${seen}) s WHERE handle = ANY($1)`, [handles])).toHaveLength(3),
-      { timeout: 30_000, interval: 20 },
+      { timeout: 60_000, interval: 20 },
     );
     proxy.delay(300);
-    await vi.waitFor(async () => expect((await run())?.claimed_by).toMatch(/./), { timeout: 30_000, interval: 5 });
+    await vi.waitFor(async () => expect((await run())?.claimed_by).toMatch(/./), { timeout: 60_000, interval: 5 });
     await Promise.all([house.broker.signal('SIGKILL'), replica.signal('SIGKILL')]);
     proxy.delay(0);
     house.broker = await house.restart();

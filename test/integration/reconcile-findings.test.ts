@@ -28,9 +28,9 @@ describe('comparing a target with the store', () => {
   /** Lets the grace of one that was seen be over. */
   async function ripen(orphan: string): Promise<void> {
     const text = `UPDATE mayfly.orphan_sightings s SET first_seen_at = first_seen_at - interval '${GRACE} seconds' RETURNING s.*`;
-    await vi.waitFor(async () => expect(await house.onStore(text)).toHaveLength(1), { timeout: 20_000, interval: 50 });
+    await vi.waitFor(async () => expect(await house.onStore(text)).toHaveLength(1), { timeout: 60_000, interval: 50 });
     await vi.waitFor(async () => expect(await grantState(house, orphan)).toMatchObject({ revocation: 'clean' }), {
-      timeout: 20_000,
+      timeout: 60_000,
       interval: 50,
     });
   }
@@ -78,7 +78,7 @@ describe('comparing a target with the store', () => {
     const { taskId, ids } = await mintKnown(house, 2);
     const [lost = '', kept = ''] = ids;
     await house.onTarget(`DROP OWNED BY ${roleOf(lost)}; DROP ROLE ${roleOf(lost)}`);
-    await vi.waitFor(async () => expect(await eventsOf(house, lost)).toContain('grant.lost'), { timeout: 10_000 });
+    await vi.waitFor(async () => expect(await eventsOf(house, lost)).toContain('grant.lost'), { timeout: 60_000 });
     await reconcile(house);
     await reconcile(house);
     expect((await eventsOf(house, lost)).filter((type) => type === 'grant.lost')).toHaveLength(1);
@@ -146,7 +146,7 @@ describe('comparing a target with the store', () => {
     await agent.connect();
     expect(await eventsOf(house, id)).not.toContain('grant.drifted');
     await house.onTarget(`ALTER ROLE ${roleOf(id)} CONNECTION LIMIT 50`);
-    await vi.waitFor(async () => expect(await eventsOf(house, id)).toContain('grant.drifted'), { timeout: 10_000 });
+    await vi.waitFor(async () => expect(await eventsOf(house, id)).toContain('grant.drifted'), { timeout: 60_000 });
     await reconcile(house);
     expect((await eventsOf(house, id)).filter((type) => type === 'grant.drifted')).toHaveLength(1);
     const [event] = await house.onStore<{ payload: { drift: { what: string }[] } }>(

@@ -65,7 +65,7 @@ describe('who holds a target', () => {
 
   async function goesOn(): Promise<void> {
     const { beat } = await beats();
-    await vi.waitFor(async () => expect((await beats()).beat).toBeGreaterThan(beat), { timeout: 10_000, interval: 20 });
+    await vi.waitFor(async () => expect((await beats()).beat).toBeGreaterThan(beat), { timeout: 60_000, interval: 20 });
   }
 
   const mint = (session: Session) => {
@@ -135,13 +135,13 @@ describe('who holds a target', () => {
     const live = await ledger.mint();
     await expect(copy.guarded.fence([live.ref], soon())).rejects.toMatchObject({ errorClass: 'retryable' });
     copy.start();
-    await vi.waitFor(() => expect(copy.isStranger()).toBe(true), { timeout: 10_000, interval: 20 });
+    await vi.waitFor(() => expect(copy.isStranger()).toBe(true), { timeout: 60_000, interval: 20 });
     await expect(copy.guarded.fence([live.ref], soon())).rejects.toMatchObject({ name: 'Stranger' });
     await production.ownership.stop();
     const still = await beats();
     const again = await broker(other, identity);
     again.start();
-    await vi.waitFor(() => expect(again.isStranger()).toBe(true), { timeout: 10_000, interval: 20 });
+    await vi.waitFor(() => expect(again.isStranger()).toBe(true), { timeout: 60_000, interval: 20 });
     await expect(mint(again.guarded)).rejects.toMatchObject({ name: 'Stranger' });
     expect(await beats()).toEqual(still);
     await mint((await broker()).guarded);
@@ -166,7 +166,7 @@ describe('who holds a target', () => {
     const { beat } = await beats();
     await copy.db.query({ text: 'UPDATE mayfly.tenures SET beat = $1', values: [beat] });
     copy.start();
-    await vi.waitFor(() => expect(copy.isStranger()).toBe(true), { timeout: 20_000, interval: 20 });
+    await vi.waitFor(() => expect(copy.isStranger()).toBe(true), { timeout: 60_000, interval: 20 });
     expect(copy.said).not.toContainEqual(expect.stringContaining('nobody else holds'));
     await goesOn();
     await goesOn();
@@ -211,7 +211,7 @@ describe('who holds a target', () => {
     await expect(mint(after.guarded)).rejects.toMatchObject({ errorClass: 'retryable' });
     expect((await beats()).beat).toBe(beat);
     after.start();
-    await vi.waitFor(() => expect(after.isStranger()).toBe(false), { timeout: 10_000, interval: 20 });
+    await vi.waitFor(() => expect(after.isStranger()).toBe(false), { timeout: 60_000, interval: 20 });
     await mint(after.guarded);
     await goesOn();
     expect(after.said).toContainEqual(expect.stringContaining('nobody else holds'));
@@ -265,7 +265,7 @@ describe('who holds a target', () => {
     expect(await beats()).toMatchObject({ epoch: 2, tenure: by.tenure });
     await mint(adopter.guarded);
     before.start();
-    await vi.waitFor(() => expect(before.isStranger()).toBe(true), { timeout: 10_000, interval: 20 });
+    await vi.waitFor(() => expect(before.isStranger()).toBe(true), { timeout: 60_000, interval: 20 });
     await expect(mint(before.guarded)).rejects.toMatchObject({ name: 'Stranger' });
     expect(await adopter.guarded.fence([live.ref], soon())).toMatchObject([{ ok: true }]);
   });

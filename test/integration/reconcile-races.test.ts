@@ -78,7 +78,7 @@ describe('a run that is overtaken', () => {
     const [id = ''] = ids;
     const run = await start(async () => {
       await house.client().cancel(taskId, { wait: 20 });
-      await expect.poll(() => grantState(house, id), { timeout: 20_000 }).toMatchObject({ revocation: 'clean' });
+      await expect.poll(() => grantState(house, id), { timeout: 60_000 }).toMatchObject({ revocation: 'clean' });
     });
     await run.run();
     expect(run.counts).toMatchObject({ listed: 1, returned: 0 });

@@ -68,7 +68,7 @@ describe('a credential that comes back', () => {
     await vi.waitFor(
       async () => expect(await grantState(house, cancelled.ids[0] ?? '')).toMatchObject({ revocation: 'clean' }),
       {
-        timeout: 20_000,
+        timeout: 60_000,
         interval: 50,
       },
     );
@@ -81,12 +81,12 @@ describe('a credential that comes back', () => {
   async function isRevokedAgain(ids: readonly string[]): Promise<void> {
     for (const id of ids) {
       await vi.waitFor(async () => expect(await eventsOf(house, id)).toContain('revocation.returned'), {
-        timeout: 30_000,
+        timeout: 60_000,
       });
       await vi.waitFor(
         async () => expect(await grantState(house, id)).toMatchObject({ state: 'revoked', revocation: 'clean' }),
         {
-          timeout: 30_000,
+          timeout: 60_000,
           interval: 50,
         },
       );
@@ -119,7 +119,7 @@ describe('a credential that comes back', () => {
     await start();
     const ended = await mintKnown(house, 1);
     const standby = await startStandby(targetServer, { name: 'behind' });
-    await vi.waitFor(async () => expect(await roles(standby, ended.ids)).toHaveLength(1), { timeout: 10_000 });
+    await vi.waitFor(async () => expect(await roles(standby, ended.ids)).toHaveLength(1), { timeout: 60_000 });
     // From here on nothing reaches it.
     await standby.restart('fast', { primary_conninfo: '' });
     await goBack(ended, async () => {

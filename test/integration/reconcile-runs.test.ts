@@ -10,7 +10,7 @@ import { requestRuns } from '../../src/store/reconciliations.ts';
 import { type PostgresServer, startPostgres } from '../support/postgres-servers.ts';
 import { createStore } from '../support/store.ts';
 
-const WAIT = { timeout: 30_000, interval: 25 };
+const WAIT = { timeout: 60_000, interval: 25 };
 
 describe('a run', () => {
   let server: PostgresServer;

@@ -34,7 +34,7 @@ async function untilGone(house: House, grants: readonly GrantBody[]): Promise<nu
       expect(rows.map((row) => row.revocation)).toEqual(grants.map(() => 'clean'));
       expect(roles).toBe(0);
     },
-    { timeout: 40_000, interval: 100 },
+    { timeout: 60_000, interval: 100 },
   );
   const { rows } = await stateOf(house, grants);
   return Math.max(...rows.map(({ late }) => late ?? 0));
@@ -87,7 +87,7 @@ describe.each(backends)('with alarms on %s', (backend) => {
     await house.client().cancel(taskId);
     await vi.waitFor(
       async () => expect((await stateOf(house, grants)).rows.some((row) => row.revocation === 'running')).toBe(true),
-      { timeout: 10_000, interval: 10 },
+      { timeout: 60_000, interval: 10 },
     );
     await house.broker.signal('SIGKILL');
     proxy.delay(0);
@@ -113,7 +113,7 @@ describe.each(backends)('with alarms on %s', (backend) => {
         expect(rows).toHaveLength(1);
         return rows;
       },
-      { timeout: 10_000, interval: 5 },
+      { timeout: 60_000, interval: 5 },
     );
     await house.broker.signal('SIGKILL');
     proxy.delay(0);
@@ -127,7 +127,7 @@ describe.each(backends)('with alarms on %s', (backend) => {
         );
         expect(row).toEqual({ state: 'revoked', ended_by: 'mint_failed', revocation: 'clean' });
       },
-      { timeout: 30_000, interval: 100 },
+      { timeout: 60_000, interval: 100 },
     );
     expect(
       await house.onTarget('SELECT 1 FROM pg_roles WHERE rolname = $1', [`mfy_${intent?.id.replaceAll('-', '')}`]),
@@ -147,7 +147,7 @@ describe.each(backends)('with alarms on %s', (backend) => {
     });
     await vi.waitFor(
       async () => expect((await stateOf(house, grants)).rows.every((row) => row.attempts > 0)).toBe(true),
-      { timeout: 30_000, interval: 100 },
+      { timeout: 60_000, interval: 100 },
     );
     proxy.heal();
     proxy.cut();

@@ -165,7 +165,7 @@ describe.each(backends)('with alarms on %s', (backend) => {
         const rows = await house.onStore<{ state: string }>('SELECT DISTINCT state FROM mayfly.revocations');
         expect(rows).toEqual([{ state: 'clean' }]);
       },
-      { timeout: 20_000, interval: 50 },
+      { timeout: 60_000, interval: 50 },
     );
     await send('GET', `/v1/tasks/${task.id}/timeline`);
 

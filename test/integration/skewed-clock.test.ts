@@ -57,7 +57,7 @@ test.each([
     await vi.waitFor(
       async () =>
         expect(await client.grant(short.id)).toMatchObject({ ended_by: 'expired', revocation: { state: 'clean' } }),
-      { timeout: 15_000, interval: 50 },
+      { timeout: 60_000, interval: 50 },
     );
     const contained = (await client.timeline(task.id)).find(({ type }) => type === 'revocation.contained');
     expect(contained?.payload['late_seconds']).toBeGreaterThanOrEqual(0);

@@ -14,7 +14,7 @@ import { refuses } from '../support/synthetic/faults.ts';
 import { startSyntheticHouse, type SyntheticHouse } from '../support/synthetic/house.ts';
 import { startTcpProxy, type TcpProxy } from '../support/tcp-proxy.ts';
 
-const WAIT = { timeout: 30_000, interval: 50 };
+const WAIT = { timeout: 60_000, interval: 50 };
 
 async function asSuperuser(server: PostgresServer, text: string): Promise<pg.QueryResultRow[]> {
   const client = new pg.Client({ connectionString: server.superuserUrl() });

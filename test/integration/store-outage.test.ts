@@ -12,7 +12,7 @@ import { type House, startHouse } from '../support/house.ts';
 import { type PostgresServer, startPostgres } from '../support/postgres-servers.ts';
 import { eventsOf, grantState, roleOf } from '../support/reconcile.ts';
 
-const WAIT = { timeout: 30_000, interval: 50 };
+const WAIT = { timeout: 60_000, interval: 50 };
 const ENTITLEMENT = 'ledger-db/read-invoices';
 
 interface Held {

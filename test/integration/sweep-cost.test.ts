@@ -6,7 +6,7 @@ import { findLive } from '../../src/store/fence-writers.ts';
 import { findAlive } from '../../src/store/reconcile-page.ts';
 import { type PostgresServer, startPostgres } from '../support/postgres-servers.ts';
 import { createStore } from '../support/store.ts';
-import { bear, explain, rowsIn, scansIn, sweepStatements } from '../support/sweep-plans.ts';
+import { bear, explain, PLANNED, rowsIn, scansIn, sweepStatements } from '../support/sweep-plans.ts';
 
 /** Obligations that are hours from due. */
 const OUTSTANDING = 20_000;
@@ -21,7 +21,7 @@ const LIVING = OUTSTANDING / 5 + 500;
 
 let server: PostgresServer;
 beforeAll(async () => {
-  server = await startPostgres({ version: 18 });
+  server = await startPostgres({ version: 18, settings: PLANNED });
 });
 afterAll(async () => {
   await server?.stop();

@@ -2,7 +2,7 @@ import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { type PostgresServer, startPostgres } from '../support/postgres-servers.ts';
 import { createStore } from '../support/store.ts';
-import { bear, explain, rowsIn, scansIn, sweepStatements } from '../support/sweep-plans.ts';
+import { bear, explain, PLANNED, rowsIn, scansIn, sweepStatements } from '../support/sweep-plans.ts';
 
 /** In each state: what a target leaves behind that is down, and all of it waits for a later try. */
 const WAITING = 20_000;
@@ -29,7 +29,7 @@ const needed: Readonly<Record<string, readonly string[]>> = {
 let server: PostgresServer;
 let client: pg.Client;
 beforeAll(async () => {
-  server = await startPostgres({ version: 18 });
+  server = await startPostgres({ version: 18, settings: PLANNED });
   const store = await createStore(server);
   client = new pg.Client({ connectionString: server.superuserUrl(store.database) });
   await client.connect();

@@ -43,7 +43,7 @@ async function onlyGrant(task: string) {
 
 async function untilClean(grantId: string): Promise<void> {
   await vi.waitFor(async () => expect((await house.standing(grantId)).revocation).toBe('clean'), {
-    timeout: 20_000,
+    timeout: 60_000,
     interval: 25,
   });
 }
@@ -154,7 +154,7 @@ async function holdTree(task: string) {
   await holder.query('SELECT pg_advisory_lock($1, $2)', [ROOT, key]);
   return {
     untilWaiting: (count: number) =>
-      vi.waitFor(async () => expect(await waiting()).toBe(count), { timeout: 10_000, interval: 10 }),
+      vi.waitFor(async () => expect(await waiting()).toBe(count), { timeout: 60_000, interval: 10 }),
     release: () => holder.query('SELECT pg_advisory_unlock($1, $2)', [ROOT, key]),
   };
 }

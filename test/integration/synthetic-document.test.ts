@@ -30,7 +30,7 @@ async function untilContained(...ids: string[]): Promise<void> {
     async () => {
       for (const id of ids) expect(await house.standing(id)).toMatchObject({ state: 'revoked' });
     },
-    { timeout: 30_000, interval: 25 },
+    { timeout: 60_000, interval: 25 },
   );
 }
 
@@ -74,11 +74,11 @@ test('what must stay in the document stays until its credential is over: contain
       expect(standing).toMatchObject({ revocation: 'contained', last_error: null, attempts: 1 });
       expect(target.count('reap')).toBeGreaterThan(0);
     },
-    { timeout: 10_000, interval: 10 },
+    { timeout: 60_000, interval: 10 },
   );
   expect([...target.system.written().values()].some(({ denied }) => handle in denied)).toBe(true);
   await vi.waitFor(async () => expect(await house.standing(id)).toMatchObject({ revocation: 'clean' }), {
-    timeout: 20_000,
+    timeout: 60_000,
     interval: 50,
   });
   expect([...target.system.written().values()].some(({ denied }) => handle in denied)).toBe(false);
@@ -105,7 +105,7 @@ test('two replicas and many ends at once: never two writers, and all of them are
           `SELECT DISTINCT replace(claimed_by, ' (writes)', '') FROM mayfly.revocations WHERE target = 'shared' AND state = 'running'`,
         ),
       ).toHaveLength(2),
-    { timeout: 15_000, interval: 25 },
+    { timeout: 60_000, interval: 25 },
   );
   expect(target.writers).toEqual({ now: 1, most: 1 });
   first.release();
@@ -128,7 +128,7 @@ test('a writer that wakes with an old document un-fences nothing', async () => {
   await untilContained(first.id, second.id);
   const names = [...target.system.written().keys()];
   old.release();
-  await vi.waitFor(() => expect(target.system.written().size).toBeGreaterThan(names.length), { timeout: 10_000 });
+  await vi.waitFor(() => expect(target.system.written().size).toBeGreaterThan(names.length), { timeout: 60_000 });
   expect(Math.max(...[...target.system.written().keys()].map(Number))).toBe(Math.max(...names.map(Number)));
   expect(target.system.accepts(first.handle)).toBe(false);
   expect(target.system.accepts(second.handle)).toBe(false);
@@ -149,7 +149,7 @@ test('without the epoch in its name the old document lets in what was cut: that 
   await house.release(second.id);
   await untilContained(first.id, second.id);
   old.release();
-  await vi.waitFor(() => expect(target.system.accepts(second.handle)).toBe(true), { timeout: 10_000 });
+  await vi.waitFor(() => expect(target.system.accepts(second.handle)).toBe(true), { timeout: 60_000 });
   await house.client.cancel(task);
 });
 
@@ -165,7 +165,7 @@ test('a document that is not seen everywhere yet: not contained, until it is', a
       expect(standing.attempts).toBeGreaterThanOrEqual(2);
       expect(standing).toMatchObject({ state: 'revoking', last_error: 'retryable' });
     },
-    { timeout: 20_000, interval: 25 },
+    { timeout: 60_000, interval: 25 },
   );
   expect(target.system.accepts(handle)).toBe(true);
   target.turn(60_000);

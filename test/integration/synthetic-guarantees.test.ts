@@ -97,7 +97,7 @@ describe('what can only expire', () => {
     const text = await metrics();
     expect(text).toContain('mayfly_revocation_verify_failures_total{target="sts"} 0');
     expect(text).not.toContain('mayfly_revocation_failures_total{target="sts"');
-  }, 60_000);
+  });
 
   test('and is released early is answered with the time at which its end is owed', async () => {
     const { id } = await issued('sts', 4);
@@ -109,13 +109,13 @@ describe('what can only expire', () => {
     expect(['due', 'running']).toContain(grant.revocation.state);
     expect(Date.parse(grant.revocation.due_at)).toBeGreaterThan(Date.parse(grant.deadline));
     await until(id, { state: 'revoked', revocation: 'clean' });
-  }, 60_000);
+  });
 
   test('and reaches its deadline is not late while clocks may differ', async () => {
     const { task, id } = await issued('sts', 2);
     await until(id, { state: 'revoked', ended_by: 'expired' });
     expect(await typesOf(task)).not.toContain('revocation.overdue');
-  }, 60_000);
+  });
 
   test('is overdue when it outlives its native expiry and the skew', async () => {
     const late = house.target('late');
@@ -132,7 +132,7 @@ describe('what can only expire', () => {
     expect(Date.parse(overdue?.ts ?? '')).toBeGreaterThan(Date.parse(shown.deadline) + OVERDUE_SECONDS * 1000);
     late.turn(600_000);
     await until(id, { state: 'revoked', revocation: 'clean' });
-  }, 60_000);
+  });
 });
 
 describe('what can not be taken back', () => {

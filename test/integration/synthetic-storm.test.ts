@@ -48,12 +48,12 @@ test('a storm on three sick targets and a healthy one: its grants are contained 
   );
   await Promise.all(tasks.map((task) => house.client.cancel(task)));
 
-  await vi.waitFor(() => expect(house.target('hanging').count('fence')).toBeGreaterThan(0), { timeout: 10_000 });
+  await vi.waitFor(() => expect(house.target('hanging').count('fence')).toBeGreaterThan(0), { timeout: 60_000 });
   const later = await house.openTask(...names);
   const issued = await Promise.all(names.map((name) => house.issue(later, name)));
   expect(issued.map(({ state }) => state)).toEqual(names.map(() => 'active'));
   await vi.waitFor(async () => expect(await statesOn('healthy')).toEqual(['revoked']), {
-    timeout: 40_000,
+    timeout: 60_000,
     interval: 25,
   });
   for (const name of sick) {
@@ -69,7 +69,7 @@ test('a storm on three sick targets and a healthy one: its grants are contained 
   await house.client.cancel(later);
   for (const name of sick) house.target(name).faults.clear();
   for (const name of names) {
-    await vi.waitFor(async () => expect(await statesOn(name)).toEqual(['revoked']), { timeout: 40_000, interval: 50 });
+    await vi.waitFor(async () => expect(await statesOn(name)).toEqual(['revoked']), { timeout: 60_000, interval: 50 });
     expect(
       house
         .target(name)
@@ -77,4 +77,4 @@ test('a storm on three sick targets and a healthy one: its grants are contained 
         .some(({ handle }) => house.target(name).system.accepts(handle)),
     ).toBe(false);
   }
-}, 90_000);
+});

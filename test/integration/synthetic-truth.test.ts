@@ -3,7 +3,7 @@ import { type PostgresServer, startPostgres } from '../support/postgres-servers.
 import { mixesUp, poisonedBy, skips } from '../support/synthetic/faults.ts';
 import { type Standing, startSyntheticHouse, type SyntheticHouse } from '../support/synthetic/house.ts';
 
-const WAIT = { timeout: 20_000, interval: 25 };
+const WAIT = { timeout: 60_000, interval: 25 };
 
 let server: PostgresServer;
 let house: SyntheticHouse;

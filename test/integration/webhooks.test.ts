@@ -73,13 +73,13 @@ async function untilReceived(type: string, times = 1): Promise<Received[]> {
       expect(found.length).toBeGreaterThanOrEqual(times);
       return found;
     },
-    { timeout: 20_000, interval: 50 },
+    { timeout: 60_000, interval: 50 },
   );
 }
 
 async function untilNoneWaits(): Promise<void> {
   await vi.waitFor(async () => expect(await house.onStore('SELECT FROM mayfly.notices')).toEqual([]), {
-    timeout: 20_000,
+    timeout: 60_000,
     interval: 50,
   });
 }
@@ -146,7 +146,7 @@ test('a receiver that takes nothing and answers nothing holds no revocation up',
   });
   const { task, grants } = await grantsIn(house, 3);
   await operators.post('/v1/targets/ledger-db/pause', REASON);
-  await vi.waitFor(() => expect(held.length).toBeGreaterThan(0), { timeout: 10_000 });
+  await vi.waitFor(() => expect(held.length).toBeGreaterThan(0), { timeout: 60_000 });
   await operators.post('/v1/targets/ledger-db/resume');
   await house.client().cancel(task.id, { wait: 30 });
   for (const { revocation } of grants) await operators.until(revocation.id, 'clean');

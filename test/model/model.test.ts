@@ -28,7 +28,7 @@ const planted: readonly Planted[] = [
 const nothing = { CRASHES: 0, PAUSES: 0, FAULTS: 0 };
 const told: string[] = [];
 
-describe.skipIf(!hasSpin())('the model of the protocol', { timeout: 120_000 }, () => {
+describe.skipIf(!hasSpin())('the model of the protocol', { timeout: 600_000 }, () => {
   afterAll(() => console.info(told.join('\n')));
 
   test('holds at every moment, with a crash, a pause and a fault, and every step of it is taken', async () => {

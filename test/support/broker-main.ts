@@ -6,7 +6,6 @@ import { onStep } from '../../src/domain/step.ts';
 import { createLogger } from '../../src/http/log.ts';
 import { startBroker } from '../../src/wiring.ts';
 import type { Fall, ProcessSettings } from './broker-process.ts';
-import { migrationsFolder } from './store.ts';
 import { clockOffBy } from './wrong-clock.ts';
 
 type Order = { readonly files: Record<string, string> } | { readonly falls: readonly Fall[] };
@@ -18,7 +17,8 @@ const next = async <T>(): Promise<T | undefined> => {
   return line.done === true ? undefined : (JSON.parse(line.value) as T);
 };
 const settings = await next<ProcessSettings>();
-if (settings === undefined) throw new Error('no settings');
+const [, , migrationsFolder] = process.argv;
+if (settings === undefined || migrationsFolder === undefined) throw new Error('no settings');
 const { clockOffMillis = 0 } = settings;
 if (clockOffMillis !== 0) globalThis.Date = clockOffBy(clockOffMillis);
 let falls = [...(settings.falls ?? [])];

@@ -1,11 +1,11 @@
 import { execFile, spawn } from 'node:child_process';
 import { EventEmitter, once } from 'node:events';
-import { createRequire } from 'node:module';
 import { createInterface } from 'node:readline';
 import { setTimeout as pause } from 'node:timers/promises';
-import { fileURLToPath, pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
 import type { StepName } from '../../src/domain/step.ts';
+import { compiled } from './compiled.ts';
+import { migrationsFolder } from './store.ts';
 
 /** What becomes of a broker in a process of its own when it comes to a step the next time. */
 export interface Fall {
@@ -45,12 +45,10 @@ export async function startBrokerProcess(
   settings: ProcessSettings,
   logTo: NodeJS.WritableStream = process.stderr,
 ): Promise<RunningBroker> {
-  const tsx = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href;
-  const main = fileURLToPath(new URL('./broker-main.ts', import.meta.url));
   const { PATH = '', TMPDIR, HOME = '/' } = process.env;
   // Node looks at it once, when it starts.
   const { NODE_EXTRA_CA_CERTS = '' } = settings.env;
-  const child = spawn(process.execPath, ['--import', tsx, main], {
+  const child = spawn(process.execPath, [compiled('test/support/broker-main.ts'), migrationsFolder], {
     env: { PATH, HOME, ...(TMPDIR === undefined ? {} : { TMPDIR }), NODE_ENV: 'test', NODE_EXTRA_CA_CERTS },
     stdio: ['pipe', 'pipe', 'pipe'],
   });

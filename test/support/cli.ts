@@ -1,12 +1,15 @@
 import { type ChildProcess, spawn, type StdioOptions } from 'node:child_process';
 import { createRequire } from 'node:module';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { compiled } from './compiled.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const tsx = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href;
 
-/** Of node, before the command's own arguments: `mayfly` from the sources. */
-export const mayflyArguments = ['--import', tsx, `${root}src/cli/main.ts`];
+/** Of node, before the command's own arguments: `mayfly`. */
+export const mayflyArguments = [compiled('src/cli/main.ts')];
+/** Of node, before the name of a program in TypeScript that is none of ours. */
+export const tsxArguments = ['--import', tsx];
 
 const DRAIN_MILLIS = 500;
 
@@ -43,7 +46,7 @@ function cleanEnvironment(more: CliOptions['env'] = {}): NodeJS.ProcessEnv {
   return { ...Object.fromEntries(kept), ...more };
 }
 
-/** Starts `mayfly` from the sources in a process of its own. The caller ends what does not end by itself. */
+/** Starts `mayfly` in a process of its own. The caller ends what does not end by itself. */
 export function startCli(args: readonly string[], options: CliOptions = {}): CliProcess {
   const stdio: StdioOptions = [options.holdInput === true ? 'pipe' : 'ignore', 'pipe', 'pipe'];
   const own = options.program === undefined ? mayflyArguments : [];

@@ -1,22 +1,24 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { lstat, readdir } from 'node:fs/promises';
-import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as pause } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { listProcesses } from '../../src/cli/dev/process-table.ts';
+import { compiled } from './compiled.ts';
 
-/** Runs TypeScript module code in a process of its own, with pipes for input and output. */
+/** Runs module code in a process of its own, with pipes for input and output. */
 export function spawnModule(code: string, uid?: number): ChildProcess {
-  const tsx = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href;
-  return spawn(process.execPath, ['--import', tsx, '--input-type=module', '-e', code], {
+  return spawn(process.execPath, ['--input-type=module', '-e', code], {
     ...(uid === undefined ? {} : { uid, gid: uid, cwd: '/' }),
-    // Without its cache, which another user would leave behind in the folder for temporary files.
-    env: { ...process.env, TSX_DISABLE_CACHE: '1' },
     stdio: ['pipe', 'pipe', 'ignore'],
   });
+}
+
+/** For that code: where a module of ours is. */
+export function compiledModule(source: string): string {
+  return pathToFileURL(compiled(source)).href;
 }
 
 export async function firstLine(child: ChildProcess): Promise<string> {
@@ -39,7 +41,7 @@ export interface DevBroker {
 
 /** A process that runs an embedded server, stops it on SIGTERM and SIGINT, and crashes on any input. */
 export function spawnBroker(options: { dir: string; port: number }, uid?: number): DevBroker {
-  const module = new URL('../../src/cli/dev/embedded-postgres.ts', import.meta.url).href;
+  const module = compiledModule('src/cli/dev/embedded-postgres.ts');
   const child = spawnModule(
     `const { startEmbeddedPostgres } = await import(${JSON.stringify(module)});
     const server = await startEmbeddedPostgres(${JSON.stringify(options)});

@@ -36,7 +36,7 @@ export function operatorsOf(house: Pick<House, 'issuer' | 'url'>): Operators {
     story: async (id) => storyBody.parse((await operators.get(`/v1/revocations/${id}`)).body),
     until: async (id, state) => {
       await vi.waitFor(async () => expect((await operators.story(id)).revocation.state).toBe(state), {
-        timeout: 20_000,
+        timeout: 60_000,
         interval: 50,
       });
       return await operators.story(id);

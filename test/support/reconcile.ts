@@ -105,7 +105,7 @@ export async function reconcile(house: House): Promise<ReconcileResult> {
       if (row === undefined) throw new Error('no run is over yet');
       return row.result;
     },
-    { timeout: 30_000, interval: 50 },
+    { timeout: 60_000, interval: 50 },
   );
 }
 

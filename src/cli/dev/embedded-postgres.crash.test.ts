@@ -37,7 +37,7 @@ function startBroker(port = 0): DevBroker {
   return broker;
 }
 
-describe('after a crash', { timeout: 60_000 }, () => {
+describe('after a crash', () => {
   test('the server of a killed broker is stopped, and its data is taken over on the same port', async () => {
     const port = await freePort();
     const broker = startBroker(port);

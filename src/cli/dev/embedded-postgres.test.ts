@@ -33,7 +33,7 @@ afterEach(async () => {
 const start = (port = 0, log: (line: string) => void = () => undefined): Promise<EmbeddedPostgres> =>
   startEmbeddedPostgres({ dir, port, log });
 
-describe('the embedded PostgreSQL', { timeout: 60_000 }, () => {
+describe('the embedded PostgreSQL', () => {
   test('is PostgreSQL 18 with checksums, on loopback alone, with SCRAM for everything and no Unix socket', async () => {
     const server = await start();
     expect(server.fresh).toBe(true);
@@ -171,7 +171,7 @@ describe('the embedded PostgreSQL', { timeout: 60_000 }, () => {
   });
 });
 
-describe('run as root', { timeout: 60_000 }, () => {
+describe('run as root', () => {
   test.skipIf(!asRoot)('it runs as an account without privileges and says where the data is', async () => {
     const lines: string[] = [];
     const server = await start(0, (line) => lines.push(line));
@@ -195,7 +195,7 @@ describe('run as root', { timeout: 60_000 }, () => {
   });
 });
 
-describe('run as an ordinary user', { timeout: 60_000 }, () => {
+describe('run as an ordinary user', () => {
   test('it keeps everything in the dev folder, and starts again after a kill', async ({ skip }) => {
     if (!asRoot) skip('the other tests ran as one');
     if (!(await canRead(NOBODY, fileURLToPath(import.meta.url)))) skip('nobody else may read this folder');

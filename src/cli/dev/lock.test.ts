@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { endChild, firstLine, spawnModule } from '../../../test/support/dev-broker.ts';
+import { compiledModule, endChild, firstLine, spawnModule } from '../../../test/support/dev-broker.ts';
 import { acquireDevLock, type DevLock, readDevLock } from './lock.ts';
 import { processBirth } from './process-table.ts';
 
@@ -52,7 +52,7 @@ test('a folder that never had a broker has no holder', async () => {
   expect(await readDevLock(join(dir, 'nothing'))).toBeUndefined();
 });
 
-test('the lock of a killed process is taken over', { timeout: 30_000 }, async () => {
+test('the lock of a killed process is taken over', async () => {
   const child = holder();
   expect(await firstLine(child)).toBe('held');
   expect((await readDevLock(dir))?.pid).toBe(child.pid);
@@ -78,7 +78,7 @@ test('the very process that is named does hold it', async () => {
   await expect(acquireDevLock(dir)).rejects.toThrow(`pid ${process.ppid}`);
 });
 
-test('of many that take over one stale lock at once, one gets it, every time', { timeout: 30_000 }, async () => {
+test('of many that take over one stale lock at once, one gets it, every time', async () => {
   // Out of step, in a different way each round: in lockstep all would look before the first acts, and nothing races.
   const after = async (turns: number): Promise<DevLock> => {
     for (let turn = 0; turn < turns; turn += 1) await nextTurn();
@@ -94,7 +94,7 @@ test('of many that take over one stale lock at once, one gets it, every time', {
   expect((await readdir(join(dir, 'lock'))).length).toBeLessThan(5);
 });
 
-test('of several processes that start at once, one gets it', { timeout: 60_000 }, async () => {
+test('of several processes that start at once, one gets it', async () => {
   await (await acquireDevLock(dir)).release();
   await leave({ pid: 2 ** 22 + 1, birth: 'long ago', since: '2026-11-22T10:00:00.000Z' });
   const starts = Array.from({ length: 4 }, holder);
@@ -111,7 +111,7 @@ async function leave(content: unknown): Promise<void> {
 /** A process that takes the lock, says so, and keeps it until its input ends. */
 function holder(): ChildProcess {
   const child = spawnModule(`
-    const { acquireDevLock } = await import(${JSON.stringify(new URL('./lock.ts', import.meta.url).href)});
+    const { acquireDevLock } = await import(${JSON.stringify(compiledModule('src/cli/dev/lock.ts'))});
     await acquireDevLock(${JSON.stringify(dir)}).then(() => console.log('held'), (error) => console.log(error.code));
     process.stdin.resume();`);
   children.push(child);

@@ -17,7 +17,7 @@ beforeEach(async () => {
 });
 afterEach(() => rm(base, { recursive: true, force: true }));
 
-test('an install whose scripts did not run gets its library links, once and for all', { timeout: 60_000 }, async () => {
+test('an install whose scripts did not run gets its library links, once and for all', async () => {
   const native = await withoutLinks();
   await linkLibraries(native);
   const links = await linksIn(native);
@@ -34,7 +34,7 @@ test('the installed programs are used where they run', async () => {
   expect(await readdir(base)).toEqual([]);
 });
 
-test('programs in a folder that the account cannot enter are copied, once', { timeout: 60_000 }, async ({ skip }) => {
+test('programs in a folder that the account cannot enter are copied, once', async ({ skip }) => {
   if (!asRoot) skip('only root runs programs as somebody else');
   const closed = await withoutLinks();
   await chmod(join(base, 'install'), 0o700);
@@ -50,7 +50,7 @@ test('programs in a folder that the account cannot enter are copied, once', { ti
   expect(await readdir(home)).toHaveLength(1);
 });
 
-test('programs that run nowhere are told with the reason', { timeout: 60_000 }, async () => {
+test('programs that run nowhere are told with the reason', async () => {
   const native = await withoutLinks();
   await rm(join(native, 'bin', 'postgres'));
   const home = join(base, 'home');

@@ -100,7 +100,7 @@ export async function startSyntheticHouse(
         const held = await onStore('SELECT DISTINCT target FROM mayfly.tenures');
         if (held.length < targets.size) throw new Error('not every target is held yet');
       },
-      { timeout: 20_000, interval: 25 },
+      { timeout: 60_000, interval: 25 },
     );
     const token = async () =>
       (await issuer.signWorkloadToken({ subject: 'agent', audience: url, ttl_seconds: 900 })).token;
