@@ -132,9 +132,12 @@ describe.each(availableVersions())('what would outlive an ending on PostgreSQL %
       [ledger.installation, hanging.handle, hanging.grantId, ledger.entitlement.template, await scramVerifier('x', 1)],
     );
     const fencing = ledger.session.fence([ref], soon());
-    await expect.poll(() => sqlState(agent.query('SELECT 1')), { interval: 5, timeout: 900 }).not.toBe('none');
-    expect(await sqlState(ledger.login(minted))).toMatch(/^28/);
-    await slow.query('ROLLBACK');
+    try {
+      await expect.poll(() => sqlState(agent.query('SELECT 1')), { interval: 5, timeout: 900 }).not.toBe('none');
+      expect(await sqlState(ledger.login(minted))).toMatch(/^28/);
+    } finally {
+      await slow.query('ROLLBACK');
+    }
     expect(await fencing).toMatchObject([{ ok: true }]);
     expect(await ledger.session.verify([ref], soon())).toMatchObject([{ contained: true }]);
   });
