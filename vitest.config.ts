@@ -1,13 +1,14 @@
+import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
 
 /**
  * `unit` stands beside the code; `system` starts real servers. Each file runs in a process of its own (forks), so that
- * a leaked handle or a changed environment ends with it; two at a time, since real servers want the cores too.
+ * a leaked handle or a changed environment ends with it; three at a time on two cores, since each waits for its servers often.
  */
 export default defineConfig({
   test: {
     pool: 'forks',
-    maxWorkers: 2,
+    maxWorkers: Math.min(4, availableParallelism() + 1),
     restoreMocks: true,
     unstubEnvs: true,
     unstubGlobals: true,

@@ -7,17 +7,23 @@ import { Descendants } from './support/leftovers.ts';
 import { type Counts, plus, readReport, sayCounts } from './support/report.ts';
 
 /**
- * `npm test`: every `check:*` script of package.json, two at a time, then all suites. `--checks` leaves the suites
- * out; any other arguments go to vitest, and the checks are left out. The last line is `N passed, N failed, N skipped`,
+ * `npm test`: all suites, and every `check:*` script of package.json beside them, since servers leave the cores idle now and then.
+ * `--checks` leaves the suites out; any other arguments go to vitest, and the checks are left out. The last line is `N passed, N failed, N skipped`,
  * where each check counts as one; the exit code is 0 only when nothing failed.
  */
 const root = fileURLToPath(new URL('..', import.meta.url));
 const running = new Set<ChildProcess>();
+/** Said again at the end, where the suites' own stand. */
+const failures: string[] = [];
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
   process.on(signal, () => {
     process.exitCode = 1;
     for (const child of running) child.kill(signal);
   });
+}
+
+function secondsSince(since: number): string {
+  return ((performance.now() - since) / 1000).toFixed(1);
 }
 
 interface Ended {
@@ -64,20 +70,22 @@ function checkScripts(): [name: string, command: string][] {
     .map(([name, command]) => [name.slice('check:'.length), command]);
 }
 
-async function runChecks(): Promise<Counts> {
+/** @param atOnce More than one only where nothing else wants the cores. */
+async function runChecks(atOnce: number): Promise<Counts> {
   const waiting = checkScripts();
   const counts = { passed: 0, failed: 0, skipped: 0 };
   const worker = async (): Promise<void> => {
     for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
       const [name, command] = next;
-      const began = performance.now();
+      const since = performance.now();
       const { ok, output } = await run('/bin/sh', ['-c', command]);
-      console.log(`${ok ? 'ok    ' : 'FAILED'} ${name} (${((performance.now() - began) / 1000).toFixed(1)} s)`);
+      console.log(`${ok ? 'ok    ' : 'FAILED'} ${name} (${secondsSince(since)} s)`);
       if (!ok) console.log(output.trimEnd());
       counts[ok ? 'passed' : 'failed'] += 1;
+      if (!ok) failures.push(`FAILED check ${name} (its output stands above)`);
     }
   };
-  await Promise.all([worker(), worker()]);
+  await Promise.all(Array.from({ length: atOnce }, worker));
   return counts;
 }
 
@@ -86,13 +94,20 @@ async function runSuites(args: readonly string[]): Promise<Counts> {
   try {
     const file = join(folder, 'report.json');
     let watched: Descendants | undefined;
-    const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${file}`];
+    const reporters = [
+      '--reporter=default',
+      '--reporter=./test/support/slowest.ts',
+      '--reporter=json',
+      `--outputFile.json=${file}`,
+    ];
+    const since = performance.now();
     const { ok } = await run('vitest', ['run', ...reporters, ...args], {
       live: true,
       onStart: (pid) => {
         watched = new Descendants(pid);
       },
     });
+    console.log(`suites (${secondsSince(since)} s)`);
     const left = (await watched?.end(5000)) ?? [];
     for (const { pid, command } of left) console.log(`LEFT BEHIND by the suites, and killed: ${pid} ${command}`);
     const nothingLeft: Counts = { passed: left.length === 0 ? 1 : 0, failed: left.length === 0 ? 0 : 1, skipped: 0 };
@@ -104,8 +119,14 @@ async function runSuites(args: readonly string[]): Promise<Counts> {
 
 const args = process.argv.slice(2);
 const onlyChecks = args.includes('--checks');
-let counts: Counts = { passed: 0, failed: 0, skipped: 0 };
-if (onlyChecks || args.length === 0) counts = plus(counts, await runChecks());
-if (!onlyChecks) counts = plus(counts, await runSuites(args));
+const began = performance.now();
+const none: Counts = { passed: 0, failed: 0, skipped: 0 };
+const parts = await Promise.all([
+  onlyChecks || args.length === 0 ? runChecks(onlyChecks ? 2 : 1) : none,
+  onlyChecks ? none : runSuites(args),
+]);
+const counts = parts.reduce(plus);
+for (const failure of failures) console.log(failure);
 if (counts.failed > 0) process.exitCode = 1;
+console.log(`all of it (${secondsSince(began)} s)`);
 console.log(sayCounts(counts));

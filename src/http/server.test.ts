@@ -114,7 +114,7 @@ describe('closing', () => {
     const began = performance.now();
     await app.close(30);
     expect((await reply).status).toBe(200);
-    expect(performance.now() - began).toBeLessThan(5_000);
+    expect(performance.now() - began).toBeLessThan(20_000);
   });
 
   test('does not wait for kept-alive connections with nothing to say', async () => {
@@ -126,7 +126,7 @@ describe('closing', () => {
     const began = performance.now();
     await app.close(30);
     await ended;
-    expect(performance.now() - began).toBeLessThan(5_000);
+    expect(performance.now() - began).toBeLessThan(20_000);
   });
 
   test('cuts what outlasts the grace', async () => {

@@ -118,7 +118,7 @@ describe.each(withCron)("the dead-man's switch by pg_cron on PostgreSQL %i", (ve
   test.concurrent('with nobody to fence it, an open session ends within about a minute of its deadline', {
     timeout: 400_000,
   }, async ({ expect: its }) => {
-    const { minted } = await ledger.mint({ deadline: new Date(Date.now() + 3000) });
+    const { minted } = await ledger.mint({ deadline: new Date(Date.now() + 10_000) });
     const living = await ledger.mint();
     const agent = await ledger.login(minted);
     const other = await ledger.login(living.minted);

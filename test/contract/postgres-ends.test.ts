@@ -33,9 +33,9 @@ describe.each(modes)('what the target says of an end, mode %s', (name, managed) 
     // Never later than decided; earlier by the error of two clocks at most.
     const shortOf = (end: Date | null | undefined, told: Date) => told.getTime() - (end?.getTime() ?? 0);
     expect(shortOf(ends[1], until)).toBeGreaterThanOrEqual(0);
-    expect(shortOf(ends[1], until)).toBeLessThan(2_000);
+    expect(shortOf(ends[1], until)).toBeLessThan(10_000);
     expect(shortOf(ends[2], stays.deadline)).toBeGreaterThanOrEqual(0);
-    expect(shortOf(ends[2], stays.deadline)).toBeLessThan(2_000);
+    expect(shortOf(ends[2], stays.deadline)).toBeLessThan(10_000);
     // Which no renewal does: it is not taken for one.
     await ledger.admin(`ALTER ROLE "${String(kept.minted.secret.reveal()['username'])}" VALID UNTIL 'infinity'`);
     expect(await ledger.session.ends?.([stays], soon())).toEqual([stays.deadline]);

@@ -58,7 +58,7 @@ describe.each(availableVersions())("the dead-man's switch on PostgreSQL %i", (ve
     await down.admin(`ALTER ROLE broker_down_expire PASSWORD 'known'`);
     const by = client('down', 'broker_down_expire', 'known');
     await by.connect();
-    const lapsing = await down.mint({ deadline: new Date(Date.now() + 1500) });
+    const lapsing = await down.mint({ deadline: new Date(Date.now() + 5000) });
     const living = await down.mint();
     const [first, second, other] = [
       await down.login(lapsing.minted),
@@ -150,7 +150,7 @@ describe.each(availableVersions())("the dead-man's switch on PostgreSQL %i", (ve
   });
 
   test('a renewal that hangs past the end keeps no session open, and its login works on once it is done', async () => {
-    const { ref, minted } = await ledger.mint({ deadline: new Date(Date.now() + 1500) });
+    const { ref, minted } = await ledger.mint({ deadline: new Date(Date.now() + 5000) });
     const agent = await ledger.login(minted);
     const renewing = await ledger.stolenLogin();
     await renewing.query('BEGIN');

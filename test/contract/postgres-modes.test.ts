@@ -111,7 +111,7 @@ describe.each(cases)('mode $mode on PostgreSQL $version', ({ version, mode }) =>
     const { ref } = await ledger.mint({ deadline: new Date(Date.now() + 60_000) });
     const until = new Date(Date.now() + 120_000);
     const renewed = await ledger.session.renew?.(ref, until, soon());
-    expect(Math.abs((renewed?.expiresAt.getTime() ?? 0) - until.getTime())).toBeLessThan(1000);
+    expect(Math.abs((renewed?.expiresAt.getTime() ?? 0) - until.getTime())).toBeLessThan(10_000);
     await ledger.session.fence([ref], soon());
     await expect(ledger.session.renew?.(ref, until, soon())).rejects.toMatchObject({ errorClass: 'gone' });
     await ledger.session.reap([ref], soon());

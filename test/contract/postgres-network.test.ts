@@ -46,7 +46,7 @@ describe.each(availableVersions())('PostgreSQL %i over a network that fails', (v
     const ref = ledger.ref();
     const began = performance.now();
     await expect(session.mint(ref, ledger.request(ref), soon(300))).rejects.toMatchObject({ errorClass: 'retryable' });
-    expect(performance.now() - began).toBeLessThan(2000);
+    expect(performance.now() - began).toBeLessThan(15_000);
   });
 
   test('a target that hangs in the middle of a statement is given up with the signal; what it did is found and ended', async () => {
@@ -55,13 +55,15 @@ describe.each(availableVersions())('PostgreSQL %i over a network that fails', (v
     proxy.swallowAnswers();
     const ref = ledger.ref();
     const began = performance.now();
-    await expect(session.mint(ref, ledger.request(ref), soon(500))).rejects.toMatchObject({ errorClass: 'retryable' });
-    expect(performance.now() - began).toBeLessThan(2500);
+    await expect(session.mint(ref, ledger.request(ref), soon(2_000))).rejects.toMatchObject({
+      errorClass: 'retryable',
+    });
+    expect(performance.now() - began).toBeLessThan(15_000);
     // The statement arrived; only its answer was lost.
     await expect.poll(() => ledger.admin('SELECT FROM pg_roles WHERE rolname = $1', [ref.handle])).toHaveLength(1);
 
     const refs = [{ ...warm, facts: first.facts }, ref];
-    const given = await session.fence(refs, soon(500));
+    const given = await session.fence(refs, soon(1_000));
     expect(given).toMatchObject([
       { ok: false, error: { errorClass: 'retryable' } },
       { ok: false, error: { errorClass: 'retryable' } },
@@ -98,7 +100,7 @@ describe.each(availableVersions())('PostgreSQL %i over a network that fails', (v
     vi.useFakeTimers({ toFake: ['performance'] });
     vi.advanceTimersByTime(60_000);
     proxy.halfOpen();
-    expect(await session.fence([{ ...ref, facts }], soon(8_000))).toMatchObject([{ ok: true }]);
+    expect(await session.fence([{ ...ref, facts }], soon(20_000))).toMatchObject([{ ok: true }]);
   });
 
   test('a crash of the server is over when the server is back', async () => {
@@ -123,7 +125,7 @@ describe.each(availableVersions())('PostgreSQL %i over a network that fails', (v
     const began = performance.now();
     await session.close();
     expect(await hanging).toBe('ended');
-    expect(performance.now() - began).toBeLessThan(3000);
+    expect(performance.now() - began).toBeLessThan(15_000);
     await ledger.session.fence([ref], soon());
   });
 

@@ -248,7 +248,7 @@ describe.each(availableVersions())('params on PostgreSQL %i', (version) => {
     });
 
     test('past the end an open session sees no rows, with the broker down', async () => {
-      const live = await rows.mint({ tenant: 'acme' }, { deadline: new Date(Date.now() + 2000) });
+      const live = await rows.mint({ tenant: 'acme' }, { deadline: new Date(Date.now() + 5000) });
       const agent = await ledger.login(live.minted);
       expect(await tenants(agent)).toBe('acme');
       await expect.poll(() => tenants(agent), { timeout: 60_000 }).toBe('');

@@ -78,7 +78,7 @@ describe('a held grant', () => {
     await using task = await client.hold(await request());
     let id = '';
     {
-      await using held = await task.issue({ ...READ, ttl_seconds: 2 });
+      await using held = await task.issue({ ...READ, ttl_seconds: 6 });
       const first = held.grant.deadline;
       id = held.grant.id;
       await vi.waitFor(() => expect(held.grant.deadline > first).toBe(true), { timeout: 60_000 });
@@ -90,7 +90,7 @@ describe('a held grant', () => {
   test('that can not be renewed says so, and when it ends', async () => {
     const onLost = vi.fn<(error: unknown, deadline: string) => void>();
     await using task = await client.hold(await request());
-    const held = await task.issue({ ...READ, ttl_seconds: 2 }, { onLost });
+    const held = await task.issue({ ...READ, ttl_seconds: 6 }, { onLost });
     await client.release(held.grant.id);
     await vi.waitFor(() => expect(onLost).toHaveBeenCalledOnce(), { timeout: 60_000 });
     const [error, deadline] = onLost.mock.calls[0] ?? [];

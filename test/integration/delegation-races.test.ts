@@ -133,7 +133,7 @@ describe('a child that is claimed while its parent ends', () => {
 });
 
 test('a child that is claimed at its last moment lives, whoever finds that the offer has lapsed', async () => {
-  const { id } = await owner.delegate(parent, other, { seconds: 2 });
+  const { id } = await owner.delegate(parent, other, { seconds: 5 });
   const asked = await held('claim-task.before', () => other.call('POST', `/v1/tasks/${id}/claim`, {}));
   // The other replica's sweep wants to end it, and has not seen the claim.
   await waiting(1);

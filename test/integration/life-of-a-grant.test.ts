@@ -128,17 +128,17 @@ describe('one verified task, one credential', () => {
     const { task } = await client.openTask(await house.sign({ ttl: 60 }));
     const { grant, credential } = await client.issue(task.id, {
       entitlement: 'ledger-db/read-invoices',
-      ttl_seconds: 5,
+      ttl_seconds: 20,
     });
     const renewed = await client.renew(grant.id, 600);
     expect(renewed).not.toHaveProperty('credential');
-    expect(Date.parse(renewed.grant.deadline)).toBeGreaterThan(Date.parse(grant.deadline) + 30_000);
+    expect(Date.parse(renewed.grant.deadline)).toBeGreaterThan(Date.parse(grant.deadline) + 15_000);
     expect(Date.parse(renewed.grant.deadline)).toBeLessThanOrEqual(Date.parse(task.not_after));
     const [role] = await house.onTarget<{ until: Date }>(
       'SELECT rolvaliduntil AS until FROM pg_roles WHERE rolname = $1',
       [String(credential['username'])],
     );
-    expect(Math.abs((role?.until.getTime() ?? 0) - Date.parse(renewed.grant.deadline))).toBeLessThan(2_000);
+    expect(Math.abs((role?.until.getTime() ?? 0) - Date.parse(renewed.grant.deadline))).toBeLessThan(10_000);
     await client.complete(task.id, { wait: 30 });
     await expect(client.renew(grant.id, 60)).rejects.toMatchObject({ code: 'grant_ended', status: 409 });
   });

@@ -205,7 +205,7 @@ describe('how it ends', () => {
 describe.concurrent('while the command lives', () => {
   test('the credential is renewed: the command can log in after its first deadline', async () => {
     const { code, stdout, stderr } = await run([
-      ...['--grant-ttl', '2'],
+      ...['--grant-ttl', '10'],
       ...node(`
         const ask = async (text, values) => {
           const client = new pg.Client();
@@ -225,7 +225,7 @@ describe.concurrent('while the command lives', () => {
   });
 
   test('and its task is ended by others, the command keeps its status and is told why', async () => {
-    const cli = start(['run', ...READ, '--grant-ttl', '2', '--', 'sh', '-c', 'echo "user $PGUSER"; cat; exit 5'], {
+    const cli = start(['run', ...READ, '--grant-ttl', '8', '--', 'sh', '-c', 'echo "user $PGUSER"; cat; exit 5'], {
       holdInput: true,
     });
     const [, role = ''] = await cli.says(/user (\S+)/);

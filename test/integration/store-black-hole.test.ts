@@ -21,7 +21,7 @@ afterAll(async () => {
 test('connections to the store that hang for ever are given up, and what is overdue is ended', async () => {
   const client = house.client();
   const { task } = await client.openTask(await house.sign());
-  const { grant } = await client.issue(task.id, { entitlement: 'ledger-db/read-invoices', ttl_seconds: 4 });
+  const { grant } = await client.issue(task.id, { entitlement: 'ledger-db/read-invoices', ttl_seconds: 6 });
   const id = grant.id.slice(4);
   proxy.blackHole();
   const calls = Array.from({ length: 4 }, () => client.task(task.id).catch((error: Error) => error.message));

@@ -1,5 +1,4 @@
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import {
   chmodSync,
@@ -12,10 +11,11 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import pg from 'pg';
 import { makeCertificate } from './certificates.ts';
 import { freePort } from './free-port.ts';
+import { makeCluster } from './postgres-cluster.ts';
 import { findBinaries, type PostgresVersion, type RunAs, runAs } from './postgres-binaries.ts';
 
 export { availableVersions, type PostgresVersion } from './postgres-binaries.ts';
@@ -39,7 +39,7 @@ export interface PostgresServer {
   /** Always `127.0.0.1`. */
   readonly host: string;
   readonly port: number;
-  /** The superuser is `postgres`; its password is random. */
+  /** The superuser is `postgres`; its password is random, and the same for all servers of a version on this machine. */
   readonly password: string;
   /** The CA that signed the server's certificate, where `tls` was asked for. */
   readonly caPem: string | null;
@@ -92,14 +92,12 @@ export async function startPostgres(options: PostgresOptions): Promise<PostgresS
   const logFile = join(folder, 'server.log');
   const watchdog = startWatchdog(bin, data, folder, user);
 
-  const password = options.copy?.password ?? randomBytes(18).toString('hex');
-  const passwordFile = join(folder, 'password');
-  writeFileSync(passwordFile, password);
-  own(passwordFile, 0o600);
   writeFileSync(logFile, '');
   own(logFile, 0o600);
+  let password: string;
   try {
-    await (options.copy?.fill(data) ?? initialise(bin, data, passwordFile, user));
+    await options.copy?.fill(data);
+    password = options.copy?.password ?? makeCluster(bin, data, user);
   } catch (error) {
     watchdog.stdin?.end();
     throw error;
@@ -214,17 +212,6 @@ export async function startPostgres(options: PostgresOptions): Promise<PostgresS
       return stopped;
     },
   };
-}
-
-async function initialise(bin: string, data: string, passwordFile: string, user: RunAs | undefined): Promise<void> {
-  const made = spawnSync(
-    join(bin, 'initdb'),
-    ['-D', data, '-U', 'postgres', `--pwfile=${passwordFile}`, '-A', 'scram-sha-256', '-E', 'UTF8', '--locale=C', '-N'],
-    { ...user, encoding: 'utf8', cwd: dirname(data) },
-  );
-  if (made.status !== 0) {
-    throw new Error(`initdb failed: ${made.stderr}`);
-  }
 }
 
 /** Waits for end-of-file on its input, which comes when this process ends for any reason, then ends and removes all. */

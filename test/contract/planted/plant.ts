@@ -17,6 +17,7 @@ const needed = [
   'src',
   'providers',
   'test',
+  'scripts',
   'migrations',
   'catalog',
   'package.json',
