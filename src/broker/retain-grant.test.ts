@@ -64,7 +64,7 @@ function state(task: Partial<Task> = {}, ancestors?: readonly Ancestor[]): TaskS
 function policy(says: Partial<PolicyDecision> = {}) {
   const asked: DecisionRequest[] = [];
   const decision = { permitted: true, policies: ['p'], maxTtlSeconds: null, reasons: [] };
-  const demands = { perCall: false, sealedDelivery: false };
+  const demands = { perCall: false, sealedDelivery: false, approvalGroups: [] };
   return {
     asked,
     digest: catalog.digest,

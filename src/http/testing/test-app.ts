@@ -166,11 +166,11 @@ const emptyRevision: ReturnType<HttpDeps['broker']['catalog']['current']> = {
   policy: {
     digest: 'sha256:00',
     decide: () => ({
-      ...{ permitted: false, policies: [], maxTtlSeconds: null, perCall: false, sealedDelivery: false },
+      ...{ permitted: false, policies: [], maxTtlSeconds: null, perCall: false, sealedDelivery: false, approvalGroups: [] },
       ...{ reasons: [], errors: [], inputs: {} },
     }),
     evaluate: () => ({
-      ...{ permitted: false, policies: [], maxTtlSeconds: null, perCall: false, sealedDelivery: false },
+      ...{ permitted: false, policies: [], maxTtlSeconds: null, perCall: false, sealedDelivery: false, approvalGroups: [] },
       ...{ reasons: [], errors: [], inputs: {}, unfit: null, singleUse: false },
     }),
   },
