@@ -35,7 +35,7 @@ const catalog: Catalog = {
 };
 const living: Living = {
   ...{ id: 'g' as GrantId, taskId: 't' as TaskId, decisionId: 'd' as DecisionId, handle: 'h' },
-  ...{ entitlement: READ, target: 'ledger-db', guarantee: 'immediate', sink: true },
+  ...{ entitlement: READ, target: 'ledger-db', guarantee: 'immediate', sink: true, approved: [] },
   deadline: new Date(now.getTime() + 90_500),
 };
 

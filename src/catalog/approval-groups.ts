@@ -10,7 +10,9 @@ export function approvalFaults({ trust, policySet, limits }: Catalog): readonly 
     `nobody can approve as ${group}: no source of operators with the role approver has it under \`groups\``;
   const policies = policySet.policies.flatMap(({ id, file, line, annotations }): readonly Fault[] => {
     const { require_approval: group } = annotations;
-    return group === undefined || groups.has(group) ? [] : [{ file, line, path: '', message: `${id}: ${unknown(group)}` }];
+    return group === undefined || groups.has(group)
+      ? []
+      : [{ file, line, path: '', message: `${id}: ${unknown(group)}` }];
   });
   const rules = (limits.approvals ?? []).flatMap(({ name, group }): readonly Fault[] =>
     groups.has(group) ? [] : [{ file: 'limits.yaml', line: 1, path: '', message: `${name}: ${unknown(group)}` }],

@@ -214,11 +214,7 @@ const kinds = {
     'Ask for a new grant for the next one: each is decided by itself.',
   ],
   grant_ended: [409, 'The grant has ended', 'Ask for a new grant while the task is alive.'],
-  approval_pending: [
-    409,
-    'The grant is not approved yet',
-    'Wait with GET /v1/grants/{id}?wait=30, then collect it.',
-  ],
+  approval_pending: [409, 'The grant is not approved yet', 'Wait with GET /v1/grants/{id}?wait=30, then collect it.'],
   approval_over: [
     409,
     'The approval is not open any more',

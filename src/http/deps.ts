@@ -1,6 +1,9 @@
+import { listApprovals, readApproval } from '../broker/approvals.ts';
 import { authenticate, nextNonce, spendProof } from '../broker/callers.ts';
 import { claimTask } from '../broker/claim-task.ts';
 import { checkTarget } from '../broker/check-target.ts';
+import { collectGrant } from '../broker/collect-grant.ts';
+import { decideApproval } from '../broker/decide-approval.ts';
 import { delegateTask } from '../broker/delegate-task.ts';
 import type { BrokerDeps } from '../broker/deps.ts';
 import { endTask } from '../broker/end-task.ts';
@@ -22,6 +25,7 @@ import { releaseGrant, takeBackUndelivered } from '../broker/release-grant.ts';
 import { readCatalog } from '../broker/read-catalog.ts';
 import { renewGrant } from '../broker/renew-grant.ts';
 import { takeEvent } from '../broker/take-event.ts';
+import { withdrawApproval } from '../broker/withdraw-approval.ts';
 import { underOneRevision } from '../broker/revision.ts';
 import type { Config } from '../config.ts';
 import type { Metrics } from '../metrics.ts';
@@ -40,6 +44,7 @@ export const useCases = {
   claimTask,
   takeEvent,
   issueGrant,
+  collectGrant,
   renewGrant,
   releaseGrant,
   evaluate,
@@ -59,6 +64,10 @@ export const useCases = {
   writeOffRevocation,
   pauseTarget,
   resumeTarget,
+  listApprovals,
+  readApproval,
+  decideApproval,
+  withdrawApproval,
   raiseKill,
   liftKill,
   listKills,

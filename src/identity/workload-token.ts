@@ -101,7 +101,13 @@ export async function verifyCallerToken(
     requireType(signed, oidcTypes);
     refuseActor(signed);
     const operator = workloadId({ source: source.name, subject: times.sub });
-    const caller: Caller = { kind: 'operator', operator, roles: rolesOf(claims, source), groups: groupsOf(claims, source), expiresAt };
+    const caller: Caller = {
+      kind: 'operator',
+      operator,
+      roles: rolesOf(claims, source),
+      groups: groupsOf(claims, source),
+      expiresAt,
+    };
     return { caller, boundTo, times, source, keySet };
   }
   const { subject, instance } = await believe(source, { ...signed, text: token }, context, reviews);
@@ -146,7 +152,11 @@ export function groupsOf(claims: JsonObject, source: OperatorSource): readonly s
   return [...new Set(given(claims, source, source.groups ?? {}))];
 }
 
-function given<T>(claims: JsonObject, source: OperatorSource, by: Readonly<Record<string, readonly T[]>>): readonly T[] {
+function given<T>(
+  claims: JsonObject,
+  source: OperatorSource,
+  by: Readonly<Record<string, readonly T[]>>,
+): readonly T[] {
   const claim = Object.hasOwn(claims, source.claim) ? claims[source.claim] : undefined;
   const values: readonly unknown[] = Array.isArray(claim) ? claim : [claim];
   return values.flatMap((value) => (typeof value === 'string' && Object.hasOwn(by, value) ? (by[value] ?? []) : []));

@@ -83,7 +83,9 @@ function annotationFault(effect: 'permit' | 'forbid', annotation: string, value:
       return value === '' ? undefined : `@${annotation} takes no value`;
     case 'require_approval':
       if (effect === 'forbid') return '@require_approval on a forbid has no effect: put it on the permit';
-      return namePattern.test(value) ? undefined : '@require_approval must name a group, as under `groups` in trust.yaml';
+      return namePattern.test(value)
+        ? undefined
+        : '@require_approval must name a group, as under `groups` in trust.yaml';
     case 'accepts':
       if (effect === 'forbid') return '@accepts on a forbid has no effect: put it on the permit';
       return value === 'irrevocable'
