@@ -3,7 +3,7 @@ import { isIP } from 'node:net';
 import { z } from 'zod';
 import { parseCidr } from './domain/cidr.ts';
 import { Secret } from './domain/secret.ts';
-import { driftSettings, limitSettings, wholeNumber } from './config/limits.ts';
+import { approvalSettings, driftSettings, limitSettings, wholeNumber } from './config/limits.ts';
 
 /** Thrown at start with every fault of the environment at once, by name. */
 export class ConfigError extends Error {
@@ -136,6 +136,7 @@ const settings = z.strictObject({
     .describe('How long an operator who signed in with a browser stays so.'),
   ...limitSettings,
   ...driftSettings,
+  ...approvalSettings,
   log_level: z
     .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
     .default('info')

@@ -6,6 +6,7 @@ import { KillKeeper } from './broker/keep-kills.ts';
 import { DriftSweeper } from './broker/drift-sweeper.ts';
 import { expireTasks } from './broker/end-task.ts';
 import { digestInForce } from './broker/evidence.ts';
+import { lapseOverdueApprovals } from './broker/lapse-approvals.ts';
 import { accessFor } from './broker/target-access.ts';
 import { ActiveCatalog } from './catalog/active.ts';
 import { checkCatalog } from './catalog/check.ts';
@@ -150,6 +151,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     sweepSeconds: config.sweep_seconds,
     overdueSeconds: config.overdue_seconds,
     expireTasks: (limit) => expireTasks({ db, catalog, alarms: engine }, limit),
+    lapseApprovals: (limit) => lapseOverdueApprovals({ db, catalog }, limit),
   });
 
   const reconcileDeps: ReconcileDeps = {
@@ -206,6 +208,11 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     audience: config.public_url,
     mintSeconds: config.mint_seconds,
     ...{ mintsPerTask: config.mints_per_task, sessionSeconds: config.session_seconds },
+    approvals: {
+      pendingSeconds: config.approval_pending_seconds,
+      unusedSeconds: config.approval_unused_seconds,
+      perTask: config.approvals_per_task,
+    },
     tasksAlive: new TasksAlive(db, config.tasks_per_issuer),
     log: (event, message) => log.error(event, message),
   };

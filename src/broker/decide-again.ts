@@ -156,7 +156,8 @@ async function endDrifted(
     (await endGrants(tx, { grantIds }, 'drift')).map(({ grant, revocation }) => [grant.id, revocation]),
   );
   for (const { living, task, because, policy } of drifted) {
-    const { decisionId } = policy === null ? living : await recordDenial(deps, tx, active, living, task, policy, {});
+    const { decisionId } =
+      policy === null ? living : await recordDenial(deps, tx, active, living, task, policy, refusalOf(policy, because));
     const revocation = revocations.get(living.id);
     tx.record(
       grantEvent('grant.ended', task, { ...living, decisionId }, digest, context, {
@@ -182,7 +183,7 @@ async function reportDrifted(
   drifted: readonly Drifted[],
 ): Promise<void> {
   for (const { living, task, because, policy } of drifted) {
-    const more = { because, enforce: 'report' };
+    const more = { because, enforce: 'report', ...(policy === null ? {} : refusalOf(policy, because)) };
     if (policy !== null) await recordDenial(deps, tx, active, living, task, policy, more);
     else tx.record(madeEvent(active, living, task, null, { ...more, policies: [] }));
   }
@@ -201,6 +202,10 @@ function madeEvent(
   });
 }
 
+function refusalOf({ permitted }: PolicyDecision, because: string) {
+  return permitted ? { refusal: because } : {};
+}
+
 /** The decision that ends it can be found again, and made again, as any other. */
 async function recordDenial(
   deps: DecideAgainDeps,
@@ -217,10 +222,11 @@ async function recordDenial(
     taskId: task.id,
     action: 'retain',
     resource: living.entitlement,
-    permitted: false,
+    // Permitted, but not as it is: the refusal says why.
+    permitted: policy.permitted,
     policies: policy.policies,
     errors: [],
-    maxTtlSeconds: null,
+    maxTtlSeconds: policy.maxTtlSeconds,
     revision: active.number,
     inputs: policy.inputs,
   });

@@ -49,6 +49,15 @@ export interface TargetAccess {
   readonly config: unknown;
 }
 
+export interface ApprovalTimes {
+  /** How long one may be decided. */
+  readonly pendingSeconds: number;
+  /** How long one that was approved may be collected. */
+  readonly unusedSeconds: number;
+  /** That one task may wait for at once. */
+  readonly perTask: number;
+}
+
 export interface BrokerDeps {
   readonly db: Database;
   readonly issuing: Issuing;
@@ -71,6 +80,7 @@ export interface BrokerDeps {
   readonly mintSeconds: number;
   /** Credentials made for one task in its life, at most. */
   readonly mintsPerTask: number;
+  readonly approvals: ApprovalTimes;
   /** How long an operator who signed in with a browser stays so. */
   readonly sessionSeconds: number;
   readonly tasksAlive: Pick<TasksAlive, 'hasRoom'>;

@@ -124,7 +124,7 @@ const notUsable = {
 } as const;
 
 const notAsked: Evaluation = {
-  ...{ permitted: false, policies: [], maxTtlSeconds: null, perCall: false, sealedDelivery: false },
+  ...{ permitted: false, policies: [], maxTtlSeconds: null, perCall: false, sealedDelivery: false, approvalGroups: [] },
   ...{ reasons: [], errors: [], inputs: {}, unfit: null, singleUse: false },
 };
 

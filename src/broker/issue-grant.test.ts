@@ -138,6 +138,7 @@ function house(during: { read?: () => void; intend?: () => void; outcomes?: ('do
     observer: { decided: () => {}, minted: () => {} },
     ids: randomIds,
     audience: 'https://broker.example',
+    approvals: { pendingSeconds: 60, unusedSeconds: 60, perTask: 10 },
     ...{ mintsPerTask: 1_000, sessionSeconds: 1, tasksAlive: { hasRoom: async () => true } },
     mintSeconds: MINT_SECONDS,
     log: () => {},
@@ -149,7 +150,11 @@ function house(during: { read?: () => void; intend?: () => void; outcomes?: ('do
     alarms,
     statements,
     asked,
-    issue: () => issueGrant(deps, caller, id, request, context),
+    issue: async () => {
+      const issued = await issueGrant(deps, caller, id, request, context);
+      if ('pending' in issued) throw new Error('it was to be issued');
+      return issued;
+    },
     /** What was committed last, and what the target was told then. */
     told: () => {
       const intent = intents.at(-1);

@@ -18,10 +18,12 @@ import {
   type Killed,
   markLifted,
 } from '../store/kills.ts';
+import type { Lapsing } from '../store/lapsing.ts';
 import { findTask, findTasks } from '../store/tasks.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
 import { eventOf } from './end-task.ts';
 import { digestInForce, grantEvent, operatorEvent, taskEvent } from './evidence.ts';
+import { lapseApprovals } from './lapse-approvals.ts';
 import { requireRevision, revisionOf } from './revision.ts';
 import { isTargetInScope, type ScopedTargets, requireRole } from './operator-scope.ts';
 
@@ -71,6 +73,7 @@ export async function enactKill(
     const standing = await findStanding(tx, kill);
     if (standing !== undefined) return { kill: standing, repeated: true };
     const tasks = await endKilledTasks(tx, kill);
+    await lapseApprovals(deps, tx, waitingFor(kill, tasks), 'killed', context);
     const grants = await endKilledGrants(tx, kill, tasks);
     const hastened = await hastenKilled(tx, kill);
     for (const target of [...grants.map(({ grant }) => grant.target), ...hastened]) woken.add(target);
@@ -176,6 +179,13 @@ function targetOf(name: string): string {
 function isWithin(scope: ScopedTargets, targets: readonly string[] | null): boolean {
   if (scope === null) return true;
   return targets !== null && targets.length > 0 && targets.every((target) => isTargetInScope(scope, target));
+}
+
+/** What it names may be approved no more, nor collected. */
+function waitingFor({ scope, subject }: Killed, tasks: readonly Task[]): Lapsing {
+  if (scope === 'target') return { kind: 'target', target: subject, entitlement: null };
+  if (scope === 'entitlement') return { kind: 'target', target: targetOf(subject), entitlement: subject };
+  return { kind: 'tasks', ids: tasks.map(({ id }) => id) };
 }
 
 async function endKilledGrants(

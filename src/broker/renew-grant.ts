@@ -18,6 +18,7 @@ import { grantEvent, taskEvent } from './evidence.ts';
 import { failedOverProblem } from './failed-over.ts';
 import { type Cut, checkAlive, cutOf, lifeBounds } from './life.ts';
 import { killedProblem } from './kill.ts';
+import { unapproved } from './needed-approvals.ts';
 import { pausedProblem } from './pause-target.ts';
 import { isSensitiveSink, policyRequest } from './policy-request.ts';
 import { requireRevision, revisionOf } from './revision.ts';
@@ -117,6 +118,8 @@ export async function renewGrant(
   }
   // It was permitted for longer once; from now on each call is asked about by itself.
   if (settled.decision.perCall) throw new MayflyError('grant_per_call');
+  if (unapproved(active.catalog.limits, grant.entitlement, settled.decision, []).length > 0)
+    throw new MayflyError('approval_required');
   requireDelivery(delivery, settled.task, {
     sealedDelivery: settled.decision.sealedDelivery ? 'required' : 'optional',
   });

@@ -35,7 +35,7 @@ const catalog: Catalog = {
 };
 const living: Living = {
   ...{ id: 'g' as GrantId, taskId: 't' as TaskId, decisionId: 'd' as DecisionId, handle: 'h' },
-  ...{ entitlement: READ, target: 'ledger-db', guarantee: 'immediate', sink: true },
+  ...{ entitlement: READ, target: 'ledger-db', guarantee: 'immediate', sink: true, approved: [] },
   deadline: new Date(now.getTime() + 90_500),
 };
 
@@ -64,7 +64,7 @@ function state(task: Partial<Task> = {}, ancestors?: readonly Ancestor[]): TaskS
 function policy(says: Partial<PolicyDecision> = {}) {
   const asked: DecisionRequest[] = [];
   const decision = { permitted: true, policies: ['p'], maxTtlSeconds: null, reasons: [] };
-  const demands = { perCall: false, sealedDelivery: false };
+  const demands = { perCall: false, sealedDelivery: false, approvalGroups: [] };
   return {
     asked,
     digest: catalog.digest,

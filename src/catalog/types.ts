@@ -17,6 +17,13 @@ export interface IssuerBase {
   readonly algorithms: readonly string[];
 }
 
+/** Where the `sub` of an issuer's tasks names people: without `prefix` it is their `sub` at that source of operators. */
+export interface SubjectMapping {
+  /** Name of the source of operators. */
+  readonly operators: string;
+  readonly prefix: string;
+}
+
 /** A party entitled to state tasks. */
 export interface TaskIssuer extends IssuerBase {
   readonly purposes: readonly string[];
@@ -27,6 +34,8 @@ export interface TaskIssuer extends IssuerBase {
   readonly autonomous: boolean;
   /** `none`: its tasks may name no key; then a stolen workload token and an id are enough to act for them. */
   readonly proofOfPossession: 'required' | 'none';
+  /** Absent or of another source: who of the operators is the subject of a task is not known, so that none of them approves for it. */
+  readonly subjects?: readonly SubjectMapping[] | undefined;
 }
 
 /** What stands in a claim of the token, or is always the same. */
@@ -143,6 +152,8 @@ export interface OperatorSource extends IssuerBase {
   readonly claim: string;
   /** Claim value → roles, and where they hold. */
   readonly roles: Readonly<Record<string, readonly RoleBinding[]>>;
+  /** Claim value → groups that approve. Absent: nobody is in one. */
+  readonly groups?: Readonly<Record<string, readonly string[]>> | undefined;
   /** Absent: they come with tokens alone. */
   readonly login?: OperatorLogin | undefined;
 }
@@ -262,9 +273,18 @@ export interface AtMostRule {
   readonly reason: string | null;
 }
 
+/** Grants of these entitlements wait until somebody of the group approves them, whatever policy permits them. */
+export interface ApprovalRule {
+  readonly name: string;
+  readonly of: readonly string[];
+  readonly group: string;
+}
+
 export interface Limits {
   readonly toxic: readonly ToxicRule[];
   readonly atMost: readonly AtMostRule[];
+  /** Absent: none. */
+  readonly approvals?: readonly ApprovalRule[] | undefined;
 }
 
 /** Everything the platform team decided, valid as a whole. */

@@ -9,6 +9,18 @@ export const wholeNumber = (min: number, max: number) =>
 
 const most = wholeNumber(1, 999_999_999);
 
+export const approvalSettings = {
+  approval_pending_seconds: wholeNumber(1, 86_400)
+    .default(3_600)
+    .describe('How long an approval may be decided, while its task lives.'),
+  approval_unused_seconds: wholeNumber(1, 86_400)
+    .default(300)
+    .describe('How long what was approved may be collected, while its task lives.'),
+  approvals_per_task: wholeNumber(1, 1_000)
+    .default(10)
+    .describe('Approvals that one task may wait for at once, those approved and not collected among them.'),
+};
+
 export const driftSettings = {
   max_drift_share: wholeNumber(0, 100)
     .default(10)

@@ -1,6 +1,7 @@
 import express, { type ErrorRequestHandler, type Express, type RequestHandler } from 'express';
 import { MayflyError } from '../domain/errors.ts';
 import { accessRoutes } from './access.ts';
+import { approvalRoutes } from './approvals.ts';
 import { authzenConfigurationPage } from './authzen-configuration.ts';
 import { CallerGone } from './body.ts';
 import { takeBackUndelivered } from './deliver.ts';
@@ -51,6 +52,7 @@ export function createApp(deps: HttpDeps): Express {
     ...accessRoutes,
     ...revocationRoutes,
     ...decisionRoutes,
+    ...approvalRoutes,
     ...killRoutes,
     ...targetRoutes,
     ...catalogRoutes,

@@ -3,6 +3,7 @@ import type { BrokerDeps, CallContext } from '../broker/deps.ts';
 import { namePattern } from '../catalog/names.ts';
 import { MayflyError } from '../domain/errors.ts';
 import {
+  type ApprovalId,
   type DecisionId,
   type GrantId,
   type KillId,
@@ -94,6 +95,13 @@ export class Call<Body, Query, Headers> {
   /** The kill in the path. @throws MayflyError `not_found` */
   killId(): KillId {
     const id = parseWireId('kill', this.#pathId());
+    if (id === undefined) throw new MayflyError('not_found');
+    return id;
+  }
+
+  /** The approval in the path. @throws MayflyError `not_found` */
+  approvalId(): ApprovalId {
+    const id = parseWireId('apr', this.#pathId());
     if (id === undefined) throw new MayflyError('not_found');
     return id;
   }

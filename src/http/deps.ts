@@ -1,6 +1,9 @@
+import { listApprovals, readApproval } from '../broker/approvals.ts';
 import { authenticate, nextNonce, spendProof } from '../broker/callers.ts';
 import { claimTask } from '../broker/claim-task.ts';
 import { checkTarget } from '../broker/check-target.ts';
+import { collectGrant } from '../broker/collect-grant.ts';
+import { decideApproval } from '../broker/decide-approval.ts';
 import { delegateTask } from '../broker/delegate-task.ts';
 import type { BrokerDeps } from '../broker/deps.ts';
 import { endTask } from '../broker/end-task.ts';
@@ -23,6 +26,7 @@ import { releaseGrant, takeBackUndelivered } from '../broker/release-grant.ts';
 import { readCatalog } from '../broker/read-catalog.ts';
 import { renewGrant } from '../broker/renew-grant.ts';
 import { takeEvent } from '../broker/take-event.ts';
+import { withdrawApproval } from '../broker/withdraw-approval.ts';
 import { underOneRevision } from '../broker/revision.ts';
 import type { Config } from '../config.ts';
 import type { Metrics } from '../metrics.ts';
@@ -41,6 +45,7 @@ export const useCases = {
   claimTask,
   takeEvent,
   issueGrant,
+  collectGrant,
   renewGrant,
   releaseGrant,
   evaluate,
@@ -60,6 +65,10 @@ export const useCases = {
   writeOffRevocation,
   pauseTarget,
   resumeTarget,
+  listApprovals,
+  readApproval,
+  decideApproval,
+  withdrawApproval,
   raiseKill,
   liftKill,
   confirmKills,

@@ -48,10 +48,13 @@ export const idempotencyHeader = z.object({
     .string()
     .regex(/^[\x21-\x7e]{1,255}$/, 'must be 1 to 255 visible ASCII characters')
     .optional()
-    .meta({ description: 'Scoped to the task. A repeated key ends the first grant and mints afresh.' }),
+    .meta({
+      description:
+        'Scoped to the task. A repeated key ends the first grant and mints afresh; while that waits for its approval, it is the answer again.',
+    }),
 });
 
-const delivery = z
+export const delivery = z
   .strictObject({ jwk: z.record(z.string(), z.unknown()).meta({ description: 'A public key: P-256 or X25519.' }) })
   .optional()
   .meta({

@@ -1,3 +1,5 @@
+import { namePattern } from '../catalog/names.ts';
+
 /** What the broker itself reads from a policy's annotations. Cedar ignores them. */
 export interface Obligations {
   /** From `@max_ttl`: the cap that this permit puts on a grant's life. */
@@ -12,6 +14,8 @@ export interface Obligations {
   readonly perCall: boolean;
   /** From `@single_use`: what this permits to evaluate is for one use, and it gives no grant. */
   readonly singleUse: boolean;
+  /** From `@require_approval("group")`: a grant by this permit waits until somebody of that group approves it. */
+  readonly approvalGroup: string | null;
   /** From `@accepts("irrevocable")`: this permit also holds for what can not be taken back. */
   readonly acceptsIrrevocable: boolean;
 }
@@ -21,6 +25,7 @@ const known = [
   'id',
   'max_ttl',
   'per_call',
+  'require_approval',
   'require_dpop',
   'require_sealed_delivery',
   'single_use',
@@ -76,6 +81,11 @@ function annotationFault(effect: 'permit' | 'forbid', annotation: string, value:
     case 'single_use':
       if (effect === 'forbid') return `@${annotation} on a forbid has no effect: put it on the permit`;
       return value === '' ? undefined : `@${annotation} takes no value`;
+    case 'require_approval':
+      if (effect === 'forbid') return '@require_approval on a forbid has no effect: put it on the permit';
+      return namePattern.test(value)
+        ? undefined
+        : '@require_approval must name a group, as under `groups` in trust.yaml';
     case 'accepts':
       if (effect === 'forbid') return '@accepts on a forbid has no effect: put it on the permit';
       return value === 'irrevocable'
@@ -96,6 +106,7 @@ export function obligations(annotations: Readonly<Record<string, string>>): Obli
     requiresSealedDelivery: annotations['require_sealed_delivery'] !== undefined,
     singleUse: annotations['single_use'] !== undefined,
     reason: annotations['reason'] ?? null,
+    approvalGroup: annotations['require_approval'] ?? null,
     acceptsIrrevocable: annotations['accepts'] === 'irrevocable',
   };
 }

@@ -20,6 +20,8 @@ const NOT_PROVEN = 'What permits this wants a task that names the agent’s key 
 const PER_CALL_SECONDS = 60;
 const SINGLE_USE = 'What permits this is for single calls (@single_use): it gives no grant.';
 
+const NOT_APPROVABLE = 'What permits this wants it approved (@require_approval), and only grants can be.';
+
 /** Of the actions by which grants are asked for. */
 const GRANTING = 'Mayfly::Action';
 
@@ -31,6 +33,7 @@ const denial: PolicyDecision = {
   maxTtlSeconds: null,
   perCall: false,
   sealedDelivery: false,
+  approvalGroups: [],
   reasons: [],
   errors: [],
   inputs: {},
@@ -84,12 +87,18 @@ export function createPolicyEngine(policySet: PolicySet, digest: string): OwnedP
     // A grant is no single call: whoever wrote that into a permit meant no grant by it.
     const single = request.action.type === GRANTING ? those(({ singleUse }) => singleUse) : [];
     if (single.length > 0) return { ...denial, policies: single, reasons: [SINGLE_USE], errors, inputs };
+    const approvalGroups = [...new Set(policies.flatMap((id) => table.get(id)?.approvalGroup ?? []))].sort();
+    if (approvalGroups.length > 0 && request.action.type !== GRANTING) {
+      const wanting = those(({ approvalGroup }) => approvalGroup !== null);
+      return { ...denial, policies: wanting, reasons: [NOT_APPROVABLE], errors, inputs };
+    }
     return {
       permitted: true,
       policies,
       maxTtlSeconds: leastTtl(policies, table),
       perCall: those(({ perCall }) => perCall).length > 0,
       sealedDelivery: those(({ requiresSealedDelivery }) => requiresSealedDelivery).length > 0,
+      approvalGroups,
       reasons: [],
       errors,
       inputs,

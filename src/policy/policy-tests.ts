@@ -47,6 +47,7 @@ export const expectedAnswer = z.strictObject({
     .optional(),
   sealed_delivery: z.boolean().optional(),
   per_call: z.boolean().optional(),
+  approval: z.array(text).optional(),
 });
 
 /**
@@ -122,6 +123,9 @@ export function differences(
   }
   if (expect.per_call !== undefined && expect.per_call !== decision.perCall) {
     differ('per_call', `it is ${decision.perCall ? '' : 'not '}for one call`);
+  }
+  if (expect.approval !== undefined && !sameMembers(expect.approval, decision.approvalGroups)) {
+    differ('approval', `the groups that must approve are ${JSON.stringify(decision.approvalGroups)}`);
   }
   if (expect.sealed_delivery !== undefined && expect.sealed_delivery !== decision.sealedDelivery) {
     differ('sealed_delivery', `it is ${decision.sealedDelivery ? '' : 'not '}required`);

@@ -89,6 +89,8 @@ export interface PolicyDecision {
   readonly perCall: boolean;
   /** Whether a determining permit has `@require_sealed_delivery`: who asks must take the credential sealed. */
   readonly sealedDelivery: boolean;
+  /** From `@require_approval` of the determining permits, each group once: one that asks for none takes nothing from the others. */
+  readonly approvalGroups: readonly string[];
   /** `@reason` texts of the determining forbids, shown to the caller. */
   readonly reasons: readonly string[];
   /** Non-empty: something in a policy failed; `permitted` is then false and an alarm is due. */

@@ -41,6 +41,20 @@ function decisionValues(decision: NewDecision, now: Date): unknown[] {
   ];
 }
 
+/** By what a decision was made. */
+export type Deciding = Pick<NewDecision, 'policies' | 'revision'>;
+
+export async function findDeciding(
+  db: Queryable,
+  ids: readonly DecisionId[],
+): Promise<ReadonlyMap<DecisionId, Deciding>> {
+  const rows = await db.query<{ id: DecisionId; policies: string[]; revision: string }>({
+    text: 'SELECT id, policies, revision FROM mayfly.decisions WHERE id = ANY($1)',
+    values: [ids],
+  });
+  return new Map(rows.map(({ id, policies, revision }) => [id, { policies, revision: Number(revision) }]));
+}
+
 /** As it stands in the store, with the revision that it was made under. */
 export interface StoredDecision extends NewDecision {
   readonly at: Date;

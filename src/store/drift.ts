@@ -7,6 +7,8 @@ export type Living = Pick<Grant, 'id' | 'taskId' | 'entitlement' | 'target' | 'h
   readonly guarantee: Guarantee['revocation'];
   /** It is counted in `sensitiveSinks` itself. */
   readonly sink: boolean;
+  /** Groups that have approved it. */
+  readonly approved: readonly string[];
 };
 
 type LivingRow = {
@@ -19,9 +21,11 @@ type LivingRow = {
   decision_id: Grant['decisionId'];
   guarantee: Guarantee['revocation'];
   sink: boolean;
+  approved: string[] | null;
 };
 
-const COLUMNS = `g.id, g.task_id, g.entitlement, g.target, g.handle, g.deadline, g.decision_id, g.guarantee->>'revocation' AS guarantee, g.sink`;
+const COLUMNS = `g.id, g.task_id, g.entitlement, g.target, g.handle, g.deadline, g.decision_id, g.guarantee->>'revocation' AS guarantee, g.sink,
+  (SELECT a.groups FROM mayfly.approvals a WHERE a.grant_id = g.id AND a.state = 'collected') AS approved`;
 /** As in the index `grants_to_decide`. */
 const DECIDED = 'coalesce(g.retained_revision, g.decided_revision)';
 const LIVES = `g.state IN ('minting', 'active')`;
@@ -140,5 +144,6 @@ function toLiving(row: LivingRow): Living {
     decisionId: row.decision_id,
     guarantee: row.guarantee,
     sink: row.sink,
+    approved: row.approved ?? [],
   };
 }

@@ -1,4 +1,5 @@
 import { acts, type StepName } from '../../src/domain/step.ts';
+import * as approved from './approved.ts';
 import * as asked from './asked.ts';
 import * as compared from './compared.ts';
 import * as delegated from './delegated.ts';
@@ -26,6 +27,12 @@ const lives: Readonly<Record<Act, Readonly<Record<string, play.Scenario>>>> = {
   deny: { 'asked again': play.deny },
   mint: { 'the same key again': play.issue, 'nobody asks again': play.issueAndLeave },
   activate: { 'the same key again': play.issue, 'nobody asks again': play.issueAndLeave },
+  'ask-approval': { 'the same key again': approved.ask },
+  'decide-approval': { 'said again': approved.approve },
+  'withdraw-approval': { 'said again': approved.withdraw },
+  collect: { 'asked again': approved.collect, 'it is not what was approved': approved.stale },
+  'drop-ask': { 'said again': approved.dropped },
+  'lapse-approvals': { 'their time is over': approved.overdue },
   'give-up': { 'the same key again': play.refused },
   'decide-renewal': { 'asked again': play.renew },
   renew: { 'asked again': play.renew, 'nobody asks again': play.renewAndLeave },
@@ -35,6 +42,7 @@ const lives: Readonly<Record<Act, Readonly<Record<string, play.Scenario>>>> = {
     'a complete': play.complete,
     'a task at its deadline': play.taskExpiry,
     'the issuer’s word': delegated.told,
+    'what waits for an approval': approved.ended,
   },
   release: { 'asked again': play.release },
   evaluate: { 'asked again': asked.evaluate },

@@ -60,11 +60,25 @@ export const active: ActiveRevision = {
   policy: {
     digest: 'sha256:00',
     decide: () => ({
-      ...{ permitted: true, policies: ['reads'], maxTtlSeconds: null, perCall: false, sealedDelivery: false },
+      ...{
+        permitted: true,
+        policies: ['reads'],
+        maxTtlSeconds: null,
+        perCall: false,
+        sealedDelivery: false,
+        approvalGroups: [],
+      },
       ...{ reasons: [], errors: [], inputs: {} },
     }),
     evaluate: () => ({
-      ...{ permitted: true, policies: ['reads'], maxTtlSeconds: null, perCall: false, sealedDelivery: false },
+      ...{
+        permitted: true,
+        policies: ['reads'],
+        maxTtlSeconds: null,
+        perCall: false,
+        sealedDelivery: false,
+        approvalGroups: [],
+      },
       ...{ reasons: [], errors: [], inputs: {}, unfit: null, singleUse: false },
     }),
   },

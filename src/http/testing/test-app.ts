@@ -103,6 +103,7 @@ export async function startTestApp(options: TestAppOptions = {}): Promise<TestAp
       mintSeconds: 1,
       mintsPerTask: 1_000,
       sessionSeconds: 3_600,
+      approvals: { pendingSeconds: 60, unusedSeconds: 60, perTask: 10 },
       tasksAlive: { hasRoom: async () => true },
       log: (event, message) => logger.warn(event, message),
     },
@@ -167,11 +168,25 @@ const emptyRevision: ReturnType<HttpDeps['broker']['catalog']['current']> = {
   policy: {
     digest: 'sha256:00',
     decide: () => ({
-      ...{ permitted: false, policies: [], maxTtlSeconds: null, perCall: false, sealedDelivery: false },
+      ...{
+        permitted: false,
+        policies: [],
+        maxTtlSeconds: null,
+        perCall: false,
+        sealedDelivery: false,
+        approvalGroups: [],
+      },
       ...{ reasons: [], errors: [], inputs: {} },
     }),
     evaluate: () => ({
-      ...{ permitted: false, policies: [], maxTtlSeconds: null, perCall: false, sealedDelivery: false },
+      ...{
+        permitted: false,
+        policies: [],
+        maxTtlSeconds: null,
+        perCall: false,
+        sealedDelivery: false,
+        approvalGroups: [],
+      },
       ...{ reasons: [], errors: [], inputs: {}, unfit: null, singleUse: false },
     }),
   },
