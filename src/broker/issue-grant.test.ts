@@ -112,7 +112,7 @@ function house(during: { read?: () => void; intend?: () => void; outcomes?: ('do
     issuing: {
       readTask: async () => {
         during.read?.();
-        return { task, now: new Date(time), seen: sampleSeen(), heldSeconds: 0, killed: false };
+        return { task, now: new Date(time), seen: sampleSeen(), heldSeconds: 0, killed: false, heard: {} };
       },
       intend: async (intent) => {
         intents.push(intent);
@@ -133,8 +133,8 @@ function house(during: { read?: () => void; intend?: () => void; outcomes?: ('do
     access: () => ({ session, config: {} }),
     alarms: { in: (_target, millis) => void alarms.push(millis), now: () => {} },
     living: { remember: () => {} },
-    drift: { wake: () => {} },
-    observer: { decided: () => {}, minted: () => {} },
+    drift: { wake: () => {}, spread: () => {} },
+    observer: { decided: () => {}, minted: () => {}, signalled: () => {} },
     ids: randomIds,
     audience: 'https://broker.example',
     ...{ mintsPerTask: 1_000, sessionSeconds: 1, tasksAlive: { hasRoom: async () => true } },

@@ -17,6 +17,7 @@ import { type Ask, type Decided, decideGrant, type Denied } from './decide-grant
 import type { BrokerDeps, CallContext } from './deps.ts';
 import { grantEvent } from './evidence.ts';
 import { failedOverProblem } from './failed-over.ts';
+import { requireFresh } from './fresh.ts';
 import { type Cut, checkAlive, cutOf } from './life.ts';
 import { type Delivered, mintGrant } from './mint-grant.ts';
 import { killedProblem } from './kill.ts';
@@ -109,6 +110,7 @@ async function settle(
     if (!state.task.ceiling.entitlements.includes(request.entitlement)) throw new MayflyError('not_in_task');
     requireRevision(active, state.seen.revision);
     requireStanding(active.catalog, state.task);
+    requireFresh(active.catalog, state, state.now);
     // Waiting does not help before the task is over; `next` says what does.
     if (state.seen.own_grants >= deps.mintsPerTask) {
       const retryAfterSeconds = Math.ceil((state.task.notAfter.getTime() - state.now.getTime()) / 1000);

@@ -10,6 +10,7 @@ export type RevocationId = Branded<'revocation'>;
 export type DecisionId = Branded<'decision'>;
 export type EventId = Branded<'event'>;
 export type KillId = Branded<'kill'>;
+export type SignalId = Branded<'signal'>;
 
 type IdKinds = {
   task: TaskId;
@@ -18,6 +19,7 @@ type IdKinds = {
   dec: DecisionId;
   evt: EventId;
   kill: KillId;
+  sig: SignalId;
 };
 export type IdPrefix = keyof IdKinds;
 

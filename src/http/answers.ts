@@ -17,6 +17,7 @@ export const grantId = idOf('grt', 'A grant.');
 export const revocationId = idOf('rev', 'The obligation to end a grant.');
 export const decisionId = idOf('dec', 'A policy decision.');
 export const killId = idOf('kill', 'A kill.');
+export const signalId = idOf('sig', 'A signal.');
 
 export const endedBy = z.enum([
   'completed',

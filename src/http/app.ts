@@ -17,6 +17,8 @@ import { type InHand, inHandOf } from './in-hand.ts';
 import { Limits } from './limits.ts';
 import { decisionRoutes } from './decisions.ts';
 import { killRoutes } from './kills.ts';
+import { signalRoutes } from './signals.ts';
+import { suspensionRoutes } from './suspensions.ts';
 import { logRequest, statusOf } from './log.ts';
 import { loginPages } from './login.ts';
 import { notesOf } from './notes.ts';
@@ -52,6 +54,8 @@ export function createApp(deps: HttpDeps): Express {
     ...revocationRoutes,
     ...decisionRoutes,
     ...killRoutes,
+    ...signalRoutes,
+    ...suspensionRoutes,
     ...targetRoutes,
     ...catalogRoutes,
     ...whoAmIRoutes,

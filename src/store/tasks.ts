@@ -1,5 +1,6 @@
 import type { Holdings } from '../domain/holdings.ts';
 import type { TaskId } from '../domain/ids.ts';
+import type { StandingSignal } from '../domain/signal.ts';
 import type { Ceiling, EndedBy, Owner, Task, TaskState as State } from '../domain/task.ts';
 import type { Queryable, Transaction } from './database.ts';
 
@@ -87,6 +88,8 @@ export interface TaskState {
   readonly heldSeconds: number;
   /** A kill stands that names the task, its workload or its issuer, or all. */
   readonly killed: boolean;
+  /** Up to when each source of signals was heard, in milliseconds since 1970. */
+  readonly heard: Readonly<Record<string, number>>;
 }
 
 export interface Seen extends Holdings {
@@ -95,6 +98,8 @@ export interface Seen extends Holdings {
   readonly revision: number | null;
   /** Of a delegated task: all that it hangs on, its parent first. */
   readonly ancestors?: readonly Ancestor[];
+  /** Where any stand: about the workload or whom it acts for, and what is open or on anywhere. */
+  readonly signals?: readonly StandingSignal[];
 }
 
 export interface Ancestor {
@@ -207,14 +212,28 @@ export async function findOwnedRoot(db: Queryable, id: TaskId, owner: Owner | nu
   return rows[0]?.root_id;
 }
 
-export type StateRow = TaskRow & { seen: Seen; held_seconds: number; killed: boolean; now: Date };
+export type StateRow = TaskRow & {
+  seen: Seen;
+  held_seconds: number;
+  killed: boolean;
+  heard: TaskState['heard'];
+  now: Date;
+};
 
 /** What a decision to issue is made on, as columns of `mayfly.tasks t`: for `toState`. */
 export const STATE_COLUMNS = `${TASK_COLUMNS}, mayfly.seen(t) AS seen, mayfly.held_seconds(t.root_id) AS held_seconds,
-    mayfly.is_killed(t.workload_source || ':' || t.workload_subject, t.issuer, 'task_' || t.id, NULL, NULL) AS killed, clock_timestamp() AS now`;
+    mayfly.is_killed(t.workload_source || ':' || t.workload_subject, t.issuer, 'task_' || t.id, NULL, NULL) AS killed,
+    mayfly.signals_heard() AS heard, clock_timestamp() AS now`;
 
 export function toState(row: StateRow): TaskState {
-  return { task: toTask(row), seen: row.seen, heldSeconds: row.held_seconds, killed: row.killed, now: row.now };
+  return {
+    task: toTask(row),
+    seen: row.seen,
+    heldSeconds: row.held_seconds,
+    killed: row.killed,
+    heard: row.heard,
+    now: row.now,
+  };
 }
 
 /** The states of these tasks, in their order; null where there is no such task. */

@@ -1,0 +1,124 @@
+-- Up Migration
+-- Signals: what named sources say of workloads, users and systems, and what of it stands.
+
+-- Up to when each source was heard, by its own time.
+CREATE TABLE mayfly.signal_sources (
+  source   text PRIMARY KEY,
+  heard_at timestamptz NOT NULL
+);
+
+-- Each that was accepted. Those that do not stand are forgotten once none as old would be accepted any more; the evidence stays.
+CREATE TABLE mayfly.signals (
+  id          uuid PRIMARY KEY,
+  source      text NOT NULL,
+  -- The source's own id of it: said again it is answered again.
+  key         text NOT NULL,
+  body_digest bytea NOT NULL,
+  kind        text NOT NULL CHECK (kind IN ('workload_risk', 'incident', 'change_freeze', 'device', 'user')),
+  -- 'workload:<source>:<subject>', 'user:<issuer> <subject>', 'all', 'environment:<name>' or 'target:<name>'.
+  subject     text NOT NULL,
+  -- Of incidents and freezes, where several may stand on one subject.
+  name        text NOT NULL,
+  value       text NOT NULL,
+  reason      text,
+  occurred_at timestamptz NOT NULL,
+  expires_at  timestamptz,
+  received_at timestamptz NOT NULL,
+  -- 'superseded': a newer one of the same source stood already.
+  outcome     text NOT NULL CHECK (outcome IN ('taken', 'superseded')),
+  UNIQUE (source, key)
+);
+CREATE INDEX signals_to_forget ON mayfly.signals (received_at);
+
+-- What each source said last of each subject. Decisions read this alone.
+CREATE TABLE mayfly.signals_standing (
+  source      text NOT NULL,
+  kind        text NOT NULL,
+  subject     text NOT NULL,
+  name        text NOT NULL,
+  value       text NOT NULL,
+  occurred_at timestamptz NOT NULL,
+  expires_at  timestamptz,
+  -- It has expired, and what hung on it was told.
+  lapsed      boolean NOT NULL DEFAULT false,
+  signal_id   uuid NOT NULL REFERENCES mayfly.signals,
+  PRIMARY KEY (source, kind, subject, name)
+);
+CREATE INDEX signals_standing_of_subject ON mayfly.signals_standing (subject) WHERE kind IN ('workload_risk', 'device', 'user');
+-- Of these every decision reads all.
+CREATE INDEX signals_standing_open ON mayfly.signals_standing (source) WHERE value IN ('open', 'on');
+CREATE INDEX signals_standing_to_lapse ON mayfly.signals_standing (expires_at) WHERE NOT lapsed;
+CREATE INDEX signals_standing_by_signal ON mayfly.signals_standing (signal_id);
+
+-- Why tasks are suspended: as long as one row of a task stands, it is.
+CREATE TABLE mayfly.suspensions (
+  task_id uuid NOT NULL REFERENCES mayfly.tasks,
+  -- 'operator', or the standing signal: '<source> <kind> <subject>'.
+  cause   text NOT NULL,
+  since   timestamptz NOT NULL,
+  PRIMARY KEY (task_id, cause)
+);
+CREATE INDEX suspensions_of_cause ON mayfly.suspensions (cause);
+
+CREATE INDEX tasks_alive_of_user ON mayfly.tasks (subject) WHERE state IN ('offered', 'active', 'suspended');
+CREATE INDEX tasks_alive_of_workload ON mayfly.tasks (workload_subject) WHERE state IN ('offered', 'active', 'suspended');
+
+-- The signal that has the grant decided again; null: none.
+ALTER TABLE mayfly.grants ADD COLUMN signalled uuid;
+
+-- What stands about a workload, a user, and wherever: null when nothing does. As its owner: brokers that run while the store is migrated
+-- ask it before they are given rights anew. In plpgsql, whose plan is kept: one of SQL would be planned at every ask.
+CREATE FUNCTION mayfly.signals_about(p_workload text, p_user text) RETURNS jsonb
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  RETURN (SELECT jsonb_agg(jsonb_build_object('source', s.source, 'kind', s.kind, 'subject', s.subject, 'value', s.value)
+      ORDER BY s.source, s.kind, s.subject, s.name)
+    FROM (
+      SELECT * FROM mayfly.signals_standing WHERE subject IN ('workload:' || p_workload, 'user:' || p_user) AND kind IN ('workload_risk', 'device', 'user')
+      UNION ALL SELECT * FROM mayfly.signals_standing WHERE value IN ('open', 'on')) s
+    WHERE s.expires_at IS NULL OR s.expires_at > clock_timestamp());
+END $$;
+
+CREATE FUNCTION mayfly.signals_of(t mayfly.tasks) RETURNS jsonb LANGUAGE sql STABLE AS $$
+  SELECT mayfly.signals_about(t.workload_source || ':' || t.workload_subject, t.issuer || ' ' || t.subject)
+$$;
+
+-- Milliseconds since 1970, by source.
+CREATE FUNCTION mayfly.signals_heard() RETURNS jsonb LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  RETURN (SELECT coalesce(jsonb_object_agg(source, floor(extract(epoch FROM heard_at) * 1000)), '{}') FROM mayfly.signal_sources);
+END $$;
+
+-- What is to be decided again does not become active before it was: a signal, or a phase, may have come while the target worked.
+CREATE FUNCTION mayfly.refuse_undecided() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  RAISE EXCEPTION 'grant % is to be decided again first', NEW.id USING ERRCODE = 'MF001';
+END $$;
+CREATE TRIGGER grant_undecided BEFORE UPDATE OF state ON mayfly.grants FOR EACH ROW
+  WHEN (OLD.state = 'minting' AND NEW.state = 'active' AND OLD.retained_revision = 0) EXECUTE FUNCTION mayfly.refuse_undecided();
+
+ALTER FUNCTION mayfly.grant_rights(name, name) RENAME TO grant_rights_before_signals;
+CREATE FUNCTION mayfly.grant_rights(runtime name, sequencer name) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM mayfly.grant_rights_before_signals(runtime, sequencer);
+  EXECUTE format('GRANT INSERT, UPDATE ON mayfly.signal_sources TO %I', runtime);
+  EXECUTE format('GRANT INSERT, DELETE ON mayfly.signals TO %I', runtime);
+  EXECUTE format('GRANT INSERT, UPDATE, DELETE ON mayfly.signals_standing TO %I', runtime);
+  EXECUTE format('GRANT INSERT, DELETE ON mayfly.suspensions TO %I', runtime);
+  EXECUTE format('GRANT UPDATE (signalled) ON mayfly.grants TO %I', runtime);
+END $$;
+REVOKE EXECUTE ON FUNCTION mayfly.grant_rights(name, name) FROM PUBLIC;
+
+-- As in 0014, and the signals that stand about it, where one does.
+CREATE OR REPLACE FUNCTION mayfly.seen(t mayfly.tasks) RETURNS jsonb LANGUAGE sql STABLE AS $$
+  SELECT jsonb_build_object('state', t.state, 'phase', t.phase, 'revision', (SELECT revision FROM mayfly.catalog_active),
+    'live_grants', count(*) FILTER (WHERE g.live), 'sensitive_sinks', count(*) FILTER (WHERE g.live AND g.sink), 'grants', count(*),
+    'own_live_grants', count(*) FILTER (WHERE g.live AND g.own), 'own_grants', count(*) FILTER (WHERE g.own),
+    'touched', coalesce(jsonb_agg(DISTINCT g.target), '[]'),
+    'held', (SELECT coalesce(jsonb_object_agg(h.entitlement, h.live), '{}') FROM (
+      SELECT entitlement, count(*) AS live FROM mayfly.grants WHERE root_id = t.root_id AND state IN ('minting', 'active', 'revoking') GROUP BY entitlement) h))
+    || CASE WHEN t.parent_id IS NULL THEN '{}' ELSE jsonb_build_object('ancestors', mayfly.ancestors(t.parent_id)) END
+    || jsonb_strip_nulls(jsonb_build_object('signals', mayfly.signals_of(t)))
+  FROM (SELECT entitlement, target, sink, task_id = t.id AS own, state IN ('minting', 'active', 'revoking') AS live
+    FROM mayfly.grants WHERE root_id = t.root_id AND state NOT IN ('pending_approval', 'approved', 'denied')) g
+$$;
