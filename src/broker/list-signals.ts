@@ -1,5 +1,5 @@
 import { isTargetInScope, requireRole, type ScopedTargets } from './operator-scope.ts';
-import type { SignalSource } from '../catalog/signal-source.ts';
+import type { SignalSource } from '../domain/signal-source.ts';
 import type { Catalog } from '../catalog/types.ts';
 import type { SignalId } from '../domain/ids.ts';
 import type { Caller } from '../identity/types.ts';

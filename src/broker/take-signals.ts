@@ -1,5 +1,5 @@
 import type { ActiveRevision } from '../catalog/active.ts';
-import type { SignalSource } from '../catalog/signal-source.ts';
+import type { SignalSource } from '../domain/signal-source.ts';
 import { MayflyError } from '../domain/errors.ts';
 import { namesWorkload } from '../domain/named-workloads.ts';
 import { isBad, severity } from '../domain/signal.ts';

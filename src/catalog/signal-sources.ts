@@ -4,7 +4,7 @@ import type { Fault } from './faults.ts';
 import { name, seconds, uniqueList } from './names.ts';
 import { checkWorkloads, keysFault, thumbprint } from './tool-gateways.ts';
 import { workload } from './trust-schema.ts';
-import type { SignalSource } from './signal-source.ts';
+import type { SignalSource } from '../domain/signal-source.ts';
 import { declaredNames, readList, type YamlFile } from './yaml.ts';
 
 /** No signal is accepted that is older than a day, so that what was forgotten can not come again. */

@@ -1,5 +1,5 @@
 import type { ParamValue, Workload } from '../domain/task.ts';
-import type { SignalSource } from './signal-source.ts';
+import type { SignalSource } from '../domain/signal-source.ts';
 
 /** Where an issuer's public keys come from. Exactly one. */
 export type JwksSource =

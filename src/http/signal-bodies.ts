@@ -6,7 +6,7 @@ import { isOneLine, queueQuery, reason } from './queue-bodies.ts';
 
 // What sources of signals send, and what operators are shown of it.
 
-export const MOST_SIGNALS = 100;
+const MOST_SIGNALS = 100;
 
 /** Bytes: longer ones have no place in an index of the store. */
 const LONGEST_NAME = 2_200;
@@ -148,4 +148,3 @@ export const signalsPageBody = z
 
 export type SignalsPageBody = z.output<typeof signalsPageBody>;
 export type SentSignals = z.output<typeof signalsBody>;
-export type TakenBody = z.output<typeof takenBody>;

@@ -1,4 +1,4 @@
-import type { SignalSource } from '../catalog/signal-source.ts';
+import type { SignalSource } from '../domain/signal-source.ts';
 import type { TargetDefinition } from '../catalog/types.ts';
 import { isBad, severity, type SignalKind, type StandingSignal } from '../domain/signal.ts';
 import type { SignalFacts } from './types.ts';

@@ -27,7 +27,7 @@ export const ISSUER = 'dev-orchestrator';
 let last = 0;
 
 /** Later than any that was made before, and not ahead of the clock by more than that takes. */
-export function later(): string {
+function later(): string {
   last = Math.max(Date.now(), last + 1);
   return new Date(last).toISOString();
 }

@@ -1,4 +1,4 @@
-import type { SignalKind } from '../domain/signal.ts';
+import type { SignalKind } from './signal.ts';
 
 /** What says something of workloads, users and systems from outside. */
 export interface SignalSource {
