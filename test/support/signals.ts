@@ -18,6 +18,7 @@ forbid (principal is Mayfly::Task, action, resource) when { ["high", "critical"]
 @id("no-incident") forbid (principal is Mayfly::Task, action, resource is Mayfly::Entitlement) when { context.incident };
 @id("no-freeze") forbid (principal is Mayfly::Task, action, resource is Mayfly::Entitlement) when { context.change_freeze };
 @id("no-device") forbid (principal is Mayfly::Task, action, resource is Mayfly::Entitlement) when { context.device == "not-compliant" };
+@id("payments-by-known-devices") forbid (principal is Mayfly::Task, action, resource == Mayfly::Entitlement::"ledger-db/read-payments") when { context.device != "compliant" };
 @id("no-user") forbid (principal is Mayfly::Task, action, resource is Mayfly::Entitlement) when { context.user == "disabled" };
 @id("no-silence") forbid (principal is Mayfly::Task, action, resource is Mayfly::Entitlement) when { context.signals.stale };
 `;
