@@ -43,7 +43,7 @@ async function exported(): Promise<Map<string, Set<string>>> {
       kills: new Map(),
     }),
     drift: async () => ({ undecided: 1, oldestSeconds: 1 }),
-    signals: async () => [],
+    signals: async () => [{ name: 's', ageSeconds: 1, stale: true, required: true }],
     sweepAge: () => 1,
     targets: ['t'],
   });

@@ -15,6 +15,7 @@ const commands: Readonly<Record<string, () => Promise<Add>>> = {
   catalog: async () => (await import('./catalog.ts')).addCatalogCommands,
   target: async () => (await import('./target.ts')).addTargetCommands,
   kill: async () => (await import('./kill.ts')).addKillCommands,
+  signals: async () => (await import('./list-signals.ts')).addSignalsCommand,
   explain: async () => (await import('./explain.ts')).addExplainCommand,
   replay: async () => (await import('./explain.ts')).addReplayCommand,
   revocations: async () => (await import('./revocations.ts')).addRevocationCommands,
