@@ -14,6 +14,7 @@ const nothing: ScrapeSources = {
     killsUnconfirmed: false,
   }),
   drift: async () => ({ undecided: 0, oldestSeconds: 0 }),
+  signals: async () => [],
   sweepAge: () => 0.25,
   targets: [],
 };

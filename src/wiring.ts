@@ -7,6 +7,7 @@ import { DriftSweeper } from './broker/drift-sweeper.ts';
 import { expireTasks } from './broker/end-task.ts';
 import { digestInForce } from './broker/evidence.ts';
 import { lapseOverdueApprovals } from './broker/lapse-approvals.ts';
+import { readSources } from './broker/list-signals.ts';
 import { accessFor } from './broker/target-access.ts';
 import { ActiveCatalog } from './catalog/active.ts';
 import { checkCatalog } from './catalog/check.ts';
@@ -82,7 +83,12 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
   const trouble = (error: unknown) => log.warn({ error }, 'a connection to the store is in trouble');
   const metrics = createMetrics();
 
-  const changes = new Changes({ url: config.database_url, onError: trouble, onCatalog: () => void catalog.refresh() });
+  const changes = new Changes({
+    url: config.database_url,
+    onError: trouble,
+    onCatalog: () => void catalog.refresh(),
+    onDrift: () => drift.wake(),
+  });
   const db = new Database({
     url: config.database_url,
     connections: config.database_connections,
@@ -180,6 +186,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     deps: { db, catalog, alarms: engine, ids: randomIds },
     everySeconds: config.sweep_seconds,
     observer: metrics,
+    spread: () => changes.publishDrift(),
     log: (event, message) => log.error(event, message),
   });
 
@@ -243,6 +250,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     metrics,
     queue: glance(QUEUE_KEPT_MILLIS, QUEUE_PATIENCE_MILLIS, () => readQueue(db)),
     drift: glance(QUEUE_KEPT_MILLIS, QUEUE_PATIENCE_MILLIS, () => readDrift(db)),
+    signals: glance(QUEUE_KEPT_MILLIS, QUEUE_PATIENCE_MILLIS, () => readSources(db, catalog)),
     sweepAge: () => engine.sweepAge,
     log,
     draining: () => draining,

@@ -44,6 +44,7 @@ async function exported(): Promise<Map<string, Set<string>>> {
       killsUnconfirmed: false,
     }),
     drift: async () => ({ undecided: 1, oldestSeconds: 1 }),
+    signals: async () => [{ name: 's', ageSeconds: 1, stale: true, required: true }],
     sweepAge: () => 1,
     targets: ['t'],
   });

@@ -5,6 +5,7 @@ import type { WorkloadCaller } from '../identity/types.ts';
 import type { TaskState } from '../store/tasks.ts';
 import { withinAncestors } from './ancestors.ts';
 import type { BrokerDeps } from './deps.ts';
+import { requireFresh } from './fresh.ts';
 import { killedProblem } from './kill.ts';
 import { checkAlive } from './life.ts';
 import { requireRevision } from './revision.ts';
@@ -28,6 +29,7 @@ export function askable(
   if (!state.task.ceiling.entitlements.includes(entitlement)) throw new MayflyError('not_in_task');
   requireRevision(active, state.seen.revision);
   requireStanding(active.catalog, state.task);
+  requireFresh(active.catalog, state, state.now);
   // Waiting does not help before the task is over; `next` says what does.
   if (state.seen.own_grants >= deps.mintsPerTask) {
     const retryAfterSeconds = Math.ceil((state.task.notAfter.getTime() - state.now.getTime()) / 1000);

@@ -1,17 +1,19 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { ActiveCatalog, ActiveRevision } from '../catalog/active.ts';
-import type { GrantId, Ids } from '../domain/ids.ts';
+import { type GrantId, type Ids, wireId } from '../domain/ids.ts';
 import { step } from '../domain/step.ts';
 import type { Task } from '../domain/task.ts';
 import type { PolicyDecision } from '../policy/types.ts';
 import { enforcementOf } from '../store/catalog-revisions.ts';
 import type { Database, Transaction } from '../store/database.ts';
 import { insertDecision } from '../store/decisions.ts';
-import { claimUndecided, type Living, markRetained } from '../store/drift.ts';
+import { claimUndecided, claimUndecidedGrant, type Living, markRetained } from '../store/drift.ts';
 import { endGrants } from '../store/grants.ts';
-import { readTaskStates } from '../store/tasks.ts';
+import { findSignals } from '../store/signals.ts';
+import { readTaskStates, type TaskState } from '../store/tasks.ts';
 import type { Alarms } from './deps.ts';
 import { grantEvent, taskEvent } from './evidence.ts';
+import { signalPayload } from './move-by-signal.ts';
 import { retainGrant } from './retain-grant.ts';
 
 /** Held together, and for the store no longer than a few hundred milliseconds with the slowest of policies. */
@@ -50,18 +52,26 @@ interface Drifted {
   readonly task: Task;
   readonly because: string;
   readonly policy: PolicyDecision | null;
+  /** Policy would permit it, were it not for signals: no way to roll a policy out lets that live. */
+  readonly bySignal: boolean;
 }
+
+/** Some of those that no other replica has in hand; or one, for which is waited. */
+export type Which = { readonly except: readonly GrantId[] } | { readonly only: GrantId };
 
 /**
  * Decides some living grants again that were not decided under the active revision, in one transaction: what is not permitted any
  * more ends with the evidence of why. A crash leaves all of it to whoever looks next.
  */
-export async function decideAgain(deps: DecideAgainDeps, except: readonly GrantId[]): Promise<Slice> {
+export async function decideAgain(deps: DecideAgainDeps, which: Which): Promise<Slice> {
   const active = deps.catalog.current();
   const targets = new Set<string>();
   let slice: Slice = { outcome: 'stale', stayed: 0, ended: 0, reported: 0, failed: new Map(), over: [], more: false };
   await deps.db.transaction({}, async (tx) => {
-    const living = await claimUndecided(tx, active.number, SLICE, except);
+    const living =
+      'only' in which
+        ? await claimUndecidedGrant(tx, active.number, which.only)
+        : await claimUndecided(tx, active.number, SLICE, which.except);
     if (living.length === 0) {
       slice = { ...slice, outcome: 'done' };
       return;
@@ -76,12 +86,13 @@ export async function decideAgain(deps: DecideAgainDeps, except: readonly GrantI
     }
     const enforce = await enforcementOf(tx, active.number);
     if (enforce === undefined) return;
-    const reported = enforce === 'report' ? drifted.map(({ living: { id } }) => id) : [];
+    const told = enforce === 'report' ? drifted.filter((one) => !one.bySignal) : [];
+    const ends = enforce === 'report' ? drifted.filter((one) => one.bySignal) : drifted;
+    const reported = told.map(({ living: { id } }) => id);
     if (stays.length + reported.length > 0) await markRetained(tx, [...stays, ...reported], active.number);
-    if (enforce === 'report') await reportDrifted(deps, tx, active, drifted);
-    else for (const target of await endDrifted(deps, tx, active, drifted)) targets.add(target);
-    const ended = drifted.length - reported.length;
-    slice = { ...slice, outcome: 'done', stayed: stays.length, ended, reported: reported.length };
+    await reportDrifted(deps, tx, active, told);
+    for (const target of await endDrifted(deps, tx, active, ends)) targets.add(target);
+    slice = { ...slice, outcome: 'done', stayed: stays.length, ended: ends.length, reported: reported.length };
     step('decide-again.before');
   });
   if (slice.stayed + slice.ended + slice.reported === 0) return slice;
@@ -137,9 +148,26 @@ async function judge(
     if (retained.kind === 'stays') stays.push(each.id);
     else if (retained.kind === 'over') over.push(each.id);
     else if (retained.kind === 'failed') failed.set(each.id, retained.errors);
-    else drifted.push({ living: each, task: state.task, because: retained.because, policy: retained.policy });
+    else
+      drifted.push({
+        ...retained,
+        living: each,
+        task: state.task,
+        bySignal: isBySignal(active, each, state, retained),
+      });
   }
   return { stays, drifted, failed, over };
+}
+
+function isBySignal(
+  active: ActiveRevision,
+  living: Living,
+  state: TaskState,
+  { policy }: Pick<Drifted, 'policy'>,
+): boolean {
+  if (living.signalled === null || policy === null) return false;
+  const { signals: _, ...seen } = state.seen;
+  return retainGrant(active, living, { ...state, seen }).kind === 'stays';
 }
 
 /** Answers the targets where something is due now. */
@@ -152,20 +180,26 @@ async function endDrifted(
   if (drifted.length === 0) return [];
   const { digest } = active.catalog;
   const grantIds = drifted.map(({ living }) => living.id);
-  const revocations = new Map(
-    (await endGrants(tx, { grantIds }, 'drift')).map(({ grant, revocation }) => [grant.id, revocation]),
-  );
+  const signals = await signalsOf(tx, drifted);
+  const bySignal = new Set(grantIds.filter((id) => signals.has(id)));
+  const ended = [
+    ...(await endGrants(tx, { grantIds: grantIds.filter((id) => !bySignal.has(id)) }, 'drift')),
+    ...(await endGrants(tx, { grantIds: [...bySignal] }, 'signal')),
+  ];
+  const revocations = new Map(ended.map(({ grant, revocation }) => [grant.id, revocation]));
   for (const { living, task, because, policy } of drifted) {
     const { decisionId } =
       policy === null ? living : await recordDenial(deps, tx, active, living, task, policy, refusalOf(policy, because));
+    const signal = signals.get(living.id);
     const revocation = revocations.get(living.id);
     tx.record(
       grantEvent('grant.ended', task, { ...living, decisionId }, digest, context, {
-        cause: 'drift',
+        cause: signal === undefined ? 'drift' : 'signal',
         payload: {
           because,
           policies: policy?.policies ?? [],
           revision: active.number,
+          ...signal,
           ...(revocation === undefined ? {} : { revocation_id: `rev_${revocation.id}` }),
         },
       }),
@@ -173,6 +207,22 @@ async function endDrifted(
     tx.changed(task.id);
   }
   return drifted.map(({ living }) => living.target);
+}
+
+/** The signals by which policy was asked again, for those that it does not permit any more. */
+async function signalsOf(
+  tx: Transaction,
+  drifted: readonly Drifted[],
+): Promise<ReadonlyMap<GrantId, Readonly<Record<string, unknown>>>> {
+  const asked = drifted.flatMap(({ living: { id, signalled }, policy }) =>
+    signalled === null || policy === null ? [] : [{ id, signalled }],
+  );
+  if (asked.length === 0) return new Map();
+  const ids = [...new Set(asked.map(({ signalled }) => signalled))];
+  const known = new Map((await findSignals(tx, ids)).map((signal) => [signal.id, signalPayload(signal)]));
+  return new Map(
+    asked.map(({ id, signalled }) => [id, known.get(signalled) ?? { signal_id: wireId('sig', signalled) }]),
+  );
 }
 
 /** Tells what would end, and lets it live. */

@@ -30,6 +30,8 @@ export interface Living {
 export interface Drift {
   /** Something moved that decisions hang on. */
   wake(): void;
+  /** The same, on every replica. */
+  spread(): void;
 }
 
 /** What stands stopped, remembered beside the store. Never throws, never blocks. */
@@ -41,6 +43,8 @@ export interface KeptKills {
 export interface Observer {
   decided(action: string, permitted: boolean, failed: boolean): void;
   minted(target: string, seconds: number, outcome: 'ok' | 'failed' | 'too_late'): void;
+  /** @param source Of the catalog. */
+  signalled(source: string, kind: string, outcome: 'taken' | 'superseded' | 'refused'): void;
 }
 
 /** What a use case needs to know of a target: the session and the entitlement's own terms for it. */

@@ -104,9 +104,9 @@ interface Decided {
 
 function decide(active: ActiveRevision, found: Found, asked: AskedEvaluation, now: Date): Decided {
   try {
-    const { subject, until } = found.alive();
+    const { subject, signals, until } = found.alive();
     const { action, resource, context: said } = asked;
-    const policy = active.policy.evaluate({ now, subject, action, resource, said });
+    const policy = active.policy.evaluate({ now, subject, signals, action, resource, said });
     if (policy.permitted) return { policy, code: null, reasons: [], seconds: validSeconds(policy, until, now) };
     return policy.unfit === null
       ? { policy, code: 'denied_by_policy', reasons: policy.reasons, seconds: 0 }

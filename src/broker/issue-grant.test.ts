@@ -112,7 +112,15 @@ function house(during: { read?: () => void; intend?: () => void; outcomes?: ('do
     issuing: {
       readTask: async () => {
         during.read?.();
-        return { task, now: new Date(time), seen: sampleSeen(), heldSeconds: 0, fingerprint: '', killed: false };
+        return {
+          task,
+          now: new Date(time),
+          seen: sampleSeen(),
+          heldSeconds: 0,
+          fingerprint: '',
+          killed: false,
+          heard: {},
+        };
       },
       intend: async (intent) => {
         intents.push(intent);
@@ -133,9 +141,9 @@ function house(during: { read?: () => void; intend?: () => void; outcomes?: ('do
     access: () => ({ session, config: {} }),
     alarms: { in: (_target, millis) => void alarms.push(millis), now: () => {} },
     living: { remember: () => {} },
-    drift: { wake: () => {} },
+    drift: { wake: () => {}, spread: () => {} },
     kept: { remember: () => {} },
-    observer: { decided: () => {}, minted: () => {} },
+    observer: { decided: () => {}, minted: () => {}, signalled: () => {} },
     ids: randomIds,
     audience: 'https://broker.example',
     approvals: { pendingSeconds: 60, unusedSeconds: 60, perTask: 10 },

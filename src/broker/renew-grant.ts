@@ -16,6 +16,7 @@ import { withinAncestors } from './ancestors.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
 import { grantEvent, taskEvent } from './evidence.ts';
 import { failedOverProblem } from './failed-over.ts';
+import { requireFresh } from './fresh.ts';
 import { type Cut, checkAlive, cutOf, lifeBounds } from './life.ts';
 import { killedProblem } from './kill.ts';
 import { unapproved } from './needed-approvals.ts';
@@ -62,6 +63,7 @@ export async function renewGrant(
     if (state.killed) throw killedProblem();
     checkAlive(state.task, tx.now);
     requireStanding(active.catalog, state.task);
+    requireFresh(active.catalog, state, tx.now);
     const within = withinAncestors(state);
     const { task } = within;
     if (!task.ceiling.entitlements.includes(entitlement.name)) throw new MayflyError('not_in_task');

@@ -21,6 +21,7 @@ const entitlement: EntitlementDefinition = {
 const catalog: Catalog = {
   ...{ digest: 'sha256:00', files: {}, ...trusting, policySet: { schema: '', policies: [], entities: [] } },
   toolGateways: [],
+  signalSources: [],
   limits: { toxic: [], atMost: [] },
   targets: new Map(
     ['ledger-db', 'other-db'].map((name) => [
@@ -35,7 +36,7 @@ const catalog: Catalog = {
 };
 const living: Living = {
   ...{ id: 'g' as GrantId, taskId: 't' as TaskId, decisionId: 'd' as DecisionId, handle: 'h' },
-  ...{ entitlement: READ, target: 'ledger-db', guarantee: 'immediate', sink: true, approved: [] },
+  ...{ entitlement: READ, target: 'ledger-db', guarantee: 'immediate', sink: true, approved: [], signalled: null },
   deadline: new Date(now.getTime() + 90_500),
 };
 
@@ -57,6 +58,7 @@ function state(task: Partial<Task> = {}, ancestors?: readonly Ancestor[]): TaskS
     seen: ancestors === undefined ? seen : { ...seen, ancestors },
     ...{ heldSeconds: 0, fingerprint: '' },
     killed: false,
+    heard: {},
   };
 }
 

@@ -11,6 +11,7 @@ import { catalogInvalid, type Fault } from './faults.ts';
 import { baseName, catalogLimits, type FileKind, fileKind } from './layout.ts';
 import { readLimits } from './limits.ts';
 import { privateKeyOffset } from './references.ts';
+import { readSignalSources } from './signal-sources.ts';
 import { readToolGateways } from './tool-gateways.ts';
 import { readTrust } from './trust.ts';
 import { type Catalog, type PolicySet, sensitivities } from './types.ts';
@@ -90,6 +91,7 @@ export function assembleCatalog(given: Readonly<Record<string, string>>, options
     purposes,
     limits,
     toolGateways: trustFile === undefined ? [] : readToolGateways(trustFile, policySet.schema, faults),
+    signalSources: trustFile === undefined ? [] : readSignalSources(trustFile, faults),
     policySet,
   };
   return { catalog, tests, vocabulary: vocabularyOf(catalog), faults, unbound };
@@ -188,5 +190,6 @@ function vocabularyOf(catalog: Catalog): Vocabulary {
     sensitivities: new Set<string>(sensitivities),
     dataClasses: new Set([...catalog.entitlements.values()].flatMap(({ dataClasses }) => dataClasses)),
     guarantees: new Set<string>(guarantees),
+    signalSources: new Set(catalog.signalSources.map((source) => source.name)),
   };
 }

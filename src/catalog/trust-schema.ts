@@ -67,6 +67,8 @@ export const trustOutline = z.strictObject({
   operators: z.array(z.unknown()).default([]),
   // Read in tool-gateways.ts.
   tool_gateways: z.array(z.unknown()).default([]),
+  // Read in signal-sources.ts.
+  signal_sources: z.array(z.unknown()).default([]),
 });
 
 export function subjectMappings({ subjects }: Pick<TaskIssuerWire, 'subjects'>): readonly SubjectMapping[] {

@@ -1,4 +1,5 @@
 import type { ParamValue, Workload } from '../domain/task.ts';
+import type { SignalSource } from '../domain/signal-source.ts';
 
 /** Where an issuer's public keys come from. Exactly one. */
 export type JwksSource =
@@ -299,5 +300,6 @@ export interface Catalog {
   readonly purposes: ReadonlyMap<string, Purpose>;
   readonly limits: Limits;
   readonly toolGateways: readonly ToolGateway[];
+  readonly signalSources: readonly SignalSource[];
   readonly policySet: PolicySet;
 }

@@ -16,6 +16,7 @@ const commands: Readonly<Record<string, () => Promise<Add>>> = {
   target: async () => (await import('./target.ts')).addTargetCommands,
   approvals: async () => (await import('./approvals.ts')).addApprovalCommands,
   kill: async () => (await import('./kill.ts')).addKillCommands,
+  signals: async () => (await import('./list-signals.ts')).addSignalsCommand,
   explain: async () => (await import('./explain.ts')).addExplainCommand,
   replay: async () => (await import('./explain.ts')).addReplayCommand,
   revocations: async () => (await import('./revocations.ts')).addRevocationCommands,

@@ -38,6 +38,9 @@ export const limitSettings = {
   evaluations_per_caller: wholeNumber(50, 999_999_999)
     .default(6_000)
     .describe('Evaluations that one workload may ask for in a minute, at most, for each replica.'),
+  signals_per_source: wholeNumber(100, 999_999_999)
+    .default(6_000)
+    .describe('Signals that one source may send in a minute, at most, for each replica.'),
   polls_per_caller: most
     .default(1_000)
     .describe('Long polls that one workload or operator may have open, for each replica.'),

@@ -11,6 +11,7 @@ export type DecisionId = Branded<'decision'>;
 export type EventId = Branded<'event'>;
 export type KillId = Branded<'kill'>;
 export type ApprovalId = Branded<'approval'>;
+export type SignalId = Branded<'signal'>;
 
 type IdKinds = {
   task: TaskId;
@@ -20,6 +21,7 @@ type IdKinds = {
   evt: EventId;
   kill: KillId;
   apr: ApprovalId;
+  sig: SignalId;
 };
 export type IdPrefix = keyof IdKinds;
 

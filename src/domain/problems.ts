@@ -1,4 +1,5 @@
 import { callerProblems } from './caller-problems.ts';
+import { signalProblems } from './signal-problems.ts';
 
 /**
  * Every refusal that a caller can meet: its stable code, HTTP status, title, and what to do next. The wire's
@@ -118,6 +119,7 @@ const kinds = {
   ],
   task_request_used: [401, 'The signed request was used already', 'Have a new one signed, with a new `jti`.'],
   ...callerProblems,
+  ...signalProblems,
 
   peer_refused: [
     403,
@@ -207,7 +209,11 @@ const kinds = {
   ],
   phase_passed: [409, 'The task is in a later phase', 'Phases go in the order of purposes.yaml, and never back.'],
   tree_full: [409, 'The task’s tree has as many tasks as it may', 'Ask the task issuer for another task.'],
-  task_suspended: [409, 'The task is suspended', 'Wait until an operator resumes it.'],
+  task_suspended: [
+    409,
+    'The task is suspended',
+    'Wait until it is resumed: by an operator, or by the signal that suspended it.',
+  ],
   grant_per_call: [
     409,
     'The grant is for one call',

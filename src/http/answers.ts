@@ -18,6 +18,7 @@ export const revocationId = idOf('rev', 'The obligation to end a grant.');
 export const decisionId = idOf('dec', 'A policy decision.');
 export const killId = idOf('kill', 'A kill.');
 export const approvalId = idOf('apr', 'An approval.');
+export const signalId = idOf('sig', 'A signal.');
 
 export const endedBy = z.enum([
   'completed',

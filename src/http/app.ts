@@ -18,6 +18,8 @@ import { type InHand, inHandOf } from './in-hand.ts';
 import { Limits } from './limits.ts';
 import { decisionRoutes } from './decisions.ts';
 import { killRoutes } from './kills.ts';
+import { signalRoutes } from './signals.ts';
+import { suspensionRoutes } from './suspensions.ts';
 import { logRequest, statusOf } from './log.ts';
 import { loginPages } from './login.ts';
 import { notesOf } from './notes.ts';
@@ -54,6 +56,8 @@ export function createApp(deps: HttpDeps): Express {
     ...decisionRoutes,
     ...approvalRoutes,
     ...killRoutes,
+    ...signalRoutes,
+    ...suspensionRoutes,
     ...targetRoutes,
     ...catalogRoutes,
     ...whoAmIRoutes,

@@ -25,11 +25,15 @@ import { reconcileTarget } from '../broker/reconcile-target.ts';
 import { releaseGrant, takeBackUndelivered } from '../broker/release-grant.ts';
 import { readCatalog } from '../broker/read-catalog.ts';
 import { renewGrant } from '../broker/renew-grant.ts';
+import { listSignals } from '../broker/list-signals.ts';
+import { resumeTask, suspendTask } from '../broker/suspend-task.ts';
 import { takeEvent } from '../broker/take-event.ts';
 import { withdrawApproval } from '../broker/withdraw-approval.ts';
+import { takeSignals } from '../broker/take-signals.ts';
 import { underOneRevision } from '../broker/revision.ts';
 import type { Config } from '../config.ts';
 import type { Metrics } from '../metrics.ts';
+import type { SourceSeen } from '../metrics/signals.ts';
 import type { DriftSeen } from '../store/drift.ts';
 import type { Queue } from '../store/revocations.ts';
 import type { LimitSettings } from './limits.ts';
@@ -44,6 +48,10 @@ export const useCases = {
   delegateTask,
   claimTask,
   takeEvent,
+  takeSignals,
+  listSignals,
+  suspendTask,
+  resumeTask,
   issueGrant,
   collectGrant,
   renewGrant,
@@ -106,6 +114,8 @@ export interface HttpDeps {
   readonly queue: () => Promise<Queue>;
   /** What is still to be decided again, as it is shown at a scrape. */
   readonly drift: () => Promise<DriftSeen>;
+  /** How fresh the sources of signals are, as it is shown at a scrape. */
+  readonly signals: () => Promise<readonly SourceSeen[]>;
   readonly sweepAge: () => number;
   readonly log: Logger;
   /** True from the moment on that the broker wants to stop: connections are not kept alive any more. */

@@ -270,9 +270,10 @@ describe('inputs', () => {
       context: Record<string, unknown>;
       entities: { attrs: Record<string, unknown> }[];
     };
-    for (const name of ['proof_of_possession', 'own']) delete context[name];
+    const later = ['proof_of_possession', 'own', 'incident', 'change_freeze', 'device', 'user', 'signals'];
+    for (const name of later) delete context[name];
     context['tree'] = { live_grants: 2, sensitive_sinks: 0 };
-    for (const { attrs } of entities) for (const name of ['instance', 'data_classes']) delete attrs[name];
+    for (const { attrs } of entities) for (const name of ['instance', 'data_classes', 'risk']) delete attrs[name];
     const { inputs: _, ...same } = decision;
     expect(engine.replay({ ...decision.inputs, context, entities })).toMatchObject(same);
   });

@@ -30,6 +30,7 @@ export interface DecisionRequest {
   readonly ttlSeconds: number;
   readonly guarantee: Guarantee['revocation'];
   readonly history: History;
+  readonly signals: SignalFacts;
 }
 
 /** Something that is asked about, in the asker's words. */
@@ -43,6 +44,7 @@ export interface Asked {
 /** Whether somebody may do something to something now, by types and actions of the catalog's own. */
 export interface EvaluationRequest {
   readonly now: Date;
+  readonly signals: SignalFacts;
   readonly subject:
     | { readonly kind: 'task'; readonly task: DecisionRequest['task']; readonly history: History }
     | { readonly kind: 'workload'; readonly workload: Workload }
@@ -77,6 +79,18 @@ export interface History {
     /** How long it has held something, all grants together. */
     readonly heldSeconds: number;
   };
+}
+
+/** What signals come to for one decision: of several sources the worst word counts. */
+export interface SignalFacts {
+  /** `unknown`: nobody says anything that counts. */
+  readonly risk: string;
+  readonly device: string;
+  readonly user: string;
+  readonly incident: boolean;
+  readonly changeFreeze: boolean;
+  readonly staleSources: readonly string[];
+  readonly staleKinds: readonly string[];
 }
 
 export interface PolicyDecision {

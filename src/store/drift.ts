@@ -1,5 +1,5 @@
 import type { Guarantee, Grant } from '../domain/grant.ts';
-import type { GrantId, TaskId } from '../domain/ids.ts';
+import type { GrantId, SignalId, TaskId } from '../domain/ids.ts';
 import type { Queryable, Transaction } from './database.ts';
 
 /** A living grant, with what is needed to decide whether it stays. */
@@ -9,6 +9,8 @@ export type Living = Pick<Grant, 'id' | 'taskId' | 'entitlement' | 'target' | 'h
   readonly sink: boolean;
   /** Groups that have approved it. */
   readonly approved: readonly string[];
+  /** The signal that has it decided again; null: none. */
+  readonly signalled: SignalId | null;
 };
 
 type LivingRow = {
@@ -22,9 +24,10 @@ type LivingRow = {
   guarantee: Guarantee['revocation'];
   sink: boolean;
   approved: string[] | null;
+  signalled: SignalId | null;
 };
 
-const COLUMNS = `g.id, g.task_id, g.entitlement, g.target, g.handle, g.deadline, g.decision_id, g.guarantee->>'revocation' AS guarantee, g.sink,
+const COLUMNS = `g.id, g.task_id, g.entitlement, g.target, g.handle, g.deadline, g.decision_id, g.guarantee->>'revocation' AS guarantee, g.sink, g.signalled,
   (SELECT a.groups FROM mayfly.approvals a WHERE a.grant_id = g.id AND a.state = 'collected') AS approved`;
 /** As in the index `grants_to_decide`. */
 const DECIDED = 'coalesce(g.retained_revision, g.decided_revision)';
@@ -50,11 +53,50 @@ export async function claimUndecided(
   return rows.map(toLiving);
 }
 
+/** The same for one of them; whoever has it in hand is waited for. None: it is decided, or does not live. */
+export async function claimUndecidedGrant(tx: Transaction, revision: number, id: GrantId): Promise<Living[]> {
+  const rows = await tx.query<LivingRow>({
+    name: 'claim_undecided_grant',
+    text: `SELECT ${COLUMNS} FROM mayfly.grants g WHERE g.id = $1 AND ${LIVES} AND ${DECIDED} < $2 FOR NO KEY UPDATE OF g`,
+    values: [id, revision],
+  });
+  return rows.map(toLiving);
+}
+
+/** Whose grants a signal moves. */
+export type GrantsOf =
+  | { readonly all: true }
+  | { readonly targets: readonly string[] }
+  | { readonly workload: string }
+  | { readonly issuer: string; readonly subject: string };
+
+/** What lives of these is to be decided again, because of that signal. Answers how much. No birth may run beside it. */
+export async function markSignalled(tx: Transaction, of: GrantsOf, signal: SignalId): Promise<number> {
+  const [which, values]: [string, readonly unknown[]] =
+    'all' in of
+      ? ['true', []]
+      : 'targets' in of
+        ? ['g.target = ANY($2)', [of.targets]]
+        : 'workload' in of
+          ? ['g.workload = $2', [of.workload]]
+          : [
+              "g.task_id IN (SELECT t.id FROM mayfly.tasks t WHERE t.issuer = $2 AND t.subject = $3 AND t.state IN ('offered', 'active', 'suspended'))",
+              [of.issuer, of.subject],
+            ];
+  const rows = await tx.query<{ marked: number }>({
+    text: `WITH held AS (SELECT g.id FROM mayfly.grants g WHERE ${LIVES} AND ${which} ORDER BY g.id FOR NO KEY UPDATE),
+      marked AS (UPDATE mayfly.grants g SET retained_revision = 0, signalled = $1 FROM held h WHERE g.id = h.id RETURNING 1)
+      SELECT count(*)::int AS marked FROM marked`,
+    values: [signal, ...values],
+  });
+  return rows[0]?.marked ?? 0;
+}
+
 /** These stay, by this revision. */
 export async function markRetained(tx: Transaction, ids: readonly GrantId[], revision: number): Promise<void> {
   await tx.query({
     name: 'mark_retained',
-    text: 'UPDATE mayfly.grants SET retained_revision = $2 WHERE id = ANY($1)',
+    text: 'UPDATE mayfly.grants SET retained_revision = $2, signalled = NULL WHERE id = ANY($1)',
     values: [ids, revision],
   });
 }
@@ -145,5 +187,6 @@ function toLiving(row: LivingRow): Living {
     guarantee: row.guarantee,
     sink: row.sink,
     approved: row.approved ?? [],
+    signalled: row.signalled,
   };
 }

@@ -123,6 +123,17 @@ export async function endGrantsOfTasks(
   return await endHeld(tx, 'end_grants_of_tasks', held, urgent, [taskIds]);
 }
 
+/** The same with all grants of these tasks and of all below them, whether those have ended or not. */
+export async function endGrantsBelow(
+  tx: Transaction,
+  taskIds: readonly TaskId[],
+  endedBy: EndedBy,
+): Promise<GrantWithRevocation[]> {
+  const held = `SELECT g.id, $3::text AS ended_by FROM mayfly.grants g
+      WHERE g.task_id IN (SELECT s.id FROM unnest($4::uuid[]) AS top (id), mayfly.subtree(top.id) s) AND g.state IN ('minting', 'active')`;
+  return await endHeld(tx, 'end_grants_below', held, false, [endedBy, taskIds]);
+}
+
 /** The same with all grants on a target, or those of one entitlement there; no pause of the target holds it back. */
 export async function endGrantsOn(
   tx: Transaction,

@@ -1,5 +1,6 @@
 import type { KillId } from '../domain/ids.ts';
 import type { KillScope } from '../domain/kill.ts';
+import type { StandingSignal } from '../domain/signal.ts';
 import { type Task, type Workload, workloadId } from '../domain/task.ts';
 import type { Queryable, Transaction } from './database.ts';
 import { TASK_COLUMNS, type TaskRow, toTask } from './tasks.ts';
@@ -156,19 +157,29 @@ export async function hastenKilled(tx: Transaction, { scope, subject }: Killed):
   return rows.map((row) => row.target);
 }
 
-/** What a task is opened on: the active revision, and whether a kill stands that names its workload or its issuer, or all. */
+/**
+ * What a task is opened on: the active revision, whether a kill stands that names its workload or its issuer, or all, and what signals
+ * stand about its workload and whom it acts for.
+ */
 export async function readBeforeOpening(
   tx: Transaction,
   workload: Workload,
   issuer: string,
-): Promise<{ readonly revision: number | null; readonly killed: boolean }> {
-  const rows = await tx.query<{ revision: string | null; killed: boolean }>({
+  subject: string,
+): Promise<{
+  readonly revision: number | null;
+  readonly killed: boolean;
+  readonly signals: readonly StandingSignal[];
+}> {
+  const rows = await tx.query<{ revision: string | null; killed: boolean; signals: StandingSignal[] | null }>({
     name: 'read_before_opening',
-    text: 'SELECT (SELECT revision FROM mayfly.catalog_active) AS revision, mayfly.is_killed($1, $2, NULL, NULL, NULL) AS killed',
-    values: [workloadId(workload), issuer],
+    text: `SELECT (SELECT revision FROM mayfly.catalog_active) AS revision, mayfly.is_killed($1, $2, NULL, NULL, NULL) AS killed,
+        mayfly.signals_about($1, $2 || ' ' || $3) AS signals`,
+    values: [workloadId(workload), issuer, subject],
   });
   const [row] = rows;
   return {
+    signals: row?.signals ?? [],
     revision: row?.revision === null || row === undefined ? null : Number(row.revision),
     killed: row?.killed !== false,
   };

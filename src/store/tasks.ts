@@ -1,5 +1,6 @@
 import type { Holdings } from '../domain/holdings.ts';
 import type { TaskId } from '../domain/ids.ts';
+import type { StandingSignal } from '../domain/signal.ts';
 import type { Ceiling, EndedBy, Owner, Task, TaskState as State } from '../domain/task.ts';
 import type { Queryable, Transaction } from './database.ts';
 
@@ -88,6 +89,8 @@ export interface TaskState {
   readonly heldSeconds: number;
   /** A kill stands that names the task, its workload or its issuer, or all. */
   readonly killed: boolean;
+  /** Up to when each source of signals was heard, in milliseconds since 1970. */
+  readonly heard: Readonly<Record<string, number>>;
 }
 
 export interface Seen extends Holdings {
@@ -96,6 +99,8 @@ export interface Seen extends Holdings {
   readonly revision: number | null;
   /** Of a delegated task: all that it hangs on, its parent first. */
   readonly ancestors?: readonly Ancestor[];
+  /** Where any stand: about the workload or whom it acts for, and what is open or on anywhere. */
+  readonly signals?: readonly StandingSignal[];
 }
 
 export interface Ancestor {
@@ -209,10 +214,12 @@ export async function findOwnedRoot(db: Queryable, id: TaskId, owner: Owner | nu
 }
 
 export type StateRow = TaskRow &
-  Omit<Seen, 'held' | 'ancestors'> & {
+  Omit<Seen, 'held' | 'ancestors' | 'signals'> & {
     /** An entitlement for each live grant of the tree. */
     held: readonly string[];
     ancestors: readonly Ancestor[] | null;
+    signals: readonly StandingSignal[] | null;
+    heard: TaskState['heard'] | null;
     held_seconds: number;
     fingerprint: string;
     killed: boolean;
@@ -221,11 +228,12 @@ export type StateRow = TaskRow &
 
 /** What a decision to issue is made on, as columns of `mayfly.task_states t`: for `toState`. */
 export const STATE_COLUMNS = `${TASK_COLUMNS}, t.revision::int, t.live_grants, t.sensitive_sinks, t.grants, t.own_live_grants, t.own_grants, t.touched,
-    t.held, t.held_seconds, t.ancestors, t.fingerprint, t.killed, clock_timestamp() AS now`;
+    t.held, t.held_seconds, t.ancestors, t.signals, t.heard, t.fingerprint, t.killed, clock_timestamp() AS now`;
 
 export function toState(row: StateRow): TaskState {
   const { fingerprint, killed, now } = row;
-  return { task: toTask(row), seen: toSeen(row), fingerprint, heldSeconds: row.held_seconds, killed, now };
+  const heard = row.heard ?? {};
+  return { task: toTask(row), seen: toSeen(row), fingerprint, heldSeconds: row.held_seconds, killed, heard, now };
 }
 
 function toSeen(row: StateRow): Seen {
@@ -235,6 +243,7 @@ function toSeen(row: StateRow): Seen {
   return {
     ...{ state, phase, revision, live_grants, sensitive_sinks, grants, own_live_grants, own_grants, touched, held },
     ...(row.ancestors === null ? {} : { ancestors: row.ancestors }),
+    ...(row.signals === null ? {} : { signals: row.signals }),
   };
 }
 

@@ -8,6 +8,7 @@ import { killAt } from './killed.ts';
 import * as operated from './operated.ts';
 import * as outage from './outage.ts';
 import * as play from './scenarios.ts';
+import * as signalled from './signalled.ts';
 import { overtaken, rivalled, undone } from './woken.ts';
 import type { World } from './world.ts';
 
@@ -49,6 +50,10 @@ const lives: Readonly<Record<Act, Readonly<Record<string, play.Scenario>>>> = {
   apply: { 'applied again': play.apply },
   publish: { 'applied again': play.apply },
   'decide-again': { 'a policy that ends one of two': drifted.drift },
+  signal: { 'a signal that ends one of two': signalled.signal, 'a signal that suspends': signalled.suspend },
+  'lapse-signals': { 'a signal that has expired': signalled.lapse },
+  'suspend-task': { 'suspended again': signalled.suspendTask },
+  'resume-task': { 'resumed again': signalled.resumeTask },
   'fall-due': { 'a grant at its deadline': play.expiry },
   claim: { 'a cancel': play.cancel },
   beat: { 'a slow target': play.slow },

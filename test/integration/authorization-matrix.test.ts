@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { z } from 'zod';
 import { ask, type Reply } from '../support/ask.ts';
@@ -54,7 +55,11 @@ beforeAll(async () => {
   const trust = (house.files['trust.yaml'] ?? '')
     .replace('claim: roles', 'claim: sub')
     .replace(/roles: \{[^}]*\}/, `roles: { root: [admin], ${everyone.join(', ')} }`);
-  await house.broker.apply({ ...house.files, 'trust.yaml': trust });
+  const sources = `
+signal_sources:
+  - { name: desk, workloads: ["dev:desk"], proof_of_possession: none, kinds: [change_freeze], max_age_seconds: 60 }
+`;
+  await house.broker.apply({ ...house.files, 'trust.yaml': `${trust}${sources}` });
 });
 afterAll(async () => {
   await house?.stop();
@@ -92,6 +97,18 @@ async function granted(): Promise<Given> {
   const { task } = await client.openTask(await house.sign());
   const { grant } = await client.issue(task.id, { entitlement: ENTITLEMENT });
   return { task: task.id, grant: grant.id, revocation: grant.revocation.id };
+}
+
+async function frozen(): Promise<undefined> {
+  const about = { kind: 'change_freeze', scope: { target: 'ledger-db' }, state: 'on' };
+  const body = { ...about, id: randomUUID(), occurred_at: new Date().toISOString() };
+  await ask(house.url, 'POST', '/v1/signals', { token: await house.token('desk'), body });
+}
+
+async function suspended(): Promise<Given> {
+  const given = await granted();
+  await asRoot('POST', `/v1/tasks/${given.task}/suspend`, REASON);
+  return given;
 }
 
 /** Its revocation is due on a paused target, and waits for its next try. */
@@ -260,6 +277,21 @@ const rows: Readonly<Record<string, Row>> = {
   })),
   // It takes a role that holds everywhere, and these have scopes: see kill-forgotten.test.ts.
   confirmKills: operating(all(403), nothing, () => ({ path: `${KILL}/confirm`, body: REASON })),
+  sendSignals: {
+    ...operating(all(403), nothing, () => ({
+      path: '/v1/signals',
+      body: { kind: 'heartbeat', id: 'x', occurred_at: new Date().toISOString() },
+    })),
+    refusal: 'signal_source_only',
+  },
+  listSignals: { ...operating(all(200), frozen, () => ({ path: '/v1/signals' })), listed: listOf },
+  suspendTask: operating(only(200, 'operator', 'admin'), granted, ({ task }) => ({
+    path: `/v1/tasks/${task}/suspend`,
+    body: REASON,
+  })),
+  resumeTask: operating(only(200, 'operator', 'admin'), suspended, ({ task }) => ({
+    path: `/v1/tasks/${task}/resume`,
+  })),
   listTargets: { ...operating(all(200), nothing, () => ({ path: '/v1/targets' })), listed: listOf },
   pauseTarget: operating(only(200, 'operator', 'admin'), granted, () => ({ path: PAUSE, body: REASON })),
   resumeTarget: operating(only(200, 'operator', 'admin'), heldBack, () => ({ path: RESUME })),

@@ -55,6 +55,7 @@ export const active: ActiveRevision = {
     ]),
     limits: { toxic: [], atMost: [] },
     toolGateways: [],
+    signalSources: [],
     policySet: { schema: '', policies: [], entities: [] },
   },
   policy: {
