@@ -5,7 +5,9 @@ import type { BrokerDeps } from './broker/deps.ts';
 import { DriftSweeper } from './broker/drift-sweeper.ts';
 import { expireTasks } from './broker/end-task.ts';
 import { digestInForce } from './broker/evidence.ts';
+import { OneAtATime, type Proposals } from './broker/proposals.ts';
 import { accessFor } from './broker/target-access.ts';
+import { validated } from './broker/what-if.ts';
 import { ActiveCatalog } from './catalog/active.ts';
 import { checkCatalog } from './catalog/check.ts';
 import { loadCatalog } from './catalog/load.ts';
@@ -13,7 +15,6 @@ import { type ImportPackage, loadProviders } from './catalog/provider-registry.t
 import { createSecretResolver } from './catalog/secrets.ts';
 import { TargetSessions } from './catalog/target-sessions.ts';
 import type { Config } from './config.ts';
-import { MayflyError } from './domain/errors.ts';
 import { randomIds } from './domain/ids.ts';
 import type { Secret } from './domain/secret.ts';
 import { bounded } from './domain/within.ts';
@@ -92,6 +93,12 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
   const installation = await checkStore(db, schema, options);
 
   const providers = await loadProviders(config.providers, options.importPackage);
+  const proposals: Proposals = {
+    check: (files) => checkCatalog(files, { providers, allowDev: options.dev }),
+    turn: new OneAtATime(),
+    maxDriftShare: config.max_drift_share,
+    published: () => changes.publishCatalog(),
+  };
   const load = (files: Readonly<Record<string, string>>) => loadCatalog(files, { providers, allowDev: options.dev });
   const resolveSecret = createSecretResolver({ secretsDir: config.secrets_dir, env: options.env });
   const sessions = new TargetSessions({
@@ -198,6 +205,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     audience: config.public_url,
     mintSeconds: config.mint_seconds,
     ...{ mintsPerTask: config.mints_per_task, sessionSeconds: config.session_seconds },
+    proposals,
     tasksAlive: new TasksAlive(db, config.tasks_per_issuer),
     log: (event, message) => log.error(event, message),
   };
@@ -256,9 +264,8 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     port: server.port,
     installation: installation.id,
     apply: async (files, by) => {
-      const checked = checkCatalog(files, { providers, allowDev: options.dev });
-      if (checked.catalog === null) throw new MayflyError('catalog_invalid', undefined, { errors: checked.faults });
-      const applied = await applyCatalog({ db, published: () => changes.publishCatalog() }, checked.catalog, by, 'cli');
+      const { check, published } = proposals;
+      const applied = await applyCatalog({ db, published }, validated(check(files)), by, 'cli');
       await catalog.refresh();
       return applied?.number;
     },

@@ -8,6 +8,7 @@ import { Database, type Statement } from '../store/database.ts';
 import type { Activation, Intent } from '../store/intents.ts';
 import type { BrokerDeps } from './deps.ts';
 import { issueGrant } from './issue-grant.ts';
+import { noProposals } from './testing/proposals.ts';
 import { active, guarantee, READ } from './testing/revision.ts';
 
 const TTL = 120;
@@ -137,6 +138,7 @@ function house(during: { read?: () => void; intend?: () => void; outcomes?: ('do
     observer: { decided: () => {}, minted: () => {} },
     ids: randomIds,
     audience: 'https://broker.example',
+    proposals: noProposals(),
     ...{ mintsPerTask: 1_000, sessionSeconds: 1, tasksAlive: { hasRoom: async () => true } },
     mintSeconds: MINT_SECONDS,
     log: () => {},

@@ -23,7 +23,7 @@ import type { BrokerDeps, CallContext } from './deps.ts';
 import { eventOf } from './end-task.ts';
 import { digestInForce, grantEvent, operatorEvent, taskEvent } from './evidence.ts';
 import { requireRevision, revisionOf } from './revision.ts';
-import { isTargetInScope, type ScopedTargets, requireRole } from './operator-scope.ts';
+import { isTargetInScope, requireEverywhere, type ScopedTargets, requireRole } from './operator-scope.ts';
 
 /** What is to be stopped. */
 export type KillRequest =
@@ -124,7 +124,7 @@ async function named(
     const known = scope === 'target' ? catalog.targets.has(request.id) : catalog.entitlements.has(request.id);
     return { ...(await thatExists(deps, known, { scope, subject: request.id })), targets };
   }
-  if (within !== null) throw new MayflyError('operator_only', 'This takes an operator whose role holds everywhere.');
+  requireEverywhere({ scope: within });
   if (scope === 'all') return { scope, subject: '', targets: null };
   const { trust } = deps.catalog.current().catalog;
   if (scope === 'agent') {

@@ -1,9 +1,9 @@
 import { userInfo } from 'node:os';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { applyCatalog } from '../broker/apply-catalog.ts';
-import { foreseeDrift } from '../broker/foresee-drift.ts';
+import { whatIf } from '../broker/what-if.ts';
 import { checkCatalog } from '../catalog/check.ts';
-import { diffCatalogs, renderDiff } from '../catalog/diff.ts';
+import { renderDiff } from '../catalog/diff.ts';
 import { readCatalogFiles } from '../catalog/files.ts';
 import { loadCatalog } from '../catalog/load.ts';
 import { loadProviders } from '../catalog/provider-registry.ts';
@@ -20,7 +20,8 @@ import { Changes } from '../store/changes.ts';
 import type { Database } from '../store/database.ts';
 import { readDrift } from '../store/drift.ts';
 import { findInstallation } from '../store/installation.ts';
-import { foreseenBody, renderForeseen } from './foreseen.ts';
+import { viewOfChecked, viewOfWhatIf } from '../http/what-if-bodies.ts';
+import { renderDecisions, renderDrift } from './foreseen.ts';
 import { CliError } from './fail.ts';
 import { say } from './output.ts';
 import { openStore } from './store.ts';
@@ -40,18 +41,7 @@ export function addCatalogCommands(program: Command): void {
         allowDev: true,
       });
       if (options.json === true) {
-        say(
-          JSON.stringify(
-            {
-              ok: checked.catalog !== null,
-              digest: checked.catalog?.digest,
-              errors: checked.faults,
-              policy_tests: checked.policyTests,
-            },
-            null,
-            2,
-          ),
-        );
+        say(JSON.stringify(viewOfChecked(checked), null, 2));
         if (checked.catalog === null) process.exitCode = 1;
         return;
       }
@@ -71,15 +61,17 @@ export function addCatalogCommands(program: Command): void {
     });
   catalog
     .command('diff <dir>')
-    .description('Show what a catalog would change against the active revision, and which living grants it would end.')
+    .description(
+      'Show what a catalog would change: its differences, living grants that would end, and the last day’s decisions.',
+    )
     .option('--json', 'as JSON')
     .action(async (dir: string, options: { json?: boolean }) => {
       await onStore(async ({ db, check, active }) => {
         const next = check(await readCatalogFiles(dir));
-        const diff = diffCatalogs((await active())?.catalog ?? null, next);
-        const foreseen = await foreseeDrift(db, next);
-        if (options.json === true) say(JSON.stringify({ ...diff, drift: foreseenBody(foreseen) }, null, 2));
-        else say(`${renderDiff(diff)}\n${renderForeseen(foreseen)}`);
+        const foreseen = await whatIf(db, (await active())?.catalog ?? null, next);
+        const body = viewOfWhatIf(foreseen);
+        if (options.json === true) return say(JSON.stringify(body, null, 2));
+        say(`${renderDiff(foreseen.diff)}\n${renderDrift(body.drift)}\n\n${renderDecisions(body.decisions)}`);
       });
     });
   catalog

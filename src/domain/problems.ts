@@ -214,7 +214,11 @@ const kinds = {
   ],
   catalog_changed: [409, 'Another revision became active meanwhile', 'Look at the difference again, then apply.'],
 
-  body_too_large: [413, 'The body is too large', 'Send at most 64 KiB.'],
+  body_too_large: [
+    413,
+    'The body is too large',
+    'Send at most 64 KiB, or 4 MiB where a catalog is sent; `mayfly catalog` on the store itself takes larger ones.',
+  ],
   unsupported_media_type: [415, 'The body is not JSON', 'Send Content-Type: application/json.'],
   impossible_value: [422, 'A value is impossible', '`errors` names it. TTLs are whole seconds from 1 to 86400.'],
   params_invalid: [
@@ -241,6 +245,11 @@ const kinds = {
   ],
 
   too_many_calls: [429, 'There were too many calls', 'Wait as long as `Retry-After` says, then go on more slowly.'],
+  comparison_running: [
+    429,
+    'This replica is comparing another catalog at this moment',
+    'Wait as long as `Retry-After` says; `mayfly catalog diff` on the store itself waits for nobody.',
+  ],
   too_many_polls: [
     429,
     'This caller has too many long polls open',

@@ -23,6 +23,7 @@ import { readCatalog } from '../broker/read-catalog.ts';
 import { renewGrant } from '../broker/renew-grant.ts';
 import { takeEvent } from '../broker/take-event.ts';
 import { underOneRevision } from '../broker/revision.ts';
+import { checkProposal, diffProposal } from '../broker/what-if.ts';
 import type { Config } from '../config.ts';
 import type { Metrics } from '../metrics.ts';
 import type { DriftSeen } from '../store/drift.ts';
@@ -64,6 +65,8 @@ export const useCases = {
   listKills,
   listTargets,
   readCatalog,
+  checkProposal,
+  diffProposal,
   reconcileTarget,
   checkTarget,
   explainDecision,

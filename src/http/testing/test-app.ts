@@ -1,5 +1,6 @@
 import { type IncomingHttpHeaders, request as httpRequest } from 'node:http';
 import { connect } from 'node:net';
+import { noProposals } from '../../broker/testing/proposals.ts';
 import { MayflyError } from '../../domain/errors.ts';
 import { randomIds } from '../../domain/ids.ts';
 import { Secret } from '../../domain/secret.ts';
@@ -102,6 +103,7 @@ export async function startTestApp(options: TestAppOptions = {}): Promise<TestAp
       mintSeconds: 1,
       mintsPerTask: 1_000,
       sessionSeconds: 3_600,
+      proposals: noProposals(),
       tasksAlive: { hasRoom: async () => true },
       log: (event, message) => logger.warn(event, message),
     },
