@@ -22,6 +22,7 @@ import { createApp } from './http/app.ts';
 import type { Logger } from './http/log.ts';
 import { readyParts } from './http/ready-parts.ts';
 import { startServer } from './http/server.ts';
+import { readCatalogKeys } from './identity/catalog-signature.ts';
 import { createIdentity } from './identity/index.ts';
 import { checkStore } from './store/check-store.ts';
 import { createMetrics } from './metrics.ts';
@@ -97,6 +98,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     check: (files) => checkCatalog(files, { providers, allowDev: options.dev }),
     turn: new OneAtATime(),
     maxDriftShare: config.max_drift_share,
+    keys: readCatalogKeys(config),
     published: () => changes.publishCatalog(),
   };
   const load = (files: Readonly<Record<string, string>>) => loadCatalog(files, { providers, allowDev: options.dev });
@@ -118,6 +120,8 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     readActiveNumber: () => findActiveRevisionNumber(db),
     readFiles: async (number) => (await findRevision(db, number))?.files,
     load,
+    vouch: async (number, loaded) =>
+      void (await proposals.keys?.verify((await findRevision(db, number))?.signature ?? null, loaded)),
     createPolicy: (loaded) => createPolicyEngine(loaded.policySet, loaded.digest),
     onChange: (active) => {
       log.info({ revision: active.number, digest: active.catalog.digest }, 'this catalog revision answers now');

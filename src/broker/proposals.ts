@@ -1,5 +1,6 @@
 import type { CheckedCatalog } from '../catalog/check.ts';
 import { MayflyError } from '../domain/errors.ts';
+import type { CatalogKeys } from '../identity/catalog-signature.ts';
 
 /** What it takes to judge catalogs that are not in force, and to put one in its place. */
 export interface Proposals {
@@ -9,6 +10,8 @@ export interface Proposals {
   readonly turn: OneAtATime;
   /** Percent of what lives that an apply may end unasked. */
   readonly maxDriftShare: number;
+  /** Of those who vouch for catalogs; null: nobody is asked to. */
+  readonly keys: CatalogKeys | null;
   /** Tells the other replicas that another revision is active. */
   readonly published: () => Promise<void>;
 }

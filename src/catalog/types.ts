@@ -1,3 +1,4 @@
+import type { FourEyesOperation } from '../domain/four-eyes.ts';
 import type { ParamValue, Workload } from '../domain/task.ts';
 
 /** Where an issuer's public keys come from. Exactly one. */
@@ -267,6 +268,13 @@ export interface Limits {
   readonly atMost: readonly AtMostRule[];
 }
 
+/** How a catalog in force is replaced by another, and what takes two people while it is. */
+export interface ChangeControl {
+  /** What replaces it must have a higher one. Null: anything may. */
+  readonly serial: number | null;
+  readonly fourEyes: readonly FourEyesOperation[];
+}
+
 /** Everything the platform team decided, valid as a whole. */
 export interface Catalog {
   /** `sha256:<hex>` over the files: path and content, sorted by path. */
@@ -280,4 +288,5 @@ export interface Catalog {
   readonly limits: Limits;
   readonly toolGateways: readonly ToolGateway[];
   readonly policySet: PolicySet;
+  readonly changeControl: ChangeControl;
 }

@@ -1,4 +1,5 @@
 import { callerProblems } from './caller-problems.ts';
+import { catalogProblems } from './catalog-problems.ts';
 
 /**
  * Every refusal that a caller can meet: its stable code, HTTP status, title, and what to do next. The wire's
@@ -118,6 +119,7 @@ const kinds = {
   ],
   task_request_used: [401, 'The signed request was used already', 'Have a new one signed, with a new `jti`.'],
   ...callerProblems,
+  ...catalogProblems,
 
   peer_refused: [
     403,
@@ -207,12 +209,6 @@ const kinds = {
   ],
   revocation_running: [409, 'A worker has it in hand at this moment', 'Look at it again in a few seconds.'],
   revocation_over: [409, 'There is nothing left to do for this revocation', '`state` says how it ended.'],
-  too_much_drift: [
-    409,
-    'The catalog would end more living grants than it may',
-    'See what ends with `mayfly catalog diff`. If all of that is meant, apply it with `--expect-revoked` and that number.',
-  ],
-  catalog_changed: [409, 'Another revision became active meanwhile', 'Look at the difference again, then apply.'],
 
   body_too_large: [
     413,
@@ -237,7 +233,6 @@ const kinds = {
     'Name a key by `delivery.jwk`: the one whose thumbprint the task request states as `cnf.jkt` or `delivery_jkt`.',
   ],
   idempotency_key_reused: [422, 'This Idempotency-Key came with another body', 'Use a new key for a new request.'],
-  catalog_invalid: [422, 'The catalog is not valid', '`errors` names file, line and path.'],
   ttl_below_minimum: [
     422,
     'The credential would live shorter than its target allows',
@@ -245,11 +240,6 @@ const kinds = {
   ],
 
   too_many_calls: [429, 'There were too many calls', 'Wait as long as `Retry-After` says, then go on more slowly.'],
-  comparison_running: [
-    429,
-    'This replica is comparing another catalog at this moment',
-    'Wait as long as `Retry-After` says; `mayfly catalog diff` on the store itself waits for nobody.',
-  ],
   too_many_polls: [
     429,
     'This caller has too many long polls open',

@@ -1,5 +1,5 @@
-import { z } from 'zod';
-import { time } from './answers.ts';
+import { applyCatalog } from './apply-catalog.ts';
+import { catalogBody, viewOfCatalog } from './catalog-bodies.ts';
 import { noHeaders, noQuery } from './requests.ts';
 import { noBody, type Route, route } from './route.ts';
 import {
@@ -10,26 +10,6 @@ import {
   viewOfWhatIf,
   whatIfBody,
 } from './what-if-bodies.ts';
-
-const catalogBody = z
-  .strictObject({
-    revision: z.int().meta({ description: 'Number of the active revision.' }),
-    digest: z.string().meta({ description: 'Of its files.' }),
-    enforce: z.enum(['revoke', 'report']).meta({
-      description: 'Whether living grants that it does not permit end, or it is only told.',
-    }),
-    applied_by: z.string(),
-    applied_at: time,
-    drift: z
-      .strictObject({
-        undecided: z.int().meta({ description: 'Living grants that are yet to be decided by it.' }),
-        oldest_seconds: z.number().meta({
-          description: 'Since the first revision was applied that one of them was not decided under.',
-        }),
-      })
-      .meta({ description: 'How far living grants are decided again. Of all targets.' }),
-  })
-  .meta({ id: 'Catalog' });
 
 const readCatalog = route({
   method: 'get',
@@ -44,16 +24,7 @@ const readCatalog = route({
   answers: { 200: { says: 'The revision.', schema: catalogBody } },
   refusals: ['operator_only'],
   handle: async (call) => {
-    const { revision, drift } = await call.useCases.readCatalog(call.broker, call.caller);
-    const body: z.output<typeof catalogBody> = {
-      revision: revision.number,
-      digest: revision.digest,
-      enforce: revision.enforce,
-      applied_by: revision.appliedBy,
-      applied_at: revision.appliedAt.toISOString(),
-      drift: { undecided: drift.undecided, oldest_seconds: drift.oldestSeconds },
-    };
-    return { status: 200, body };
+    return { status: 200, body: viewOfCatalog(await call.useCases.readCatalog(call.broker, call.caller)) };
   },
 });
 
@@ -95,4 +66,4 @@ const diffCatalog = route({
   },
 });
 
-export const catalogRoutes: readonly Route[] = [readCatalog, checkCatalog, diffCatalog];
+export const catalogRoutes: readonly Route[] = [readCatalog, checkCatalog, diffCatalog, applyCatalog];

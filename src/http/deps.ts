@@ -21,6 +21,7 @@ import { reconcileTarget } from '../broker/reconcile-target.ts';
 import { releaseGrant, takeBackUndelivered } from '../broker/release-grant.ts';
 import { readCatalog } from '../broker/read-catalog.ts';
 import { renewGrant } from '../broker/renew-grant.ts';
+import { replaceCatalog } from '../broker/replace-catalog.ts';
 import { takeEvent } from '../broker/take-event.ts';
 import { underOneRevision } from '../broker/revision.ts';
 import { checkProposal, diffProposal } from '../broker/what-if.ts';
@@ -67,6 +68,7 @@ export const useCases = {
   readCatalog,
   checkProposal,
   diffProposal,
+  replaceCatalog,
   reconcileTarget,
   checkTarget,
   explainDecision,

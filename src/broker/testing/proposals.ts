@@ -6,6 +6,7 @@ export function noProposals(): Proposals {
     check: () => ({ catalog: null, faults: [], policyTests: [] }),
     turn: new OneAtATime(),
     maxDriftShare: 10,
+    keys: null,
     published: async () => {},
   };
 }

@@ -56,6 +56,7 @@ export const active: ActiveRevision = {
     limits: { toxic: [], atMost: [] },
     toolGateways: [],
     policySet: { schema: '', policies: [], entities: [] },
+    changeControl: { serial: null, fourEyes: [] },
   },
   policy: {
     digest: 'sha256:00',

@@ -164,6 +164,7 @@ const emptyRevision: ReturnType<HttpDeps['broker']['catalog']['current']> = {
     limits: { toxic: [], atMost: [] },
     toolGateways: [],
     policySet: { schema: '', policies: [], entities: [] },
+    changeControl: { serial: null, fourEyes: [] },
   },
   policy: {
     digest: 'sha256:00',
