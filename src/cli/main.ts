@@ -14,6 +14,7 @@ const commands: Readonly<Record<string, () => Promise<Add>>> = {
   migrate: async () => (await import('./migrate.ts')).addMigrateCommand,
   catalog: async () => (await import('./catalog.ts')).addCatalogCommands,
   target: async () => (await import('./target.ts')).addTargetCommands,
+  reach: async () => (await import('./reach.ts')).addReachCommand,
   kill: async () => (await import('./kill.ts')).addKillCommands,
   explain: async () => (await import('./explain.ts')).addExplainCommand,
   replay: async () => (await import('./explain.ts')).addReplayCommand,

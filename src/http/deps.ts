@@ -20,6 +20,7 @@ import { readQueuePage, readRevocation, tellRevocation } from '../broker/read-qu
 import { reconcileTarget } from '../broker/reconcile-target.ts';
 import { releaseGrant, takeBackUndelivered } from '../broker/release-grant.ts';
 import { readCatalog } from '../broker/read-catalog.ts';
+import { readReach } from '../broker/reach.ts';
 import { renewGrant } from '../broker/renew-grant.ts';
 import { replaceCatalog } from '../broker/replace-catalog.ts';
 import { takeEvent } from '../broker/take-event.ts';
@@ -69,6 +70,7 @@ export const useCases = {
   checkProposal,
   diffProposal,
   replaceCatalog,
+  readReach,
   reconcileTarget,
   checkTarget,
   explainDecision,
