@@ -8,7 +8,9 @@ import { expireTasks } from './broker/end-task.ts';
 import { digestInForce } from './broker/evidence.ts';
 import { lapseOverdueApprovals } from './broker/lapse-approvals.ts';
 import { readSources } from './broker/list-signals.ts';
+import { OneAtATime, type Proposals } from './broker/proposals.ts';
 import { accessFor } from './broker/target-access.ts';
+import { validated } from './broker/what-if.ts';
 import { ActiveCatalog } from './catalog/active.ts';
 import { checkCatalog } from './catalog/check.ts';
 import { loadCatalog } from './catalog/load.ts';
@@ -16,7 +18,6 @@ import { type ImportPackage, loadProviders } from './catalog/provider-registry.t
 import { createSecretResolver } from './catalog/secrets.ts';
 import { TargetSessions } from './catalog/target-sessions.ts';
 import type { Config } from './config.ts';
-import { MayflyError } from './domain/errors.ts';
 import { randomIds } from './domain/ids.ts';
 import type { Secret } from './domain/secret.ts';
 import { bounded } from './domain/within.ts';
@@ -24,6 +25,7 @@ import { createApp } from './http/app.ts';
 import type { Logger } from './http/log.ts';
 import { readyParts } from './http/ready-parts.ts';
 import { startServer } from './http/server.ts';
+import { readCatalogKeys } from './identity/catalog-signature.ts';
 import { createIdentity } from './identity/index.ts';
 import { checkStore } from './store/check-store.ts';
 import { createMetrics } from './metrics.ts';
@@ -100,6 +102,13 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
   const installation = await checkStore(db, schema, options);
 
   const providers = await loadProviders(config.providers, options.importPackage);
+  const proposals: Proposals = {
+    check: (files) => checkCatalog(files, { providers, allowDev: options.dev }),
+    turn: new OneAtATime(),
+    maxDriftShare: config.max_drift_share,
+    keys: readCatalogKeys(config),
+    published: () => changes.publishCatalog(),
+  };
   const load = (files: Readonly<Record<string, string>>) => loadCatalog(files, { providers, allowDev: options.dev });
   const resolveSecret = createSecretResolver({ secretsDir: config.secrets_dir, env: options.env });
   const sessions = new TargetSessions({
@@ -119,6 +128,8 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     readActiveNumber: () => findActiveRevisionNumber(db),
     readFiles: async (number) => (await findRevision(db, number))?.files,
     load,
+    vouch: async (number, loaded) =>
+      void (await proposals.keys?.verify((await findRevision(db, number))?.signature ?? null, loaded)),
     createPolicy: (loaded) => createPolicyEngine(loaded.policySet, loaded.digest),
     onChange: (active) => {
       log.info({ revision: active.number, digest: active.catalog.digest }, 'this catalog revision answers now');
@@ -220,6 +231,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
       unusedSeconds: config.approval_unused_seconds,
       perTask: config.approvals_per_task,
     },
+    proposals,
     tasksAlive: new TasksAlive(db, config.tasks_per_issuer),
     log: (event, message) => log.error(event, message),
   };
@@ -280,9 +292,8 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     port: server.port,
     installation: installation.id,
     apply: async (files, by) => {
-      const checked = checkCatalog(files, { providers, allowDev: options.dev });
-      if (checked.catalog === null) throw new MayflyError('catalog_invalid', undefined, { errors: checked.faults });
-      const applied = await applyCatalog({ db, published: () => changes.publishCatalog() }, checked.catalog, by, 'cli');
+      const { check, published } = proposals;
+      const applied = await applyCatalog({ db, published }, validated(check(files)), by, 'cli');
       await catalog.refresh();
       return applied?.number;
     },

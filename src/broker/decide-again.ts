@@ -1,4 +1,3 @@
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { ActiveCatalog, ActiveRevision } from '../catalog/active.ts';
 import { type GrantId, type Ids, wireId } from '../domain/ids.ts';
 import { step } from '../domain/step.ts';
@@ -14,6 +13,7 @@ import { readTaskStates, type TaskState } from '../store/tasks.ts';
 import type { Alarms } from './deps.ts';
 import { grantEvent, taskEvent } from './evidence.ts';
 import { signalPayload } from './move-by-signal.ts';
+import { giveWay } from './give-way.ts';
 import { retainGrant } from './retain-grant.ts';
 
 /** Held together, and for the store no longer than a few hundred milliseconds with the slowest of policies. */
@@ -99,22 +99,6 @@ export async function decideAgain(deps: DecideAgainDeps, which: Which): Promise<
   step('decide-again.after');
   for (const target of targets) deps.alarms.now(target);
   return slice;
-}
-
-/** A turn of the event loop in which nothing else was done takes less. */
-const IDLE_TURN_MILLIS = 0.1;
-const MOST_TURNS = 20;
-
-/**
- * Whoever asks is answered first: a decision takes from 0.2 ms with ten policies to 3 ms with a thousand. Turns of the event loop pass
- * until one of them had nothing else to do.
- */
-async function giveWay(): Promise<void> {
-  for (let turn = 0; turn < MOST_TURNS; turn++) {
-    const before = performance.now();
-    await nextTurn();
-    if (performance.now() - before < IDLE_TURN_MILLIS) return;
-  }
 }
 
 interface Verdicts {

@@ -12,6 +12,7 @@ import type { Nonces } from '../store/nonces.ts';
 import type { OwnedGrants } from '../store/owned-grants.ts';
 import type { Proofs } from '../store/proofs.ts';
 import type { TasksAlive } from '../store/tasks-alive.ts';
+import type { Proposals } from './proposals.ts';
 
 /** Wakes whoever ends grants. Never throws, never blocks: what an alarm misses the sweeper finds. */
 export interface Alarms {
@@ -87,6 +88,7 @@ export interface BrokerDeps {
   readonly approvals: ApprovalTimes;
   /** How long an operator who signed in with a browser stays so. */
   readonly sessionSeconds: number;
+  readonly proposals: Proposals;
   readonly tasksAlive: Pick<TasksAlive, 'hasRoom'>;
   /** Uncaught trouble with a public answer: for the log. */
   readonly log: (event: Readonly<Record<string, unknown>>, message: string) => void;

@@ -37,6 +37,7 @@ function sweeper(...slices: Slice[]) {
       policySet: { schema: '', policies: [], entities: [] },
       toolGateways: [],
       signalSources: [],
+      changeControl: { serial: null, fourEyes: [] },
     },
     policy: {
       digest: '',

@@ -6,6 +6,7 @@ import { createPolicyEngine } from '../policy/engine.ts';
 import type { Queryable } from '../store/database.ts';
 import { listLiving, type LivingPlace } from '../store/drift.ts';
 import { readTaskStates } from '../store/tasks.ts';
+import { giveWay } from './give-way.ts';
 import { retainGrant } from './retain-grant.ts';
 
 const PAGE = 500;
@@ -39,7 +40,7 @@ export interface Guard {
 }
 
 /** Decides every living grant by a catalog that is not in force. Changes nothing. */
-export async function foreseeDrift(db: Queryable, catalog: Catalog): Promise<Foreseen> {
+export async function foreseeDrift(db: Queryable, catalog: Catalog, signal?: AbortSignal): Promise<Foreseen> {
   const policy = createPolicyEngine(catalog.policySet, catalog.digest);
   try {
     const living = new Map<string, number>();
@@ -52,6 +53,8 @@ export async function foreseeDrift(db: Queryable, catalog: Catalog): Promise<For
         (await readTaskStates(db, taskIds)).flatMap((state) => (state ? [[state.task.id, state]] : [])),
       );
       for (const each of page) {
+        signal?.throwIfAborted();
+        await giveWay();
         const state = states.get(each.taskId);
         if (state === undefined) continue;
         living.set(each.target, (living.get(each.target) ?? 0) + 1);

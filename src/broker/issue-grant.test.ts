@@ -8,6 +8,7 @@ import { Database, type Statement } from '../store/database.ts';
 import type { Activation, Intent } from '../store/intents.ts';
 import type { BrokerDeps } from './deps.ts';
 import { issueGrant } from './issue-grant.ts';
+import { noProposals } from './testing/proposals.ts';
 import { active, guarantee, READ } from './testing/revision.ts';
 
 const TTL = 120;
@@ -147,6 +148,7 @@ function house(during: { read?: () => void; intend?: () => void; outcomes?: ('do
     ids: randomIds,
     audience: 'https://broker.example',
     approvals: { pendingSeconds: 60, unusedSeconds: 60, perTask: 10 },
+    proposals: noProposals(),
     ...{ mintsPerTask: 1_000, sessionSeconds: 1, tasksAlive: { hasRoom: async () => true } },
     mintSeconds: MINT_SECONDS,
     log: () => {},

@@ -9,23 +9,25 @@ import { findActiveRevisionNumber } from '../store/catalog-revisions.ts';
 import { endGrantsOfTasks, endGrantsOn, type GrantWithRevocation } from '../store/grants.ts';
 import {
   endKilledTasks,
-  findKill,
   findStanding,
   hasLiving,
   hastenKilled,
+  holdKill,
   insertKill,
   type Kill,
   type Killed,
   markLifted,
 } from '../store/kills.ts';
 import type { Lapsing } from '../store/lapsing.ts';
+import type { AwaitsSecond } from '../store/second-person.ts';
 import { findTask, findTasks } from '../store/tasks.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
 import { eventOf } from './end-task.ts';
 import { digestInForce, grantEvent, operatorEvent, taskEvent } from './evidence.ts';
 import { lapseApprovals } from './lapse-approvals.ts';
 import { requireRevision, revisionOf } from './revision.ts';
-import { isTargetInScope, type ScopedTargets, requireRole } from './operator-scope.ts';
+import { agree, personOf, takesTwo } from './second-person.ts';
+import { isTargetInScope, requireEverywhere, type ScopedTargets, requireRole } from './operator-scope.ts';
 
 /** What is to be stopped. */
 export type KillRequest =
@@ -93,8 +95,10 @@ export async function enactKill(
 }
 
 /**
- * Lets it be asked for again. What the kill has ended stays ended. Said again, it answers the same.
- * @throws MayflyError `operator_only`, `not_found`
+ * Lets it be asked for again, by an operator's word, or by that of two where the catalog wants it. What the kill has ended stays ended.
+ * Said again, it answers the same.
+ * @returns what waits for a second person, if nothing was done yet.
+ * @throws MayflyError `operator_only`, `not_found`, `second_person_needed`
  */
 export async function liftKill(
   deps: BrokerDeps,
@@ -102,25 +106,37 @@ export async function liftKill(
   id: KillId,
   reason: string | null,
   context: CallContext,
-): Promise<Kill> {
+): Promise<Kill | AwaitsSecond> {
   // Stopping goes by whatever catalog there is; letting go on only by the one in force.
   const active = revisionOf(deps, caller);
   const { operator, scope } = requireRole(deps, caller, 'operator');
   const kill = await deps.db.transaction({ catalog: 'shared' }, async (tx) => {
     requireRevision(active, await findActiveRevisionNumber(tx));
-    const found = await findKill(tx, id);
+    const found = await holdKill(tx, id);
     if (found === undefined || !isWithin(scope, found.targets)) throw new MayflyError('not_found');
+    if (found.lifted !== null) return found;
+    const agreed = takesTwo(active.catalog, 'lift_kill')
+      ? await agree(
+          deps,
+          tx,
+          personOf(active.catalog, caller),
+          { operation: 'lift_kill', resource: wireId('kill', id), said: [id, reason] },
+          context,
+        )
+      : undefined;
+    if (agreed !== undefined && 'awaits' in agreed) return agreed.awaits;
     const lifted = await markLifted(tx, id, operator, reason);
-    // Read again: another operator may have lifted it between the two statements.
-    if (lifted === undefined) return await findKill(tx, id);
-    const payload = { ...about(lifted), reason, raised_by: lifted.by, raised_at: lifted.at.toISOString() };
+    if (lifted === undefined) throw new Error('The kill was lifted while it was held.');
+    const payload = {
+      ...{ ...about(lifted), reason, raised_by: lifted.by, raised_at: lifted.at.toISOString() },
+      ...(agreed && { first_person: agreed.first.name }),
+    };
     tx.record(operatorEvent('kill.lifted', deps.catalog, context, operator, { resource: resourceOf(lifted), payload }));
     step('lift.before');
     return lifted;
   });
   step('lift.after');
-  if (kill === undefined) throw new MayflyError('not_found');
-  deps.kept.remember(kill);
+  if ('lifted' in kill) deps.kept.remember(kill);
   return kill;
 }
 
@@ -144,7 +160,7 @@ async function named(
     const known = scope === 'target' ? catalog.targets.has(request.id) : catalog.entitlements.has(request.id);
     return { ...(await thatExists(deps, known, { scope, subject: request.id })), targets };
   }
-  if (within !== null) throw new MayflyError('operator_only', 'This takes an operator whose role holds everywhere.');
+  requireEverywhere({ scope: within });
   if (scope === 'all') return { scope, subject: '', targets: null };
   const { trust } = deps.catalog.current().catalog;
   if (scope === 'agent') {

@@ -40,6 +40,11 @@ export function requireRole(deps: Pick<BrokerDeps, 'catalog'>, caller: Caller, r
   return { operator: caller.operator, scope: new Set(inScope.map(({ name }) => name)) };
 }
 
+/** @throws MayflyError `operator_only` unless the role holds for all targets: what is asked reaches to any. */
+export function requireEverywhere({ scope }: Pick<Acting, 'scope'>): void {
+  if (scope !== null) throw new MayflyError('operator_only', 'This takes an operator whose role holds everywhere.');
+}
+
 /** What is out of scope is as unknown as what does not exist. @throws MayflyError `not_found` */
 export function requireInScope(scope: ScopedTargets, target: string): void {
   if (!isTargetInScope(scope, target)) throw new MayflyError('not_found');

@@ -22,6 +22,7 @@ const catalog: Catalog = {
   ...{ digest: 'sha256:00', files: {}, ...trusting, policySet: { schema: '', policies: [], entities: [] } },
   toolGateways: [],
   signalSources: [],
+  changeControl: { serial: null, fourEyes: [] },
   limits: { toxic: [], atMost: [] },
   targets: new Map(
     ['ledger-db', 'other-db'].map((name) => [

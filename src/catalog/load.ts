@@ -4,6 +4,7 @@ import { guarantees, type PolicyTest, policyTestSchema } from '../policy/policy-
 import { readPolicyFile } from '../policy/policy-file.ts';
 import type { Vocabulary } from '../policy/names.ts';
 import { schemaFile } from '../policy/validate.ts';
+import { readChangeControl, uncontrolled } from './change-control.ts';
 import { type ProviderSchemas, readEntitlements, readPurposes, readTargets } from './definitions.ts';
 import { catalogDigest } from './digest.ts';
 import { readEntities } from './entities.ts';
@@ -65,6 +66,7 @@ export function assembleCatalog(given: Readonly<Record<string, string>>, options
     faults,
   );
 
+  const [controlFile] = yamlOf('change-control');
   const [limitsFile] = yamlOf('limits');
   const limits = limitsFile === undefined ? { toxic: [], atMost: [] } : readLimits(limitsFile, entitlements, faults);
 
@@ -93,6 +95,7 @@ export function assembleCatalog(given: Readonly<Record<string, string>>, options
     toolGateways: trustFile === undefined ? [] : readToolGateways(trustFile, policySet.schema, faults),
     signalSources: trustFile === undefined ? [] : readSignalSources(trustFile, faults),
     policySet,
+    changeControl: controlFile === undefined ? uncontrolled : readChangeControl(controlFile, faults),
   };
   return { catalog, tests, vocabulary: vocabularyOf(catalog), faults, unbound };
 }

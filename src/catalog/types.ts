@@ -1,3 +1,4 @@
+import type { FourEyesOperation } from '../domain/four-eyes.ts';
 import type { ParamValue, Workload } from '../domain/task.ts';
 import type { SignalSource } from '../domain/signal-source.ts';
 
@@ -288,6 +289,13 @@ export interface Limits {
   readonly approvals?: readonly ApprovalRule[] | undefined;
 }
 
+/** How a catalog in force is replaced by another, and what takes two people while it is. */
+export interface ChangeControl {
+  /** What replaces it must have a higher one. Null: anything may. */
+  readonly serial: number | null;
+  readonly fourEyes: readonly FourEyesOperation[];
+}
+
 /** Everything the platform team decided, valid as a whole. */
 export interface Catalog {
   /** `sha256:<hex>` over the files: path and content, sorted by path. */
@@ -302,4 +310,5 @@ export interface Catalog {
   readonly toolGateways: readonly ToolGateway[];
   readonly signalSources: readonly SignalSource[];
   readonly policySet: PolicySet;
+  readonly changeControl: ChangeControl;
 }

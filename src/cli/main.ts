@@ -15,6 +15,7 @@ const commands: Readonly<Record<string, () => Promise<Add>>> = {
   catalog: async () => (await import('./catalog.ts')).addCatalogCommands,
   target: async () => (await import('./target.ts')).addTargetCommands,
   approvals: async () => (await import('./approvals.ts')).addApprovalCommands,
+  reach: async () => (await import('./reach.ts')).addReachCommand,
   kill: async () => (await import('./kill.ts')).addKillCommands,
   signals: async () => (await import('./list-signals.ts')).addSignalsCommand,
   explain: async () => (await import('./explain.ts')).addExplainCommand,

@@ -22,6 +22,13 @@ export const approvalSettings = {
 };
 
 export const driftSettings = {
+  catalog_keys: z
+    .string()
+    .min(1)
+    .optional()
+    .describe(
+      'File with a JWKS (P-256, Ed25519): only catalogs that one of these keys has signed are applied, and loaded by a replica.',
+    ),
   max_drift_share: wholeNumber(0, 100)
     .default(10)
     .describe('Percent of the living grants, of all and of each target, that `mayfly catalog apply` may end unasked.'),

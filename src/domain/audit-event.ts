@@ -56,7 +56,10 @@ export type AuditEventType =
   | 'kill.confirmed'
   | 'operator.signed_in'
   | 'operator.signed_out'
-  | 'catalog.applied';
+  | 'catalog.applied'
+  | 'catalog.guard_overridden'
+  | 'operation.awaited'
+  | 'revocation.reopened';
 
 /**
  * One row of evidence. The first seven groups are the minimum fields of the field's drafts (agent, delegated

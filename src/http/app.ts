@@ -28,6 +28,7 @@ import type { Page } from './page.ts';
 import { problemPage } from './problem-pages.ts';
 import { asMayflyError, sendProblem } from './problem.ts';
 import { protectedResourcePage } from './protected-resource.ts';
+import { reachRoutes } from './reach.ts';
 import { revocationRoutes } from './revocations.ts';
 import type { Operation, Route } from './route.ts';
 import { targetRoutes } from './targets.ts';
@@ -60,6 +61,7 @@ export function createApp(deps: HttpDeps): Express {
     ...suspensionRoutes,
     ...targetRoutes,
     ...catalogRoutes,
+    ...reachRoutes,
     ...whoAmIRoutes,
   ];
   const plain = [

@@ -113,6 +113,21 @@ export class Call<Body, Query, Headers> {
     return name;
   }
 
+  /** The workload in the path, `<source>:<subject>`. @throws MayflyError `not_found` */
+  workloadName(): string {
+    const name = this.#pathId();
+    if (!/^[^:]+:./.test(name)) throw new MayflyError('not_found');
+    return name;
+  }
+
+  /** The entitlement in the path, `<target>/<name>`. @throws MayflyError `not_found` */
+  entitlementName(): string {
+    const { target, name } = this.exchange.params;
+    const parts = [target, name].filter((part) => typeof part === 'string' && namePattern.test(part));
+    if (parts.length < 2) throw new MayflyError('not_found');
+    return parts.join('/');
+  }
+
   /**
    * Runs a long poll: it ends early when the caller is gone or the broker stops, and lasts no longer than the caller's token. What
    * takes access back is not refused for the polls that are open: it is not waited for.

@@ -24,13 +24,16 @@ import { readQueuePage, readRevocation, tellRevocation } from '../broker/read-qu
 import { reconcileTarget } from '../broker/reconcile-target.ts';
 import { releaseGrant, takeBackUndelivered } from '../broker/release-grant.ts';
 import { readCatalog } from '../broker/read-catalog.ts';
+import { readReach } from '../broker/reach.ts';
 import { renewGrant } from '../broker/renew-grant.ts';
 import { listSignals } from '../broker/list-signals.ts';
 import { resumeTask, suspendTask } from '../broker/suspend-task.ts';
+import { replaceCatalog } from '../broker/replace-catalog.ts';
 import { takeEvent } from '../broker/take-event.ts';
 import { withdrawApproval } from '../broker/withdraw-approval.ts';
 import { takeSignals } from '../broker/take-signals.ts';
 import { underOneRevision } from '../broker/revision.ts';
+import { checkProposal, diffProposal } from '../broker/what-if.ts';
 import type { Config } from '../config.ts';
 import type { Metrics } from '../metrics.ts';
 import type { SourceSeen } from '../metrics/signals.ts';
@@ -83,6 +86,10 @@ export const useCases = {
   listKills,
   listTargets,
   readCatalog,
+  checkProposal,
+  diffProposal,
+  replaceCatalog,
+  readReach,
   reconcileTarget,
   checkTarget,
   explainDecision,

@@ -2,6 +2,7 @@ import type { KillRequest } from '../broker/kill.ts';
 import { type KillId, parseWireId, wireId } from '../domain/ids.ts';
 import { MayflyError } from '../domain/errors.ts';
 import type { Kill } from '../store/kills.ts';
+import { answerOfAwaiting, awaitingAnswer } from './awaiting.ts';
 import {
   confirmBody,
   confirmedBody,
@@ -74,16 +75,18 @@ const liftKill = route({
   name: 'liftKill',
   tag: 'operating',
   summary: 'Lift a kill',
-  description: 'It may be asked for again. What the kill has ended stays ended. Role: operator, as for raising it.',
+  description:
+    'It may be asked for again. What the kill has ended stays ended. Where the catalog wants four eyes for it, another operator has to ask for the very same. Role: operator, as for raising it.',
   params: killPath,
   query: noQuery,
   headers: noHeaders,
   body: { schema: liftBody, take: 'if-sent' },
-  answers: { 200: { says: 'It does not stand.', schema: killView } },
-  refusals: ['operator_only', 'not_found'],
+  answers: { 200: { says: 'It does not stand.', schema: killView }, 202: awaitingAnswer },
+  refusals: ['operator_only', 'not_found', 'second_person_needed'],
   handle: async (call) => {
     const reason = call.body.reason ?? null;
     const kill = await call.useCases.liftKill(call.broker, call.caller, call.killId(), reason, call.context);
+    if ('expiresAt' in kill) return answerOfAwaiting(kill);
     return { status: 200, body: viewOfKill(kill) };
   },
 });

@@ -2,6 +2,7 @@ import type { PolicySet } from '../catalog/types.ts';
 import { MayflyError } from '../domain/errors.ts';
 import { annotationFaults, type Obligations, obligations } from './annotations.ts';
 import { type CedarRequest, openSlot, parsePolicy } from './cedar.ts';
+import { type Gone, type Proposed, reconsidered } from './reconsider.ts';
 import { cedarRequest, recordedRequest } from './request.ts';
 import { type EvaluationTerms, evaluationRequest, sayMisfit } from './evaluation.ts';
 import { entityKey, Misfit } from './fit.ts';
@@ -43,6 +44,8 @@ const denial: PolicyDecision = {
 export interface OwnedPolicyEngine extends PolicyEngine {
   /** Decides again from the `inputs` of an earlier decision. Under the same policy set the answer is the same. */
   replay(inputs: unknown): PolicyDecision;
+  /** Decides by this set what was asked under another catalog. Answers why it can not even be asked. */
+  reconsider(inputs: unknown, proposed: Pick<Proposed, 'catalog' | 'storedBefore'>): PolicyDecision | Gone;
   /** Afterwards every decision is a deny with an error. */
   close(): void;
 }
@@ -128,6 +131,13 @@ export function createPolicyEngine(policySet: PolicySet, digest: string): OwnedP
     replay: (inputs) => {
       const request = recordedRequest(inputs);
       return request === undefined ? failed('these are not the inputs of a decision') : answer(request);
+    },
+    reconsider: (inputs, proposed) => {
+      const request = recordedRequest(inputs);
+      if (request === undefined) return failed('these are not the inputs of a decision');
+      const { stored, named } = (terms ??= termsOf(policySet));
+      const again = reconsidered(request, { ...proposed, stored, named });
+      return typeof again === 'string' ? again : answer(again);
     },
     close: () => slot.close(),
   };

@@ -10,9 +10,29 @@ import type { DecisionRequest, History, SignalFacts } from './types.ts';
  */
 export function cedarRequest(request: DecisionRequest): CedarRequest {
   const { action, task, entitlement, target, history, signals } = request;
+  const entities: EntityJson[] = [...taskEntities(task, signals), ...entitlementEntities(entitlement, target)];
+  return {
+    principal: uid('Task', task.id),
+    action: uid('Action', action),
+    resource: uid('Entitlement', entitlement.name),
+    context: {
+      now: datetime(request.now),
+      ttl: duration(request.ttlSeconds),
+      guarantee: request.guarantee,
+      ...taskContext(task, history),
+      ...signalContext(signals),
+    },
+    entities,
+  };
+}
+
+/** The entitlement, and the target that it is in. */
+export function entitlementEntities(
+  entitlement: DecisionRequest['entitlement'],
+  target: DecisionRequest['target'],
+): readonly EntityJson[] {
   const targetUid = uid('Target', target.name);
-  const entities: EntityJson[] = [
-    ...taskEntities(task, signals),
+  return [
     {
       uid: uid('Entitlement', entitlement.name),
       attrs: {
@@ -37,19 +57,6 @@ export function cedarRequest(request: DecisionRequest): CedarRequest {
       tags: { ...target.labels },
     },
   ];
-  return {
-    principal: uid('Task', task.id),
-    action: uid('Action', action),
-    resource: uid('Entitlement', entitlement.name),
-    context: {
-      now: datetime(request.now),
-      ttl: duration(request.ttlSeconds),
-      guarantee: request.guarantee,
-      ...taskContext(task, history),
-      ...signalContext(signals),
-    },
-    entities,
-  };
 }
 
 /** The task, and the workload that it is in. */

@@ -87,7 +87,11 @@ export class ReconcileRun {
       const grant = known.get(grantId);
       return grant?.revocation === 'clean' && grant.target === this.#claim.target;
     });
-    const back = [...(await this.#stillThere(clean, after)), ...(await this.#openAgain(marked, known))];
+    const back = [
+      ...(await this.#stillThere(clean, after)),
+      ...(await this.#openAgain(marked, known)),
+      ...(await this.#givenUp(marked, known)),
+    ];
     const seen = await this.#lookAtAlive(new Set(page.map(({ handle }) => handle)), after, upTo);
     const found = back.length + unknown.length + seen.length;
     await db.transaction({}, async (tx) => {
@@ -114,6 +118,15 @@ export class ReconcileRun {
       return isContained && deadline && claimNumber ? [{ ...one, deadline, claimNumber }] : [];
     });
     return await findOpen(this.#session, contained, this.#signal);
+  }
+
+  /** An operator's word that it is done for holds no longer than the target says nothing else. */
+  async #givenUp(marked: readonly Marked[], known: ReadonlyMap<string, KnownGrant>): Promise<readonly Back[]> {
+    const writtenOff = marked.flatMap((one) => {
+      const { revocation, target, deadline } = known.get(one.grantId) ?? {};
+      return revocation === 'written_off' && target === this.#claim.target && deadline ? [{ ...one, deadline }] : [];
+    });
+    return await findOpen(this.#session, writtenOff, this.#signal);
   }
 
   /** What was cleaned between the list and the look into the store is not back: it is no longer listed. */

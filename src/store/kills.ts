@@ -56,9 +56,10 @@ export async function findStanding(db: Queryable, { scope, subject }: Killed): P
   return rows.map(toKill)[0];
 }
 
-export async function findKill(db: Queryable, id: KillId): Promise<Kill | undefined> {
-  const rows = await db.query<KillRow>({
-    text: `SELECT ${KILL_COLUMNS} FROM mayfly.kills WHERE id = $1`,
+/** Held against others who would lift it. */
+export async function holdKill(tx: Transaction, id: KillId): Promise<Kill | undefined> {
+  const rows = await tx.query<KillRow>({
+    text: `SELECT ${KILL_COLUMNS} FROM mayfly.kills WHERE id = $1 FOR NO KEY UPDATE`,
     values: [id],
   });
   return rows.map(toKill)[0];

@@ -55,7 +55,7 @@ export const retry: Scenario = async (world) => {
   };
 };
 
-/** An operator gives it up, says so again, and takes it away by hand: that is in nobody's way. */
+/** An operator gives it up, says so again, and takes it away by hand. */
 export const writeOff: Scenario = async (world) => {
   const { path, role } = await stuck(world);
   return {
@@ -65,8 +65,9 @@ export const writeOff: Scenario = async (world) => {
       const id = path.slice(path.lastIndexOf('_') + 1);
       const [row] = await world.eye.store('SELECT state FROM mayfly.revocations WHERE id = $1', [id]);
       if (row?.['state'] !== 'written_off') throw new Error(`what was written off is ${String(row?.['state'])}`);
-      heal(world);
+      // While it is out of reach: what can be used there is chased.
       await dropByHand(world, role);
+      heal(world);
     },
   };
 };

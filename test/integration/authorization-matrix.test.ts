@@ -299,6 +299,22 @@ const rows: Readonly<Record<string, Row>> = {
     path: '/v1/targets/ledger-db/reconcile',
   })),
   checkTarget: operating(only(200, 'operator', 'admin'), nothing, () => ({ path: '/v1/targets/ledger-db/check' })),
+  checkCatalog: {
+    ...operating(only(200, 'operator', 'admin'), nothing, () => ({
+      path: '/v1/catalog/check',
+      body: { files: house.files },
+    })),
+    ...{ anyScope: true, reads: true },
+  },
+  // These take a role that holds everywhere: nobody of these has one.
+  diffCatalog: operating(all(403), nothing, () => ({ path: '/v1/catalog/diff', body: { files: house.files } })),
+  applyCatalog: operating(all(403), nothing, () => ({ path: '/v1/catalog/apply', body: { files: house.files } })),
+  readTaskReach: operating(all(200), granted, ({ task }) => ({ path: `/v1/tasks/${task}/reach` })),
+  readWorkloadReach: {
+    ...operating(all(200), granted, () => ({ path: '/v1/workloads/dev%3Aagent-recon/reach' })),
+    listed: listOf,
+  },
+  readEntitlementReach: operating(all(200), granted, () => ({ path: `/v1/entitlements/${ENTITLEMENT}/reach` })),
   readCatalog: { ...operating(all(200), nothing, () => ({ path: '/v1/catalog' })), anyScope: true },
   whoAmI: {
     ...operating(all(200), nothing, () => ({ path: '/v1/whoami' })),

@@ -57,6 +57,7 @@ export const active: ActiveRevision = {
     toolGateways: [],
     signalSources: [],
     policySet: { schema: '', policies: [], entities: [] },
+    changeControl: { serial: null, fourEyes: [] },
   },
   policy: {
     digest: 'sha256:00',

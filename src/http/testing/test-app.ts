@@ -1,5 +1,6 @@
 import { type IncomingHttpHeaders, request as httpRequest } from 'node:http';
 import { connect } from 'node:net';
+import { noProposals } from '../../broker/testing/proposals.ts';
 import { MayflyError } from '../../domain/errors.ts';
 import { randomIds } from '../../domain/ids.ts';
 import { Secret } from '../../domain/secret.ts';
@@ -104,6 +105,7 @@ export async function startTestApp(options: TestAppOptions = {}): Promise<TestAp
       mintsPerTask: 1_000,
       sessionSeconds: 3_600,
       approvals: { pendingSeconds: 60, unusedSeconds: 60, perTask: 10 },
+      proposals: noProposals(),
       tasksAlive: { hasRoom: async () => true },
       log: (event, message) => logger.warn(event, message),
     },
@@ -167,6 +169,7 @@ const emptyRevision: ReturnType<HttpDeps['broker']['catalog']['current']> = {
     toolGateways: [],
     signalSources: [],
     policySet: { schema: '', policies: [], entities: [] },
+    changeControl: { serial: null, fourEyes: [] },
   },
   policy: {
     digest: 'sha256:00',
