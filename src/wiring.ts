@@ -32,6 +32,7 @@ import { OutageFencer } from './revocation/outage-fencer.ts';
 import { Ownership } from './revocation/ownership.ts';
 import type { ReconcileDeps } from './revocation/reconcile-deps.ts';
 import { Reconciler } from './revocation/reconciler.ts';
+import { WebhookLanes } from './revocation/webhook-lanes.ts';
 import { Webhooks } from './revocation/webhooks.ts';
 import { findActiveRevisionNumber, findRevision } from './store/catalog-revisions.ts';
 import { Changes } from './store/changes.ts';
@@ -46,6 +47,7 @@ import { coalescedProofs } from './store/proofs.ts';
 import { readQueue } from './store/revocations.ts';
 import { TasksAlive } from './store/tasks-alive.ts';
 import { readStoreIdentity } from './store/tenures.ts';
+import { listWebhookStates } from './store/webhooks.ts';
 
 /** A replica that lags behind an apply notices at the latest after this. */
 const CATALOG_POLL_MILLIS = 5_000;
@@ -207,8 +209,15 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     db,
     endpoint: url === undefined || secret === undefined ? undefined : { url, secret },
     observer: metrics,
-    random: Math.random,
-    log: (event, message) => log.warn(event, message),
+    ...{ random: Math.random, log: (event, message) => log.warn(event, message) },
+  });
+
+  const lanes = new WebhookLanes({
+    db,
+    webhooks: () => (catalog.ready ? catalog.current().catalog.webhooks : []),
+    secret: resolveSecret,
+    url: config.public_url,
+    ...{ observer: metrics, random: Math.random, log: (event, message) => log.warn(event, message) },
   });
 
   let draining = false;
@@ -228,6 +237,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     metrics,
     queue: glance(QUEUE_KEPT_MILLIS, QUEUE_PATIENCE_MILLIS, () => readQueue(db)),
     drift: glance(QUEUE_KEPT_MILLIS, QUEUE_PATIENCE_MILLIS, () => readDrift(db)),
+    webhooks: glance(QUEUE_KEPT_MILLIS, QUEUE_PATIENCE_MILLIS, () => listWebhookStates(db)),
     sweepAge: () => engine.sweepAge,
     log,
     draining: () => draining,
@@ -241,6 +251,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     engine.start();
     drift.start();
     webhooks.start();
+    lanes.start();
     ownership.start(() => [...reconcileDeps.targets()].map((target) => [target.name, sessions.get(target)] as const));
     reconciler.start();
     outage.start();
@@ -274,7 +285,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
   /** Lets go of everything but the listener: after a stop, and when the start failed half way. */
   async function release(): Promise<void> {
     clearInterval(poll);
-    await webhooks.stop();
+    await Promise.all([webhooks.stop(), lanes.stop()]);
     // What still works on a sick target then is left to its lease: another replica takes it over.
     await bounded(config.shutdown_seconds * 1000, [], () =>
       Promise.all([drift.stop(), engine.stop(), reconciler.stop(), outage.stop(), ownership.stop()]),

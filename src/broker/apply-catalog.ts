@@ -1,5 +1,6 @@
-import type { Catalog } from '../catalog/types.ts';
+import type { Catalog, Webhook } from '../catalog/types.ts';
 import { MayflyError } from '../domain/errors.ts';
+import { familyOf } from '../domain/news.ts';
 import { step } from '../domain/step.ts';
 import {
   type AppliedRevision,
@@ -9,6 +10,7 @@ import {
   insertActiveRevision,
 } from '../store/catalog-revisions.ts';
 import type { Database } from '../store/database.ts';
+import { type DeclaredWebhook, declareWebhooks } from '../store/webhooks.ts';
 import { countLiving, foreseeDrift, type Guard, requireLittleDrift } from './foresee-drift.ts';
 
 export interface ApplyDeps {
@@ -46,6 +48,7 @@ export async function applyCatalog(
     const active = before === null ? undefined : await findRevision(tx, before);
     if (active?.digest === catalog.digest && active.enforce === enforce) return null;
     const revision = await insertActiveRevision(tx, catalog.digest, catalog.files, by, enforce);
+    await declareWebhooks(tx, revision.number, catalog.webhooks.map(asDeclared));
     tx.record({
       type: 'catalog.applied',
       agent: 'none',
@@ -75,4 +78,12 @@ export async function applyCatalog(
   await deps.published();
   step('publish.after');
   return applied;
+}
+
+function asDeclared({ name, events, targets }: Webhook): DeclaredWebhook {
+  return {
+    ...{ name, targets },
+    types: events.filter((pattern) => familyOf(pattern) === undefined),
+    families: events.flatMap((pattern) => familyOf(pattern) ?? []),
+  };
 }

@@ -32,6 +32,7 @@ function sweeper(...slices: Slice[]) {
       limits: { toxic: [], atMost: [] },
       policySet: { schema: '', policies: [], entities: [] },
       toolGateways: [],
+      webhooks: [],
     },
     policy: {
       digest: '',

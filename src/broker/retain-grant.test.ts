@@ -21,6 +21,7 @@ const entitlement: EntitlementDefinition = {
 const catalog: Catalog = {
   ...{ digest: 'sha256:00', files: {}, ...trusting, policySet: { schema: '', policies: [], entities: [] } },
   toolGateways: [],
+  webhooks: [],
   limits: { toxic: [], atMost: [] },
   targets: new Map(
     ['ledger-db', 'other-db'].map((name) => [

@@ -6,6 +6,7 @@ export type ChangedKind =
   | 'workload_source'
   | 'operators'
   | 'tool_gateway'
+  | 'webhook'
   | 'target'
   | 'entitlement'
   | 'purpose'
@@ -57,6 +58,7 @@ function parts(catalog: Catalog): ReadonlyMap<ChangedKind, Named> {
     ['workload_source', byName(trust.workloadSources)],
     ['operators', byName(trust.operators)],
     ['tool_gateway', byName(catalog.toolGateways)],
+    ['webhook', byName(catalog.webhooks)],
     ['target', catalog.targets],
     ['entitlement', catalog.entitlements],
     ['purpose', catalog.purposes],
@@ -101,6 +103,7 @@ const kindWords: Readonly<Record<ChangedKind, string>> = {
   workload_source: 'workload source',
   operators: 'operators',
   tool_gateway: 'tool gateway',
+  webhook: 'webhook',
   target: 'target',
   entitlement: 'entitlement',
   purpose: 'purpose',

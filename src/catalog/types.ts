@@ -267,6 +267,25 @@ export interface Limits {
   readonly atMost: readonly AtMostRule[];
 }
 
+/** Where people, or what wakes them, are told of news. */
+export interface Webhook {
+  readonly name: string;
+  /** May be on loopback, and without TLS. */
+  readonly dev: boolean;
+  /** https, or a reference to it where the URL itself is the secret. */
+  readonly url: string;
+  /** `slack`: `{text}` for an incoming webhook of Slack, or of what takes the same. */
+  readonly format: 'standard' | 'slack';
+  /** Types of events, and families of them: `kill.*`. */
+  readonly events: readonly string[];
+  /** References to `whsec_…`: each signs, so that one can be replaced. Only Slack's may have none. */
+  readonly secrets: readonly string[];
+  /** Only what is about one of these targets; null: whatever it is about. */
+  readonly targets: readonly string[] | null;
+  /** CIDR blocks that it may resolve to; null: any but those of machines and of link-local services. */
+  readonly addresses: readonly string[] | null;
+}
+
 /** Everything the platform team decided, valid as a whole. */
 export interface Catalog {
   /** `sha256:<hex>` over the files: path and content, sorted by path. */
@@ -279,5 +298,6 @@ export interface Catalog {
   readonly purposes: ReadonlyMap<string, Purpose>;
   readonly limits: Limits;
   readonly toolGateways: readonly ToolGateway[];
+  readonly webhooks: readonly Webhook[];
   readonly policySet: PolicySet;
 }

@@ -46,6 +46,7 @@ export type AuditEventType =
   | 'kill.lifted'
   | 'operator.signed_in'
   | 'operator.signed_out'
+  | 'webhook.tested'
   | 'catalog.applied';
 
 /**

@@ -65,6 +65,8 @@ export const acts = [
   'take-back',
   'fence-unrecorded',
   'tell-fenced',
+  'tell-webhook',
+  'test-webhook',
 ] as const;
 
 export type StepName = `${(typeof acts)[number]}.${'before' | 'after'}`;

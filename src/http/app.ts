@@ -30,6 +30,7 @@ import type { Operation, Route } from './route.ts';
 import { targetRoutes } from './targets.ts';
 import { taskRoutes } from './tasks.ts';
 import { ownVersion } from './version.ts';
+import { webhookRoutes } from './webhooks.ts';
 import { whoAmIRoutes } from './whoami.ts';
 import { writeAnswer } from './write.ts';
 
@@ -54,6 +55,7 @@ export function createApp(deps: HttpDeps): Express {
     ...killRoutes,
     ...targetRoutes,
     ...catalogRoutes,
+    ...webhookRoutes,
     ...whoAmIRoutes,
   ];
   const plain = [

@@ -11,6 +11,7 @@ import { issueGrant } from '../broker/issue-grant.ts';
 import { liftKill, raiseKill } from '../broker/kill.ts';
 import { listKills } from '../broker/list-kills.ts';
 import { listTargets } from '../broker/list-targets.ts';
+import { listWebhooks } from '../broker/list-webhooks.ts';
 import { openTask } from '../broker/open-task.ts';
 import { retryRevocation, writeOffRevocation } from '../broker/operate-revocation.ts';
 import { beginSession, callerOfSession, endSession } from '../broker/operator-session.ts';
@@ -22,11 +23,13 @@ import { releaseGrant, takeBackUndelivered } from '../broker/release-grant.ts';
 import { readCatalog } from '../broker/read-catalog.ts';
 import { renewGrant } from '../broker/renew-grant.ts';
 import { takeEvent } from '../broker/take-event.ts';
+import { testWebhook } from '../broker/test-webhook.ts';
 import { underOneRevision } from '../broker/revision.ts';
 import type { Config } from '../config.ts';
 import type { Metrics } from '../metrics.ts';
 import type { DriftSeen } from '../store/drift.ts';
 import type { Queue } from '../store/revocations.ts';
+import type { WebhookState } from '../store/webhooks.ts';
 import type { LimitSettings } from './limits.ts';
 import type { Logger } from './log.ts';
 
@@ -63,6 +66,8 @@ export const useCases = {
   liftKill,
   listKills,
   listTargets,
+  listWebhooks,
+  testWebhook,
   readCatalog,
   reconcileTarget,
   checkTarget,
@@ -95,6 +100,8 @@ export interface HttpDeps {
   readonly queue: () => Promise<Queue>;
   /** What is still to be decided again, as it is shown at a scrape. */
   readonly drift: () => Promise<DriftSeen>;
+  /** How the webhooks fare, as it is shown at a scrape. */
+  readonly webhooks: () => Promise<readonly WebhookState[]>;
   readonly sweepAge: () => number;
   readonly log: Logger;
   /** True from the moment on that the broker wants to stop: connections are not kept alive any more. */

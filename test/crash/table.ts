@@ -7,6 +7,7 @@ import { killAt } from './killed.ts';
 import * as operated from './operated.ts';
 import * as outage from './outage.ts';
 import * as play from './scenarios.ts';
+import * as told from './told.ts';
 import { overtaken, rivalled, undone } from './woken.ts';
 import type { World } from './world.ts';
 
@@ -85,6 +86,8 @@ const lives: Readonly<Record<Act, Readonly<Record<string, play.Scenario>>>> = {
   'take-back': { 'what was contained lives again': outage.livesAgain },
   'fence-unrecorded': { 'the store is full': outage.storeFull },
   'tell-fenced': { 'the store takes something again': outage.storeEmptied },
+  'tell-webhook': { 'sent tests': told.test },
+  'test-webhook': { 'asked again': told.test },
 };
 
 /** A case by its name: `fence.after (a cancel)`. */

@@ -54,7 +54,8 @@ beforeAll(async () => {
   const trust = (house.files['trust.yaml'] ?? '')
     .replace('claim: roles', 'claim: sub')
     .replace(/roles: \{[^}]*\}/, `roles: { root: [admin], ${everyone.join(', ')} }`);
-  await house.broker.apply({ ...house.files, 'trust.yaml': trust });
+  const webhooks = `- { name: ledger, url: https://127.0.0.1:1/, events: [kill.*], secret: file:key, targets: [ledger-db] }`;
+  await house.broker.apply({ ...house.files, 'trust.yaml': trust, 'webhooks.yaml': webhooks });
 });
 afterAll(async () => {
   await house?.stop();
@@ -266,6 +267,8 @@ const rows: Readonly<Record<string, Row>> = {
   })),
   checkTarget: operating(only(200, 'operator', 'admin'), nothing, () => ({ path: '/v1/targets/ledger-db/check' })),
   readCatalog: { ...operating(all(200), nothing, () => ({ path: '/v1/catalog' })), anyScope: true },
+  listWebhooks: { ...operating(all(200), nothing, () => ({ path: '/v1/webhooks' })), listed: listOf },
+  testWebhook: operating(only(202, 'operator', 'admin'), nothing, () => ({ path: '/v1/webhooks/ledger/test' })),
   whoAmI: {
     ...operating(all(200), nothing, () => ({ path: '/v1/whoami' })),
     ...{ owner: 200, foreign: 200, anyScope: true },

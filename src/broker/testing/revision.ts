@@ -55,6 +55,7 @@ export const active: ActiveRevision = {
     ]),
     limits: { toxic: [], atMost: [] },
     toolGateways: [],
+    webhooks: [],
     policySet: { schema: '', policies: [], entities: [] },
   },
   policy: {

@@ -118,6 +118,7 @@ export async function startTestApp(options: TestAppOptions = {}): Promise<TestAp
     metrics: createMetrics(),
     queue: () => Promise.reject(new Error('down')),
     drift: () => Promise.reject(new Error('down')),
+    webhooks: () => Promise.reject(new Error('down')),
     sweepAge: () => 0.5,
     log: logger,
     draining: options.draining ?? (() => false),
@@ -161,6 +162,7 @@ const emptyRevision: ReturnType<HttpDeps['broker']['catalog']['current']> = {
     purposes: new Map(),
     limits: { toxic: [], atMost: [] },
     toolGateways: [],
+    webhooks: [],
     policySet: { schema: '', policies: [], entities: [] },
   },
   policy: {
