@@ -267,20 +267,17 @@ export interface Limits {
   readonly atMost: readonly AtMostRule[];
 }
 
-/** Where people, or what wakes them, are told of news. */
+/** Where people, or what wakes them, are told of news: docs/webhooks.md. */
 export interface Webhook {
   readonly name: string;
-  /** May be on loopback, and without TLS. */
   readonly dev: boolean;
-  /** https, or a reference to it where the URL itself is the secret. */
+  /** https, or a reference to it where the URL itself is the secret; in dev mode, http on loopback. */
   readonly url: string;
-  /** `slack`: `{text}` for an incoming webhook of Slack, or of what takes the same. */
   readonly format: 'standard' | 'slack';
-  /** Types of events, and families of them: `kill.*`. */
   readonly events: readonly string[];
   /** References to `whsec_…`: each signs, so that one can be replaced. Only Slack's may have none. */
   readonly secrets: readonly string[];
-  /** Only what is about one of these targets; null: whatever it is about. */
+  /** Null: whatever it is about. */
   readonly targets: readonly string[] | null;
   /** CIDR blocks that it may resolve to; null: any but those of machines and of link-local services. */
   readonly addresses: readonly string[] | null;

@@ -46,7 +46,7 @@ test('a kill, and what it ended, is told in the transaction that did it; what th
   await house.client().complete(other.task.id);
   const raised = await operators.post('/v1/kill', { scope: 'task', id: task.id, reason: 'it runs wild' });
   await vi.waitFor(() => expect(receiver.received).toHaveLength(2), { timeout: 30_000 });
-  expect(receiver.received.map(({ type }) => type).sort()).toEqual(['grant.ended', 'kill.raised']);
+  expect(new Set(receiver.received.map(({ type }) => type))).toEqual(new Set(['grant.ended', 'kill.raised']));
   expect(receiver.received.every((message) => isSignedBy(KEY, message))).toBe(true);
   const ended = receiver.received.find(({ type }) => type === 'grant.ended');
   expect(JSON.parse(ended?.body ?? '').data).toMatchObject({
