@@ -7,7 +7,7 @@ import type { Backlog } from './store/revocations.ts';
 
 const nothing: ScrapeSources = {
   queue: async () => ({ backlog: [], paused: new Map(), residual: new Map(), kills: new Map() }),
-  drift: async () => ({ undecided: 0, oldestSeconds: 0 }),
+  drift: async () => ({ undecided: 0, oldestSeconds: 0, left: [] }),
   webhooks: async () => [],
   sweepAge: () => 0.25,
   targets: [],

@@ -157,7 +157,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     ...revocationDeps,
     found: metrics,
     targets: () => (catalog.ready ? catalog.current().catalog.targets.values() : []),
-    revision: () => catalog.current().number,
+    ...{ revision: () => catalog.current().number, maxChangedShare: config.max_changed_share },
     entitlement: (name) => catalog.current().catalog.entitlements.get(name)?.provider,
     wake: (target) => engine.now(target),
   };

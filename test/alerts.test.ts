@@ -42,7 +42,7 @@ async function exported(): Promise<Map<string, Set<string>>> {
       residual: new Map(),
       kills: new Map(),
     }),
-    drift: async () => ({ undecided: 1, oldestSeconds: 1 }),
+    drift: async () => ({ undecided: 1, oldestSeconds: 1, left: [{ target: 't', held: 1, uninspected: 1 }] }),
     webhooks: async () => [{ name: 'w', pending: 1, givenUp: 1, failingSeconds: 1 }],
     sweepAge: () => 1,
     targets: ['t'],

@@ -13,6 +13,11 @@ export const driftSettings = {
   max_drift_share: wholeNumber(0, 100)
     .default(10)
     .describe('Percent of the living grants, of all and of each target, that `mayfly catalog apply` may end unasked.'),
+  max_changed_share: wholeNumber(0, 100)
+    .default(10)
+    .describe(
+      'Percent of a target’s living grants, five at least, that a comparison may end because their credentials were changed there. 0: none; it is only told.',
+    ),
 };
 
 /** Against one party that asks without end. Ordinary use never meets them; what takes access back is never refused by them. */

@@ -57,6 +57,7 @@ export const acts = [
   'compare',
   'forget-unknown',
   'finish-run',
+  'end-changed',
   'take-hold',
   'keep-hold',
   'lose-hold',

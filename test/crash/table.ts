@@ -77,6 +77,7 @@ const lives: Readonly<Record<Act, Readonly<Record<string, play.Scenario>>>> = {
     'a credential that was lost': compared.lost,
   },
   'forget-unknown': { 'an orphan': compared.orphan },
+  'end-changed': { 'a credential that was changed': compared.changed },
   'finish-run': { 'an orphan': compared.orphan },
   'take-hold': { 'a target that nobody holds': compared.unheld },
   'keep-hold': { 'a target that it holds': compared.holding },

@@ -35,7 +35,17 @@ beforeEach(() => {
   for (const list of [house.observed, house.logs, house.woken, house.changed]) list.splice(0);
 });
 
-const nothing: Counts = { listed: 0, orphans: 0, waiting: 0, lost: 0, returned: 0, drifted: 0, unverified: 0 };
+const standing = { changed: 0, held: 0, uninspected: 0 };
+const nothing: Counts = {
+  listed: 0,
+  orphans: 0,
+  waiting: 0,
+  lost: 0,
+  returned: 0,
+  drifted: 0,
+  unverified: 0,
+  ...standing,
+};
 
 async function claim(): Promise<RunClaim> {
   await requestRuns(house.db, [target.name]);
