@@ -45,6 +45,7 @@ import { compareSchema } from './store/migrate.ts';
 import { SharedNonces } from './store/nonces.ts';
 import { coalescedProofs } from './store/proofs.ts';
 import { readQueue } from './store/revocations.ts';
+import { TaskEvaluations } from './store/task-evaluations.ts';
 import { TasksAlive } from './store/tasks-alive.ts';
 import { readStoreIdentity } from './store/tenures.ts';
 import { listWebhookStates } from './store/webhooks.ts';
@@ -188,9 +189,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     ownedGrants: coalescedOwnedGrants(db),
     proofs: coalescedProofs(db),
     nonces: config.dpop_nonce === 'required' ? new SharedNonces(db) : null,
-    changes,
-    catalog,
-    identity,
+    ...{ changes, catalog, identity },
     access: accessFor(catalog, revocationDeps.session),
     alarms: engine,
     living: outage,
@@ -201,6 +200,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     mintSeconds: config.mint_seconds,
     ...{ mintsPerTask: config.mints_per_task, sessionSeconds: config.session_seconds },
     tasksAlive: new TasksAlive(db, config.tasks_per_issuer),
+    taskEvaluations: new TaskEvaluations(db, config.evaluations_per_task),
     log: (event, message) => log.error(event, message),
   };
 

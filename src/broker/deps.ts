@@ -10,6 +10,7 @@ import type { Issuing } from '../store/issuing.ts';
 import type { Nonces } from '../store/nonces.ts';
 import type { OwnedGrants } from '../store/owned-grants.ts';
 import type { Proofs } from '../store/proofs.ts';
+import type { TaskEvaluations } from '../store/task-evaluations.ts';
 import type { TasksAlive } from '../store/tasks-alive.ts';
 
 /** Wakes whoever ends grants. Never throws, never blocks: what an alarm misses the sweeper finds. */
@@ -66,6 +67,7 @@ export interface BrokerDeps {
   readonly mintsPerTask: number;
   /** How long an operator who signed in with a browser stays so. */
   readonly sessionSeconds: number;
+  readonly taskEvaluations: Pick<TaskEvaluations, 'hasRoom'>;
   readonly tasksAlive: Pick<TasksAlive, 'hasRoom'>;
   /** Uncaught trouble with a public answer: for the log. */
   readonly log: (event: Readonly<Record<string, unknown>>, message: string) => void;

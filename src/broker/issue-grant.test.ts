@@ -87,7 +87,7 @@ function house(during: { read?: () => void; intend?: () => void; outcomes?: ('do
       statements.push(statement);
       return [];
     };
-    return await body({ now: new Date(time), query, changed: () => {}, record: () => {} });
+    return await body({ now: new Date(time), query, changed: () => {}, record: () => {}, decided: () => {} });
   });
 
   const unasked = async () => await Promise.reject(new Error('nobody asks this here'));
@@ -137,7 +137,12 @@ function house(during: { read?: () => void; intend?: () => void; outcomes?: ('do
     observer: { decided: () => {}, minted: () => {} },
     ids: randomIds,
     audience: 'https://broker.example',
-    ...{ mintsPerTask: 1_000, sessionSeconds: 1, tasksAlive: { hasRoom: async () => true } },
+    ...{
+      mintsPerTask: 1_000,
+      sessionSeconds: 1,
+      tasksAlive: { hasRoom: async () => true },
+      taskEvaluations: { hasRoom: async () => true },
+    },
     mintSeconds: MINT_SECONDS,
     log: () => {},
   };

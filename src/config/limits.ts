@@ -31,6 +31,7 @@ export const limitSettings = {
   evaluations_per_caller: wholeNumber(50, 999_999_999)
     .default(6_000)
     .describe('Evaluations that one workload may ask for in a minute, at most, for each replica.'),
+  evaluations_per_task: most.default(10_000).describe('Evaluations about one task in its life, at most.'),
   polls_per_caller: most
     .default(1_000)
     .describe('Long polls that one workload or operator may have open, for each replica.'),

@@ -103,6 +103,7 @@ export async function startTestApp(options: TestAppOptions = {}): Promise<TestAp
       mintsPerTask: 1_000,
       sessionSeconds: 3_600,
       tasksAlive: { hasRoom: async () => true },
+      taskEvaluations: { hasRoom: async () => true },
       log: (event, message) => logger.warn(event, message),
     },
     config: {
