@@ -5,12 +5,14 @@ import { createIdentityMetrics, type IdentityMetrics } from './metrics/identity.
 import { createQueueMetrics, type QueueSeen } from './metrics/queue.ts';
 import { createReconcileMetrics, type ReconcileMetrics } from './metrics/reconcile.ts';
 import { createSignalMetrics, type SignalMetrics, type SourceSeen } from './metrics/signals.ts';
+import { createWebhookMetrics, type WebhookMetrics, type WebhookSeen } from './metrics/webhooks.ts';
 
 /** What is asked at the moment of a scrape. */
 export interface ScrapeSources {
   readonly queue: () => Promise<QueueSeen>;
   readonly drift: () => Promise<DriftSeen>;
   readonly signals: () => Promise<readonly SourceSeen[]>;
+  readonly webhooks: () => Promise<readonly WebhookSeen[]>;
   /** Seconds since the last whole sweep; infinite before the first. */
   readonly sweepAge: () => number;
   /** Targets of the active catalog, so that one with nothing in hand says 0 instead of nothing. */
@@ -21,7 +23,7 @@ export interface ScrapeSources {
  * Everything that the broker counts: what the use cases, the revocation engine and the routes tell an observer. Labels are names
  * from the catalog, route patterns and codes: no id, nothing from a caller. All durations are seconds.
  */
-export interface Metrics extends ReconcileMetrics, IdentityMetrics, DriftMetrics, SignalMetrics {
+export interface Metrics extends ReconcileMetrics, IdentityMetrics, DriftMetrics, SignalMetrics, WebhookMetrics {
   /** @param route The pattern, never the address. @param status `aborted` when the caller left before the answer. */
   answered(route: string, method: string, status: number | 'aborted', seconds: number): void;
   refused(code: ProblemCode): void;
@@ -171,6 +173,7 @@ export function createMetrics(): Metrics {
   const reconciling = createReconcileMetrics(registers);
   const drift = createDriftMetrics(registers);
   const signals = createSignalMetrics(registers);
+  const told = createWebhookMetrics(registers);
   const sweepAge = new Gauge({ name: 'mayfly_sweep_age_seconds', help: 'Since the last whole sweep.', registers });
   const storeUp = new Gauge({
     name: 'mayfly_store_up',
@@ -186,13 +189,15 @@ export function createMetrics(): Metrics {
 
   async function readSources(sources: ScrapeSources): Promise<void> {
     sweepAge.set(sources.sweepAge());
-    const [queue, behind, heard] = await Promise.all([
+    const [queue, behind, heard, webhooks] = await Promise.all([
       sources.queue().catch(() => undefined),
       sources.drift().catch(() => undefined),
       sources.signals().catch(() => undefined),
+      sources.webhooks().catch(() => undefined),
     ]);
     drift.show(behind);
     signals.show(heard);
+    told.show(webhooks);
     storeUp.set(queue === undefined ? 0 : 1);
     queueGauges.show(queue, sources.targets);
     // An increase is seen only of what was there before it.
@@ -231,6 +236,7 @@ export function createMetrics(): Metrics {
     ...reconciling.tell,
     ...drift.tell,
     ...signals.tell,
+    ...told.tell,
     ...createIdentityMetrics(registers),
     catalogRevision: (number) => revision.set(number),
     build: (version) => build.set({ version }, 1),

@@ -37,6 +37,7 @@ import { OutageFencer } from './revocation/outage-fencer.ts';
 import { Ownership } from './revocation/ownership.ts';
 import type { ReconcileDeps } from './revocation/reconcile-deps.ts';
 import { Reconciler } from './revocation/reconciler.ts';
+import { WebhookLanes } from './revocation/webhook-lanes.ts';
 import { Webhooks } from './revocation/webhooks.ts';
 import { findActiveRevisionNumber, findRevision } from './store/catalog-revisions.ts';
 import { Changes } from './store/changes.ts';
@@ -49,8 +50,10 @@ import { compareSchema } from './store/migrate.ts';
 import { SharedNonces } from './store/nonces.ts';
 import { coalescedProofs } from './store/proofs.ts';
 import { readQueue } from './store/revocations.ts';
+import { TaskEvaluations } from './store/task-evaluations.ts';
 import { TasksAlive } from './store/tasks-alive.ts';
 import { readStoreIdentity } from './store/tenures.ts';
+import { listWebhookStates } from './store/webhooks.ts';
 
 /** A replica that lags behind an apply notices at the latest after this. */
 const CATALOG_POLL_MILLIS = 5_000;
@@ -175,7 +178,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     ...revocationDeps,
     found: metrics,
     targets: () => (catalog.ready ? catalog.current().catalog.targets.values() : []),
-    revision: () => catalog.current().number,
+    ...{ revision: () => catalog.current().number, maxChangedShare: config.max_changed_share },
     entitlement: (name) => catalog.current().catalog.entitlements.get(name)?.provider,
     wake: (target) => engine.now(target),
   };
@@ -213,9 +216,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     ownedGrants: coalescedOwnedGrants(db),
     proofs: coalescedProofs(db),
     nonces: config.dpop_nonce === 'required' ? new SharedNonces(db) : null,
-    changes,
-    catalog,
-    identity,
+    ...{ changes, catalog, identity },
     access: accessFor(catalog, revocationDeps.session),
     alarms: engine,
     living: outage,
@@ -233,6 +234,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     },
     proposals,
     tasksAlive: new TasksAlive(db, config.tasks_per_issuer),
+    taskEvaluations: new TaskEvaluations(db, config.evaluations_per_task),
     log: (event, message) => log.error(event, message),
   };
 
@@ -241,8 +243,15 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     db,
     endpoint: url === undefined || secret === undefined ? undefined : { url, secret },
     observer: metrics,
-    random: Math.random,
-    log: (event, message) => log.warn(event, message),
+    ...{ random: Math.random, log: (event, message) => log.warn(event, message) },
+  });
+
+  const lanes = new WebhookLanes({
+    db,
+    webhooks: () => (catalog.ready ? catalog.current().catalog.webhooks : []),
+    secret: resolveSecret,
+    url: config.public_url,
+    ...{ observer: metrics, random: Math.random, log: (event, message) => log.warn(event, message) },
   });
 
   let draining = false;
@@ -263,6 +272,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     queue: glance(QUEUE_KEPT_MILLIS, QUEUE_PATIENCE_MILLIS, () => readQueue(db)),
     drift: glance(QUEUE_KEPT_MILLIS, QUEUE_PATIENCE_MILLIS, () => readDrift(db)),
     signals: glance(QUEUE_KEPT_MILLIS, QUEUE_PATIENCE_MILLIS, () => readSources(db, catalog)),
+    webhooks: glance(QUEUE_KEPT_MILLIS, QUEUE_PATIENCE_MILLIS, () => listWebhookStates(db)),
     sweepAge: () => engine.sweepAge,
     log,
     draining: () => draining,
@@ -277,6 +287,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     drift.start();
     kept.start();
     webhooks.start();
+    lanes.start();
     ownership.start(() => [...reconcileDeps.targets()].map((target) => [target.name, sessions.get(target)] as const));
     reconciler.start();
     outage.start();
@@ -309,7 +320,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
   /** Lets go of everything but the listener: after a stop, and when the start failed half way. */
   async function release(): Promise<void> {
     clearInterval(poll);
-    await webhooks.stop();
+    await Promise.all([webhooks.stop(), lanes.stop()]);
     // What still works on a sick target then is left to its lease: another replica takes it over.
     await bounded(config.shutdown_seconds * 1000, [], () =>
       Promise.all([drift.stop(), kept.stop(), engine.stop(), reconciler.stop(), outage.stop(), ownership.stop()]),

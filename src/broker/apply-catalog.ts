@@ -1,5 +1,6 @@
-import type { Catalog } from '../catalog/types.ts';
+import type { Catalog, Webhook } from '../catalog/types.ts';
 import { MayflyError } from '../domain/errors.ts';
+import { familyOf } from '../domain/news.ts';
 import { step } from '../domain/step.ts';
 import {
   type AppliedRevision,
@@ -11,6 +12,7 @@ import {
   type StoredRevision,
 } from '../store/catalog-revisions.ts';
 import type { Database, Transaction } from '../store/database.ts';
+import { type DeclaredWebhook, declareWebhooks } from '../store/webhooks.ts';
 import { countLiving, foreseeDrift, type Guard, requireLittleDrift } from './foresee-drift.ts';
 
 export interface ApplyDeps {
@@ -64,6 +66,7 @@ export async function applyCatalog(
     if (more === undefined) return null;
     const provenance = { appliedBy: by, commit, signature };
     const revision = await insertActiveRevision(tx, catalog.digest, catalog.files, provenance, enforce);
+    await declareWebhooks(tx, revision.number, catalog.webhooks.map(asDeclared));
     tx.record({
       type: 'catalog.applied',
       agent: 'none',
@@ -94,4 +97,12 @@ export async function applyCatalog(
   await deps.published();
   step('publish.after');
   return applied;
+}
+
+function asDeclared({ name, events, targets }: Webhook): DeclaredWebhook {
+  return {
+    ...{ name, targets },
+    types: events.filter((pattern) => familyOf(pattern) === undefined),
+    families: events.flatMap((pattern) => familyOf(pattern) ?? []),
+  };
 }

@@ -38,6 +38,7 @@ function sweeper(...slices: Slice[]) {
       toolGateways: [],
       signalSources: [],
       changeControl: { serial: null, fourEyes: [] },
+      webhooks: [],
     },
     policy: {
       digest: '',

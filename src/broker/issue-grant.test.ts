@@ -88,7 +88,7 @@ function house(during: { read?: () => void; intend?: () => void; outcomes?: ('do
       statements.push(statement);
       return [];
     };
-    return await body({ now: new Date(time), query, changed: () => {}, record: () => {} });
+    return await body({ now: new Date(time), query, changed: () => {}, record: () => {}, decided: () => {} });
   });
 
   const unasked = async () => await Promise.reject(new Error('nobody asks this here'));
@@ -149,7 +149,12 @@ function house(during: { read?: () => void; intend?: () => void; outcomes?: ('do
     audience: 'https://broker.example',
     approvals: { pendingSeconds: 60, unusedSeconds: 60, perTask: 10 },
     proposals: noProposals(),
-    ...{ mintsPerTask: 1_000, sessionSeconds: 1, tasksAlive: { hasRoom: async () => true } },
+    ...{
+      mintsPerTask: 1_000,
+      sessionSeconds: 1,
+      tasksAlive: { hasRoom: async () => true },
+      taskEvaluations: { hasRoom: async () => true },
+    },
     mintSeconds: MINT_SECONDS,
     log: () => {},
   };

@@ -23,6 +23,7 @@ const catalog: Catalog = {
   toolGateways: [],
   signalSources: [],
   changeControl: { serial: null, fourEyes: [] },
+  webhooks: [],
   limits: { toxic: [], atMost: [] },
   targets: new Map(
     ['ledger-db', 'other-db'].map((name) => [

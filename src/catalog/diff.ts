@@ -8,6 +8,7 @@ export type ChangedKind =
   | 'operators'
   | 'tool_gateway'
   | 'signal_source'
+  | 'webhook'
   | 'target'
   | 'entitlement'
   | 'purpose'
@@ -61,6 +62,7 @@ function parts(catalog: Catalog): ReadonlyMap<ChangedKind, Named> {
     ['operators', byName(trust.operators)],
     ['tool_gateway', byName(catalog.toolGateways)],
     ['signal_source', byName(catalog.signalSources)],
+    ['webhook', byName(catalog.webhooks)],
     ['target', catalog.targets],
     ['entitlement', catalog.entitlements],
     ['purpose', catalog.purposes],
@@ -110,6 +112,7 @@ const kindWords: Readonly<Record<ChangedKind, string>> = {
   operators: 'operators',
   tool_gateway: 'tool gateway',
   signal_source: 'signal source',
+  webhook: 'webhook',
   target: 'target',
   entitlement: 'entitlement',
   purpose: 'purpose',

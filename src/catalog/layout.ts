@@ -11,6 +11,7 @@ export type FileKind =
   | 'key-set'
   | 'limits'
   | 'change-control'
+  | 'webhooks'
   | 'entities';
 
 /** Far above any catalog that people keep by hand, and small enough to check within a request. */
@@ -23,6 +24,7 @@ const kinds: readonly (readonly [FileKind, RegExp])[] = [
   ['purposes', /^purposes\.yaml$/],
   ['limits', /^limits\.yaml$/],
   ['change-control', /^catalog\.yaml$/],
+  ['webhooks', /^webhooks\.yaml$/],
   ['entities', /^entities\.yaml$/],
   ['target', new RegExp(`^targets/${segment}\\.yaml$`)],
   ['entitlements', new RegExp(`^entitlements/${segment}\\.yaml$`)],

@@ -16,6 +16,7 @@ import { readSignalSources } from './signal-sources.ts';
 import { readToolGateways } from './tool-gateways.ts';
 import { readTrust } from './trust.ts';
 import { type Catalog, type PolicySet, sensitivities } from './types.ts';
+import { readWebhooks } from './webhooks.ts';
 import { declaredNames, type Item, readItem, readList, readYaml, type YamlFile } from './yaml.ts';
 
 export type { ProviderSchemas };
@@ -82,6 +83,10 @@ export function assembleCatalog(given: Readonly<Record<string, string>>, options
     if (keySets?.has(path) === false) faults.push(fileFault(path, 'no issuer in trust.yaml names this file'));
   }
 
+  const webhooks = yamlOf('webhooks').flatMap((file) =>
+    readWebhooks(file, { declaredTargets, allowDev: options.allowDev }, faults),
+  );
+
   const policySet = readPolicySet(files, faults);
   const tests = yamlOf('policy-tests').flatMap((file) => readTests(file, faults));
   const catalog: Catalog = {
@@ -94,6 +99,7 @@ export function assembleCatalog(given: Readonly<Record<string, string>>, options
     limits,
     toolGateways: trustFile === undefined ? [] : readToolGateways(trustFile, policySet.schema, faults),
     signalSources: trustFile === undefined ? [] : readSignalSources(trustFile, faults),
+    webhooks,
     policySet,
     changeControl: controlFile === undefined ? uncontrolled : readChangeControl(controlFile, faults),
   };

@@ -296,6 +296,22 @@ export interface ChangeControl {
   readonly fourEyes: readonly FourEyesOperation[];
 }
 
+/** Where people, or what wakes them, are told of news: docs/webhooks.md. */
+export interface Webhook {
+  readonly name: string;
+  readonly dev: boolean;
+  /** https, or a reference to it where the URL itself is the secret; in dev mode, http on loopback. */
+  readonly url: string;
+  readonly format: 'standard' | 'slack';
+  readonly events: readonly string[];
+  /** References to `whsec_…`: each signs, so that one can be replaced. Only Slack's may have none. */
+  readonly secrets: readonly string[];
+  /** Null: whatever it is about. */
+  readonly targets: readonly string[] | null;
+  /** CIDR blocks that it may resolve to; null: any but those of machines and of link-local services. */
+  readonly addresses: readonly string[] | null;
+}
+
 /** Everything the platform team decided, valid as a whole. */
 export interface Catalog {
   /** `sha256:<hex>` over the files: path and content, sorted by path. */
@@ -309,6 +325,7 @@ export interface Catalog {
   readonly limits: Limits;
   readonly toolGateways: readonly ToolGateway[];
   readonly signalSources: readonly SignalSource[];
+  readonly webhooks: readonly Webhook[];
   readonly policySet: PolicySet;
   readonly changeControl: ChangeControl;
 }

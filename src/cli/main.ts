@@ -21,6 +21,7 @@ const commands: Readonly<Record<string, () => Promise<Add>>> = {
   explain: async () => (await import('./explain.ts')).addExplainCommand,
   replay: async () => (await import('./explain.ts')).addReplayCommand,
   revocations: async () => (await import('./revocations.ts')).addRevocationCommands,
+  webhooks: async () => (await import('./webhooks.ts')).addWebhookCommands,
   whoami: async () => (await import('./whoami.ts')).addWhoAmICommand,
   task: async () => (await import('./task.ts')).addTaskCommands,
   run: async () => (await import('./run.ts')).addRunCommand,

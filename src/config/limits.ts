@@ -32,6 +32,11 @@ export const driftSettings = {
   max_drift_share: wholeNumber(0, 100)
     .default(10)
     .describe('Percent of the living grants, of all and of each target, that `mayfly catalog apply` may end unasked.'),
+  max_changed_share: wholeNumber(0, 100)
+    .default(10)
+    .describe(
+      'Percent of a target’s living grants, five at least, that a comparison may end because their credentials were changed there. 0: none; it is only told.',
+    ),
 };
 
 /** Against one party that asks without end. Ordinary use never meets them; what takes access back is never refused by them. */
@@ -48,6 +53,7 @@ export const limitSettings = {
   signals_per_source: wholeNumber(100, 999_999_999)
     .default(6_000)
     .describe('Signals that one source may send in a minute, at most, for each replica.'),
+  evaluations_per_task: most.default(10_000).describe('Evaluations about one task in its life, at most.'),
   polls_per_caller: most
     .default(1_000)
     .describe('Long polls that one workload or operator may have open, for each replica.'),

@@ -59,7 +59,8 @@ export type AuditEventType =
   | 'catalog.applied'
   | 'catalog.guard_overridden'
   | 'operation.awaited'
-  | 'revocation.reopened';
+  | 'revocation.reopened'
+  | 'webhook.tested';
 
 /**
  * One row of evidence. The first seven groups are the minimum fields of the field's drafts (agent, delegated

@@ -68,6 +68,7 @@ export const acts = [
   'compare',
   'forget-unknown',
   'finish-run',
+  'end-changed',
   'take-hold',
   'keep-hold',
   'lose-hold',
@@ -76,6 +77,8 @@ export const acts = [
   'take-back',
   'fence-unrecorded',
   'tell-fenced',
+  'tell-webhook',
+  'test-webhook',
 ] as const;
 
 export type StepName = `${(typeof acts)[number]}.${'before' | 'after'}`;

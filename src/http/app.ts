@@ -34,6 +34,7 @@ import type { Operation, Route } from './route.ts';
 import { targetRoutes } from './targets.ts';
 import { taskRoutes } from './tasks.ts';
 import { ownVersion } from './version.ts';
+import { webhookRoutes } from './webhooks.ts';
 import { whoAmIRoutes } from './whoami.ts';
 import { writeAnswer } from './write.ts';
 
@@ -62,6 +63,7 @@ export function createApp(deps: HttpDeps): Express {
     ...targetRoutes,
     ...catalogRoutes,
     ...reachRoutes,
+    ...webhookRoutes,
     ...whoAmIRoutes,
   ];
   const plain = [

@@ -15,6 +15,7 @@ import { confirmKills } from '../broker/confirm-kills.ts';
 import { liftKill, raiseKill } from '../broker/kill.ts';
 import { listKills } from '../broker/list-kills.ts';
 import { listTargets } from '../broker/list-targets.ts';
+import { listWebhooks } from '../broker/list-webhooks.ts';
 import { openTask } from '../broker/open-task.ts';
 import { retryRevocation, writeOffRevocation } from '../broker/operate-revocation.ts';
 import { beginSession, callerOfSession, endSession } from '../broker/operator-session.ts';
@@ -32,6 +33,7 @@ import { replaceCatalog } from '../broker/replace-catalog.ts';
 import { takeEvent } from '../broker/take-event.ts';
 import { withdrawApproval } from '../broker/withdraw-approval.ts';
 import { takeSignals } from '../broker/take-signals.ts';
+import { testWebhook } from '../broker/test-webhook.ts';
 import { underOneRevision } from '../broker/revision.ts';
 import { checkProposal, diffProposal } from '../broker/what-if.ts';
 import type { Config } from '../config.ts';
@@ -39,6 +41,7 @@ import type { Metrics } from '../metrics.ts';
 import type { SourceSeen } from '../metrics/signals.ts';
 import type { DriftSeen } from '../store/drift.ts';
 import type { Queue } from '../store/revocations.ts';
+import type { WebhookState } from '../store/webhooks.ts';
 import type { LimitSettings } from './limits.ts';
 import type { Logger } from './log.ts';
 
@@ -85,6 +88,8 @@ export const useCases = {
   confirmKills,
   listKills,
   listTargets,
+  listWebhooks,
+  testWebhook,
   readCatalog,
   checkProposal,
   diffProposal,
@@ -123,6 +128,8 @@ export interface HttpDeps {
   readonly drift: () => Promise<DriftSeen>;
   /** How fresh the sources of signals are, as it is shown at a scrape. */
   readonly signals: () => Promise<readonly SourceSeen[]>;
+  /** How the webhooks fare, as it is shown at a scrape. */
+  readonly webhooks: () => Promise<readonly WebhookState[]>;
   readonly sweepAge: () => number;
   readonly log: Logger;
   /** True from the moment on that the broker wants to stop: connections are not kept alive any more. */

@@ -77,6 +77,7 @@ const metrics: Page = {
       queue: deps.queue,
       drift: deps.drift,
       signals: deps.signals,
+      webhooks: deps.webhooks,
       sweepAge: deps.sweepAge,
       targets: catalog.ready ? [...catalog.current().catalog.targets.keys()] : [],
     });

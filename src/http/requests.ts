@@ -40,6 +40,7 @@ export const grantPath = z.object({
 export const noQuery = z.strictObject({});
 export const waitForChange = waitFor('Seconds to wait for a change before answering.');
 export const waitForRun = waitFor('Seconds to wait for what it finds before answering.');
+export const waitForDelivery = waitFor('Seconds to wait until it was taken before answering.');
 export const waitForContainment = waitFor('Seconds to wait until all is contained before answering.');
 
 export const noHeaders = z.object({});

@@ -25,6 +25,16 @@ export async function insertDecision(tx: Transaction, decision: NewDecision): Pr
   });
 }
 
+/** The same, written with the events of the transaction: nothing in it may refer to the decision before. */
+export function recordDecision(tx: Transaction, decision: NewDecision): void {
+  tx.decided({
+    ...{ id: decision.id, task_id: decision.taskId, action: decision.action, resource: decision.resource },
+    ...{ permitted: decision.permitted, policies: decision.policies, errors: decision.errors },
+    ...{ max_ttl_seconds: decision.maxTtlSeconds, revision: decision.revision, inputs: decision.inputs },
+    decided_at: tx.now,
+  });
+}
+
 function decisionValues(decision: NewDecision, now: Date): unknown[] {
   return [
     decision.id,

@@ -153,6 +153,8 @@ export interface DriftSeen {
   readonly undecided: number;
   /** Since the first revision was applied that one of them was not decided under; 0 when there is none. */
   readonly oldestSeconds: number;
+  /** What the last comparison of each target left as it is, where it left anything. */
+  readonly left: readonly { readonly target: string; readonly held: number; readonly uninspected: number }[];
 }
 
 /** Costs as much as there is to decide. */
@@ -172,7 +174,13 @@ export async function readDrift(db: Queryable): Promise<DriftSeen> {
       FROM counted`,
     values: [],
   });
-  return { undecided: rows[0]?.undecided ?? 0, oldestSeconds: rows[0]?.oldest ?? 0 };
+  const left = await db.query<{ target: string; held: number; uninspected: number }>({
+    name: 'read_left',
+    text: `SELECT target, coalesce((result->>'held')::int, 0) AS held, coalesce((result->>'uninspected')::int, 0) AS uninspected
+      FROM mayfly.reconciliations WHERE result->>'held' <> '0' OR result->>'uninspected' <> '0'`,
+    values: [],
+  });
+  return { undecided: rows[0]?.undecided ?? 0, oldestSeconds: rows[0]?.oldest ?? 0, left };
 }
 
 function toLiving(row: LivingRow): Living {

@@ -9,6 +9,7 @@ import * as operated from './operated.ts';
 import * as outage from './outage.ts';
 import * as play from './scenarios.ts';
 import * as signalled from './signalled.ts';
+import * as told from './told.ts';
 import { overtaken, rivalled, undone } from './woken.ts';
 import type { World } from './world.ts';
 
@@ -90,6 +91,7 @@ const lives: Readonly<Record<Act, Readonly<Record<string, play.Scenario>>>> = {
     'a credential that was lost': compared.lost,
   },
   'forget-unknown': { 'an orphan': compared.orphan },
+  'end-changed': { 'a credential that was changed': compared.changed },
   'finish-run': { 'an orphan': compared.orphan },
   'take-hold': { 'a target that nobody holds': compared.unheld },
   'keep-hold': { 'a target that it holds': compared.holding },
@@ -99,6 +101,8 @@ const lives: Readonly<Record<Act, Readonly<Record<string, play.Scenario>>>> = {
   'take-back': { 'what was contained lives again': outage.livesAgain },
   'fence-unrecorded': { 'the store is full': outage.storeFull },
   'tell-fenced': { 'the store takes something again': outage.storeEmptied },
+  'tell-webhook': { 'sent tests': told.test },
+  'test-webhook': { 'asked again': told.test },
 };
 
 /** A case by its name: `fence.after (a cancel)`. */

@@ -59,7 +59,8 @@ beforeAll(async () => {
 signal_sources:
   - { name: desk, workloads: ["dev:desk"], proof_of_possession: none, kinds: [change_freeze], max_age_seconds: 60 }
 `;
-  await house.broker.apply({ ...house.files, 'trust.yaml': `${trust}${sources}` });
+  const webhooks = `- { name: ledger, url: https://127.0.0.1:1/, events: [kill.*], secret: file:key, targets: [ledger-db] }`;
+  await house.broker.apply({ ...house.files, 'trust.yaml': `${trust}${sources}`, 'webhooks.yaml': webhooks });
 });
 afterAll(async () => {
   await house?.stop();
@@ -316,6 +317,8 @@ const rows: Readonly<Record<string, Row>> = {
   },
   readEntitlementReach: operating(all(200), granted, () => ({ path: `/v1/entitlements/${ENTITLEMENT}/reach` })),
   readCatalog: { ...operating(all(200), nothing, () => ({ path: '/v1/catalog' })), anyScope: true },
+  listWebhooks: { ...operating(all(200), nothing, () => ({ path: '/v1/webhooks' })), listed: listOf },
+  testWebhook: operating(only(202, 'operator', 'admin'), nothing, () => ({ path: '/v1/webhooks/ledger/test' })),
   whoAmI: {
     ...operating(all(200), nothing, () => ({ path: '/v1/whoami' })),
     ...{ owner: 200, foreign: 200, anyScope: true },

@@ -21,7 +21,9 @@ const GRACE = 600;
 describe('comparing a target with the store', () => {
   let house: House;
   beforeAll(async () => {
-    house = await startHouse({ env: { ...QUICK, MAYFLY_ORPHAN_GRACE_SECONDS: String(GRACE) } });
+    house = await startHouse({
+      env: { ...QUICK, MAYFLY_ORPHAN_GRACE_SECONDS: String(GRACE), MAYFLY_MAX_CHANGED_SHARE: '0' },
+    });
   });
   afterAll(async () => {
     await house?.stop();

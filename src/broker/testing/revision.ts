@@ -56,6 +56,7 @@ export const active: ActiveRevision = {
     limits: { toxic: [], atMost: [] },
     toolGateways: [],
     signalSources: [],
+    webhooks: [],
     policySet: { schema: '', policies: [], entities: [] },
     changeControl: { serial: null, fourEyes: [] },
   },

@@ -107,6 +107,7 @@ export async function startTestApp(options: TestAppOptions = {}): Promise<TestAp
       approvals: { pendingSeconds: 60, unusedSeconds: 60, perTask: 10 },
       proposals: noProposals(),
       tasksAlive: { hasRoom: async () => true },
+      taskEvaluations: { hasRoom: async () => true },
       log: (event, message) => logger.warn(event, message),
     },
     config: {
@@ -124,6 +125,7 @@ export async function startTestApp(options: TestAppOptions = {}): Promise<TestAp
     queue: () => Promise.reject(new Error('down')),
     drift: () => Promise.reject(new Error('down')),
     signals: async () => [],
+    webhooks: () => Promise.reject(new Error('down')),
     sweepAge: () => 0.5,
     log: logger,
     draining: options.draining ?? (() => false),
@@ -168,6 +170,7 @@ const emptyRevision: ReturnType<HttpDeps['broker']['catalog']['current']> = {
     limits: { toxic: [], atMost: [] },
     toolGateways: [],
     signalSources: [],
+    webhooks: [],
     policySet: { schema: '', policies: [], entities: [] },
     changeControl: { serial: null, fourEyes: [] },
   },
