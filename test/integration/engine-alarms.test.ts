@@ -153,7 +153,7 @@ describe.each(kinds)('with its queue in %s', (kind) => {
     const mine = start(backendOf(kind));
     mine.clock.standIn(target);
     await vi.waitFor(() => expect(mine.rang).toHaveLength(1), quickly);
-    expect(await count()).toBeGreaterThan(0);
+    await vi.waitFor(async () => expect(await count()).toBeGreaterThan(0), quickly);
     await Promise.all(clocks.map(({ clock }) => clock.close()));
     await vi.waitFor(async () => expect(await count()).toBe(0), quickly);
   });

@@ -146,11 +146,12 @@ describe('what may not be cleaned yet', () => {
   test.each([
     ['when the provider asks for it', 5_000, 5],
     ['within the hour, whatever the provider says', 36_000_000, 3_600],
-    ['after a second at least', 300, 1],
+    ['after a second at least', 900, 1],
   ])('is nobody’s until it is looked at again %s', async (_, delay, putOff) => {
-    target.synthetic.reapDelayMillis = delay;
     const { born, claim, ended } = await contained(1);
     const [before] = await house.onStore<{ now: Date }>('SELECT clock_timestamp() AS now');
+    // From now on, not from when it was cut, which is longer ago on a busy machine.
+    target.synthetic.reapDelayMillis = Date.now() - (target.synthetic.system.cutAt(only(born).handle) ?? 0) + delay;
     cleaner.add(claim, ended);
     await cleaner.idle();
     expect(await house.standing(only(born))).toMatchObject({

@@ -157,12 +157,16 @@ describe('who holds a target', () => {
     const begun = performance.now();
     while (performance.now() - begun < silence * 1000) await goesOn();
     const other = await createStore(server);
-    const copy = await broker(other, await readStoreIdentity(production.db), BEAT, silence);
+    // It writes at once, and then not so often that the two keep meeting.
+    const copy = await broker(other, await readStoreIdentity(production.db), 4, silence);
     const { tenure } = await beats();
     await insertTenure(copy.db, tenure, 'ledger');
     await goesOn();
     const { beat } = await beats();
-    await copy.db.query({ text: 'UPDATE mayfly.tenures SET beat = $1', values: [beat] });
+    await copy.db.query({
+      text: `UPDATE mayfly.tenures SET beat = $1, beat_at = clock_timestamp() - interval '1 minute'`,
+      values: [beat],
+    });
     copy.start();
     await vi.waitFor(() => expect(copy.isStranger()).toBe(true), { timeout: 60_000, interval: 20 });
     expect(copy.said).not.toContainEqual(expect.stringContaining('nobody else holds'));
