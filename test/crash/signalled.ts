@@ -4,7 +4,7 @@ import type { Scenario } from './scenarios.ts';
 import { PAYMENTS, plain, type World } from './world.ts';
 
 const AGENT = 'agent-recon';
-const USER = { issuer: 'dev-orchestrator', user: 'user:dana' };
+const USER = { issuer: 'dev-orchestrator', user: 'user:kim' };
 
 /** The source may say everything, and what it says of users suspends. */
 async function listening(world: World): Promise<void> {
@@ -59,14 +59,15 @@ export const signal: Scenario = async (world) => {
       await world.use(staying);
       await insist(world, () => tell(world, risk('low')));
       await world.use(await world.patiently(() => world.hold(task, { entitlement: PAYMENTS })));
+      await world.house.broker.apply(world.house.files);
     },
   };
 };
 
-/** All of a user's tasks stand still with all that they hold, and go on at the opposite word. */
+/** All of a user's tasks stand still with all that they hold, and go on at the opposite word; those of others notice nothing. */
 export const suspend: Scenario = async (world) => {
   await listening(world);
-  const task = await world.open();
+  const task = await world.open({ subject: USER.user });
   await world.hold(task);
   const body = user('disabled');
   return {
@@ -76,6 +77,7 @@ export const suspend: Scenario = async (world) => {
       await world.untilEnded(task);
       await insist(world, () => tell(world, user('enabled')));
       await world.use(await world.patiently(() => world.hold(task)));
+      await world.house.broker.apply(world.house.files);
     },
   };
 };
@@ -93,11 +95,15 @@ export const lapse: Scenario = async (world) => {
     },
     after: async () => {
       await world.until('it has lapsed', async () => {
-        const standing = await world.eye.store<{ lapsed: boolean }>('SELECT lapsed FROM mayfly.signals_standing', []);
+        const standing = await world.eye.store<{ lapsed: boolean }>(
+          'SELECT lapsed FROM mayfly.signals_standing WHERE expires_at IS NOT NULL',
+          [],
+        );
         return standing.every(({ lapsed }) => lapsed);
       });
       await world.use(staying);
       await world.use(await world.patiently(() => world.hold(task, { entitlement: PAYMENTS })));
+      await world.house.broker.apply(world.house.files);
     },
   };
 };
