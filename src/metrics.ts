@@ -173,7 +173,7 @@ export function createMetrics(): Metrics {
   const reconciling = createReconcileMetrics(registers);
   const drift = createDriftMetrics(registers);
   const signals = createSignalMetrics(registers);
-  const told = createWebhookMetrics(registers);
+  const declared = createWebhookMetrics(registers);
   const sweepAge = new Gauge({ name: 'mayfly_sweep_age_seconds', help: 'Since the last whole sweep.', registers });
   const storeUp = new Gauge({
     name: 'mayfly_store_up',
@@ -189,7 +189,7 @@ export function createMetrics(): Metrics {
 
   async function readSources(sources: ScrapeSources): Promise<void> {
     sweepAge.set(sources.sweepAge());
-    const [queue, behind, heard, webhooks] = await Promise.all([
+    const [queue, behind, heard, told] = await Promise.all([
       sources.queue().catch(() => undefined),
       sources.drift().catch(() => undefined),
       sources.signals().catch(() => undefined),
@@ -197,7 +197,7 @@ export function createMetrics(): Metrics {
     ]);
     drift.show(behind);
     signals.show(heard);
-    told.show(webhooks);
+    declared.show(told);
     storeUp.set(queue === undefined ? 0 : 1);
     queueGauges.show(queue, sources.targets);
     // An increase is seen only of what was there before it.
@@ -236,7 +236,7 @@ export function createMetrics(): Metrics {
     ...reconciling.tell,
     ...drift.tell,
     ...signals.tell,
-    ...told.tell,
+    ...declared.tell,
     ...createIdentityMetrics(registers),
     catalogRevision: (number) => revision.set(number),
     build: (version) => build.set({ version }, 1),

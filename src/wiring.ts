@@ -7,7 +7,6 @@ import { DriftSweeper } from './broker/drift-sweeper.ts';
 import { expireTasks } from './broker/end-task.ts';
 import { digestInForce } from './broker/evidence.ts';
 import { lapseOverdueApprovals } from './broker/lapse-approvals.ts';
-import { readSources } from './broker/list-signals.ts';
 import { OneAtATime, type Proposals } from './broker/proposals.ts';
 import { accessFor } from './broker/target-access.ts';
 import { validated } from './broker/what-if.ts';
@@ -26,8 +25,10 @@ import type { Logger } from './http/log.ts';
 import { readyParts } from './http/ready-parts.ts';
 import { startServer } from './http/server.ts';
 import { readCatalogKeys } from './identity/catalog-signature.ts';
+import { scrapeSources } from './scrape-sources.ts';
 import { createIdentity } from './identity/index.ts';
 import { checkStore } from './store/check-store.ts';
+import { wireWebhooks } from './wiring-webhooks.ts';
 import { createMetrics } from './metrics.ts';
 import { createPolicyEngine } from './policy/engine.ts';
 import { AlarmClock } from './revocation/alarm-clock.ts';
@@ -37,30 +38,20 @@ import { OutageFencer } from './revocation/outage-fencer.ts';
 import { Ownership } from './revocation/ownership.ts';
 import type { ReconcileDeps } from './revocation/reconcile-deps.ts';
 import { Reconciler } from './revocation/reconciler.ts';
-import { WebhookLanes } from './revocation/webhook-lanes.ts';
-import { Webhooks } from './revocation/webhooks.ts';
 import { findActiveRevisionNumber, findRevision } from './store/catalog-revisions.ts';
 import { Changes } from './store/changes.ts';
 import { Database } from './store/database.ts';
-import { readDrift } from './store/drift.ts';
-import { glance } from './store/glance.ts';
 import { coalescedIssuing } from './store/issuing.ts';
 import { coalescedOwnedGrants } from './store/owned-grants.ts';
 import { compareSchema } from './store/migrate.ts';
 import { SharedNonces } from './store/nonces.ts';
 import { coalescedProofs } from './store/proofs.ts';
-import { readQueue } from './store/revocations.ts';
 import { TaskEvaluations } from './store/task-evaluations.ts';
 import { TasksAlive } from './store/tasks-alive.ts';
 import { readStoreIdentity } from './store/tenures.ts';
-import { listWebhookStates } from './store/webhooks.ts';
 
 /** A replica that lags behind an apply notices at the latest after this. */
 const CATALOG_POLL_MILLIS = 5_000;
-/** However many scrape, the store is asked about the queue once in so long, and a scrape waits for it no longer than this. */
-const QUEUE_KEPT_MILLIS = 3_000;
-const QUEUE_PATIENCE_MILLIS = 3_000;
-
 export interface BrokerOptions {
   readonly config: Config & { readonly database_url: Secret<string> };
   /** `mayfly dev`: believes in dev trust, and insists on a store that dev mode made. */
@@ -238,21 +229,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     log: (event, message) => log.error(event, message),
   };
 
-  const { webhook_url: url, webhook_secret: secret } = config;
-  const webhooks = new Webhooks({
-    db,
-    endpoint: url === undefined || secret === undefined ? undefined : { url, secret },
-    observer: metrics,
-    ...{ random: Math.random, log: (event, message) => log.warn(event, message) },
-  });
-
-  const lanes = new WebhookLanes({
-    db,
-    webhooks: () => (catalog.ready ? catalog.current().catalog.webhooks : []),
-    secret: resolveSecret,
-    url: config.public_url,
-    ...{ observer: metrics, random: Math.random, log: (event, message) => log.warn(event, message) },
-  });
+  const webhooks = wireWebhooks({ config, db, catalog, secret: resolveSecret, observer: metrics, log });
 
   let draining = false;
   let stopped: Promise<void> | undefined;
@@ -269,10 +246,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     config,
     readiness,
     metrics,
-    queue: glance(QUEUE_KEPT_MILLIS, QUEUE_PATIENCE_MILLIS, () => readQueue(db)),
-    drift: glance(QUEUE_KEPT_MILLIS, QUEUE_PATIENCE_MILLIS, () => readDrift(db)),
-    signals: glance(QUEUE_KEPT_MILLIS, QUEUE_PATIENCE_MILLIS, () => readSources(db, catalog)),
-    webhooks: glance(QUEUE_KEPT_MILLIS, QUEUE_PATIENCE_MILLIS, () => listWebhookStates(db)),
+    ...scrapeSources(db, catalog),
     sweepAge: () => engine.sweepAge,
     log,
     draining: () => draining,
@@ -287,7 +261,6 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     drift.start();
     kept.start();
     webhooks.start();
-    lanes.start();
     ownership.start(() => [...reconcileDeps.targets()].map((target) => [target.name, sessions.get(target)] as const));
     reconciler.start();
     outage.start();
@@ -320,7 +293,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
   /** Lets go of everything but the listener: after a stop, and when the start failed half way. */
   async function release(): Promise<void> {
     clearInterval(poll);
-    await Promise.all([webhooks.stop(), lanes.stop()]);
+    await webhooks.stop();
     // What still works on a sick target then is left to its lease: another replica takes it over.
     await bounded(config.shutdown_seconds * 1000, [], () =>
       Promise.all([drift.stop(), kept.stop(), engine.stop(), reconciler.stop(), outage.stop(), ownership.stop()]),
