@@ -1,5 +1,6 @@
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { ProblemCode } from './domain/problems.ts';
+import { type ApprovalsSeen, createApprovalMetrics } from './metrics/approvals.ts';
 import { createDriftMetrics, type DriftMetrics, type DriftSeen } from './metrics/drift.ts';
 import { createIdentityMetrics, type IdentityMetrics } from './metrics/identity.ts';
 import { createQueueMetrics, type QueueSeen } from './metrics/queue.ts';
@@ -9,6 +10,8 @@ import { createReconcileMetrics, type ReconcileMetrics } from './metrics/reconci
 export interface ScrapeSources {
   readonly queue: () => Promise<QueueSeen>;
   readonly drift: () => Promise<DriftSeen>;
+  /** Absent: nothing is shown of them. */
+  readonly approvals?: () => Promise<ApprovalsSeen>;
   /** Seconds since the last whole sweep; infinite before the first. */
   readonly sweepAge: () => number;
   /** Targets of the active catalog, so that one with nothing in hand says 0 instead of nothing. */
@@ -168,6 +171,7 @@ export function createMetrics(): Metrics {
   const queueGauges = createQueueMetrics(registers);
   const reconciling = createReconcileMetrics(registers);
   const drift = createDriftMetrics(registers);
+  const approvals = createApprovalMetrics(registers);
   const sweepAge = new Gauge({ name: 'mayfly_sweep_age_seconds', help: 'Since the last whole sweep.', registers });
   const storeUp = new Gauge({
     name: 'mayfly_store_up',
@@ -183,11 +187,13 @@ export function createMetrics(): Metrics {
 
   async function readSources(sources: ScrapeSources): Promise<void> {
     sweepAge.set(sources.sweepAge());
-    const [queue, behind] = await Promise.all([
+    const [queue, behind, waiting] = await Promise.all([
       sources.queue().catch(() => undefined),
       sources.drift().catch(() => undefined),
+      sources.approvals?.().catch(() => undefined),
     ]);
     drift.show(behind);
+    approvals.show(waiting);
     storeUp.set(queue === undefined ? 0 : 1);
     queueGauges.show(queue, sources.targets);
     // An increase is seen only of what was there before it.

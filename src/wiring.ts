@@ -37,6 +37,7 @@ import { Webhooks } from './revocation/webhooks.ts';
 import { findActiveRevisionNumber, findRevision } from './store/catalog-revisions.ts';
 import { Changes } from './store/changes.ts';
 import { Database } from './store/database.ts';
+import { readApprovals } from './store/approvals.ts';
 import { readDrift } from './store/drift.ts';
 import { glance } from './store/glance.ts';
 import { coalescedIssuing } from './store/issuing.ts';
@@ -235,6 +236,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     metrics,
     queue: glance(QUEUE_KEPT_MILLIS, QUEUE_PATIENCE_MILLIS, () => readQueue(db)),
     drift: glance(QUEUE_KEPT_MILLIS, QUEUE_PATIENCE_MILLIS, () => readDrift(db)),
+    approvals: glance(QUEUE_KEPT_MILLIS, QUEUE_PATIENCE_MILLIS, () => readApprovals(db)),
     sweepAge: () => engine.sweepAge,
     log,
     draining: () => draining,

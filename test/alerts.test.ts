@@ -43,6 +43,7 @@ async function exported(): Promise<Map<string, Set<string>>> {
       kills: new Map(),
     }),
     drift: async () => ({ undecided: 1, oldestSeconds: 1 }),
+    approvals: async () => ({ pending: 1, oldestSeconds: 1 }),
     sweepAge: () => 1,
     targets: ['t'],
   });

@@ -29,6 +29,7 @@ import { withdrawApproval } from '../broker/withdraw-approval.ts';
 import { underOneRevision } from '../broker/revision.ts';
 import type { Config } from '../config.ts';
 import type { Metrics } from '../metrics.ts';
+import type { ApprovalsSeen } from '../store/approvals.ts';
 import type { DriftSeen } from '../store/drift.ts';
 import type { Queue } from '../store/revocations.ts';
 import type { LimitSettings } from './limits.ts';
@@ -104,6 +105,8 @@ export interface HttpDeps {
   readonly queue: () => Promise<Queue>;
   /** What is still to be decided again, as it is shown at a scrape. */
   readonly drift: () => Promise<DriftSeen>;
+  /** What waits for an approval, as it is shown at a scrape. */
+  readonly approvals: () => Promise<ApprovalsSeen>;
   readonly sweepAge: () => number;
   readonly log: Logger;
   /** True from the moment on that the broker wants to stop: connections are not kept alive any more. */

@@ -76,6 +76,7 @@ const metrics: Page = {
     const { contentType, text } = await deps.metrics.scrape({
       queue: deps.queue,
       drift: deps.drift,
+      approvals: deps.approvals,
       sweepAge: deps.sweepAge,
       targets: catalog.ready ? [...catalog.current().catalog.targets.keys()] : [],
     });

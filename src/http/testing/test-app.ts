@@ -119,6 +119,7 @@ export async function startTestApp(options: TestAppOptions = {}): Promise<TestAp
     metrics: createMetrics(),
     queue: () => Promise.reject(new Error('down')),
     drift: () => Promise.reject(new Error('down')),
+    approvals: () => Promise.reject(new Error('down')),
     sweepAge: () => 0.5,
     log: logger,
     draining: options.draining ?? (() => false),
