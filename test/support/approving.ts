@@ -8,9 +8,9 @@ export const PAYMENTS = 'ledger-db/read-payments';
 
 /** Who they are: known by their subject. `root` is an admin, and in no group. */
 const people = `
-      roles: { root: [admin], vera: [viewer], olga: [operator], fay: [approver], frank: [approver], sid: [approver], dana: [approver],
+      roles: { root: [admin], vera: [viewer], olga: [operator], fay: [approver], frank: [approver], sid: [approver], dana: [approver], dev-operator: [operator, approver],
         agent-recon: [approver], noel: [approver], ellen: [{ roles: [approver], scope: { owner: team-else } }] },
-      groups: { fay: [finance], frank: [finance, security], sid: [security], dana: [finance], agent-recon: [finance], ellen: [finance], vera: [finance], olga: [finance] }`;
+      groups: { fay: [finance], frank: [finance, security], sid: [security], dana: [finance], agent-recon: [finance], ellen: [finance], dev-operator: [finance], vera: [finance], olga: [finance] }`;
 
 export const FINANCE = `@id("payments-approved") @max_ttl("2m") @require_approval("finance")
 permit (principal is Mayfly::Task, action in [Mayfly::Action::"issue", Mayfly::Action::"renew", Mayfly::Action::"retain"], resource == Mayfly::Entitlement::"ledger-db/read-payments")
