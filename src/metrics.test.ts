@@ -15,6 +15,7 @@ const nothing: ScrapeSources = {
   }),
   drift: async () => ({ undecided: 0, oldestSeconds: 0, left: [] }),
   webhooks: async () => [],
+  approvals: async () => ({ pending: 0, oldestSeconds: 0 }),
   signals: async () => [],
   sweepAge: () => 0.25,
   targets: [],

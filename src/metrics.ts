@@ -1,5 +1,6 @@
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { ProblemCode } from './domain/problems.ts';
+import { type ApprovalsSeen, createApprovalMetrics } from './metrics/approvals.ts';
 import { createDriftMetrics, type DriftMetrics, type DriftSeen } from './metrics/drift.ts';
 import { createIdentityMetrics, type IdentityMetrics } from './metrics/identity.ts';
 import { createQueueMetrics, type QueueSeen } from './metrics/queue.ts';
@@ -13,6 +14,7 @@ export interface ScrapeSources {
   readonly drift: () => Promise<DriftSeen>;
   readonly signals: () => Promise<readonly SourceSeen[]>;
   readonly webhooks: () => Promise<readonly WebhookSeen[]>;
+  readonly approvals: () => Promise<ApprovalsSeen>;
   /** Seconds since the last whole sweep; infinite before the first. */
   readonly sweepAge: () => number;
   /** Targets of the active catalog, so that one with nothing in hand says 0 instead of nothing. */
@@ -174,6 +176,7 @@ export function createMetrics(): Metrics {
   const drift = createDriftMetrics(registers);
   const signals = createSignalMetrics(registers);
   const declared = createWebhookMetrics(registers);
+  const approvals = createApprovalMetrics(registers);
   const sweepAge = new Gauge({ name: 'mayfly_sweep_age_seconds', help: 'Since the last whole sweep.', registers });
   const storeUp = new Gauge({
     name: 'mayfly_store_up',
@@ -189,13 +192,15 @@ export function createMetrics(): Metrics {
 
   async function readSources(sources: ScrapeSources): Promise<void> {
     sweepAge.set(sources.sweepAge());
-    const [queue, behind, heard, told] = await Promise.all([
+    const [queue, behind, waiting, heard, told] = await Promise.all([
       sources.queue().catch(() => undefined),
       sources.drift().catch(() => undefined),
+      sources.approvals().catch(() => undefined),
       sources.signals().catch(() => undefined),
       sources.webhooks().catch(() => undefined),
     ]);
     drift.show(behind);
+    approvals.show(waiting);
     signals.show(heard);
     declared.show(told);
     storeUp.set(queue === undefined ? 0 : 1);

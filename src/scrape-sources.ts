@@ -1,5 +1,6 @@
 import { readSources } from './broker/list-signals.ts';
 import type { ActiveCatalog } from './catalog/active.ts';
+import { readApprovals } from './store/approvals.ts';
 import type { Database } from './store/database.ts';
 import { readDrift } from './store/drift.ts';
 import { glance } from './store/glance.ts';
@@ -16,6 +17,7 @@ export function scrapeSources(db: Database, catalog: ActiveCatalog) {
   return {
     queue: kept(() => readQueue(db)),
     drift: kept(() => readDrift(db)),
+    approvals: kept(() => readApprovals(db)),
     signals: kept(() => readSources(db, catalog)),
     webhooks: kept(() => listWebhookStates(db)),
   };

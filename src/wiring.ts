@@ -52,6 +52,7 @@ import { readStoreIdentity } from './store/tenures.ts';
 
 /** A replica that lags behind an apply notices at the latest after this. */
 const CATALOG_POLL_MILLIS = 5_000;
+
 export interface BrokerOptions {
   readonly config: Config & { readonly database_url: Secret<string> };
   /** `mayfly dev`: believes in dev trust, and insists on a store that dev mode made. */

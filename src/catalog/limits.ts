@@ -78,10 +78,14 @@ export function readLimits(
       const { name: called, grants, per, of, reason: why = null } = item.value;
       return { name: called, grants, per, of: of === undefined ? null : named(item, 'of', of), reason: why };
     }),
-    approvals: approvals.map((item) => {
-      const { name: called, group, of } = item.value;
-      return { name: called, group, of: named(item, 'of', of) };
-    }),
+    ...(saidApprovals === undefined
+      ? {}
+      : {
+          approvals: approvals.map((item) => {
+            const { name: called, group, of } = item.value;
+            return { name: called, group, of: named(item, 'of', of) };
+          }),
+        }),
   };
 }
 

@@ -56,7 +56,7 @@ export function tokenIssuer(wire: TokenIssuerWire, source: WorkloadSource): Toke
     maxTaskSeconds: wire.max_task_seconds,
     autonomous: wire.autonomous,
     proofOfPossession: wire.proof_of_possession,
-    subjects: subjectMappings(wire),
+    ...subjectMappings(wire),
     statement: {
       source: wire.source,
       purpose: fromToken<string>(wire.purpose),

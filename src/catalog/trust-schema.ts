@@ -4,7 +4,7 @@ import { parseSpiffeId } from '../domain/spiffe-id.ts';
 import { name, purposeName, seconds, text, uniqueList } from './names.ts';
 import { roleBindings } from './operator-bindings.ts';
 import { operatorLoginSchema } from './operator-login.ts';
-import type { SubjectMapping } from './types.ts';
+import type { TaskIssuer } from './types.ts';
 
 /** The wire form of `trust.yaml`. What one field says about another is checked in `trust.ts`. */
 
@@ -71,8 +71,11 @@ export const trustOutline = z.strictObject({
   signal_sources: z.array(z.unknown()).default([]),
 });
 
-export function subjectMappings({ subjects }: Pick<TaskIssuerWire, 'subjects'>): readonly SubjectMapping[] {
-  return subjects.map(({ operators, prefix = '' }) => ({ operators, prefix }));
+/** Nothing where nothing is said. */
+export function subjectMappings({ subjects }: Pick<TaskIssuerWire, 'subjects'>): Pick<TaskIssuer, 'subjects'> {
+  return subjects.length === 0
+    ? {}
+    : { subjects: subjects.map(({ operators, prefix = '' }) => ({ operators, prefix })) };
 }
 
 export type OperatorSourceWire = z.infer<typeof operatorSourceSchema>;

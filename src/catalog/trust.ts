@@ -75,7 +75,7 @@ export function readTrust(file: YamlFile, context: TrustContext, faults: Fault[]
     taskIssuers: issuers.map((item): TaskIssuer => {
       const { purposes, workloads, max_task_seconds, autonomous, proof_of_possession } = item.value;
       const more = { maxTaskSeconds: max_task_seconds, autonomous, proofOfPossession: proof_of_possession };
-      return { ...base(item), purposes, workloads, ...more, subjects: subjectMappings(item.value) };
+      return { ...base(item), purposes, workloads, ...more, ...subjectMappings(item.value) };
     }),
     workloadSources,
     operators: operators.map((item): OperatorSource => {

@@ -97,7 +97,7 @@ const decideApproval = route({
 export const approvalRoutes: readonly Route[] = [listApprovals, readApproval, decideApproval];
 
 /** Where a target is reached, and how, is no part of what is decided. */
-export function viewOfApproval({ approval, task, grant, decision, above }: ShownApproval): ApprovalView {
+function viewOfApproval({ approval, task, grant, decision, above }: ShownApproval): ApprovalView {
   const { asked, state, because, endedAt } = approval;
   const { connection: _, ...target } = asked.target;
   return {

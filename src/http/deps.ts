@@ -39,6 +39,7 @@ import { checkProposal, diffProposal } from '../broker/what-if.ts';
 import type { Config } from '../config.ts';
 import type { Metrics } from '../metrics.ts';
 import type { SourceSeen } from '../metrics/signals.ts';
+import type { ApprovalsSeen } from '../store/approvals.ts';
 import type { DriftSeen } from '../store/drift.ts';
 import type { Queue } from '../store/revocations.ts';
 import type { WebhookState } from '../store/webhooks.ts';
@@ -130,6 +131,8 @@ export interface HttpDeps {
   readonly signals: () => Promise<readonly SourceSeen[]>;
   /** How the webhooks fare, as it is shown at a scrape. */
   readonly webhooks: () => Promise<readonly WebhookState[]>;
+  /** What waits for an approval, as it is shown at a scrape. */
+  readonly approvals: () => Promise<ApprovalsSeen>;
   readonly sweepAge: () => number;
   readonly log: Logger;
   /** True from the moment on that the broker wants to stop: connections are not kept alive any more. */

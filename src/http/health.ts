@@ -78,6 +78,7 @@ const metrics: Page = {
       drift: deps.drift,
       signals: deps.signals,
       webhooks: deps.webhooks,
+      approvals: deps.approvals,
       sweepAge: deps.sweepAge,
       targets: catalog.ready ? [...catalog.current().catalog.targets.keys()] : [],
     });

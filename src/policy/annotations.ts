@@ -1,5 +1,3 @@
-import { namePattern } from '../catalog/names.ts';
-
 /** What the broker itself reads from a policy's annotations. Cedar ignores them. */
 export interface Obligations {
   /** From `@max_ttl`: the cap that this permit puts on a grant's life. */
@@ -32,6 +30,9 @@ const known = [
   'reason',
   'accepts',
 ] as const;
+
+/** As the catalog names its groups. */
+const groupPattern = /^[a-z][a-z0-9-]{0,62}$/;
 
 const unitSeconds: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600 };
 
@@ -83,7 +84,7 @@ function annotationFault(effect: 'permit' | 'forbid', annotation: string, value:
       return value === '' ? undefined : `@${annotation} takes no value`;
     case 'require_approval':
       if (effect === 'forbid') return '@require_approval on a forbid has no effect: put it on the permit';
-      return namePattern.test(value)
+      return groupPattern.test(value)
         ? undefined
         : '@require_approval must name a group, as under `groups` in trust.yaml';
     case 'accepts':

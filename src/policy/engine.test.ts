@@ -111,6 +111,14 @@ describe('a permit that demands something', () => {
     expect(engineFor(`@id("b") permit ${all};`).decide(without).permitted).toBe(true);
   });
 
+  test('of an approval names each group once, whatever the others say; nothing but a grant can be approved', () => {
+    const engine = engineFor(`@id("a") @require_approval("finance") permit ${all};
+      @id("b") permit ${all}; @id("c") @require_approval("security") permit ${all};
+      @id("d") @require_approval("finance") permit ${all};`);
+    expect(engine.decide(sampleRequest)).toMatchObject({ permitted: true, approvalGroups: ['finance', 'security'] });
+    expect(engineFor(`@id("b") permit ${all};`).decide(sampleRequest).approvalGroups).toEqual([]);
+  });
+
   test('of sealed delivery says so, whatever the others say', () => {
     const engine = engineFor(`@id("a") @require_sealed_delivery permit ${all};\n@id("b") permit ${all};`);
     expect(engine.decide(sampleRequest)).toMatchObject({ permitted: true, sealedDelivery: true });

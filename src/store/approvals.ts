@@ -160,6 +160,8 @@ export async function addWord(
 
 /** Takes an approval back, used or not. Undefined when there is none to take back, or what came of it has ended. What lives of it is for the caller to end. */
 export async function withdrawApproval(tx: Transaction, id: ApprovalId, word: Word): Promise<Approval | undefined> {
+  // A statement of its own: one that waits here for a collection goes on seeing the grant as it was before that.
+  await tx.query({ text: 'SELECT FROM mayfly.approvals WHERE id = $1 FOR NO KEY UPDATE', values: [id] });
   const rows = await tx.query<ApprovalRow>({
     text: `WITH withdrawn AS (
         UPDATE mayfly.approvals a SET state = 'withdrawn', words = a.words || $2::jsonb, ended_at = $3

@@ -39,6 +39,7 @@ interface Row {
 
 const REASON = { reason: 'said by the matrix' };
 const ENTITLEMENT = 'ledger-db/read-invoices';
+const APPROVED = 'ledger-db/read-payments';
 const KILL = '/v1/kill';
 const TARGET = { scope: 'target', id: 'ledger-db', ...REASON };
 const PAUSE = '/v1/targets/ledger-db/pause';
@@ -52,15 +53,24 @@ beforeAll(async () => {
     (role) =>
       `${role}: [{ roles: [${role}], scope: { owner: team-finance } }], ${role}-elsewhere: [{ roles: [${role}], scope: { owner: team-else } }]`,
   );
+  const groups = [...roles, ...roles.map((role) => `${role}-elsewhere`), 'root'].map((who) => `${who}: [finance]`);
   const trust = (house.files['trust.yaml'] ?? '')
     .replace('claim: roles', 'claim: sub')
-    .replace(/roles: \{[^}]*\}/, `roles: { root: [admin], ${everyone.join(', ')} }`);
+    .replace(/roles: \{[^}]*\}/, `roles: { root: [admin], ${everyone.join(', ')} }, groups: { ${groups.join(', ')} }`)
+    .replace('max_task_seconds', 'subjects: [{ operators: dev-operators, prefix: "user:" }], max_task_seconds');
+  const policies = (house.files['policies/test.cedar'] ?? '').replace(
+    '@max_ttl("2m")',
+    '@max_ttl("2m") @require_approval("finance")',
+  );
   const sources = `
 signal_sources:
   - { name: desk, workloads: ["dev:desk"], proof_of_possession: none, kinds: [change_freeze], max_age_seconds: 60 }
 `;
   const webhooks = `- { name: ledger, url: https://127.0.0.1:1/, events: [kill.*], secret: file:key, targets: [ledger-db] }`;
-  await house.broker.apply({ ...house.files, 'trust.yaml': `${trust}${sources}`, 'webhooks.yaml': webhooks });
+  await house.broker.apply({
+    ...house.files,
+    ...{ 'trust.yaml': `${trust}${sources}`, 'webhooks.yaml': webhooks, 'policies/test.cedar': policies },
+  });
 });
 afterAll(async () => {
   await house?.stop();
@@ -129,6 +139,25 @@ async function delegationTo(workload: string, task: string, by: string): Promise
   return await delegationByIssuer(house, parent, await Agent.make(house, workload), ({ claims }) => {
     delete claims['cnf'];
   });
+}
+
+/** Waits for its approval, whose id stands for its revocation's. */
+async function waiting(): Promise<Given> {
+  await liftAll();
+  const request = await house.sign({ phase: 'execute', entitlements: [APPROVED] });
+  const { task } = await house.client().openTask(request);
+  const body = { entitlement: APPROVED };
+  const reply = await ask(house.url, 'POST', `/v1/tasks/${task.id}/grants`, { token: await house.token(), body });
+  const { grant, approval } = z
+    .object({ grant: z.object({ id: z.string() }), approval: z.object({ id: z.string() }) })
+    .parse(reply.body);
+  return { task: task.id, grant: grant.id, revocation: approval.id };
+}
+
+async function approved(): Promise<Given> {
+  const given = await waiting();
+  await asRoot('POST', `/v1/approvals/${given.revocation}`, { decision: 'approve', ...REASON });
+  return given;
 }
 
 async function opened(workload: string): Promise<Given> {
@@ -270,6 +299,13 @@ const rows: Readonly<Record<string, Row>> = {
   listDecisions: { ...operating(all(200), granted, () => ({ path: '/v1/decisions' })), listed: listOf },
   explainDecision: operating(all(200), granted, async ({ grant }) => ({
     path: `/v1/decisions/${String((await asRoot('GET', `/v1/grants/${grant}`)).body['decision_id'])}`,
+  })),
+  collectGrant: agents(201, 404, { given: approved, asked: ({ grant }) => ({ path: `/v1/grants/${grant}/collect` }) }),
+  listApprovals: { ...operating(all(200), waiting, () => ({ path: '/v1/approvals' })), listed: listOf },
+  readApproval: operating(all(200), waiting, ({ revocation }) => ({ path: `/v1/approvals/${revocation}` })),
+  decideApproval: operating(only(200, 'approver', 'admin'), waiting, ({ revocation }) => ({
+    path: `/v1/approvals/${revocation}`,
+    body: { decision: 'approve', ...REASON },
   })),
   raiseKill: operating(only(201, 'operator', 'admin'), liftAll, () => ({ path: KILL, body: TARGET })),
   listKills: { ...operating(all(200), killed, () => ({ path: KILL })), listed: listOf },

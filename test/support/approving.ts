@@ -1,4 +1,4 @@
-import { expect, vi } from 'vitest';
+import { setTimeout as pause } from 'node:timers/promises';
 import { type ApprovalView, approvalsPageBody, approvalView } from '../../src/http/approval-bodies.ts';
 import { ask, type Reply } from './ask.ts';
 import type { House } from './house.ts';
@@ -8,9 +8,9 @@ export const PAYMENTS = 'ledger-db/read-payments';
 
 /** Who they are: known by their subject. `root` is an admin, and in no group. */
 const people = `
-      roles: { root: [admin], vera: [viewer], olga: [operator], fay: [approver], frank: [approver], sid: [approver], dana: [approver],
+      roles: { root: [admin], vera: [viewer], olga: [operator], fay: [approver], frank: [approver], sid: [approver], dana: [approver], dev-operator: [operator, approver],
         agent-recon: [approver], noel: [approver], ellen: [{ roles: [approver], scope: { owner: team-else } }] },
-      groups: { fay: [finance], frank: [finance, security], sid: [security], dana: [finance], agent-recon: [finance], ellen: [finance], vera: [finance], olga: [finance] }`;
+      groups: { fay: [finance], frank: [finance, security], sid: [security], dana: [finance], agent-recon: [finance], ellen: [finance], dev-operator: [finance], vera: [finance], olga: [finance] }`;
 
 export const FINANCE = `@id("payments-approved") @max_ttl("2m") @require_approval("finance")
 permit (principal is Mayfly::Task, action in [Mayfly::Action::"issue", Mayfly::Action::"renew", Mayfly::Action::"retain"], resource == Mayfly::Entitlement::"ledger-db/read-payments")
@@ -31,7 +31,7 @@ export function approvalFiles(
 ): Record<string, string> {
   const trust = (files['trust.yaml'] ?? '')
     .replace('claim: roles', 'claim: sub')
-    .replace(/\n {6}roles: \{[^}]*\}/, `${people}`)
+    .replace(/\n {6}roles: \{[^}]*\}/, people)
     .replace('max_task_seconds', `${subjects}\n      max_task_seconds`);
   return { ...files, 'trust.yaml': trust, 'policies/test.cedar': `${OPEN}${policies}` };
 }
@@ -73,7 +73,7 @@ export class Approving {
     const of = task ?? (await this.open());
     const asked = { entitlement: PAYMENTS, justification: 'invoice 7 is disputed', ttl_seconds: 60, ...body };
     const reply = await this.agent('POST', `/v1/tasks/${of}/grants`, asked, key === undefined ? {} : { key });
-    expect([reply.status, reply.body['code']]).toEqual([202, undefined]);
+    if (reply.status !== 202) throw new Error(`it does not wait: ${reply.status} ${String(reply.body['code'])}`);
     const { grant, approval } = reply.body as { grant: { id: string }; approval: { id: string } };
     return { task: of, grant: grant.id, approval: approval.id };
   }
@@ -81,7 +81,8 @@ export class Approving {
   /** Waiting, and approved. */
   async approved(task?: string, body?: object): Promise<Waiting> {
     const waiting = await this.wait(task, body);
-    expect((await this.decide('fay', waiting.approval, 'approve')).status).toBe(200);
+    const { status } = await this.decide('fay', waiting.approval, 'approve');
+    if (status !== 200) throw new Error(`it is not approved: ${status}`);
     return waiting;
   }
 
@@ -108,13 +109,12 @@ export class Approving {
 
   /** What became of both, once it did. */
   async until({ grant, approval }: Waiting, states: readonly [grant: string, approval: string]): Promise<ApprovalView> {
-    await vi.waitFor(
-      async () => expect([await this.stateOf(grant), (await this.shown(approval)).state]).toEqual(states),
-      {
-        timeout: 30_000,
-        interval: 50,
-      },
-    );
+    const look = async () => [await this.stateOf(grant), (await this.shown(approval)).state].join(' ');
+    const end = performance.now() + 30_000;
+    for (let seen = await look(); seen !== states.join(' '); seen = await look()) {
+      if (performance.now() > end) throw new Error(`it is ${seen}, not ${states.join(' ')}`);
+      await pause(50);
+    }
     return await this.shown(approval);
   }
 

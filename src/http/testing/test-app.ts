@@ -126,6 +126,7 @@ export async function startTestApp(options: TestAppOptions = {}): Promise<TestAp
     drift: () => Promise.reject(new Error('down')),
     signals: async () => [],
     webhooks: () => Promise.reject(new Error('down')),
+    approvals: () => Promise.reject(new Error('down')),
     sweepAge: () => 0.5,
     log: logger,
     draining: options.draining ?? (() => false),
