@@ -68,7 +68,7 @@ export async function decideAgain(deps: DecideAgainDeps, except: readonly GrantI
     }
     const verdicts = await judge(deps, tx, active, living);
     if (verdicts === 'stale') return;
-    const { stays, drifted, failed, over } = verdicts;
+    const { stays, told, drifted, failed, over } = verdicts;
     slice = { ...slice, failed, over, more: living.length === SLICE };
     if (failed.size > living.length * MAX_FAILED_SHARE) {
       slice = { ...slice, outcome: 'failed' };
@@ -78,6 +78,8 @@ export async function decideAgain(deps: DecideAgainDeps, except: readonly GrantI
     if (enforce === undefined) return;
     const reported = enforce === 'report' ? drifted.map(({ living: { id } }) => id) : [];
     if (stays.length + reported.length > 0) await markRetained(tx, [...stays, ...reported], active.number);
+    for (const { living: one, task, policies } of told)
+      tx.record(madeEvent(active, one, task, null, { because: 'denied_by_policy', enforce: 'report', policies }));
     if (enforce === 'report') await reportDrifted(deps, tx, active, drifted);
     else for (const target of await endDrifted(deps, tx, active, drifted)) targets.add(target);
     const ended = drifted.length - reported.length;
@@ -90,8 +92,16 @@ export async function decideAgain(deps: DecideAgainDeps, except: readonly GrantI
   return slice;
 }
 
+interface Told {
+  readonly living: Living;
+  readonly task: Task;
+  readonly policies: readonly string[];
+}
+
 interface Verdicts {
   readonly stays: readonly GrantId[];
+  /** Of these: what policies that are only told would end. */
+  readonly told: readonly Told[];
   readonly drifted: readonly Drifted[];
   readonly failed: ReadonlyMap<GrantId, readonly string[]>;
   readonly over: readonly GrantId[];
@@ -108,6 +118,7 @@ async function judge(
     (await readTaskStates(tx, taskIds)).flatMap((state) => (state ? [[state.task.id, state]] : [])),
   );
   const stays: GrantId[] = [];
+  const told: Told[] = [];
   const drifted: Drifted[] = [];
   const failed = new Map<GrantId, readonly string[]>();
   const over: GrantId[] = [];
@@ -118,12 +129,14 @@ async function judge(
     const state = states.get(each.taskId);
     if (state === undefined) throw new Error(`Grant ${each.id} has no task.`);
     const retained = retainGrant(active, each, state);
-    if (retained.kind === 'stays') stays.push(each.id);
-    else if (retained.kind === 'over') over.push(each.id);
+    if (retained.kind === 'stays') {
+      stays.push(each.id);
+      if (retained.reported !== undefined) told.push({ living: each, task: state.task, policies: retained.reported });
+    } else if (retained.kind === 'over') over.push(each.id);
     else if (retained.kind === 'failed') failed.set(each.id, retained.errors);
     else drifted.push({ living: each, task: state.task, because: retained.because, policy: retained.policy });
   }
-  return { stays, drifted, failed, over };
+  return { stays, told, drifted, failed, over };
 }
 
 /** Answers the targets where something is due now. */

@@ -98,6 +98,7 @@ export function decideGrant(
         revision: active.number,
         justification: request.justification,
         ...(request.delivery === null ? {} : { sealed_to: request.delivery.thumbprint }),
+        ...(policy.reported && { reported: policy.reported }),
         ...(refusal === null ? {} : { refusal }),
         ...(limit === undefined ? {} : { limit }),
       },

@@ -11,7 +11,8 @@ import { fallenOf } from './standing.ts';
 
 /** Whether a living grant stays. */
 export type Retained =
-  | { readonly kind: 'stays' }
+  /** @param reported Policies that are only told, and would end it. */
+  | { readonly kind: 'stays'; readonly reported?: readonly string[] }
   /** @param because `denied_by_policy`, or what it stood on and is gone. */
   | { readonly kind: 'drifted'; readonly because: string; readonly policy: PolicyDecision | null }
   /** Policy could not say: then nothing is revoked by it. */
@@ -62,5 +63,6 @@ function decide({ catalog, policy }: Judge, living: Living, read: TaskState): Re
     }),
   );
   if (decision.errors.length > 0) return { kind: 'failed', errors: decision.errors };
-  return decision.permitted ? { kind: 'stays' } : { kind: 'drifted', because: 'denied_by_policy', policy: decision };
+  if (decision.permitted) return { kind: 'stays', ...(decision.reported && { reported: decision.reported }) };
+  return { kind: 'drifted', because: 'denied_by_policy', policy: decision };
 }

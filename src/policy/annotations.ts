@@ -12,6 +12,8 @@ export interface Obligations {
   readonly perCall: boolean;
   /** From `@single_use`: what this permits to evaluate is for one use, and it gives no grant. */
   readonly singleUse: boolean;
+  /** From `@enforce("report")`: what this forbid would deny is only told. */
+  readonly reportOnly: boolean;
   /** From `@accepts("irrevocable")`: this permit also holds for what can not be taken back. */
   readonly acceptsIrrevocable: boolean;
 }
@@ -26,6 +28,7 @@ const known = [
   'single_use',
   'reason',
   'accepts',
+  'enforce',
 ] as const;
 
 const unitSeconds: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600 };
@@ -81,6 +84,9 @@ function annotationFault(effect: 'permit' | 'forbid', annotation: string, value:
       return value === 'irrevocable'
         ? undefined
         : '@accepts must be "irrevocable": nothing else needs to be accepted by name';
+    case 'enforce':
+      if (effect === 'permit') return '@enforce on a permit has no effect: put it on a forbid';
+      return value === 'report' ? undefined : '@enforce must be "report": without it a forbid is enforced';
     default:
       return `unknown annotation @${annotation}: the broker knows ${known.map((name) => `@${name}`).join(', ')}`;
   }
@@ -96,6 +102,7 @@ export function obligations(annotations: Readonly<Record<string, string>>): Obli
     requiresSealedDelivery: annotations['require_sealed_delivery'] !== undefined,
     singleUse: annotations['single_use'] !== undefined,
     reason: annotations['reason'] ?? null,
+    reportOnly: annotations['enforce'] === 'report',
     acceptsIrrevocable: annotations['accepts'] === 'irrevocable',
   };
 }
