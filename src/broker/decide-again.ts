@@ -78,7 +78,7 @@ export async function decideAgain(deps: DecideAgainDeps, which: Which): Promise<
     }
     const verdicts = await judge(deps, tx, active, living);
     if (verdicts === 'stale') return;
-    const { stays, drifted, failed, over } = verdicts;
+    const { stays, told, drifted, failed, over } = verdicts;
     slice = { ...slice, failed, over, more: living.length === SLICE };
     if (failed.size > living.length * MAX_FAILED_SHARE) {
       slice = { ...slice, outcome: 'failed' };
@@ -86,11 +86,13 @@ export async function decideAgain(deps: DecideAgainDeps, which: Which): Promise<
     }
     const enforce = await enforcementOf(tx, active.number);
     if (enforce === undefined) return;
-    const told = enforce === 'report' ? drifted.filter((one) => !one.bySignal) : [];
+    const live = enforce === 'report' ? drifted.filter((one) => !one.bySignal) : [];
     const ends = enforce === 'report' ? drifted.filter((one) => one.bySignal) : drifted;
-    const reported = told.map(({ living: { id } }) => id);
+    const reported = live.map(({ living: { id } }) => id);
     if (stays.length + reported.length > 0) await markRetained(tx, [...stays, ...reported], active.number);
-    await reportDrifted(deps, tx, active, told);
+    for (const { living: one, task, policies } of told)
+      tx.record(madeEvent(active, one, task, null, { because: 'denied_by_policy', enforce: 'report', policies }));
+    await reportDrifted(deps, tx, active, live);
     for (const target of await endDrifted(deps, tx, active, ends)) targets.add(target);
     slice = { ...slice, outcome: 'done', stayed: stays.length, ended: ends.length, reported: reported.length };
     step('decide-again.before');
@@ -101,8 +103,16 @@ export async function decideAgain(deps: DecideAgainDeps, which: Which): Promise<
   return slice;
 }
 
+interface Told {
+  readonly living: Living;
+  readonly task: Task;
+  readonly policies: readonly string[];
+}
+
 interface Verdicts {
   readonly stays: readonly GrantId[];
+  /** Of these: what policies that are only told would end. */
+  readonly told: readonly Told[];
   readonly drifted: readonly Drifted[];
   readonly failed: ReadonlyMap<GrantId, readonly string[]>;
   readonly over: readonly GrantId[];
@@ -119,6 +129,7 @@ async function judge(
     (await readTaskStates(tx, taskIds)).flatMap((state) => (state ? [[state.task.id, state]] : [])),
   );
   const stays: GrantId[] = [];
+  const told: Told[] = [];
   const drifted: Drifted[] = [];
   const failed = new Map<GrantId, readonly string[]>();
   const over: GrantId[] = [];
@@ -129,8 +140,10 @@ async function judge(
     const state = states.get(each.taskId);
     if (state === undefined) throw new Error(`Grant ${each.id} has no task.`);
     const retained = retainGrant(active, each, state);
-    if (retained.kind === 'stays') stays.push(each.id);
-    else if (retained.kind === 'over') over.push(each.id);
+    if (retained.kind === 'stays') {
+      stays.push(each.id);
+      if (retained.reported !== undefined) told.push({ living: each, task: state.task, policies: retained.reported });
+    } else if (retained.kind === 'over') over.push(each.id);
     else if (retained.kind === 'failed') failed.set(each.id, retained.errors);
     else
       drifted.push({
@@ -140,7 +153,7 @@ async function judge(
         bySignal: isBySignal(active, each, state, retained),
       });
   }
-  return { stays, drifted, failed, over };
+  return { stays, told, drifted, failed, over };
 }
 
 function isBySignal(

@@ -105,6 +105,7 @@ export function decideGrant(
         justification: request.justification,
         ...(request.delivery === null ? {} : { sealed_to: request.delivery.thumbprint }),
         ...(approved === undefined ? {} : { approval_id: wireId('apr', approved.id) }),
+        ...(policy.reported && { reported: policy.reported }),
         ...(refusal === null ? {} : { refusal }),
         ...(limit === undefined ? {} : { limit }),
       },

@@ -161,6 +161,7 @@ function useEvent(
       policies: policy.policies,
       errors: policy.errors.length,
       revision: number,
+      ...(policy.reported && { reported: policy.reported }),
       ...(code === null ? {} : { refusal: code }),
       ...(use === 'given' || use === 'used' ? { single_use: use } : {}),
       ...(gateway === null ? {} : { gateway: gateway.name }),

@@ -50,6 +50,8 @@ export interface ForeseenDecisions extends ChangedCount {
   readonly unchanged: number;
   /** Policy would fail. */
   readonly failed: number;
+  /** Permitted, and policies that are only told would deny it. */
+  readonly reported: number;
   /** No policy made them, so that none can make them again. */
   readonly impossible: number;
   /** The newest of those that change. */
@@ -63,7 +65,7 @@ const phaseSchema = z.object({
   attrs: z.object({ phase: z.string().min(1) }),
 });
 
-type Again = { readonly permitted: boolean; readonly because: string | null; readonly policies: readonly string[] };
+type Again = Pick<ChangedDecision, 'permitted' | 'because' | 'policies'> & { readonly reported?: true };
 
 /**
  * Decides what was decided in the last day by another catalog, from the stored inputs: who asked, when, and what there was then are as
@@ -132,9 +134,12 @@ function phaseThen({ entities }: RecentDecision['inputs']): string | undefined {
   return phases[0]?.attrs.phase;
 }
 
-function outcomeOf({ errors, permitted, policies }: PolicyDecision): Again | 'failed' {
+function outcomeOf({ errors, permitted, policies, reported }: PolicyDecision): Again | 'failed' {
   if (errors.length > 0) return 'failed';
-  return { permitted, because: permitted ? null : 'denied_by_policy', policies };
+  return {
+    ...{ permitted, because: permitted ? null : 'denied_by_policy', policies },
+    ...(reported && { reported: true }),
+  };
 }
 
 function fits(check: () => unknown): boolean {
@@ -153,6 +158,7 @@ class Told {
   #unchanged = 0;
   #failed = 0;
   #impossible = 0;
+  #reported = 0;
   readonly #all = { newlyDenied: 0, newlyPermitted: 0 };
   readonly #changed: ChangedDecision[] = [];
   readonly #tasks = new Map<TaskId, { newlyDenied: number; newlyPermitted: number; workload: string | null }>();
@@ -160,6 +166,7 @@ class Told {
 
   add(decision: RecentDecision, task: Task | undefined, outcome: Again | 'failed' | 'impossible'): void {
     this.looked += 1;
+    if (typeof outcome === 'object' && outcome.reported === true) this.#reported += 1;
     if (outcome === 'impossible') this.#impossible += 1;
     else if (outcome === 'failed') this.#failed += 1;
     else if (outcome.permitted === decision.permitted) this.#unchanged += 1;
@@ -169,14 +176,17 @@ class Told {
   all() {
     return {
       ...{ looked: this.looked, unchanged: this.#unchanged, failed: this.#failed, impossible: this.#impossible },
+      reported: this.#reported,
       ...{ ...this.#all, changed: this.#changed, tasks: this.#tasks, workloads: this.#workloads },
     };
   }
 
   #change({ id, taskId, action, resource }: RecentDecision, workload: string | null, outcome: Again): void {
-    const which = outcome.permitted ? 'newlyPermitted' : 'newlyDenied';
+    const { permitted, because, policies } = outcome;
+    const which = permitted ? 'newlyPermitted' : 'newlyDenied';
     this.#all[which] += 1;
-    if (this.#changed.length < TOLD) this.#changed.push({ id, taskId, workload, action, resource, ...outcome });
+    if (this.#changed.length < TOLD)
+      this.#changed.push({ id, taskId, workload, action, resource, permitted, because, policies });
     if (taskId !== null) {
       const of = this.#tasks.get(taskId) ?? { newlyDenied: 0, newlyPermitted: 0, workload };
       of[which] += 1;

@@ -29,6 +29,8 @@ export interface Foreseen {
   readonly ends: readonly ForeseenEnd[];
   /** Policy would fail for so many: nothing would happen to them, and nothing like them would be issued. */
   readonly failed: number;
+  /** Policies that are only told would end so many. */
+  readonly reported: number;
 }
 
 /** How much of what lives a new revision may end. */
@@ -46,6 +48,7 @@ export async function foreseeDrift(db: Queryable, catalog: Catalog, signal?: Abo
     const living = new Map<string, number>();
     const ends: ForeseenEnd[] = [];
     let failed = 0;
+    let reported = 0;
     for (let after: LivingPlace | null | undefined = null; after !== undefined; ) {
       const page = await listLiving(db, after, PAGE);
       const taskIds = [...new Set(page.map(({ taskId }) => taskId))];
@@ -60,6 +63,7 @@ export async function foreseeDrift(db: Queryable, catalog: Catalog, signal?: Abo
         living.set(each.target, (living.get(each.target) ?? 0) + 1);
         const retained = retainGrant({ catalog, policy }, each, state);
         if (retained.kind === 'failed') failed += 1;
+        if (retained.kind === 'stays' && retained.reported !== undefined) reported += 1;
         if (retained.kind !== 'drifted') continue;
         ends.push({
           grantId: each.id,
@@ -73,7 +77,7 @@ export async function foreseeDrift(db: Queryable, catalog: Catalog, signal?: Abo
       }
       after = page.length < PAGE ? undefined : page.at(-1);
     }
-    return { living, ends, failed };
+    return { living, ends, failed, reported };
   } finally {
     policy.close();
   }

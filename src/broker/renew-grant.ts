@@ -100,7 +100,10 @@ export async function renewGrant(
         decision: decision.permitted ? 'permit' : 'deny',
         decisionId,
         grantId: grant.id,
-        payload: { policies: decision.policies, errors: decision.errors.length, revision: active.number },
+        payload: {
+          ...{ policies: decision.policies, errors: decision.errors.length, revision: active.number },
+          ...(decision.reported && { reported: decision.reported }),
+        },
       }),
     );
     const life = shortestLife(

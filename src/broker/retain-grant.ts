@@ -12,7 +12,8 @@ import { fallenOf } from './standing.ts';
 
 /** Whether a living grant stays. */
 export type Retained =
-  | { readonly kind: 'stays' }
+  /** @param reported Policies that are only told, and would end it. */
+  | { readonly kind: 'stays'; readonly reported?: readonly string[] }
   /** @param because `denied_by_policy`, `approval_required` (policy permits it, once approved), or what it stood on and is gone. */
   | { readonly kind: 'drifted'; readonly because: string; readonly policy: PolicyDecision | null }
   /** Policy could not say: then nothing is revoked by it. */
@@ -66,5 +67,6 @@ function decide({ catalog, policy }: Judge, living: Living, read: TaskState): Re
   if (!decision.permitted) return { kind: 'drifted', because: 'denied_by_policy', policy: decision };
   // It would not be given now without somebody's word.
   const missing = unapproved(catalog.limits, entitlement.name, decision, living.approved);
-  return missing.length === 0 ? { kind: 'stays' } : { kind: 'drifted', because: 'approval_required', policy: decision };
+  if (missing.length > 0) return { kind: 'drifted', because: 'approval_required', policy: decision };
+  return { kind: 'stays', ...(decision.reported && { reported: decision.reported }) };
 }

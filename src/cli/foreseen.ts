@@ -5,9 +5,10 @@ import { table } from './output.ts';
 const SHOWN = 50;
 
 /** What would end, by task and owner, for people. */
-export function renderDrift({ living, would_end: ends, undecidable, tasks }: WhatIfBody['drift']): string {
+export function renderDrift({ living, would_end: ends, undecidable, reported, tasks }: WhatIfBody['drift']): string {
   const failed =
-    undecidable === 0 ? '' : ` Policy fails for ${undecidable} of them: nothing like those would be issued.`;
+    (undecidable === 0 ? '' : ` Policy fails for ${undecidable} of them: nothing like those would be issued.`) +
+    (reported === 0 ? '' : ` Policies that are only told would end ${reported}.`);
   if (ends === 0) return `Of ${living} living grants none would end.${failed}`;
   const rows = tasks
     .flatMap(({ task, workload, grants }) =>
@@ -31,6 +32,7 @@ export function renderDecisions(decisions: WhatIfBody['decisions']): string {
     `${permitted} newly permitted`,
     `${unchanged} as they were`,
     ...(failed === 0 ? [] : [`policy fails for ${failed}`]),
+    ...(decisions.reported === 0 ? [] : [`policies that are only told would deny ${decisions.reported}`]),
     ...(decisions.impossible === 0 ? [] : [`${decisions.impossible} not made by a policy`]),
   ];
   const rows = decisions.changed

@@ -51,6 +51,7 @@ export const whatIfBody = z
         living: count,
         would_end: count,
         undecidable: count.meta({ description: 'Policy would fail for them.' }),
+        reported: count.meta({ description: 'Policies with `@enforce("report")` would end them, were they enforced.' }),
         targets: z.record(z.string(), z.strictObject({ living: count, would_end: count })),
         told: count.meta({ description: `So many of those that would end stand in \`tasks\`: ${MOST_ENDS} at most.` }),
         tasks: z.array(
@@ -70,6 +71,9 @@ export const whatIfBody = z
         ...changed,
         unchanged: count,
         failed: count.meta({ description: 'Policy would fail.' }),
+        reported: count.meta({
+          description: 'Policies with `@enforce("report")` would deny them, were they enforced.',
+        }),
         impossible: count.meta({ description: 'No policy had made them.' }),
         tasks: z.strictObject({
           total: count,
@@ -119,11 +123,12 @@ export function viewOfWhatIf({ diff, drift, decisions }: WhatIf): WhatIfBody {
 }
 
 function viewOfDrift(foreseen: Foreseen): WhatIfBody['drift'] {
-  const { ends, living, failed } = foreseen;
+  const { ends, living, failed, reported } = foreseen;
   return {
     living: countLiving(foreseen),
     would_end: ends.length,
     undecidable: failed,
+    reported,
     targets: Object.fromEntries(
       [...living].map(([name, of]) => [
         name,
@@ -150,9 +155,9 @@ function byTask(ends: Foreseen['ends']): TaskEnds[] {
 }
 
 function viewOfDecisions(decisions: ForeseenDecisions): WhatIfBody['decisions'] {
-  const { since, looked, sampled, unchanged, failed, impossible, tasks, workloads } = decisions;
+  const { since, looked, sampled, unchanged, failed, reported, impossible, tasks, workloads } = decisions;
   return {
-    ...{ since: since.toISOString(), looked, sampled, ...countsOf(decisions), unchanged, failed, impossible },
+    ...{ since: since.toISOString(), looked, sampled, ...countsOf(decisions), unchanged, failed, reported, impossible },
     tasks: {
       total: tasks.size,
       items: most(tasks).map(([id, of]) => ({ task: wireId('task', id), workload: of.workload, ...countsOf(of) })),

@@ -14,6 +14,8 @@ export interface Obligations {
   readonly singleUse: boolean;
   /** From `@require_approval("group")`: a grant by this permit waits until somebody of that group approves it. */
   readonly approvalGroup: string | null;
+  /** From `@enforce("report")`: what this forbid would deny is only told. */
+  readonly reportOnly: boolean;
   /** From `@accepts("irrevocable")`: this permit also holds for what can not be taken back. */
   readonly acceptsIrrevocable: boolean;
 }
@@ -29,6 +31,7 @@ const known = [
   'single_use',
   'reason',
   'accepts',
+  'enforce',
 ] as const;
 
 /** As the catalog names its groups. */
@@ -92,6 +95,9 @@ function annotationFault(effect: 'permit' | 'forbid', annotation: string, value:
       return value === 'irrevocable'
         ? undefined
         : '@accepts must be "irrevocable": nothing else needs to be accepted by name';
+    case 'enforce':
+      if (effect === 'permit') return '@enforce on a permit has no effect: put it on a forbid';
+      return value === 'report' ? undefined : '@enforce must be "report": without it a forbid is enforced';
     default:
       return `unknown annotation @${annotation}: the broker knows ${known.map((name) => `@${name}`).join(', ')}`;
   }
@@ -108,6 +114,7 @@ export function obligations(annotations: Readonly<Record<string, string>>): Obli
     singleUse: annotations['single_use'] !== undefined,
     reason: annotations['reason'] ?? null,
     approvalGroup: annotations['require_approval'] ?? null,
+    reportOnly: annotations['enforce'] === 'report',
     acceptsIrrevocable: annotations['accepts'] === 'irrevocable',
   };
 }

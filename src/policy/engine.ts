@@ -1,7 +1,7 @@
 import type { PolicySet } from '../catalog/types.ts';
 import { MayflyError } from '../domain/errors.ts';
 import { annotationFaults, type Obligations, obligations } from './annotations.ts';
-import { type CedarRequest, openSlot, parsePolicy } from './cedar.ts';
+import { type CedarRequest, type CedarSlot, openSlot, parsePolicy } from './cedar.ts';
 import { type Gone, type Proposed, reconsidered } from './reconsider.ts';
 import { cedarRequest, recordedRequest } from './request.ts';
 import { type EvaluationTerms, evaluationRequest, sayMisfit } from './evaluation.ts';
@@ -22,6 +22,9 @@ const PER_CALL_SECONDS = 60;
 const SINGLE_USE = 'What permits this is for single calls (@single_use): it gives no grant.';
 
 const NOT_APPROVABLE = 'What permits this wants it approved (@require_approval), and only grants can be.';
+/** No `@id` is so: the permit beside forbids that are only told. */
+const ALL = '*';
+const PERMIT_ALL = 'permit (principal, action, resource);';
 
 /** Of the actions by which grants are asked for. */
 const GRANTING = 'Mayfly::Action';
@@ -64,7 +67,7 @@ export function createPolicyEngine(policySet: PolicySet, digest: string): OwnedP
     throw new MayflyError('catalog_invalid', 'The policies are not valid.', { errors });
   }
   const table = new Map(policySet.policies.map(({ id, annotations }) => [id, obligations(annotations)]));
-  const slot = openSlot(fullSchema(policySet.schema), policyTexts(policySet));
+  const { slot, tellingSlot } = openSlots(policySet, table);
   let terms: EvaluationTerms | undefined;
 
   const answer = (request: CedarRequest): PolicyDecision => {
@@ -105,6 +108,7 @@ export function createPolicyEngine(policySet: PolicySet, digest: string): OwnedP
       reasons: [],
       errors,
       inputs,
+      ...reportedOf(tellingSlot, request),
     };
   };
   const failed = (message: string): PolicyDecision => ({ ...denial, errors: [message] });
@@ -139,8 +143,39 @@ export function createPolicyEngine(policySet: PolicySet, digest: string): OwnedP
       const again = reconsidered(request, { ...proposed, stored, named });
       return typeof again === 'string' ? again : answer(again);
     },
-    close: () => slot.close(),
+    close: () => {
+      slot.close();
+      tellingSlot?.close();
+    },
   };
+}
+
+/** What is enforced, and what is only told: of that nothing but what it would deny is asked. */
+function openSlots(
+  policySet: PolicySet,
+  table: ReadonlyMap<string, Obligations>,
+): { slot: CedarSlot; tellingSlot: CedarSlot | undefined } {
+  const schema = fullSchema(policySet.schema);
+  const textsOf = (reportOnly: boolean) => {
+    const policies = policySet.policies.filter(({ id }) => (table.get(id)?.reportOnly === true) === reportOnly);
+    return policyTexts({ ...policySet, policies });
+  };
+  const told = textsOf(true);
+  const slot = openSlot(schema, textsOf(false));
+  if (Object.keys(told).length === 0) return { slot, tellingSlot: undefined };
+  try {
+    return { slot, tellingSlot: openSlot(schema, { ...told, [ALL]: PERMIT_ALL }) };
+  } catch (error) {
+    slot.close();
+    throw error;
+  }
+}
+
+/** Forbids that are only told, and would deny it. One that fails has to be told, too: it would deny everything. */
+function reportedOf(slot: CedarSlot | undefined, request: CedarRequest): Pick<PolicyDecision, 'reported'> {
+  const answer = slot?.authorize(request);
+  if (answer === undefined || answer.allowed) return {};
+  return { reported: [...answer.policies.filter((id) => id !== ALL), ...answer.errors] };
 }
 
 /** What an evaluation is put into. The schema was resolved before, by `policySetFaults`. */

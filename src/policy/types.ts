@@ -107,6 +107,8 @@ export interface PolicyDecision {
   readonly approvalGroups: readonly string[];
   /** `@reason` texts of the determining forbids, shown to the caller. */
   readonly reasons: readonly string[];
+  /** Of a permit: forbids with `@enforce("report")` that would have denied it, and what failed in them. Absent: there are none. */
+  readonly reported?: readonly string[];
   /** Non-empty: something in a policy failed; `permitted` is then false and an alarm is due. */
   readonly errors: readonly string[];
   /** The Cedar request and entities, as JSON without secrets: what a replay needs. */
