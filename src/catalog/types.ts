@@ -17,13 +17,6 @@ export interface IssuerBase {
   readonly algorithms: readonly string[];
 }
 
-/** Where the `sub` of an issuer's tasks names people: without `prefix` it is their `sub` at that source of operators. */
-export interface SubjectMapping {
-  /** Name of the source of operators. */
-  readonly operators: string;
-  readonly prefix: string;
-}
-
 /** A party entitled to state tasks. */
 export interface TaskIssuer extends IssuerBase {
   readonly purposes: readonly string[];
@@ -34,8 +27,8 @@ export interface TaskIssuer extends IssuerBase {
   readonly autonomous: boolean;
   /** `none`: its tasks may name no key; then a stolen workload token and an id are enough to act for them. */
   readonly proofOfPossession: 'required' | 'none';
-  /** Absent or of another source: who of the operators is the subject of a task is not known, so that none of them approves for it. */
-  readonly subjects?: readonly SubjectMapping[] | undefined;
+  /** Its tasks' `sub` without `prefix` is the `sub` of that source's operators. Of any other source it is not known who it is: nobody there approves. */
+  readonly subjects?: readonly { readonly operators: string; readonly prefix: string }[] | undefined;
 }
 
 /** What stands in a claim of the token, or is always the same. */

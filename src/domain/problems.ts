@@ -1,3 +1,4 @@
+import { approvalProblems } from './approval-problems.ts';
 import { callerProblems } from './caller-problems.ts';
 
 /**
@@ -118,6 +119,7 @@ const kinds = {
   ],
   task_request_used: [401, 'The signed request was used already', 'Have a new one signed, with a new `jti`.'],
   ...callerProblems,
+  ...approvalProblems,
 
   peer_refused: [
     403,
@@ -174,26 +176,6 @@ const kinds = {
     'An operator has stopped this',
     'Do not try again: it goes on only when an operator lifts the stop. Tell whoever runs you.',
   ],
-  approval_required: [
-    403,
-    'Policy wants this approved each time',
-    'Ask for a new grant: an approval is for one grant and its life, and a renewal has none.',
-  ],
-  approver_not_in_group: [
-    403,
-    'Only somebody of another group may approve this',
-    '`groups` says which. Who is in one stands under `operators` in trust.yaml.',
-  ],
-  approver_is_party: [
-    403,
-    'Nobody approves what is asked for in their own name',
-    'Let somebody else of the group decide. You may still deny it.',
-  ],
-  approver_unmapped: [
-    403,
-    'It can not be told whether you are who this is asked for',
-    'The task’s issuer needs `subjects` in trust.yaml: which of your source’s operators its tasks are on behalf of. You may still deny it.',
-  ],
   operator_only: [403, 'Only an operator may do this', 'Ask an operator of this broker.'],
 
   not_found: [404, 'There is nothing here that you may see', 'Check the id.'],
@@ -214,22 +196,6 @@ const kinds = {
     'Ask for a new grant for the next one: each is decided by itself.',
   ],
   grant_ended: [409, 'The grant has ended', 'Ask for a new grant while the task is alive.'],
-  approval_pending: [409, 'The grant is not approved yet', 'Wait with GET /v1/grants/{id}?wait=30, then collect it.'],
-  approval_over: [
-    409,
-    'The approval is not open any more',
-    '`state` says what became of it. Ask for a new grant where nothing came of this one.',
-  ],
-  approval_stale: [
-    409,
-    'What would be given is not what was approved',
-    'Ask again: an approval is for exactly what was asked, by the catalog of that time. `differs` says what changed.',
-  ],
-  delivery_not_approved: [
-    409,
-    'It was approved for another delivery',
-    'Collect it with the same `delivery` that it was asked for with, or without one.',
-  ],
   external_id_used: [409, 'A task with this id was opened before', 'The issuer must give each task an id of its own.'],
   key_in_flight: [
     409,
@@ -286,11 +252,6 @@ const kinds = {
     429,
     'No more credentials are made for this task',
     'Renew the grants that it has, or ask the task issuer for another task.',
-  ],
-  too_many_approvals: [
-    429,
-    'The task waits for too many approvals',
-    'Wait until some of them are decided, or release those that are not needed.',
   ],
   too_many_tasks: [
     429,
