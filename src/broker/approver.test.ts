@@ -1,12 +1,12 @@
 import { expect, test } from 'vitest';
-import type { SubjectMapping, TaskIssuer, Trust } from '../catalog/types.ts';
+import type { TaskIssuer, Trust } from '../catalog/types.ts';
 import { MayflyError } from '../domain/errors.ts';
 import { type Party, requireOther } from './approver.ts';
 import { orchestrator, trusting } from './testing/trusting.ts';
 
 const AGENT = { source: 'dev', subject: 'agent-recon' };
 
-function trust(subjects: readonly SubjectMapping[] | undefined, others: readonly TaskIssuer[] = []): Trust {
+function trust(subjects: TaskIssuer['subjects'], others: readonly TaskIssuer[] = []): Trust {
   return { ...trusting.trust, taskIssuers: [{ ...orchestrator, subjects }, ...others] };
 }
 

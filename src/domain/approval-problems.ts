@@ -41,4 +41,4 @@ export const approvalProblems = {
     'The task waits for too many approvals',
     'Wait until some of them are decided, or release those that are not needed.',
   ],
-} as const;
+} as const satisfies Record<string, readonly [number, string, string]>;

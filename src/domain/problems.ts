@@ -50,7 +50,6 @@ const kinds = {
     'The Host header does not name this broker',
     'Use the address that the broker is configured with (MAYFLY_PUBLIC_URL).',
   ],
-
   request_type_wrong: [
     401,
     'The signed request has the wrong type',
