@@ -17,6 +17,7 @@ import { type ImportPackage, loadProviders } from './catalog/provider-registry.t
 import { createSecretResolver } from './catalog/secrets.ts';
 import { TargetSessions } from './catalog/target-sessions.ts';
 import type { Config } from './config.ts';
+import { approvalTerms } from './config/limits.ts';
 import { randomIds } from './domain/ids.ts';
 import type { Secret } from './domain/secret.ts';
 import { bounded } from './domain/within.ts';
@@ -25,15 +26,15 @@ import type { Logger } from './http/log.ts';
 import { readyParts } from './http/ready-parts.ts';
 import { startServer } from './http/server.ts';
 import { readCatalogKeys } from './identity/catalog-signature.ts';
-import { scrapeSources } from './scrape-sources.ts';
+import { scrapeSources } from './broker/scrape-sources.ts';
 import { createIdentity } from './identity/index.ts';
 import { checkStore } from './store/check-store.ts';
-import { wireWebhooks } from './wiring-webhooks.ts';
 import { createMetrics } from './metrics.ts';
 import { createPolicyEngine } from './policy/engine.ts';
 import { AlarmClock } from './revocation/alarm-clock.ts';
 import type { RevocationDeps } from './revocation/deps.ts';
 import { RevocationEngine } from './revocation/engine.ts';
+import { EveryWebhook } from './revocation/every-webhook.ts';
 import { OutageFencer } from './revocation/outage-fencer.ts';
 import { Ownership } from './revocation/ownership.ts';
 import type { ReconcileDeps } from './revocation/reconcile-deps.ts';
@@ -175,15 +176,11 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     wake: (target) => engine.now(target),
   };
   const ownership = new Ownership({
-    deps: reconcileDeps,
-    db,
-    installation: installation.id,
+    ...{ deps: reconcileDeps, db, installation: installation.id },
     store: await readStoreIdentity(db),
   });
   const reconciler = new Reconciler({
-    deps: reconcileDeps,
-    ownership,
-    installation: installation.id,
+    ...{ deps: reconcileDeps, ownership, installation: installation.id },
     graceSeconds: config.orphan_grace_seconds,
     everySeconds: config.reconcile_seconds,
   });
@@ -213,17 +210,19 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     ...{ alarms: engine, living: outage, drift, kept, observer: metrics, ids: randomIds, proposals },
     ...{ audience: config.public_url, mintSeconds: config.mint_seconds },
     ...{ mintsPerTask: config.mints_per_task, sessionSeconds: config.session_seconds },
-    approvals: {
-      pendingSeconds: config.approval_pending_seconds,
-      unusedSeconds: config.approval_unused_seconds,
-      perTask: config.approvals_per_task,
-    },
+    approvals: approvalTerms(config),
     tasksAlive: new TasksAlive(db, config.tasks_per_issuer),
     taskEvaluations: new TaskEvaluations(db, config.evaluations_per_task),
     log: (event, message) => log.error(event, message),
   };
 
-  const webhooks = wireWebhooks({ config, db, catalog, secret: resolveSecret, observer: metrics, log });
+  const { webhook_url: endpointUrl, webhook_secret: signedBy } = config;
+  const webhooks = new EveryWebhook({
+    ...{ db, observer: metrics, random: Math.random, secret: resolveSecret, url: config.public_url },
+    endpoint: endpointUrl === undefined || signedBy === undefined ? undefined : { url: endpointUrl, secret: signedBy },
+    webhooks: () => (catalog.ready ? catalog.current().catalog.webhooks : []),
+    log: (event, message) => log.warn(event, message),
+  });
 
   let draining = false;
   let stopped: Promise<void> | undefined;

@@ -1,9 +1,9 @@
 import type { FourEyesOperation } from '../domain/four-eyes.ts';
 import type { ParamValue } from '../domain/task.ts';
 import type { SignalSource } from '../domain/signal-source.ts';
-import type { IssuerBase, TaskIssuer, TokenIssuer, WorkloadSource } from './issuer-types.ts';
+import type { IssuerBase, TaskIssuer, TokenIssuer, WorkloadSource } from '../domain/issuers.ts';
 
-export type * from './issuer-types.ts';
+export type * from '../domain/issuers.ts';
 
 export const operatorRoles = ['viewer', 'operator', 'approver', 'auditor', 'admin'] as const;
 export type OperatorRole = (typeof operatorRoles)[number];

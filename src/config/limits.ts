@@ -60,3 +60,16 @@ export const limitSettings = {
   mints_per_task: most.default(1_000).describe('Credentials made for one task in its life, at most.'),
   tasks_per_issuer: most.default(100_000).describe('Tasks of one task issuer that are alive, at most.'),
 };
+
+/** The bounds of approvals, as those who ask for them take them. */
+export function approvalTerms(config: {
+  readonly approval_pending_seconds: number;
+  readonly approval_unused_seconds: number;
+  readonly approvals_per_task: number;
+}): { pendingSeconds: number; unusedSeconds: number; perTask: number } {
+  return {
+    pendingSeconds: config.approval_pending_seconds,
+    unusedSeconds: config.approval_unused_seconds,
+    perTask: config.approvals_per_task,
+  };
+}

@@ -1,4 +1,4 @@
-import type { ParamValue, Workload } from '../domain/task.ts';
+import type { ParamValue, Workload } from './task.ts';
 
 // Who is believed about tasks and workloads, as trust.yaml says it.
 

@@ -1,11 +1,11 @@
-import { readSources } from './broker/list-signals.ts';
-import type { ActiveCatalog } from './catalog/active.ts';
-import { readApprovals } from './store/approvals.ts';
-import type { Database } from './store/database.ts';
-import { readDrift } from './store/drift.ts';
-import { glance } from './store/glance.ts';
-import { readQueue } from './store/revocations.ts';
-import { listWebhookStates } from './store/webhooks.ts';
+import { readSources } from './list-signals.ts';
+import type { ActiveCatalog } from '../catalog/active.ts';
+import { readApprovals } from '../store/approvals.ts';
+import type { Database } from '../store/database.ts';
+import { readDrift } from '../store/drift.ts';
+import { glance } from '../store/glance.ts';
+import { readQueue } from '../store/revocations.ts';
+import { listWebhookStates } from '../store/webhooks.ts';
 
 /** However many scrape, the store is asked about each once in so long, and a scrape waits for it no longer than this. */
 const KEPT_MILLIS = 3_000;
