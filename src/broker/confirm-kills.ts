@@ -1,10 +1,9 @@
-import { MayflyError } from '../domain/errors.ts';
-import { step } from '../domain/step.ts';
 import type { Caller } from '../identity/types.ts';
+import { step } from '../domain/step.ts';
 import { markKillsConfirmed } from '../store/kept-kills.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
 import { operatorEvent } from './evidence.ts';
-import { requireRole } from './operator-scope.ts';
+import { requireEverywhere, requireRole } from './operator-scope.ts';
 
 /**
  * An operator says that the kills that stand are all that shall: after the store may have forgotten some, and no replica that knew them
@@ -17,13 +16,21 @@ export async function confirmKills(
   reason: string,
   context: CallContext,
 ): Promise<void> {
-  const { operator, scope } = requireRole(deps, caller, 'operator');
-  if (scope !== null) throw new MayflyError('operator_only', 'This takes an operator whose role holds everywhere.');
+  const role = requireRole(deps, caller, 'operator');
+  requireEverywhere(role);
+  await confirmStanding(deps, role.operator, { reason }, context);
+}
+
+/** Lets what is reconciled be issued on again. @param by An operator, or the replica that knew what stood. */
+export async function confirmStanding(
+  deps: Pick<BrokerDeps, 'db' | 'catalog'>,
+  by: string,
+  payload: Readonly<Record<string, unknown>>,
+  context: Pick<CallContext, 'requestId'>,
+): Promise<void> {
   await deps.db.transaction({ kill: 'exclusive' }, async (tx) => {
     if (!(await markKillsConfirmed(tx))) return;
-    tx.record(
-      operatorEvent('kill.confirmed', deps.catalog, context, operator, { resource: 'all', payload: { reason } }),
-    );
+    tx.record(operatorEvent('kill.confirmed', deps.catalog, context, by, { resource: 'all', payload }));
     step('confirm-kills.before');
   });
   step('confirm-kills.after');

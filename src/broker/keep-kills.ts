@@ -1,9 +1,8 @@
 import type { KillId } from '../domain/ids.ts';
-import { step } from '../domain/step.ts';
-import { markKillsConfirmed, readKills } from '../store/kept-kills.ts';
+import { readKills } from '../store/kept-kills.ts';
 import type { Kill } from '../store/kills.ts';
+import { confirmStanding } from './confirm-kills.ts';
 import type { BrokerDeps } from './deps.ts';
-import { operatorEvent } from './evidence.ts';
 import { enactKill } from './kill.ts';
 
 /** A kill that was raised within so long of a failover is known to the replica that took it alone. */
@@ -65,7 +64,7 @@ export class KillKeeper {
   }
 
   async look(): Promise<void> {
-    const { deps, log } = this.#options;
+    const { deps, worker, log } = this.#options;
     const known = [...this.#kept.keys()];
     const seen = await readKills(deps.db, known);
     const forgotten = seen.forgotten.flatMap((id) => this.#kept.get(id) ?? []);
@@ -75,7 +74,7 @@ export class KillKeeper {
     }
     // One that was here before it forgot, and only such a one, knows that these are all.
     if (!seen.confirmed && this.#since !== undefined && this.#since !== seen.since)
-      await this.#confirm(forgotten.length);
+      await confirmStanding(deps, worker, { restored: forgotten.length }, context);
     else this.#tell(!seen.confirmed);
     this.#since = seen.confirmed || this.#since !== undefined ? seen.since : undefined;
     for (const id of known) if (!seen.forgotten.includes(id)) this.#kept.delete(id);
@@ -89,17 +88,5 @@ export class KillKeeper {
         'the store may have forgotten kills, and no replica knows: an operator has to confirm them',
       );
     this.#told = unconfirmed;
-  }
-
-  async #confirm(restored: number): Promise<void> {
-    const { deps, worker } = this.#options;
-    await deps.db.transaction({ kill: 'exclusive' }, async (tx) => {
-      if (!(await markKillsConfirmed(tx))) return;
-      tx.record(
-        operatorEvent('kill.confirmed', deps.catalog, context, worker, { resource: 'all', payload: { restored } }),
-      );
-      step('confirm-kills.before');
-    });
-    step('confirm-kills.after');
   }
 }

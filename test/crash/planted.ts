@@ -141,8 +141,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     edits: [
       {
         file: 'src/broker/kill.ts',
-        from: 'const tasks = await endKilledTasks(tx, killed);',
-        to: 'const { tasks, wait } = await deps.db.transaction({}, (other) => endKilledTasks(other, killed));',
+        from: 'const tasks = await endKilledTasks(tx, kill);',
+        to: 'const tasks = await deps.db.transaction({}, (other) => endKilledTasks(other, kill));',
       },
     ],
     suites,

@@ -11,6 +11,7 @@ import { startCli } from '../support/cli.ts';
 import { type House, startHouse } from '../support/house.ts';
 import { operatorsOf } from '../support/operators.ts';
 
+const WAIT = { timeout: 60_000, interval: 50 };
 const APPLY = '/v1/catalog/apply';
 
 type Files = Readonly<Record<string, string>>;
@@ -54,7 +55,7 @@ test('a replica that asks for a signature applies and loads only what one of its
   const first = another();
   expect(said(await apply(house.url, first, await signed(first)))).toEqual([201, 'done']);
   const replica = await house.startReplica({ MAYFLY_CATALOG_KEYS: keys });
-  expect(await ready(replica.url)).toBe(200);
+  await vi.waitFor(async () => expect(await ready(replica.url)).toBe(200), WAIT);
   expect(await inForce(replica.url)).toMatchObject({ signed: true });
 
   const next = another();
@@ -79,7 +80,7 @@ test('a replica that asks for a signature applies and loads only what one of its
   const client = house.client('agent-recon', replica.url);
   await vi.waitFor(
     async () => await expect(client.openTask(await house.sign())).rejects.toMatchObject({ code: 'not_ready' }),
-    { timeout: 20_000, interval: 50 },
+    WAIT,
   );
   const fresh = await house.startReplica({ MAYFLY_CATALOG_KEYS: keys });
   expect(await ready(fresh.url)).toBe(503);
@@ -104,12 +105,8 @@ test('a replica that asks for a signature applies and loads only what one of its
   writeFileSync(join(folder, 'signature'), word.stdout);
   const applied = await startCli(['catalog', 'apply', to, '--signature', join(folder, 'signature')], { env }).ended;
   expect([applied.code, applied.stderr]).toEqual([0, '']);
-  for (const { url } of [replica, fresh])
-    await vi.waitFor(async () => expect(await ready(url)).toBe(200), { timeout: 20_000, interval: 50 });
-  await vi.waitFor(async () => expect((await client.openTask(await house.sign())).task.state).toBe('active'), {
-    timeout: 20_000,
-    interval: 50,
-  });
+  for (const { url } of [replica, fresh]) await vi.waitFor(async () => expect(await ready(url)).toBe(200), WAIT);
+  await vi.waitFor(async () => expect((await client.openTask(await house.sign())).task.state).toBe('active'), WAIT);
   expect(await inForce(replica.url)).toMatchObject({ commit: 'c0ffee', signed: true });
 
   // A row that was changed where it stands is noticed by whoever loads it next.
@@ -118,5 +115,5 @@ test('a replica that asks for a signature applies and loads only what one of its
      WHERE number = (SELECT revision FROM mayfly.catalog_active)`,
   );
   expect(await ready((await house.startReplica({ MAYFLY_CATALOG_KEYS: keys })).url)).toBe(503);
-  expect(await ready(replica.url)).toBe(200);
+  await vi.waitFor(async () => expect(await ready(replica.url)).toBe(200), WAIT);
 }, 180_000);
