@@ -230,6 +230,16 @@ test('@single_use is for single calls: it is told of an evaluation, and gives no
   expect(when('true').evaluate(asked()).singleUse).toBe(false);
 });
 
+test('@require_approval is for grants: nothing can approve an evaluation', () => {
+  const engine = engineFor(
+    '@id("a") @require_approval("finance") permit (principal, action, resource);\n@id("b") permit (principal, action, resource);',
+  );
+  expect(engine.evaluate(asked())).toMatchObject({
+    ...{ permitted: false, policies: ['a'], reasons: [expect.stringContaining('@require_approval')] },
+  });
+  expect(engine.decide(sampleRequest)).toMatchObject({ permitted: true, approvalGroups: ['finance'] });
+});
+
 test.each<[string, Partial<EvaluationRequest>]>([
   ['by a user', { subject: alice }],
   ['by a task', {}],
