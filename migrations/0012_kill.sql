@@ -50,58 +50,39 @@ $$;
 -- Since when a kill wants it: then no pause of its target holds it back.
 ALTER TABLE mayfly.revocations ADD COLUMN urgent_at timestamptz;
 
--- As in 0005, and 'killed': behind the same locks, and with what the decision was made on, so that a task which a kill has ended is
--- `changed` first, and told by its own state.
-CREATE OR REPLACE FUNCTION mayfly.intend_where_reconciled(p_locks integer[], p_wait boolean, p_seen jsonb, p_decision jsonb, p_grant jsonb,
-  p_revocation jsonb, p_key jsonb, p_events jsonb) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-  v_now    timestamptz := mayfly.birth_locks(p_locks, p_wait);
-  v_seen   jsonb;
-  v_killed boolean;
-BEGIN
-  IF v_now IS NULL THEN
-    RETURN 'busy';
-  END IF;
-  -- Births of one tree one after another: the tree's own lock is shared among them, and each changes what the next is decided on.
-  IF p_wait THEN
-    PERFORM pg_advisory_xact_lock(p_locks[5], p_locks[4]);
-  ELSIF NOT pg_try_advisory_xact_lock(p_locks[5], p_locks[4]) THEN
-    RETURN 'busy';
-  END IF;
-  SELECT mayfly.seen(t), mayfly.is_killed(t.workload_source || ':' || t.workload_subject, t.issuer, 'task_' || t.id, p_grant->>'entitlement',
-    p_grant->>'target') INTO v_seen, v_killed FROM mayfly.tasks t
-  WHERE t.id = (p_grant->>'task_id')::uuid AND t.state = 'active' AND t.not_after > v_now AND (p_grant->>'deadline')::timestamptz > v_now;
-  IF v_seen IS DISTINCT FROM p_seen THEN
-    RETURN 'changed';
-  END IF;
-  IF v_killed THEN
-    RETURN 'killed';
-  END IF;
-  IF EXISTS (SELECT FROM mayfly.target_controls WHERE target = p_grant->>'target' AND paused)
-    AND NOT EXISTS (SELECT FROM mayfly.idempotency_keys k WHERE k.task_id = (p_key->>'task_id')::uuid AND k.key = p_key->>'key') THEN
-    RETURN 'paused';
-  END IF;
-  IF p_key IS NOT NULL THEN
-    INSERT INTO mayfly.idempotency_keys SELECT * FROM jsonb_populate_record(NULL::mayfly.idempotency_keys, p_key) ON CONFLICT DO NOTHING;
-    IF NOT FOUND THEN
-      RETURN 'key_used';
-    END IF;
-  END IF;
-  INSERT INTO mayfly.decisions SELECT * FROM jsonb_populate_record(NULL::mayfly.decisions, p_decision);
-  INSERT INTO mayfly.grants SELECT * FROM jsonb_populate_record(NULL::mayfly.grants, p_grant);
-  INSERT INTO mayfly.revocations SELECT * FROM jsonb_populate_record(NULL::mayfly.revocations, p_revocation);
-  INSERT INTO mayfly.audit_events SELECT * FROM jsonb_populate_recordset(NULL::mayfly.audit_events, p_events);
-  RETURN 'done';
-END $$;
-
 CREATE TRIGGER audit_event_killed AFTER INSERT ON mayfly.audit_events FOR EACH ROW
-  WHEN (NEW.type IN ('kill.raised', 'kill.lifted')) EXECUTE FUNCTION mayfly.notice_event();
+  WHEN (NEW.type IN ('kill.raised', 'kill.lifted', 'kill.confirmed')) EXECUTE FUNCTION mayfly.notice_event();
+
+-- A store that forgot its last moments may have forgotten a kill. Nothing is issued before the kills are confirmed: by a replica that knew them
+-- before and has raised again what is missing, or by an operator.
+ALTER TABLE mayfly.timeline ADD COLUMN kills_confirmed boolean NOT NULL DEFAULT true;
+CREATE FUNCTION mayfly.unconfirm_kills() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  NEW.kills_confirmed := false;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER kills_unconfirmed BEFORE UPDATE OF changed_at ON mayfly.timeline FOR EACH ROW
+  WHEN (NEW.changed_at IS DISTINCT FROM OLD.changed_at) EXECUTE FUNCTION mayfly.unconfirm_kills();
+
+-- As its owner, as `is_reconciled`.
+CREATE FUNCTION mayfly.may_issue_on(p_target text) RETURNS boolean LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  SELECT mayfly.is_reconciled(p_target) AND t.kills_confirmed FROM mayfly.timeline t
+$$;
+CREATE OR REPLACE FUNCTION mayfly.intend(p_locks integer[], p_wait boolean, p_seen jsonb, p_decision jsonb, p_grant jsonb, p_revocation jsonb, p_key jsonb,
+  p_events jsonb) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+  IF mayfly.may_issue_on(p_grant->>'target') IS NOT TRUE THEN
+    RETURN 'failed_over';
+  END IF;
+  RETURN mayfly.intend_where_reconciled(p_locks, p_wait, p_seen, p_decision, p_grant, p_revocation, p_key, p_events);
+END $$;
 
 ALTER FUNCTION mayfly.grant_rights(name, name) RENAME TO grant_rights_before_kill;
 CREATE FUNCTION mayfly.grant_rights(runtime name, sequencer name) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
   PERFORM mayfly.grant_rights_before_kill(runtime, sequencer);
   EXECUTE format('GRANT INSERT, UPDATE (lifted_at, lifted_by, lift_reason) ON mayfly.kills TO %I', runtime);
+  EXECUTE format('GRANT UPDATE (kills_confirmed) ON mayfly.timeline TO %I', runtime);
   EXECUTE format('GRANT UPDATE (urgent_at) ON mayfly.revocations TO %I', runtime);
 END $$;
 REVOKE EXECUTE ON FUNCTION mayfly.grant_rights(name, name) FROM PUBLIC;

@@ -3,7 +3,7 @@ import { isIP } from 'node:net';
 import { z } from 'zod';
 import { parseCidr } from './domain/cidr.ts';
 import { Secret } from './domain/secret.ts';
-import { driftSettings, limitSettings, wholeNumber } from './config/limits.ts';
+import { approvalSettings, driftSettings, limitSettings, wholeNumber } from './config/limits.ts';
 
 /** Thrown at start with every fault of the environment at once, by name. */
 export class ConfigError extends Error {
@@ -136,6 +136,7 @@ const settings = z.strictObject({
     .describe('How long an operator who signed in with a browser stays so.'),
   ...limitSettings,
   ...driftSettings,
+  ...approvalSettings,
   log_level: z
     .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
     .default('info')
@@ -149,7 +150,8 @@ export type Config = Omit<Settings, 'public_url'> & { readonly public_url: strin
 
 /** Read by the commands that talk to a broker, not by the broker. Known here so that they are not called unknown. */
 const clientSettings = ['MAYFLY_URL', 'MAYFLY_TOKEN_FILE', 'MAYFLY_KEY_FILE', 'MAYFLY_DIR'];
-const TARGET_SECRET = /^MAYFLY_TARGET_[A-Z0-9_]+$/;
+/** Of targets and webhooks: the catalog refers to them. */
+const CATALOG_SECRET = /^MAYFLY_(TARGET|WEBHOOKS)_[A-Z0-9_]+$/;
 
 export interface SettingRow {
   readonly variable: string;
@@ -177,7 +179,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
   const keys = new Map(Object.keys(settings.shape).map((key) => [variableOf(key), key]));
   for (const [name, value] of Object.entries(env)) {
     if (!name.startsWith('MAYFLY_') || value === undefined) continue;
-    if (clientSettings.includes(name) || TARGET_SECRET.test(name)) continue;
+    if (clientSettings.includes(name) || CATALOG_SECRET.test(name)) continue;
     const key = keys.get(name) ?? keys.get(name.replace(/_FILE$/, ''));
     if (key === undefined || (!keys.has(name) && !isSecret(key))) {
       faults.push(`${name}: no such setting`);

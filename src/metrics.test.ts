@@ -6,8 +6,17 @@ import type { RevocationObserver } from './revocation/deps.ts';
 import type { Backlog } from './store/revocations.ts';
 
 const nothing: ScrapeSources = {
-  queue: async () => ({ backlog: [], paused: new Map(), residual: new Map(), kills: new Map() }),
-  drift: async () => ({ undecided: 0, oldestSeconds: 0 }),
+  queue: async () => ({
+    backlog: [],
+    paused: new Map(),
+    residual: new Map(),
+    kills: new Map(),
+    killsUnconfirmed: false,
+  }),
+  drift: async () => ({ undecided: 0, oldestSeconds: 0, left: [] }),
+  webhooks: async () => [],
+  approvals: async () => ({ pending: 0, oldestSeconds: 0 }),
+  signals: async () => [],
   sweepAge: () => 0.25,
   targets: [],
 };
@@ -137,7 +146,13 @@ describe('a scrape', () => {
     metrics.build('1.2.3');
     expect(
       await scrape(metrics, {
-        queue: async () => ({ backlog: rows, paused: new Map(), residual: new Map(), kills: new Map() }),
+        queue: async () => ({
+          backlog: rows,
+          paused: new Map(),
+          residual: new Map(),
+          kills: new Map(),
+          killsUnconfirmed: false,
+        }),
       }),
     ).toEqual(
       expect.arrayContaining([
@@ -164,6 +179,7 @@ describe('a scrape', () => {
       paused: new Map([['crm-db', { deadlinesHeld: false }]]),
       residual: new Map([['kv', 3]]),
       kills: new Map([['agent', 2]]),
+      killsUnconfirmed: true,
     };
     expect(await scrape(createMetrics(), { queue: async () => queue })).toEqual(
       expect.arrayContaining([
@@ -174,6 +190,7 @@ describe('a scrape', () => {
         'mayfly_grants_residual{target="kv"} 3',
         'mayfly_kills_standing{scope="agent"} 2',
         'mayfly_kills_standing{scope="all"} 0',
+        'mayfly_kills_unconfirmed 1',
       ]),
     );
   });
@@ -192,13 +209,25 @@ describe('a scrape', () => {
   test('shows nothing old: what is done is gone, and what can not be read is not told', async () => {
     const metrics = createMetrics();
     await scrape(metrics, {
-      queue: async () => ({ backlog: rows, paused: new Map(), residual: new Map(), kills: new Map() }),
+      queue: async () => ({
+        backlog: rows,
+        paused: new Map(),
+        residual: new Map(),
+        kills: new Map(),
+        killsUnconfirmed: false,
+      }),
     });
     expect((await scrape(metrics, { targets: ['ledger-db'] })).join('\n')).toContain(
       'mayfly_revocations{target="ledger-db",state="due"} 0',
     );
     await scrape(metrics, {
-      queue: async () => ({ backlog: rows, paused: new Map(), residual: new Map(), kills: new Map() }),
+      queue: async () => ({
+        backlog: rows,
+        paused: new Map(),
+        residual: new Map(),
+        kills: new Map(),
+        killsUnconfirmed: false,
+      }),
     });
     const down = (await scrape(metrics, { queue: () => Promise.reject(new Error('down')) })).join('\n');
     expect(down).toContain('mayfly_store_up 0');
@@ -209,10 +238,22 @@ describe('a scrape', () => {
     const metrics = createMetrics();
     const both = await Promise.all([
       scrape(metrics, {
-        queue: async () => ({ backlog: rows, paused: new Map(), residual: new Map(), kills: new Map() }),
+        queue: async () => ({
+          backlog: rows,
+          paused: new Map(),
+          residual: new Map(),
+          kills: new Map(),
+          killsUnconfirmed: false,
+        }),
       }),
       scrape(metrics, {
-        queue: async () => ({ backlog: rows, paused: new Map(), residual: new Map(), kills: new Map() }),
+        queue: async () => ({
+          backlog: rows,
+          paused: new Map(),
+          residual: new Map(),
+          kills: new Map(),
+          killsUnconfirmed: false,
+        }),
       }),
     ]);
     for (const lines of both) expect(lines).toContain('mayfly_revocations{target="ledger-db",state="due"} 5');

@@ -1,14 +1,20 @@
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { ProblemCode } from './domain/problems.ts';
+import { type ApprovalsSeen, createApprovalMetrics } from './metrics/approvals.ts';
 import { createDriftMetrics, type DriftMetrics, type DriftSeen } from './metrics/drift.ts';
 import { createIdentityMetrics, type IdentityMetrics } from './metrics/identity.ts';
 import { createQueueMetrics, type QueueSeen } from './metrics/queue.ts';
 import { createReconcileMetrics, type ReconcileMetrics } from './metrics/reconcile.ts';
+import { createSignalMetrics, type SignalMetrics, type SourceSeen } from './metrics/signals.ts';
+import { createWebhookMetrics, type WebhookMetrics, type WebhookSeen } from './metrics/webhooks.ts';
 
 /** What is asked at the moment of a scrape. */
 export interface ScrapeSources {
   readonly queue: () => Promise<QueueSeen>;
   readonly drift: () => Promise<DriftSeen>;
+  readonly signals: () => Promise<readonly SourceSeen[]>;
+  readonly webhooks: () => Promise<readonly WebhookSeen[]>;
+  readonly approvals: () => Promise<ApprovalsSeen>;
   /** Seconds since the last whole sweep; infinite before the first. */
   readonly sweepAge: () => number;
   /** Targets of the active catalog, so that one with nothing in hand says 0 instead of nothing. */
@@ -19,7 +25,7 @@ export interface ScrapeSources {
  * Everything that the broker counts: what the use cases, the revocation engine and the routes tell an observer. Labels are names
  * from the catalog, route patterns and codes: no id, nothing from a caller. All durations are seconds.
  */
-export interface Metrics extends ReconcileMetrics, IdentityMetrics, DriftMetrics {
+export interface Metrics extends ReconcileMetrics, IdentityMetrics, DriftMetrics, SignalMetrics, WebhookMetrics {
   /** @param route The pattern, never the address. @param status `aborted` when the caller left before the answer. */
   answered(route: string, method: string, status: number | 'aborted', seconds: number): void;
   refused(code: ProblemCode): void;
@@ -168,6 +174,9 @@ export function createMetrics(): Metrics {
   const queueGauges = createQueueMetrics(registers);
   const reconciling = createReconcileMetrics(registers);
   const drift = createDriftMetrics(registers);
+  const signals = createSignalMetrics(registers);
+  const declared = createWebhookMetrics(registers);
+  const approvals = createApprovalMetrics(registers);
   const sweepAge = new Gauge({ name: 'mayfly_sweep_age_seconds', help: 'Since the last whole sweep.', registers });
   const storeUp = new Gauge({
     name: 'mayfly_store_up',
@@ -183,11 +192,17 @@ export function createMetrics(): Metrics {
 
   async function readSources(sources: ScrapeSources): Promise<void> {
     sweepAge.set(sources.sweepAge());
-    const [queue, behind] = await Promise.all([
+    const [queue, behind, waiting, heard, told] = await Promise.all([
       sources.queue().catch(() => undefined),
       sources.drift().catch(() => undefined),
+      sources.approvals().catch(() => undefined),
+      sources.signals().catch(() => undefined),
+      sources.webhooks().catch(() => undefined),
     ]);
     drift.show(behind);
+    approvals.show(waiting);
+    signals.show(heard);
+    declared.show(told);
     storeUp.set(queue === undefined ? 0 : 1);
     queueGauges.show(queue, sources.targets);
     // An increase is seen only of what was there before it.
@@ -225,6 +240,8 @@ export function createMetrics(): Metrics {
     breaker: (target, state) => breakers.set({ target }, BREAKER[state]),
     ...reconciling.tell,
     ...drift.tell,
+    ...signals.tell,
+    ...declared.tell,
     ...createIdentityMetrics(registers),
     catalogRevision: (number) => revision.set(number),
     build: (version) => build.set({ version }, 1),

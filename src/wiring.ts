@@ -2,10 +2,14 @@ import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import { applyCatalog } from './broker/apply-catalog.ts';
 import type { BrokerDeps } from './broker/deps.ts';
+import { KillKeeper } from './broker/keep-kills.ts';
 import { DriftSweeper } from './broker/drift-sweeper.ts';
 import { expireTasks } from './broker/end-task.ts';
 import { digestInForce } from './broker/evidence.ts';
+import { lapseOverdueApprovals } from './broker/lapse-approvals.ts';
+import { OneAtATime, type Proposals } from './broker/proposals.ts';
 import { accessFor } from './broker/target-access.ts';
+import { validated } from './broker/what-if.ts';
 import { ActiveCatalog } from './catalog/active.ts';
 import { checkCatalog } from './catalog/check.ts';
 import { loadCatalog } from './catalog/load.ts';
@@ -13,7 +17,7 @@ import { type ImportPackage, loadProviders } from './catalog/provider-registry.t
 import { createSecretResolver } from './catalog/secrets.ts';
 import { TargetSessions } from './catalog/target-sessions.ts';
 import type { Config } from './config.ts';
-import { MayflyError } from './domain/errors.ts';
+import { approvalTerms } from './config/limits.ts';
 import { randomIds } from './domain/ids.ts';
 import type { Secret } from './domain/secret.ts';
 import { bounded } from './domain/within.ts';
@@ -21,6 +25,8 @@ import { createApp } from './http/app.ts';
 import type { Logger } from './http/log.ts';
 import { readyParts } from './http/ready-parts.ts';
 import { startServer } from './http/server.ts';
+import { readCatalogKeys } from './identity/catalog-signature.ts';
+import { scrapeSources } from './broker/scrape-sources.ts';
 import { createIdentity } from './identity/index.ts';
 import { checkStore } from './store/check-store.ts';
 import { createMetrics } from './metrics.ts';
@@ -28,30 +34,25 @@ import { createPolicyEngine } from './policy/engine.ts';
 import { AlarmClock } from './revocation/alarm-clock.ts';
 import type { RevocationDeps } from './revocation/deps.ts';
 import { RevocationEngine } from './revocation/engine.ts';
+import { EveryWebhook } from './revocation/every-webhook.ts';
 import { OutageFencer } from './revocation/outage-fencer.ts';
 import { Ownership } from './revocation/ownership.ts';
 import type { ReconcileDeps } from './revocation/reconcile-deps.ts';
 import { Reconciler } from './revocation/reconciler.ts';
-import { Webhooks } from './revocation/webhooks.ts';
 import { findActiveRevisionNumber, findRevision } from './store/catalog-revisions.ts';
 import { Changes } from './store/changes.ts';
 import { Database } from './store/database.ts';
-import { readDrift } from './store/drift.ts';
-import { glance } from './store/glance.ts';
 import { coalescedIssuing } from './store/issuing.ts';
 import { coalescedOwnedGrants } from './store/owned-grants.ts';
 import { compareSchema } from './store/migrate.ts';
 import { SharedNonces } from './store/nonces.ts';
 import { coalescedProofs } from './store/proofs.ts';
-import { readQueue } from './store/revocations.ts';
+import { TaskEvaluations } from './store/task-evaluations.ts';
 import { TasksAlive } from './store/tasks-alive.ts';
 import { readStoreIdentity } from './store/tenures.ts';
 
 /** A replica that lags behind an apply notices at the latest after this. */
 const CATALOG_POLL_MILLIS = 5_000;
-/** However many scrape, the store is asked about the queue once in so long, and a scrape waits for it no longer than this. */
-const QUEUE_KEPT_MILLIS = 3_000;
-const QUEUE_PATIENCE_MILLIS = 3_000;
 
 export interface BrokerOptions {
   readonly config: Config & { readonly database_url: Secret<string> };
@@ -80,7 +81,12 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
   const trouble = (error: unknown) => log.warn({ error }, 'a connection to the store is in trouble');
   const metrics = createMetrics();
 
-  const changes = new Changes({ url: config.database_url, onError: trouble, onCatalog: () => void catalog.refresh() });
+  const changes = new Changes({
+    url: config.database_url,
+    onError: trouble,
+    onCatalog: () => void catalog.refresh(),
+    onDrift: () => drift.wake(),
+  });
   const db = new Database({
     url: config.database_url,
     connections: config.database_connections,
@@ -92,6 +98,13 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
   const installation = await checkStore(db, schema, options);
 
   const providers = await loadProviders(config.providers, options.importPackage);
+  const proposals: Proposals = {
+    check: (files) => checkCatalog(files, { providers, allowDev: options.dev }),
+    turn: new OneAtATime(),
+    maxDriftShare: config.max_drift_share,
+    keys: readCatalogKeys(config),
+    published: () => changes.publishCatalog(),
+  };
   const load = (files: Readonly<Record<string, string>>) => loadCatalog(files, { providers, allowDev: options.dev });
   const resolveSecret = createSecretResolver({ secretsDir: config.secrets_dir, env: options.env });
   const sessions = new TargetSessions({
@@ -111,6 +124,8 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     readActiveNumber: () => findActiveRevisionNumber(db),
     readFiles: async (number) => (await findRevision(db, number))?.files,
     load,
+    vouch: async (number, loaded) =>
+      void (await proposals.keys?.verify((await findRevision(db, number))?.signature ?? null, loaded)),
     createPolicy: (loaded) => createPolicyEngine(loaded.policySet, loaded.digest),
     onChange: (active) => {
       log.info({ revision: active.number, digest: active.catalog.digest }, 'this catalog revision answers now');
@@ -149,26 +164,23 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     sweepSeconds: config.sweep_seconds,
     overdueSeconds: config.overdue_seconds,
     expireTasks: (limit) => expireTasks({ db, catalog, alarms: engine }, limit),
+    lapseApprovals: (limit) => lapseOverdueApprovals({ db, catalog }, limit),
   });
 
   const reconcileDeps: ReconcileDeps = {
     ...revocationDeps,
     found: metrics,
     targets: () => (catalog.ready ? catalog.current().catalog.targets.values() : []),
-    revision: () => catalog.current().number,
+    ...{ revision: () => catalog.current().number, maxChangedShare: config.max_changed_share },
     entitlement: (name) => catalog.current().catalog.entitlements.get(name)?.provider,
     wake: (target) => engine.now(target),
   };
   const ownership = new Ownership({
-    deps: reconcileDeps,
-    db,
-    installation: installation.id,
+    ...{ deps: reconcileDeps, db, installation: installation.id },
     store: await readStoreIdentity(db),
   });
   const reconciler = new Reconciler({
-    deps: reconcileDeps,
-    ownership,
-    installation: installation.id,
+    ...{ deps: reconcileDeps, ownership, installation: installation.id },
     graceSeconds: config.orphan_grace_seconds,
     everySeconds: config.reconcile_seconds,
   });
@@ -177,6 +189,13 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     deps: { db, catalog, alarms: engine, ids: randomIds },
     everySeconds: config.sweep_seconds,
     observer: metrics,
+    spread: () => changes.publishDrift(),
+    log: (event, message) => log.error(event, message),
+  });
+
+  const kept = new KillKeeper({
+    deps: { db, catalog, alarms: engine },
+    worker: revocationDeps.worker,
     log: (event, message) => log.error(event, message),
   });
 
@@ -186,28 +205,22 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     ownedGrants: coalescedOwnedGrants(db),
     proofs: coalescedProofs(db),
     nonces: config.dpop_nonce === 'required' ? new SharedNonces(db) : null,
-    changes,
-    catalog,
-    identity,
+    ...{ changes, catalog, identity },
     access: accessFor(catalog, revocationDeps.session),
-    alarms: engine,
-    living: outage,
-    drift,
-    observer: metrics,
-    ids: randomIds,
-    audience: config.public_url,
-    mintSeconds: config.mint_seconds,
+    ...{ alarms: engine, living: outage, drift, kept, observer: metrics, ids: randomIds, proposals },
+    ...{ audience: config.public_url, mintSeconds: config.mint_seconds },
     ...{ mintsPerTask: config.mints_per_task, sessionSeconds: config.session_seconds },
+    approvals: approvalTerms(config),
     tasksAlive: new TasksAlive(db, config.tasks_per_issuer),
+    taskEvaluations: new TaskEvaluations(db, config.evaluations_per_task),
     log: (event, message) => log.error(event, message),
   };
 
-  const { webhook_url: url, webhook_secret: secret } = config;
-  const webhooks = new Webhooks({
-    db,
-    endpoint: url === undefined || secret === undefined ? undefined : { url, secret },
-    observer: metrics,
-    random: Math.random,
+  const { webhook_url: endpointUrl, webhook_secret: signedBy } = config;
+  const webhooks = new EveryWebhook({
+    ...{ db, observer: metrics, random: Math.random, secret: resolveSecret, url: config.public_url },
+    endpoint: endpointUrl === undefined || signedBy === undefined ? undefined : { url: endpointUrl, secret: signedBy },
+    webhooks: () => (catalog.ready ? catalog.current().catalog.webhooks : []),
     log: (event, message) => log.warn(event, message),
   });
 
@@ -226,8 +239,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     config,
     readiness,
     metrics,
-    queue: glance(QUEUE_KEPT_MILLIS, QUEUE_PATIENCE_MILLIS, () => readQueue(db)),
-    drift: glance(QUEUE_KEPT_MILLIS, QUEUE_PATIENCE_MILLIS, () => readDrift(db)),
+    ...scrapeSources(db, catalog),
     sweepAge: () => engine.sweepAge,
     log,
     draining: () => draining,
@@ -240,6 +252,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     await catalog.refresh();
     engine.start();
     drift.start();
+    kept.start();
     webhooks.start();
     ownership.start(() => [...reconcileDeps.targets()].map((target) => [target.name, sessions.get(target)] as const));
     reconciler.start();
@@ -256,9 +269,8 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     port: server.port,
     installation: installation.id,
     apply: async (files, by) => {
-      const checked = checkCatalog(files, { providers, allowDev: options.dev });
-      if (checked.catalog === null) throw new MayflyError('catalog_invalid', undefined, { errors: checked.faults });
-      const applied = await applyCatalog({ db, published: () => changes.publishCatalog() }, checked.catalog, by, 'cli');
+      const { check, published } = proposals;
+      const applied = await applyCatalog({ db, published }, validated(check(files)), by, 'cli');
       await catalog.refresh();
       return applied?.number;
     },
@@ -277,7 +289,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     await webhooks.stop();
     // What still works on a sick target then is left to its lease: another replica takes it over.
     await bounded(config.shutdown_seconds * 1000, [], () =>
-      Promise.all([drift.stop(), engine.stop(), reconciler.stop(), outage.stop(), ownership.stop()]),
+      Promise.all([drift.stop(), kept.stop(), engine.stop(), reconciler.stop(), outage.stop(), ownership.stop()]),
     ).catch((error: unknown) => log.warn({ error }, 'revocations in hand did not end with the broker'));
     identity.close();
     await changes.close();

@@ -41,8 +41,12 @@ async function exported(): Promise<Map<string, Set<string>>> {
       paused: new Map([['t', { deadlinesHeld: true }]]),
       residual: new Map(),
       kills: new Map(),
+      killsUnconfirmed: false,
     }),
-    drift: async () => ({ undecided: 1, oldestSeconds: 1 }),
+    drift: async () => ({ undecided: 1, oldestSeconds: 1, left: [{ target: 't', held: 1, uninspected: 1 }] }),
+    approvals: async () => ({ pending: 1, oldestSeconds: 1 }),
+    signals: async () => [{ name: 's', ageSeconds: 1, stale: true, required: true }],
+    webhooks: async () => [{ name: 'w', pending: 1, givenUp: 1, failingSeconds: 1 }],
     sweepAge: () => 1,
     targets: ['t'],
   });

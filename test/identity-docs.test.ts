@@ -45,7 +45,7 @@ describe('catalog/trust.yaml', () => {
   test('what stands there in comments holds too', () => {
     const text = [...lists].flatMap(([name, lines]) => [`${name}:`, ...lines]).join('\n');
     expect([...text.matchAll(/^ {2}- name: (.*)$/gm)].map(([, name]) => name)).toEqual([
-      ...['orchestrator', 'prod', 'cluster', 'idp', 'github', 'staff'],
+      ...['orchestrator', 'prod', 'cluster', 'idp', 'github', 'staff', 'watch'],
     ]);
     expect(faultLines(sampleWith({ 'trust.yaml': text, ...keys('keys/cluster.json') }))).toEqual([]);
   });

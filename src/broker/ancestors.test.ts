@@ -25,7 +25,7 @@ const ancestors = fc.array(
 
 function stateOf(ceiling: Ceiling, above: readonly Ancestor[] | undefined): TaskState {
   const seen = sampleSeen({ phase: 'plan', ...(above && { ancestors: above }) });
-  return { task: sampleTask({ ceiling }), heldSeconds: 0, killed: false, now: NOW, seen };
+  return { task: sampleTask({ ceiling }), heldSeconds: 0, fingerprint: '', killed: false, heard: {}, now: NOW, seen };
 }
 
 describe('a task below others', () => {

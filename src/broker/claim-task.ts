@@ -13,6 +13,7 @@ import type { BrokerDeps, CallContext } from './deps.ts';
 import { taskEvent } from './evidence.ts';
 import { killedProblem } from './kill.ts';
 import { checkAlive } from './life.ts';
+import { requireUnsuspended } from './suspend-task.ts';
 import { requireRevision, revisionOf } from './revision.ts';
 
 /** The workload that a delegation names takes the task, by its own proofs. Said again, it answers the same. */
@@ -43,6 +44,7 @@ export async function claimTask(
         'The catalog does not let this issuer name this workload any more.',
       );
     withinAncestors(state);
+    requireUnsuspended(active.catalog, state.seen.signals ?? []);
     const claimed = await claimOffered(tx, id, caller.instance);
     if (claimed === undefined)
       throw new MayflyError('task_ended', 'The offer has lapsed.', { members: { ended_by: 'expired' } });

@@ -1,17 +1,19 @@
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { ActiveCatalog, ActiveRevision } from '../catalog/active.ts';
-import type { GrantId, Ids } from '../domain/ids.ts';
+import { type GrantId, type Ids, wireId } from '../domain/ids.ts';
 import { step } from '../domain/step.ts';
 import type { Task } from '../domain/task.ts';
 import type { PolicyDecision } from '../policy/types.ts';
 import { enforcementOf } from '../store/catalog-revisions.ts';
 import type { Database, Transaction } from '../store/database.ts';
 import { insertDecision } from '../store/decisions.ts';
-import { claimUndecided, type Living, markRetained } from '../store/drift.ts';
+import { claimUndecided, claimUndecidedGrant, type Living, markRetained } from '../store/drift.ts';
 import { endGrants } from '../store/grants.ts';
-import { readTaskStates } from '../store/tasks.ts';
+import { findSignals } from '../store/signals.ts';
+import { readTaskStates, type TaskState } from '../store/tasks.ts';
 import type { Alarms } from './deps.ts';
 import { grantEvent, taskEvent } from './evidence.ts';
+import { signalPayload } from './move-by-signal.ts';
+import { giveWay } from './give-way.ts';
 import { retainGrant } from './retain-grant.ts';
 
 /** Held together, and for the store no longer than a few hundred milliseconds with the slowest of policies. */
@@ -50,25 +52,33 @@ interface Drifted {
   readonly task: Task;
   readonly because: string;
   readonly policy: PolicyDecision | null;
+  /** Policy would permit it, were it not for signals: no way to roll a policy out lets that live. */
+  readonly bySignal: boolean;
 }
+
+/** Some of those that no other replica has in hand; or one, for which is waited. */
+export type Which = { readonly except: readonly GrantId[] } | { readonly only: GrantId };
 
 /**
  * Decides some living grants again that were not decided under the active revision, in one transaction: what is not permitted any
  * more ends with the evidence of why. A crash leaves all of it to whoever looks next.
  */
-export async function decideAgain(deps: DecideAgainDeps, except: readonly GrantId[]): Promise<Slice> {
+export async function decideAgain(deps: DecideAgainDeps, which: Which): Promise<Slice> {
   const active = deps.catalog.current();
   const targets = new Set<string>();
   let slice: Slice = { outcome: 'stale', stayed: 0, ended: 0, reported: 0, failed: new Map(), over: [], more: false };
   await deps.db.transaction({}, async (tx) => {
-    const living = await claimUndecided(tx, active.number, SLICE, except);
+    const living =
+      'only' in which
+        ? await claimUndecidedGrant(tx, active.number, which.only)
+        : await claimUndecided(tx, active.number, SLICE, which.except);
     if (living.length === 0) {
       slice = { ...slice, outcome: 'done' };
       return;
     }
     const verdicts = await judge(deps, tx, active, living);
     if (verdicts === 'stale') return;
-    const { stays, drifted, failed, over } = verdicts;
+    const { stays, told, drifted, failed, over } = verdicts;
     slice = { ...slice, failed, over, more: living.length === SLICE };
     if (failed.size > living.length * MAX_FAILED_SHARE) {
       slice = { ...slice, outcome: 'failed' };
@@ -76,12 +86,15 @@ export async function decideAgain(deps: DecideAgainDeps, except: readonly GrantI
     }
     const enforce = await enforcementOf(tx, active.number);
     if (enforce === undefined) return;
-    const reported = enforce === 'report' ? drifted.map(({ living: { id } }) => id) : [];
+    const live = enforce === 'report' ? drifted.filter((one) => !one.bySignal) : [];
+    const ends = enforce === 'report' ? drifted.filter((one) => one.bySignal) : drifted;
+    const reported = live.map(({ living: { id } }) => id);
     if (stays.length + reported.length > 0) await markRetained(tx, [...stays, ...reported], active.number);
-    if (enforce === 'report') await reportDrifted(deps, tx, active, drifted);
-    else for (const target of await endDrifted(deps, tx, active, drifted)) targets.add(target);
-    const ended = drifted.length - reported.length;
-    slice = { ...slice, outcome: 'done', stayed: stays.length, ended, reported: reported.length };
+    for (const { living: one, task, policies } of told)
+      tx.record(madeEvent(active, one, task, null, { because: 'denied_by_policy', enforce: 'report', policies }));
+    await reportDrifted(deps, tx, active, live);
+    for (const target of await endDrifted(deps, tx, active, ends)) targets.add(target);
+    slice = { ...slice, outcome: 'done', stayed: stays.length, ended: ends.length, reported: reported.length };
     step('decide-again.before');
   });
   if (slice.stayed + slice.ended + slice.reported === 0) return slice;
@@ -90,24 +103,16 @@ export async function decideAgain(deps: DecideAgainDeps, except: readonly GrantI
   return slice;
 }
 
-/** A turn of the event loop in which nothing else was done takes less. */
-const IDLE_TURN_MILLIS = 0.1;
-const MOST_TURNS = 20;
-
-/**
- * Whoever asks is answered first: a decision takes from 0.2 ms with ten policies to 3 ms with a thousand. Turns of the event loop pass
- * until one of them had nothing else to do.
- */
-async function giveWay(): Promise<void> {
-  for (let turn = 0; turn < MOST_TURNS; turn++) {
-    const before = performance.now();
-    await nextTurn();
-    if (performance.now() - before < IDLE_TURN_MILLIS) return;
-  }
+interface Told {
+  readonly living: Living;
+  readonly task: Task;
+  readonly policies: readonly string[];
 }
 
 interface Verdicts {
   readonly stays: readonly GrantId[];
+  /** Of these: what policies that are only told would end. */
+  readonly told: readonly Told[];
   readonly drifted: readonly Drifted[];
   readonly failed: ReadonlyMap<GrantId, readonly string[]>;
   readonly over: readonly GrantId[];
@@ -124,6 +129,7 @@ async function judge(
     (await readTaskStates(tx, taskIds)).flatMap((state) => (state ? [[state.task.id, state]] : [])),
   );
   const stays: GrantId[] = [];
+  const told: Told[] = [];
   const drifted: Drifted[] = [];
   const failed = new Map<GrantId, readonly string[]>();
   const over: GrantId[] = [];
@@ -134,12 +140,31 @@ async function judge(
     const state = states.get(each.taskId);
     if (state === undefined) throw new Error(`Grant ${each.id} has no task.`);
     const retained = retainGrant(active, each, state);
-    if (retained.kind === 'stays') stays.push(each.id);
-    else if (retained.kind === 'over') over.push(each.id);
+    if (retained.kind === 'stays') {
+      stays.push(each.id);
+      if (retained.reported !== undefined) told.push({ living: each, task: state.task, policies: retained.reported });
+    } else if (retained.kind === 'over') over.push(each.id);
     else if (retained.kind === 'failed') failed.set(each.id, retained.errors);
-    else drifted.push({ living: each, task: state.task, because: retained.because, policy: retained.policy });
+    else
+      drifted.push({
+        ...retained,
+        living: each,
+        task: state.task,
+        bySignal: isBySignal(active, each, state, retained),
+      });
   }
-  return { stays, drifted, failed, over };
+  return { stays, told, drifted, failed, over };
+}
+
+function isBySignal(
+  active: ActiveRevision,
+  living: Living,
+  state: TaskState,
+  { policy }: Pick<Drifted, 'policy'>,
+): boolean {
+  if (living.signalled === null || policy === null) return false;
+  const { signals: _, ...seen } = state.seen;
+  return retainGrant(active, living, { ...state, seen }).kind === 'stays';
 }
 
 /** Answers the targets where something is due now. */
@@ -152,19 +177,26 @@ async function endDrifted(
   if (drifted.length === 0) return [];
   const { digest } = active.catalog;
   const grantIds = drifted.map(({ living }) => living.id);
-  const revocations = new Map(
-    (await endGrants(tx, { grantIds }, 'drift')).map(({ grant, revocation }) => [grant.id, revocation]),
-  );
+  const signals = await signalsOf(tx, drifted);
+  const bySignal = new Set(grantIds.filter((id) => signals.has(id)));
+  const ended = [
+    ...(await endGrants(tx, { grantIds: grantIds.filter((id) => !bySignal.has(id)) }, 'drift')),
+    ...(await endGrants(tx, { grantIds: [...bySignal] }, 'signal')),
+  ];
+  const revocations = new Map(ended.map(({ grant, revocation }) => [grant.id, revocation]));
   for (const { living, task, because, policy } of drifted) {
-    const { decisionId } = policy === null ? living : await recordDenial(deps, tx, active, living, task, policy, {});
+    const { decisionId } =
+      policy === null ? living : await recordDenial(deps, tx, active, living, task, policy, refusalOf(policy, because));
+    const signal = signals.get(living.id);
     const revocation = revocations.get(living.id);
     tx.record(
       grantEvent('grant.ended', task, { ...living, decisionId }, digest, context, {
-        cause: 'drift',
+        cause: signal === undefined ? 'drift' : 'signal',
         payload: {
           because,
           policies: policy?.policies ?? [],
           revision: active.number,
+          ...signal,
           ...(revocation === undefined ? {} : { revocation_id: `rev_${revocation.id}` }),
         },
       }),
@@ -172,6 +204,22 @@ async function endDrifted(
     tx.changed(task.id);
   }
   return drifted.map(({ living }) => living.target);
+}
+
+/** The signals by which policy was asked again, for those that it does not permit any more. */
+async function signalsOf(
+  tx: Transaction,
+  drifted: readonly Drifted[],
+): Promise<ReadonlyMap<GrantId, Readonly<Record<string, unknown>>>> {
+  const asked = drifted.flatMap(({ living: { id, signalled }, policy }) =>
+    signalled === null || policy === null ? [] : [{ id, signalled }],
+  );
+  if (asked.length === 0) return new Map();
+  const ids = [...new Set(asked.map(({ signalled }) => signalled))];
+  const known = new Map((await findSignals(tx, ids)).map((signal) => [signal.id, signalPayload(signal)]));
+  return new Map(
+    asked.map(({ id, signalled }) => [id, known.get(signalled) ?? { signal_id: wireId('sig', signalled) }]),
+  );
 }
 
 /** Tells what would end, and lets it live. */
@@ -182,7 +230,7 @@ async function reportDrifted(
   drifted: readonly Drifted[],
 ): Promise<void> {
   for (const { living, task, because, policy } of drifted) {
-    const more = { because, enforce: 'report' };
+    const more = { because, enforce: 'report', ...(policy === null ? {} : refusalOf(policy, because)) };
     if (policy !== null) await recordDenial(deps, tx, active, living, task, policy, more);
     else tx.record(madeEvent(active, living, task, null, { ...more, policies: [] }));
   }
@@ -201,6 +249,10 @@ function madeEvent(
   });
 }
 
+function refusalOf({ permitted }: PolicyDecision, because: string) {
+  return permitted ? { refusal: because } : {};
+}
+
 /** The decision that ends it can be found again, and made again, as any other. */
 async function recordDenial(
   deps: DecideAgainDeps,
@@ -217,10 +269,11 @@ async function recordDenial(
     taskId: task.id,
     action: 'retain',
     resource: living.entitlement,
-    permitted: false,
+    // Permitted, but not as it is: the refusal says why.
+    permitted: policy.permitted,
     policies: policy.policies,
     errors: [],
-    maxTtlSeconds: null,
+    maxTtlSeconds: policy.maxTtlSeconds,
     revision: active.number,
     inputs: policy.inputs,
   });

@@ -1,6 +1,7 @@
 import type { ActiveRevision } from '../catalog/active.ts';
 import type { EntitlementDefinition, TargetDefinition } from '../catalog/types.ts';
 import { type Life, shortestLife } from '../domain/deadline.ts';
+import { type ApprovalId, wireId } from '../domain/ids.ts';
 import type { Grant, Guarantee } from '../domain/grant.ts';
 import type { Revocation } from '../domain/revocation.ts';
 import type { Task } from '../domain/task.ts';
@@ -10,6 +11,7 @@ import type { TaskState } from '../store/tasks.ts';
 import type { BrokerDeps, CallContext, TargetAccess } from './deps.ts';
 import { grantEvent, taskEvent } from './evidence.ts';
 import type { GrantRequest } from './issue-grant.ts';
+import { unapproved } from './needed-approvals.ts';
 import { lifeBounds } from './life.ts';
 import { type LimitRule, limitsBeyondTree, reachedInTree } from './limits.ts';
 import { checkParams } from './params.ts';
@@ -30,6 +32,8 @@ export interface Ask {
   readonly guarantee: Guarantee;
   readonly request: GrantRequest;
   readonly bodyDigest: Buffer;
+  /** What was approved: asked about again, to be collected. */
+  readonly approved?: { readonly id: ApprovalId; readonly groups: readonly string[]; readonly grant: Grant };
 }
 
 type Refusal = 'denied_by_policy' | 'delivery_required' | 'limit_reached' | 'ttl_below_minimum';
@@ -39,6 +43,8 @@ export type Decided =
       readonly permitted: true;
       readonly intent: Intent;
       readonly life: Life;
+      /** Groups that must approve it first. */
+      readonly needs: readonly string[];
       /** The same as a denial, because of a limit that only the store could see reached. */
       readonly limited: (name: string) => Denied;
     }
@@ -62,7 +68,7 @@ export function decideGrant(
   state: TaskState,
   context: CallContext,
 ): Decided {
-  const { active, entitlement, target, guarantee, request } = ask;
+  const { active, entitlement, target, guarantee, request, approved } = ask;
   const { task, now } = state;
   const params = checkParams(entitlement, task.ceiling.params);
   const bounds = lifeBounds(request.ttlSeconds, task, entitlement, guarantee, now);
@@ -98,6 +104,8 @@ export function decideGrant(
         revision: active.number,
         justification: request.justification,
         ...(request.delivery === null ? {} : { sealed_to: request.delivery.thumbprint }),
+        ...(approved === undefined ? {} : { approval_id: wireId('apr', approved.id) }),
+        ...(policy.reported && { reported: policy.reported }),
         ...(refusal === null ? {} : { refusal }),
         ...(limit === undefined ? {} : { limit }),
       },
@@ -120,7 +128,7 @@ export function decideGrant(
     policy.maxTtlSeconds === null ? bounds : [...bounds, { by: 'policy', seconds: policy.maxTtlSeconds }],
   );
   if (life.seconds < Math.max(1, guarantee.min_ttl_seconds)) return refused('ttl_below_minimum');
-  const id = deps.ids.next('grt');
+  const id = approved?.grant.id ?? deps.ids.next('grt');
   const mintBy = new Date(now.getTime() + deps.mintSeconds * 1000);
   const dueAt = new Date(mintBy.getTime() + UNREPORTED_MILLIS);
   const grant: Grant = {
@@ -131,7 +139,7 @@ export function decideGrant(
     target: target.name,
     params,
     state: 'minting',
-    handle: ask.access.session.reserve(id),
+    handle: approved?.grant.handle ?? ask.access.session.reserve(id),
     facts: null,
     guarantee,
     deadline: new Date(now.getTime() + Math.floor(life.seconds * 1000)),
@@ -173,6 +181,7 @@ export function decideGrant(
   };
   return {
     ...{ permitted: true, intent, life },
+    needs: unapproved(active.catalog.limits, entitlement.name, policy, approved?.groups ?? []),
     limited: (name) =>
       limited(active.catalog.limits.atMost.find((rule) => rule.name === name) ?? { name, reason: null }),
   };

@@ -7,10 +7,13 @@ import type { Session } from '../provider.ts';
 import type { Changes } from '../store/changes.ts';
 import type { Database } from '../store/database.ts';
 import type { Issuing } from '../store/issuing.ts';
+import type { Kill } from '../store/kills.ts';
 import type { Nonces } from '../store/nonces.ts';
 import type { OwnedGrants } from '../store/owned-grants.ts';
 import type { Proofs } from '../store/proofs.ts';
+import type { TaskEvaluations } from '../store/task-evaluations.ts';
 import type { TasksAlive } from '../store/tasks-alive.ts';
+import type { Proposals } from './proposals.ts';
 
 /** Wakes whoever ends grants. Never throws, never blocks: what an alarm misses the sweeper finds. */
 export interface Alarms {
@@ -29,18 +32,36 @@ export interface Living {
 export interface Drift {
   /** Something moved that decisions hang on. */
   wake(): void;
+  /** The same, on every replica. */
+  spread(): void;
+}
+
+/** What stands stopped, remembered beside the store. Never throws, never blocks. */
+export interface KeptKills {
+  remember(kill: Kill): void;
 }
 
 /** What the use cases report as they happen. */
 export interface Observer {
   decided(action: string, permitted: boolean, failed: boolean): void;
   minted(target: string, seconds: number, outcome: 'ok' | 'failed' | 'too_late'): void;
+  /** @param source Of the catalog. */
+  signalled(source: string, kind: string, outcome: 'taken' | 'superseded' | 'refused'): void;
 }
 
 /** What a use case needs to know of a target: the session and the entitlement's own terms for it. */
 export interface TargetAccess {
   readonly session: Session;
   readonly config: unknown;
+}
+
+export interface ApprovalTimes {
+  /** How long one may be decided. */
+  readonly pendingSeconds: number;
+  /** How long one that was approved may be collected. */
+  readonly unusedSeconds: number;
+  /** That one task may wait for at once. */
+  readonly perTask: number;
 }
 
 export interface BrokerDeps {
@@ -57,6 +78,7 @@ export interface BrokerDeps {
   readonly alarms: Alarms;
   readonly living: Living;
   readonly drift: Drift;
+  readonly kept: KeptKills;
   readonly observer: Observer;
   readonly ids: Ids;
   /** Our own name: the audience that tokens must name. */
@@ -64,8 +86,11 @@ export interface BrokerDeps {
   readonly mintSeconds: number;
   /** Credentials made for one task in its life, at most. */
   readonly mintsPerTask: number;
+  readonly approvals: ApprovalTimes;
   /** How long an operator who signed in with a browser stays so. */
   readonly sessionSeconds: number;
+  readonly proposals: Proposals;
+  readonly taskEvaluations: Pick<TaskEvaluations, 'hasRoom'>;
   readonly tasksAlive: Pick<TasksAlive, 'hasRoom'>;
   /** Uncaught trouble with a public answer: for the log. */
   readonly log: (event: Readonly<Record<string, unknown>>, message: string) => void;

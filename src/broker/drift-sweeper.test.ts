@@ -7,10 +7,12 @@ import { Database } from '../store/database.ts';
 import { decideAgain, type Slice } from './decide-again.ts';
 import { distrustIssuers } from './distrust-issuers.ts';
 import { DriftSweeper } from './drift-sweeper.ts';
+import { lapseSignals } from './lapse-signals.ts';
 import { trusting } from './testing/trusting.ts';
 
 vi.mock(import('./decide-again.ts'));
 vi.mock(import('./distrust-issuers.ts'));
+vi.mock(import('./lapse-signals.ts'));
 
 const nothing: Slice = { outcome: 'done', stayed: 0, ended: 0, reported: 0, failed: new Map(), over: [], more: false };
 const failed = new Map([['g1' as GrantId, ['overflow']]]);
@@ -23,6 +25,8 @@ const nobodyAsks = () => {
 function sweeper(...slices: Slice[]) {
   vi.mocked(decideAgain).mockReset();
   vi.mocked(decideAgain).mockImplementation(async () => slices.shift() ?? nothing);
+  vi.mocked(lapseSignals).mockReset();
+  vi.mocked(lapseSignals).mockResolvedValue();
   vi.mocked(distrustIssuers).mockReset();
   vi.mocked(distrustIssuers).mockResolvedValue(0);
   const active: ActiveRevision = {
@@ -32,6 +36,9 @@ function sweeper(...slices: Slice[]) {
       limits: { toxic: [], atMost: [] },
       policySet: { schema: '', policies: [], entities: [] },
       toolGateways: [],
+      signalSources: [],
+      changeControl: { serial: null, fourEyes: [] },
+      webhooks: [],
     },
     policy: {
       digest: '',
@@ -51,6 +58,7 @@ function sweeper(...slices: Slice[]) {
     },
     everySeconds: 1,
     observer: { driftDecided: () => {}, driftStopped: (is) => void stopped.push(is) },
+    spread: () => {},
     log: (_, message) => void said.push(message),
   });
   return {
@@ -58,7 +66,7 @@ function sweeper(...slices: Slice[]) {
     said,
     stopped,
     catalog,
-    excepted: () => vi.mocked(decideAgain).mock.calls.map(([, ids]) => ids),
+    excepted: () => vi.mocked(decideAgain).mock.calls.map(([, which]) => ('except' in which ? which.except : [])),
   };
 }
 
@@ -99,8 +107,8 @@ test('before its start it does nothing, and after its stop', async () => {
 
 test('what policy fails for is left alone for five seconds, then for ten; the others are decided meanwhile', async () => {
   const { sweeper: one, excepted, said, stopped } = sweeper({ ...nothing, failed });
-  vi.mocked(decideAgain).mockImplementation(async (_, except) =>
-    except.length === 0 ? { ...nothing, failed } : nothing,
+  vi.mocked(decideAgain).mockImplementation(async (_, which) =>
+    'except' in which && which.except.length === 0 ? { ...nothing, failed } : nothing,
   );
   one.start();
   await pass(4_900);

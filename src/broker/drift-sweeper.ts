@@ -3,6 +3,7 @@ import type { GrantId } from '../domain/ids.ts';
 import { decideAgain, type DecideAgainDeps } from './decide-again.ts';
 import type { BrokerDeps } from './deps.ts';
 import { distrustIssuers } from './distrust-issuers.ts';
+import { lapseSignals } from './lapse-signals.ts';
 
 /** What policy failed to decide is tried again after so long, then after twice that, and so on. */
 const FIRST_RETRY_SECONDS = 5;
@@ -20,6 +21,8 @@ export interface DriftSweeperOptions {
   readonly deps: DecideAgainDeps & Pick<BrokerDeps, 'db' | 'catalog' | 'alarms'>;
   readonly everySeconds: number;
   readonly observer: DriftObserver;
+  /** Wakes those of the other replicas. Never throws, never blocks. */
+  readonly spread: () => void;
   readonly log: (event: Readonly<Record<string, unknown>>, message: string) => void;
 }
 
@@ -60,6 +63,12 @@ export class DriftSweeper {
     if (this.#running === undefined && this.#timer !== undefined) this.#run();
   }
 
+  /** The same, on every replica. */
+  spread(): void {
+    this.wake();
+    this.#options.spread();
+  }
+
   /** Another revision decides now: what failed by the one before says nothing of it. */
   revise(): void {
     this.#revised = true;
@@ -85,6 +94,7 @@ export class DriftSweeper {
   }
 
   async #pass(): Promise<void> {
+    await this.#lapse();
     if (this.#revised) this.#retrySeconds = FIRST_RETRY_SECONDS;
     const retries = this.#revised || performance.now() >= this.#retryAt;
     this.#revised = false;
@@ -97,11 +107,17 @@ export class DriftSweeper {
     await this.#distrust();
   }
 
+  /** What can not be told of signals must not keep the rest from being decided. */
+  async #lapse(): Promise<void> {
+    const { deps, log } = this.#options;
+    await lapseSignals(deps).catch((error: unknown) => log({ error }, 'signals that have expired are looked at again'));
+  }
+
   async #decide(): Promise<void> {
     const { deps, observer } = this.#options;
     const over: GrantId[] = [];
     for (let more = true; more && !this.#ended; ) {
-      const slice = await decideAgain(deps, [...this.#failed.keys(), ...over]);
+      const slice = await decideAgain(deps, { except: [...this.#failed.keys(), ...over] });
       observer.driftDecided('stays', slice.stayed);
       observer.driftDecided('ended', slice.ended);
       observer.driftDecided('reported', slice.reported);

@@ -9,6 +9,7 @@ import { endSubtree, findExpiredTasks } from '../store/task-ends.ts';
 import { findTask } from '../store/tasks.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
 import { digestInForce, grantEvent, taskEvent } from './evidence.ts';
+import { lapseApprovals } from './lapse-approvals.ts';
 import { findRootFor } from './operator-scope.ts';
 
 export interface EndedTask {
@@ -73,7 +74,7 @@ export async function endTree(
   const targets = new Set<string>();
   const task = await deps.db.transaction({ root: { id: rootId, mode: 'exclusive' } }, async (tx) => {
     await also?.(tx);
-    const tasks = await endSubtree(tx, id, state, endedBy);
+    const { tasks, wait } = await endSubtree(tx, id, state, endedBy);
     const byId = new Map(tasks.map((ended) => [ended.id, ended]));
     for (const ended of tasks) {
       tx.record(taskEvent(eventOf(ended.state), ended, digest, context, { cause: ended.endedBy ?? 'none', payload }));
@@ -81,6 +82,7 @@ export async function endTree(
       if (ended.parentId !== null) tx.changed(ended.parentId);
     }
     const ids = tasks.map((ended) => ended.id);
+    if (wait) await lapseApprovals(deps, tx, { kind: 'tasks', ids }, 'task_ended', context);
     for (const { grant, revocation } of ids.length === 0 ? [] : await endGrantsOfTasks(tx, ids)) {
       const owner = byId.get(grant.taskId);
       if (owner === undefined) continue;

@@ -6,18 +6,16 @@ import { type ProblemCode, problemKind } from '../domain/problems.ts';
 import { step } from '../domain/step.ts';
 import type { WorkloadCaller } from '../identity/types.ts';
 import type { Evaluation } from '../policy/types.ts';
-import { insertDecision } from '../store/decisions.ts';
+import { insertDecision, recordDecision } from '../store/decisions.ts';
 import { birthLocks } from '../store/locks.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
 import { type AskedEvaluation, findSubject, type Found, nameOf, subjectOf } from './evaluated-subject.ts';
 import { taskEvent } from './evidence.ts';
 import { revisionOf } from './revision.ts';
-import { settleUse } from './single-use.ts';
+import { namesPermit, settleUse } from './single-use.ts';
 
 /** A permit is for one call, which begins within so many seconds: after them it is asked again. */
 const VALID_SECONDS = 10;
-
-const NOT_YOURS = 'There is no such subject that you may ask about.';
 
 export interface Evaluated {
   readonly permitted: boolean;
@@ -26,7 +24,7 @@ export interface Evaluated {
   readonly revision: number;
   readonly validForSeconds: number;
   /** Why it is not permitted. */
-  readonly code: ProblemCode | 'not_evaluable' | 'permit_not_usable' | null;
+  readonly code: ProblemCode | 'not_evaluable' | 'permit_not_usable' | 'evaluations_spent' | null;
   readonly reasons: readonly string[];
   /** It has to be asked again, by this decision's id, when the call begins: and then once. */
   readonly singleUse: boolean;
@@ -44,14 +42,15 @@ export async function evaluate(
 ): Promise<Evaluated> {
   const active = revisionOf(deps, caller);
   const subject = await subjectOf(deps, active, caller, asked);
-  if (subject === undefined) return nobody(active);
+  if (subject === undefined) return undecided(active, nobody);
+  if (subject.kind === 'task' && !(await deps.taskEvaluations.hasRoom(subject.id))) return undecided(active, spent);
   const locks = subject.kind === 'task' ? birthLocks(subject.root) : birthLocks();
   const evaluated = await deps.db.transaction(locks, async (tx) => {
     const found = await findSubject(tx, active, caller, subject);
     if (found === undefined) return undefined;
     const decided = decide(active, found, asked, tx.now);
     const id = deps.ids.next('dec');
-    await insertDecision(tx, {
+    const decision = {
       id,
       taskId: found.about.id,
       action: 'evaluate',
@@ -62,8 +61,11 @@ export async function evaluate(
       maxTtlSeconds: decided.policy.maxTtlSeconds,
       revision: active.number,
       inputs: decided.policy.inputs,
-    });
+    };
     const { permitted, singleUse } = decided.policy;
+    // What a permit is used by must stand there first; all else goes with the event, in one statement.
+    if (permitted && (singleUse || namesPermit(asked))) await insertDecision(tx, decision);
+    else recordDecision(tx, decision);
     const use = permitted
       ? await settleUse(tx, caller, found, asked, { id, singleUse, seconds: decided.seconds })
       : 'free';
@@ -73,7 +75,7 @@ export async function evaluate(
     return { ...settled, id, singleUse: use === 'given' };
   });
   step('evaluate.after');
-  if (evaluated === undefined) return nobody(active);
+  if (evaluated === undefined) return undecided(active, nobody);
   const { policy, code, reasons, seconds, id, singleUse } = evaluated;
   deps.observer.decided('evaluate', code === null, policy.errors.length > 0);
   return {
@@ -87,10 +89,17 @@ export async function evaluate(
   };
 }
 
-function nobody(active: ActiveRevision): Evaluated {
-  const refusal = { code: 'not_found', reasons: [NOT_YOURS] } as const;
+const nobody = { code: 'not_found', reasons: ['There is no such subject that you may ask about.'] } as const;
+
+const spent = {
+  code: 'evaluations_spent',
+  reasons: ['This task was asked about as often as it may be in its life.'],
+} as const;
+
+/** Nothing is recorded of it. */
+function undecided({ number }: ActiveRevision, refusal: Pick<Evaluated, 'code' | 'reasons'>): Evaluated {
   return {
-    ...{ permitted: false, decisionId: null, revision: active.number, validForSeconds: 0, singleUse: false },
+    ...{ permitted: false, decisionId: null, revision: number, validForSeconds: 0, singleUse: false },
     ...refusal,
   };
 }
@@ -104,9 +113,9 @@ interface Decided {
 
 function decide(active: ActiveRevision, found: Found, asked: AskedEvaluation, now: Date): Decided {
   try {
-    const { subject, until } = found.alive();
+    const { subject, signals, until } = found.alive();
     const { action, resource, context: said } = asked;
-    const policy = active.policy.evaluate({ now, subject, action, resource, said });
+    const policy = active.policy.evaluate({ now, subject, signals, action, resource, said });
     if (policy.permitted) return { policy, code: null, reasons: [], seconds: validSeconds(policy, until, now) };
     return policy.unfit === null
       ? { policy, code: 'denied_by_policy', reasons: policy.reasons, seconds: 0 }
@@ -124,7 +133,7 @@ const notUsable = {
 } as const;
 
 const notAsked: Evaluation = {
-  ...{ permitted: false, policies: [], maxTtlSeconds: null, perCall: false, sealedDelivery: false },
+  ...{ permitted: false, policies: [], maxTtlSeconds: null, perCall: false, sealedDelivery: false, approvalGroups: [] },
   ...{ reasons: [], errors: [], inputs: {}, unfit: null, singleUse: false },
 };
 
@@ -152,6 +161,7 @@ function useEvent(
       policies: policy.policies,
       errors: policy.errors.length,
       revision: number,
+      ...(policy.reported && { reported: policy.reported }),
       ...(code === null ? {} : { refusal: code }),
       ...(use === 'given' || use === 'used' ? { single_use: use } : {}),
       ...(gateway === null ? {} : { gateway: gateway.name }),

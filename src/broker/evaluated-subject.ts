@@ -6,17 +6,20 @@ import { namesWorkload } from '../domain/named-workloads.ts';
 import { type Task, type Workload, workloadId } from '../domain/task.ts';
 import type { WorkloadCaller } from '../identity/types.ts';
 import { historyOf } from '../policy/history.ts';
-import type { Asked, EvaluationRequest } from '../policy/types.ts';
+import { type KnownSignals, signalFacts } from '../policy/signals.ts';
+import type { Asked, EvaluationRequest, SignalFacts } from '../policy/types.ts';
 import { findActiveRevisionNumber } from '../store/catalog-revisions.ts';
 import type { Transaction } from '../store/database.ts';
 import { issuingWithin } from '../store/issuing.ts';
 import { isWorkloadKilled } from '../store/kills.ts';
+import { readSignalsAbout } from '../store/signals.ts';
 import { findOwnedRoot } from '../store/tasks.ts';
 import { withinAncestors } from './ancestors.ts';
 import type { BrokerDeps } from './deps.ts';
 import { killedProblem } from './kill.ts';
+import { requireFresh } from './fresh.ts';
 import { checkAlive } from './life.ts';
-import { policyTask } from './policy-request.ts';
+import { knownSignals, policyTask } from './policy-request.ts';
 import { requireRevision } from './revision.ts';
 import { requireStanding } from './standing.ts';
 
@@ -42,7 +45,11 @@ export interface Found {
   /** What a permit for one use holds on to: the catalog's revision, and where the task stands. */
   readonly version: readonly (string | number | null)[];
   /** Throws when it may do nothing more. */
-  readonly alive: () => { readonly subject: EvaluationRequest['subject']; readonly until: Date | null };
+  readonly alive: () => {
+    readonly subject: EvaluationRequest['subject'];
+    readonly signals: SignalFacts;
+    readonly until: Date | null;
+  };
 }
 
 /** An agent asks about itself, a gateway within its scope. What is another's is as unknown as what is not there. */
@@ -104,6 +111,7 @@ export async function findSubject(
     requireRevision(active, await findActiveRevisionNumber(tx));
     const workload = subject.kind === 'workload' ? subject.workload : caller.workload;
     const killed = await isAnyKilled(tx, [...asking, workload]);
+    const known = await readSignalsAbout(tx, subject.kind === 'workload' ? workloadId(workload) : null);
     const behalf = subject.kind === 'workload' ? workload.subject : nameOf(subject.asked);
     return {
       about: { id: null, subject: behalf, workload, txn: null },
@@ -111,7 +119,7 @@ export async function findSubject(
       version: [active.number],
       alive: () => {
         if (killed) throw killedProblem();
-        return { subject, until: null };
+        return { subject, signals: factsOf(active, known, tx.now), until: null };
       },
     };
   }
@@ -131,10 +139,17 @@ export async function findSubject(
       const history = historyOf(state.seen, state.heldSeconds, active.catalog);
       return {
         subject: { kind: 'task', task: policyTask(active.catalog, within), history },
+        signals: factsOf(active, knownSignals(state), tx.now),
         until: within.task.notAfter,
       };
     },
   };
+}
+
+/** Nothing that is asked about by AuthZEN stands at a place of the catalog. @throws MayflyError `stale_signals` */
+function factsOf({ catalog }: ActiveRevision, known: KnownSignals, now: Date): SignalFacts {
+  requireFresh(catalog, known, now);
+  return signalFacts(catalog.signalSources, known, null, now);
 }
 
 async function isAnyKilled(tx: Transaction, workloads: readonly Workload[]): Promise<boolean> {

@@ -4,6 +4,7 @@ import { MayflyError } from '../domain/errors.ts';
 import type { DecisionId } from '../domain/ids.ts';
 import type { Caller } from '../identity/types.ts';
 import { createPolicyEngine, type OwnedPolicyEngine } from '../policy/engine.ts';
+import { type Approval, findApprovalOfGrant } from '../store/approvals.ts';
 import { findRevision } from '../store/catalog-revisions.ts';
 import { type DecisionFilter, findDecision, listDecisions, type StoredDecision } from '../store/decisions.ts';
 import type { BrokerDeps } from './deps.ts';
@@ -17,6 +18,8 @@ export interface ExplainedDecision {
   /** The policies that determined it, as they stood in its revision. */
   readonly policies: readonly PolicySource[];
   readonly replay: Replay;
+  /** Of the grant that came of it, where it wanted one. */
+  readonly approval: Approval | undefined;
 }
 
 /**
@@ -31,7 +34,8 @@ export async function explainDecision(deps: BrokerDeps, caller: Caller, id: Deci
   try {
     const { policySet } = await revisions.of(decision.revision);
     const policies = policySet.policies.filter((policy) => decision.policies.includes(policy.id));
-    return { decision, policies, replay: await revisions.replay(decision) };
+    const approval = decision.grantId === null ? undefined : await findApprovalOfGrant(deps.db, decision.grantId);
+    return { decision, policies, replay: await revisions.replay(decision), approval };
   } finally {
     revisions.close();
   }
@@ -45,7 +49,7 @@ export async function replayDecisions(
   before: DecisionId | null,
   limit: number,
 ): Promise<{
-  readonly items: readonly Omit<ExplainedDecision, 'policies'>[];
+  readonly items: readonly Omit<ExplainedDecision, 'policies' | 'approval'>[];
   readonly next: DecisionId | undefined;
 }> {
   const { scope } = requireRole(deps, caller, 'viewer');

@@ -4,7 +4,11 @@ import { MayflyError } from '../domain/errors.ts';
 const RETRY_SECONDS = 3;
 
 export function failedOverProblem(target: string): MayflyError {
-  return new MayflyError('store_failed_over', `Target ${target} was not reconciled since the store failed over.`, {
-    retryAfterSeconds: RETRY_SECONDS,
-  });
+  return new MayflyError(
+    'store_failed_over',
+    `Target ${target} was not reconciled, or the kills not confirmed, since the store failed over.`,
+    {
+      retryAfterSeconds: RETRY_SECONDS,
+    },
+  );
 }

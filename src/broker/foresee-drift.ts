@@ -6,6 +6,7 @@ import { createPolicyEngine } from '../policy/engine.ts';
 import type { Queryable } from '../store/database.ts';
 import { listLiving, type LivingPlace } from '../store/drift.ts';
 import { readTaskStates } from '../store/tasks.ts';
+import { giveWay } from './give-way.ts';
 import { retainGrant } from './retain-grant.ts';
 
 const PAGE = 500;
@@ -28,6 +29,8 @@ export interface Foreseen {
   readonly ends: readonly ForeseenEnd[];
   /** Policy would fail for so many: nothing would happen to them, and nothing like them would be issued. */
   readonly failed: number;
+  /** Policies that are only told would end so many. */
+  readonly reported: number;
 }
 
 /** How much of what lives a new revision may end. */
@@ -39,12 +42,13 @@ export interface Guard {
 }
 
 /** Decides every living grant by a catalog that is not in force. Changes nothing. */
-export async function foreseeDrift(db: Queryable, catalog: Catalog): Promise<Foreseen> {
+export async function foreseeDrift(db: Queryable, catalog: Catalog, signal?: AbortSignal): Promise<Foreseen> {
   const policy = createPolicyEngine(catalog.policySet, catalog.digest);
   try {
     const living = new Map<string, number>();
     const ends: ForeseenEnd[] = [];
     let failed = 0;
+    let reported = 0;
     for (let after: LivingPlace | null | undefined = null; after !== undefined; ) {
       const page = await listLiving(db, after, PAGE);
       const taskIds = [...new Set(page.map(({ taskId }) => taskId))];
@@ -52,11 +56,14 @@ export async function foreseeDrift(db: Queryable, catalog: Catalog): Promise<For
         (await readTaskStates(db, taskIds)).flatMap((state) => (state ? [[state.task.id, state]] : [])),
       );
       for (const each of page) {
+        signal?.throwIfAborted();
+        await giveWay();
         const state = states.get(each.taskId);
         if (state === undefined) continue;
         living.set(each.target, (living.get(each.target) ?? 0) + 1);
         const retained = retainGrant({ catalog, policy }, each, state);
         if (retained.kind === 'failed') failed += 1;
+        if (retained.kind === 'stays' && retained.reported !== undefined) reported += 1;
         if (retained.kind !== 'drifted') continue;
         ends.push({
           grantId: each.id,
@@ -70,7 +77,7 @@ export async function foreseeDrift(db: Queryable, catalog: Catalog): Promise<For
       }
       after = page.length < PAGE ? undefined : page.at(-1);
     }
-    return { living, ends, failed };
+    return { living, ends, failed, reported };
   } finally {
     policy.close();
   }

@@ -8,6 +8,7 @@ import { Database, type Statement } from '../store/database.ts';
 import type { Activation, Intent } from '../store/intents.ts';
 import type { BrokerDeps } from './deps.ts';
 import { issueGrant } from './issue-grant.ts';
+import { noProposals } from './testing/proposals.ts';
 import { active, guarantee, READ } from './testing/revision.ts';
 
 const TTL = 120;
@@ -87,7 +88,7 @@ function house(during: { read?: () => void; intend?: () => void; outcomes?: ('do
       statements.push(statement);
       return [];
     };
-    return await body({ now: new Date(time), query, changed: () => {}, record: () => {} });
+    return await body({ now: new Date(time), query, changed: () => {}, record: () => {}, decided: () => {} });
   });
 
   const unasked = async () => await Promise.reject(new Error('nobody asks this here'));
@@ -112,7 +113,15 @@ function house(during: { read?: () => void; intend?: () => void; outcomes?: ('do
     issuing: {
       readTask: async () => {
         during.read?.();
-        return { task, now: new Date(time), seen: sampleSeen(), heldSeconds: 0, killed: false };
+        return {
+          task,
+          now: new Date(time),
+          seen: sampleSeen(),
+          heldSeconds: 0,
+          fingerprint: '',
+          killed: false,
+          heard: {},
+        };
       },
       intend: async (intent) => {
         intents.push(intent);
@@ -133,11 +142,19 @@ function house(during: { read?: () => void; intend?: () => void; outcomes?: ('do
     access: () => ({ session, config: {} }),
     alarms: { in: (_target, millis) => void alarms.push(millis), now: () => {} },
     living: { remember: () => {} },
-    drift: { wake: () => {} },
-    observer: { decided: () => {}, minted: () => {} },
+    drift: { wake: () => {}, spread: () => {} },
+    kept: { remember: () => {} },
+    observer: { decided: () => {}, minted: () => {}, signalled: () => {} },
     ids: randomIds,
     audience: 'https://broker.example',
-    ...{ mintsPerTask: 1_000, sessionSeconds: 1, tasksAlive: { hasRoom: async () => true } },
+    approvals: { pendingSeconds: 60, unusedSeconds: 60, perTask: 10 },
+    proposals: noProposals(),
+    ...{
+      mintsPerTask: 1_000,
+      sessionSeconds: 1,
+      tasksAlive: { hasRoom: async () => true },
+      taskEvaluations: { hasRoom: async () => true },
+    },
     mintSeconds: MINT_SECONDS,
     log: () => {},
   };
@@ -148,7 +165,11 @@ function house(during: { read?: () => void; intend?: () => void; outcomes?: ('do
     alarms,
     statements,
     asked,
-    issue: () => issueGrant(deps, caller, id, request, context),
+    issue: async () => {
+      const issued = await issueGrant(deps, caller, id, request, context);
+      if ('pending' in issued) throw new Error('it was to be issued');
+      return issued;
+    },
     /** What was committed last, and what the target was told then. */
     told: () => {
       const intent = intents.at(-1);

@@ -1,28 +1,28 @@
 import { createHash } from 'node:crypto';
 import { MayflyError } from '../domain/errors.ts';
-import { type GrantId, type TaskId, wireId } from '../domain/ids.ts';
+import { type TaskId, wireId } from '../domain/ids.ts';
 import { step } from '../domain/step.ts';
-import { owns, type Task } from '../domain/task.ts';
 import { orAborted } from '../domain/within.ts';
 import { type DeliveryKey, requireDelivery } from '../identity/delivery-key.ts';
 import type { WorkloadCaller } from '../identity/types.ts';
 import type { Transaction } from '../store/database.ts';
-import { endGrants, findGrants, type GrantWithRevocation } from '../store/grants.ts';
+import { findGrants, type GrantWithRevocation } from '../store/grants.ts';
 import { findUsedKey, type Intent, limitOf, moveUsedKey } from '../store/intents.ts';
 import { type Issuing, issuingWithin } from '../store/issuing.ts';
 import { insertDecision } from '../store/decisions.ts';
 import type { TaskState } from '../store/tasks.ts';
-import { withinAncestors } from './ancestors.ts';
+import { askable } from './askable.ts';
+import { askApproval, type Pending } from './ask-approval.ts';
 import { type Ask, type Decided, decideGrant, type Denied } from './decide-grant.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
-import { grantEvent } from './evidence.ts';
 import { failedOverProblem } from './failed-over.ts';
-import { type Cut, checkAlive, cutOf } from './life.ts';
+import { lapseApprovals } from './lapse-approvals.ts';
+import { type Cut, cutOf } from './life.ts';
 import { type Delivered, mintGrant } from './mint-grant.ts';
 import { killedProblem } from './kill.ts';
 import { pausedProblem } from './pause-target.ts';
-import { requireRevision, revisionOf } from './revision.ts';
-import { requireStanding } from './standing.ts';
+import { endForReplay } from './replayed-key.ts';
+import { revisionOf } from './revision.ts';
 
 export interface GrantRequest {
   readonly entitlement: string;
@@ -37,6 +37,12 @@ export interface Issued extends Delivered {
   /** What was cut from what the agent asked for, and by which bound. */
   readonly cut: Cut | null;
   readonly idempotencyReplayed: boolean;
+}
+
+/** Policy permits it once it is approved. */
+interface Unapproved {
+  readonly ask: Ask;
+  readonly rootId: TaskId;
 }
 
 interface Settled {
@@ -55,7 +61,7 @@ const OPTIMISTIC_TRIES = 2;
 
 /**
  * Issues one entitlement to one task: policy decides, the intent is committed, the provider mints, the grant becomes active if
- * its task is still alive, and only then is the secret answered.
+ * its task is still alive, and only then is the secret answered. Where policy wants it approved, it waits for that instead.
  */
 export async function issueGrant(
   deps: BrokerDeps,
@@ -63,9 +69,10 @@ export async function issueGrant(
   taskId: TaskId,
   request: GrantRequest,
   context: CallContext,
-): Promise<Issued> {
+): Promise<Issued | Pending> {
   const settled = await settle(deps, caller, taskId, request, context);
   if ('permitted' in settled) return await deny(deps, taskId, request, settled, context);
+  if ('rootId' in settled) return await askApproval(deps, caller, taskId, settled.rootId, settled.ask, context);
   const { decided, state, replaced, ask } = settled;
   deps.observer.decided('issue', true, false);
   for (const { grant } of replaced) deps.alarms.now(grant.target);
@@ -93,31 +100,21 @@ async function settle(
   taskId: TaskId,
   request: GrantRequest,
   context: CallContext,
-): Promise<Settled | Denied> {
+): Promise<Settled | Denied | Unapproved> {
   const bodyDigest = digestOf(request);
   // Made once: while the tree is held alone nothing remote is asked.
   let ask: Ask | undefined;
-  const attempt = async (stage: Stage): Promise<Settled | Denied | TaskId> => {
+  const attempt = async (stage: Stage): Promise<Settled | Denied | Unapproved | TaskId> => {
     const active = revisionOf(deps, caller);
     const readHere = Date.now();
     const read = await stage.store.readTask(taskId);
     const readAt = performance.now();
-    if (read === null || !owns(caller, read.task)) throw new MayflyError('not_found');
-    if (read.killed) throw killedProblem();
-    checkAlive(read.task, read.now);
-    const state = withinAncestors(read);
-    if (!state.task.ceiling.entitlements.includes(request.entitlement)) throw new MayflyError('not_in_task');
-    requireRevision(active, state.seen.revision);
-    requireStanding(active.catalog, state.task);
-    // Waiting does not help before the task is over; `next` says what does.
-    if (state.seen.own_grants >= deps.mintsPerTask) {
-      const retryAfterSeconds = Math.ceil((state.task.notAfter.getTime() - state.now.getTime()) / 1000);
-      throw new MayflyError('too_many_mints', `It has had ${state.seen.own_grants}.`, { retryAfterSeconds });
-    }
-    ask = ask?.active === active ? ask : await describe(deps, active, request, bodyDigest);
+    const state = askable(deps, active, caller, read, request.entitlement);
+    ask = ask?.active === active ? ask : await describeAsk(deps, active, request, bodyDigest);
     requireDelivery(request.delivery, state.task, ask.entitlement);
     const decided = decideGrant(deps, ask, state, context);
     if (!decided.permitted) return decided;
+    if (decided.needs.length > 0) return { ask, rootId: state.task.rootId };
     step('intend.before');
     const outcome = await stage.store.intend(decided.intent, state);
     step('intend.after');
@@ -126,7 +123,7 @@ async function settle(
     if (outcome === 'failed_over') throw failedOverProblem(ask.target.name);
     const reached = limitOf(outcome);
     if (reached !== undefined) return decided.limited(reached);
-    const replaced = outcome === 'key_used' ? await replace(stage, decided.intent, state, context) : [];
+    const replaced = outcome === 'key_used' ? await replace(deps, stage, decided.intent, state, context) : [];
     if (typeof replaced === 'string') return decided.limited(replaced);
     return outcome === 'changed' || outcome === 'busy' || replaced === undefined
       ? state.task.rootId
@@ -147,7 +144,8 @@ async function settle(
   return alone;
 }
 
-async function describe(
+/** What is asked for, by the catalog, with what its target promises. @throws MayflyError `not_in_task`, `target_unavailable` */
+export async function describeAsk(
   deps: BrokerDeps,
   active: Ask['active'],
   request: GrantRequest,
@@ -189,26 +187,12 @@ async function deny(
   step('deny.after');
   for (const { grant } of ended) deps.alarms.now(grant.target);
   deps.observer.decided('issue', false, denied.failed);
-  throw new MayflyError(denied.code, undefined, {
-    members: { decision_id: `dec_${denied.decision.id}`, reasons: denied.reasons },
-  });
+  throw deniedProblem(denied);
 }
 
-async function endForReplay(
-  tx: Transaction,
-  grantId: GrantId,
-  task: Task,
-  digest: string,
-  context: CallContext,
-  replacedBy: GrantId | null,
-): Promise<readonly GrantWithRevocation[]> {
-  const ended = await endGrants(tx, { grantIds: [grantId] }, 'released');
-  for (const { grant } of ended) {
-    const payload = { by: 'idempotency_key', replaced_by: replacedBy };
-    tx.record(grantEvent('grant.ended', task, grant, digest, context, { cause: 'released', payload }));
-    tx.changed(task.id);
-  }
-  return ended;
+/** What the caller is told of a denial. */
+export function deniedProblem({ code, decision, reasons }: Denied): MayflyError {
+  return new MayflyError(code, undefined, { members: { decision_id: wireId('dec', decision.id), reasons } });
 }
 
 function digestOf(request: GrantRequest): Buffer {
@@ -224,6 +208,7 @@ function digestOf(request: GrantRequest): Buffer {
  * first one counts until it is contained.
  */
 async function replace(
+  deps: BrokerDeps,
   stage: Stage,
   intent: Intent,
   state: TaskState,
@@ -238,6 +223,9 @@ async function replace(
     if (reached !== undefined) return reached;
     if (outcome !== 'done' && outcome !== 'paused') return undefined;
     const used = await findUsedKey(tx, grant.taskId, idempotency.key, idempotency.bodyDigest);
+    // What it waited for is not needed any more.
+    if (used?.sameBody === true)
+      await lapseApprovals(deps, tx, { kind: 'grant', id: used.grantId }, 'replaced', context);
     if (used === undefined || used.state === 'minting')
       throw new MayflyError('key_in_flight', undefined, { retryAfterSeconds: 1 });
     if (!used.sameBody) throw new MayflyError('idempotency_key_reused');

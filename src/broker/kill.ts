@@ -9,21 +9,25 @@ import { findActiveRevisionNumber } from '../store/catalog-revisions.ts';
 import { endGrantsOfTasks, endGrantsOn, type GrantWithRevocation } from '../store/grants.ts';
 import {
   endKilledTasks,
-  findKill,
   findStanding,
   hasLiving,
   hastenKilled,
+  holdKill,
   insertKill,
   type Kill,
   type Killed,
   markLifted,
 } from '../store/kills.ts';
+import type { Lapsing } from '../store/lapsing.ts';
+import type { AwaitsSecond } from '../store/second-person.ts';
 import { findTask, findTasks } from '../store/tasks.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
 import { eventOf } from './end-task.ts';
 import { digestInForce, grantEvent, operatorEvent, taskEvent } from './evidence.ts';
+import { lapseApprovals } from './lapse-approvals.ts';
 import { requireRevision, revisionOf } from './revision.ts';
-import { isTargetInScope, type ScopedTargets, requireRole } from './operator-scope.ts';
+import { agree, personOf, takesTwo } from './second-person.ts';
+import { isTargetInScope, requireEverywhere, type ScopedTargets, requireRole } from './operator-scope.ts';
 
 /** What is to be stopped. */
 export type KillRequest =
@@ -51,22 +55,39 @@ export async function raiseKill(
 ): Promise<RaisedKill> {
   const { operator, scope } = requireRole(deps, caller, 'operator');
   const { targets, ...killed } = await named(deps, request, scope);
-  const id = deps.ids.next('kill');
+  const kill = { id: deps.ids.next('kill'), ...killed, targets, reason, by: operator };
+  const raised = await enactKill(deps, kill, context);
+  deps.kept.remember(raised.kill);
+  return raised;
+}
+
+type EnactDeps = Pick<BrokerDeps, 'db' | 'catalog' | 'alarms'>;
+
+/** Carries it out, unless it stands. @param restored The store forgot that it had done so. */
+export async function enactKill(
+  deps: EnactDeps,
+  kill: Omit<Kill, 'at' | 'lifted' | 'ended'>,
+  context: Pick<CallContext, 'requestId'>,
+  restored = false,
+): Promise<RaisedKill> {
   const woken = new Set<string>();
   const raised = await deps.db.transaction({ kill: 'exclusive' }, async (tx): Promise<RaisedKill> => {
-    const standing = await findStanding(tx, killed);
+    const standing = await findStanding(tx, kill);
     if (standing !== undefined) return { kill: standing, repeated: true };
-    const tasks = await endKilledTasks(tx, killed);
-    const grants = await endKilledGrants(tx, killed, tasks);
-    const hastened = await hastenKilled(tx, killed);
+    const tasks = await endKilledTasks(tx, kill);
+    await lapseApprovals(deps, tx, waitingFor(kill, tasks), 'killed', context);
+    const grants = await endKilledGrants(tx, kill, tasks);
+    const hastened = await hastenKilled(tx, kill);
     for (const target of [...grants.map(({ grant }) => grant.target), ...hastened]) woken.add(target);
     const ended = { tasks: tasks.length, grants: grants.length, hastened: hastened.length };
-    const kill = await insertKill(tx, { id, ...killed, targets, reason, by: operator, ended });
-    const payload = { ...about(kill), reason, ...ended };
-    tx.record(operatorEvent('kill.raised', deps.catalog, context, operator, { resource: resourceOf(kill), payload }));
-    await tellEnds(deps, tx, kill, tasks, grants, context);
+    const inserted = await insertKill(tx, { ...kill, ended });
+    const payload = { ...about(inserted), reason: kill.reason, ...ended, ...(restored ? { restored } : {}) };
+    tx.record(
+      operatorEvent('kill.raised', deps.catalog, context, kill.by, { resource: resourceOf(inserted), payload }),
+    );
+    await tellEnds(deps, tx, inserted, tasks, grants, context);
     step('kill.before');
-    return { kill, repeated: false };
+    return { kill: inserted, repeated: false };
   });
   step('kill.after');
   for (const target of woken) deps.alarms.now(target);
@@ -74,8 +95,10 @@ export async function raiseKill(
 }
 
 /**
- * Lets it be asked for again. What the kill has ended stays ended. Said again, it answers the same.
- * @throws MayflyError `operator_only`, `not_found`
+ * Lets it be asked for again, by an operator's word, or by that of two where the catalog wants it. What the kill has ended stays ended.
+ * Said again, it answers the same.
+ * @returns what waits for a second person, if nothing was done yet.
+ * @throws MayflyError `operator_only`, `not_found`, `second_person_needed`
  */
 export async function liftKill(
   deps: BrokerDeps,
@@ -83,24 +106,37 @@ export async function liftKill(
   id: KillId,
   reason: string | null,
   context: CallContext,
-): Promise<Kill> {
+): Promise<Kill | AwaitsSecond> {
   // Stopping goes by whatever catalog there is; letting go on only by the one in force.
   const active = revisionOf(deps, caller);
   const { operator, scope } = requireRole(deps, caller, 'operator');
   const kill = await deps.db.transaction({ catalog: 'shared' }, async (tx) => {
     requireRevision(active, await findActiveRevisionNumber(tx));
-    const found = await findKill(tx, id);
+    const found = await holdKill(tx, id);
     if (found === undefined || !isWithin(scope, found.targets)) throw new MayflyError('not_found');
+    if (found.lifted !== null) return found;
+    const agreed = takesTwo(active.catalog, 'lift_kill')
+      ? await agree(
+          deps,
+          tx,
+          personOf(active.catalog, caller),
+          { operation: 'lift_kill', resource: wireId('kill', id), said: [id, reason] },
+          context,
+        )
+      : undefined;
+    if (agreed !== undefined && 'awaits' in agreed) return agreed.awaits;
     const lifted = await markLifted(tx, id, operator, reason);
-    // Read again: another operator may have lifted it between the two statements.
-    if (lifted === undefined) return await findKill(tx, id);
-    const payload = { ...about(lifted), reason, raised_by: lifted.by, raised_at: lifted.at.toISOString() };
+    if (lifted === undefined) throw new Error('The kill was lifted while it was held.');
+    const payload = {
+      ...{ ...about(lifted), reason, raised_by: lifted.by, raised_at: lifted.at.toISOString() },
+      ...(agreed && { first_person: agreed.first.name }),
+    };
     tx.record(operatorEvent('kill.lifted', deps.catalog, context, operator, { resource: resourceOf(lifted), payload }));
     step('lift.before');
     return lifted;
   });
   step('lift.after');
-  if (kill === undefined) throw new MayflyError('not_found');
+  if ('lifted' in kill) deps.kept.remember(kill);
   return kill;
 }
 
@@ -124,7 +160,7 @@ async function named(
     const known = scope === 'target' ? catalog.targets.has(request.id) : catalog.entitlements.has(request.id);
     return { ...(await thatExists(deps, known, { scope, subject: request.id })), targets };
   }
-  if (within !== null) throw new MayflyError('operator_only', 'This takes an operator whose role holds everywhere.');
+  requireEverywhere({ scope: within });
   if (scope === 'all') return { scope, subject: '', targets: null };
   const { trust } = deps.catalog.current().catalog;
   if (scope === 'agent') {
@@ -161,6 +197,13 @@ function isWithin(scope: ScopedTargets, targets: readonly string[] | null): bool
   return targets !== null && targets.length > 0 && targets.every((target) => isTargetInScope(scope, target));
 }
 
+/** What it names may be approved no more, nor collected. */
+function waitingFor({ scope, subject }: Killed, tasks: readonly Task[]): Lapsing {
+  if (scope === 'target') return { kind: 'target', target: subject, entitlement: null };
+  if (scope === 'entitlement') return { kind: 'target', target: targetOf(subject), entitlement: subject };
+  return { kind: 'tasks', ids: tasks.map(({ id }) => id) };
+}
+
 async function endKilledGrants(
   tx: Transaction,
   { scope, subject }: Killed,
@@ -174,12 +217,12 @@ async function endKilledGrants(
 
 /** Each end has its evidence. Who and why stands with the kill alone: owners read these. */
 async function tellEnds(
-  deps: BrokerDeps,
+  deps: EnactDeps,
   tx: Transaction,
   kill: Kill,
   tasks: readonly Task[],
   grants: readonly GrantWithRevocation[],
-  context: CallContext,
+  context: Pick<CallContext, 'requestId'>,
 ): Promise<void> {
   const digest = digestInForce(deps.catalog);
   const byId = new Map(tasks.map((task) => [task.id, task]));

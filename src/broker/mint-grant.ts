@@ -5,7 +5,8 @@ import type { Task } from '../domain/task.ts';
 import { orAborted } from '../domain/within.ts';
 import { type Minted, ProviderError, type Secret } from '../provider.ts';
 import { endGrants, type GrantWithRevocation } from '../store/grants.ts';
-import type { Intent } from '../store/intents.ts';
+import type { Activation, Intent } from '../store/intents.ts';
+import { decideAgain } from './decide-again.ts';
 import type { BrokerDeps, CallContext, TargetAccess } from './deps.ts';
 import { digestInForce, grantEvent } from './evidence.ts';
 
@@ -82,15 +83,11 @@ export async function mintGrant(
     decision: 'permit',
     payload: { native_expiry: expiresAt.toISOString(), facts: minted.facts },
   });
-  step('activate.before');
-  const outcome = await deps.issuing
-    .activate({ grant, facts: minted.facts, event, now })
-    .catch(async (error: unknown) => {
-      // It may be active all the same, with nobody who holds its secret.
-      await giveUp(deps, task, grant, digest, context, 'not_recorded');
-      throw error;
-    });
-  step('activate.after');
+  const outcome = await activate(deps, { grant, facts: minted.facts, event, now }).catch(async (error: unknown) => {
+    // It may be active all the same, with nobody who holds its secret.
+    await giveUp(deps, task, grant, digest, context, 'not_recorded');
+    throw error;
+  });
   if (outcome === 'ended') {
     // Its task or its time ended while the target worked. Whether somebody ended the grant or not: it is not delivered.
     deps.observer.minted(grant.target, seconds(), 'too_late');
@@ -112,6 +109,26 @@ export async function mintGrant(
     credential: minted.secret,
     expiresAt,
   };
+}
+
+/** How often something may come between that has it decided again. */
+const MOST_DECIDED_AGAIN = 10;
+
+/**
+ * What a signal or a phase had decided again while the target worked is decided first, and may end by that.
+ * @throws MayflyError `denied_by_policy` where policy can not say.
+ */
+async function activate(deps: BrokerDeps, activation: Activation): Promise<'done' | 'ended'> {
+  for (let tries = 0; tries < MOST_DECIDED_AGAIN; tries++) {
+    step('activate.before');
+    const outcome = await deps.issuing.activate(activation);
+    step('activate.after');
+    if (outcome !== 'undecided') return outcome;
+    const { outcome: decided } = await decideAgain(deps, { only: activation.grant.id });
+    if (decided === 'failed') throw new MayflyError('denied_by_policy');
+    if (decided === 'stale') await deps.catalog.refresh();
+  }
+  throw new MayflyError('store_unavailable', 'What the grant was decided on changed again and again.');
 }
 
 /** While the store is away, a grant that may be active with nobody holding its secret is ended when it comes back. */

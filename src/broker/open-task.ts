@@ -10,6 +10,7 @@ import type { BrokerDeps, CallContext } from './deps.ts';
 import { taskEvent } from './evidence.ts';
 import { killedProblem } from './kill.ts';
 import { requireRevision, revisionOf } from './revision.ts';
+import { requireUnsuspended } from './suspend-task.ts';
 
 /** When to look again whether some of an issuer's tasks have ended. */
 const ROOM_SECONDS = 10;
@@ -43,9 +44,15 @@ export async function openTask(
   await requireRoom(deps, statement);
   step('open.before');
   const answer = await deps.db.transaction(birthLocks(), async (tx): Promise<OpenedTask> => {
-    const { revision, killed } = await readBeforeOpening(tx, caller.workload, statement.issuer.issuer);
+    const { revision, killed, signals } = await readBeforeOpening(
+      tx,
+      caller.workload,
+      statement.issuer.issuer,
+      statement.subject,
+    );
     requireRevision(active, revision);
     if (killed) throw killedProblem();
+    requireUnsuspended(active.catalog, signals);
     const purpose = active.catalog.purposes.get(statement.purpose);
     if (purpose === undefined || (statement.phase !== null && !purpose.phases.includes(statement.phase))) {
       throw new MayflyError('issuer_may_not_state', 'The catalog does not know that purpose, or that phase of it.');

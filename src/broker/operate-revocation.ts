@@ -1,14 +1,16 @@
 import { MayflyError } from '../domain/errors.ts';
-import type { RevocationId } from '../domain/ids.ts';
+import { type RevocationId, wireId } from '../domain/ids.ts';
 import { step } from '../domain/step.ts';
 import type { Caller } from '../identity/types.ts';
 import type { Transaction } from '../store/database.ts';
 import { findActiveRevisionNumber } from '../store/catalog-revisions.ts';
 import { findQueued, holdQueued, markWrittenOff, type QueuedRevocation, tryNow } from '../store/queue.ts';
+import type { AwaitsSecond } from '../store/second-person.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
 import { operatorEvent } from './evidence.ts';
 import { type ScopedTargets, requireInScope, requireRole } from './operator-scope.ts';
 import { requireRevision, revisionOf } from './revision.ts';
+import { agree, personOf, takesTwo } from './second-person.ts';
 
 /**
  * Lets a revocation be tried now instead of at its next try. Attempts count on. One that a worker has in hand is being tried
@@ -41,9 +43,10 @@ export async function retryRevocation(
 }
 
 /**
- * Gives an obligation up for good, by an operator's word. The grant stays `revoking` and is counted apart: nothing says that the
- * credential is gone.
- * @throws MayflyError `not_found`, `revocation_not_due`, `revocation_running`, `revocation_over`
+ * Gives an obligation up, by an operator's word, or by that of two where the catalog wants it. The grant stays `revoking` and is
+ * counted apart: nothing says that the credential is gone. It is taken up again where the reconciler finds it to live.
+ * @returns what waits for a second person, if nothing was done yet.
+ * @throws MayflyError `not_found`, `revocation_not_due`, `revocation_running`, `revocation_over`, `second_person_needed`
  */
 export async function writeOffRevocation(
   deps: BrokerDeps,
@@ -51,21 +54,36 @@ export async function writeOffRevocation(
   id: RevocationId,
   reason: string,
   context: CallContext,
-): Promise<QueuedRevocation> {
+): Promise<QueuedRevocation | AwaitsSecond> {
   const active = revisionOf(deps, caller);
   const { operator, scope } = requireRole(deps, caller, 'operator');
-  await deps.db.transaction({ catalog: 'shared' }, async (tx) => {
+  const awaits = await deps.db.transaction({ catalog: 'shared' }, async (tx) => {
     requireRevision(active, await findActiveRevisionNumber(tx));
     const held = await hold(tx, scope, id);
     if (held.state === 'running') throw new MayflyError('revocation_running', undefined, { retryAfterSeconds: 5 });
     if (held.state !== 'due') throw over(held);
+    const agreed = takesTwo(active.catalog, 'write_off')
+      ? await agree(
+          deps,
+          tx,
+          personOf(active.catalog, caller),
+          { operation: 'write_off', resource: wireId('rev', id), said: [id, reason] },
+          context,
+        )
+      : undefined;
+    if (agreed !== undefined && 'awaits' in agreed) return agreed.awaits;
     await markWrittenOff(tx, id, operator, reason);
-    const payload = { reason, attempts: held.attempts, last_error: held.lastError, due_at: held.dueAt.toISOString() };
+    const payload = {
+      ...{ reason, attempts: held.attempts, last_error: held.lastError, due_at: held.dueAt.toISOString() },
+      ...(agreed && { first_person: agreed.first.name }),
+    };
     tx.record(operatorEvent('revocation.written_off', deps.catalog, context, operator, about(held, payload)));
     tx.changed(held.taskId);
     step('write-off.before');
+    return undefined;
   });
   step('write-off.after');
+  if (awaits !== undefined) return awaits;
   const after = await findQueued(deps.db, id);
   if (after === undefined) throw new MayflyError('internal');
   return after;

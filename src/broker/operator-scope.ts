@@ -4,6 +4,7 @@ import { MayflyError } from '../domain/errors.ts';
 import type { GrantId, TaskId } from '../domain/ids.ts';
 import type { Task } from '../domain/task.ts';
 import type { Caller } from '../identity/types.ts';
+import { findAnyGrant, type ReadGrant } from '../store/grants.ts';
 import type { OwnedGrant } from '../store/owned-grants.ts';
 import { findOwnedRoot, findTask } from '../store/tasks.ts';
 import type { BrokerDeps } from './deps.ts';
@@ -37,6 +38,11 @@ export function requireRole(deps: Pick<BrokerDeps, 'catalog'>, caller: Caller, r
   const targets = [...deps.catalog.current().catalog.targets.values()];
   const inScope = targets.filter((target) => scopes.some((scope) => isInScope(scope, target)));
   return { operator: caller.operator, scope: new Set(inScope.map(({ name }) => name)) };
+}
+
+/** @throws MayflyError `operator_only` unless the role holds for all targets: what is asked reaches to any. */
+export function requireEverywhere({ scope }: Pick<Acting, 'scope'>): void {
+  if (scope !== null) throw new MayflyError('operator_only', 'This takes an operator whose role holds everywhere.');
 }
 
 /** What is out of scope is as unknown as what does not exist. @throws MayflyError `not_found` */
@@ -85,6 +91,25 @@ export async function findGrantFor(
   const scope = caller.kind === 'workload' ? null : requireRole(deps, caller, role).scope;
   const found = await deps.ownedGrants.find(id, caller.kind === 'workload' ? caller : null);
   if (found === null) throw new MayflyError('not_found');
+  requireInScope(scope, found.grant.target);
+  return found;
+}
+
+/**
+ * The same, and also one of which nothing was made: it waits for an approval, or was denied.
+ * @throws MayflyError `not_found`, `operator_only`
+ */
+export async function findAnyGrantFor(
+  deps: BrokerDeps,
+  caller: Caller,
+  role: OperatorRole,
+  id: GrantId,
+): Promise<ReadGrant> {
+  const scope = caller.kind === 'workload' ? null : requireRole(deps, caller, role).scope;
+  const owner = caller.kind === 'workload' ? caller : null;
+  // Most have been minted, and are asked for together.
+  const found = (await deps.ownedGrants.find(id, owner)) ?? (await findAnyGrant(deps.db, id, owner));
+  if (found === undefined) throw new MayflyError('not_found');
   requireInScope(scope, found.grant.target);
   return found;
 }

@@ -4,7 +4,7 @@ import { Secret } from '../domain/secret.ts';
 import { step } from '../domain/step.ts';
 import { workloadId } from '../domain/task.ts';
 import type { OperatorCaller, SignInCode } from '../identity/types.ts';
-import { rolesOf } from '../identity/workload-token.ts';
+import { groupsOf, rolesOf } from '../identity/workload-token.ts';
 import { deleteSession, findSession, insertSession } from '../store/operator-sessions.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
 import { operatorEvent } from './evidence.ts';
@@ -68,6 +68,7 @@ export async function callerOfSession(deps: BrokerDeps, secret: string): Promise
     kind: 'operator',
     operator: workloadId(session),
     roles: rolesOf(session.claims, source),
+    groups: groupsOf(session.claims, source),
     revision: deps.catalog.current().number,
     expiresAt: session.expiresAt,
   };

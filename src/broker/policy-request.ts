@@ -2,6 +2,7 @@ import type { Catalog, EntitlementDefinition, TargetDefinition } from '../catalo
 import { MayflyError } from '../domain/errors.ts';
 import type { Guarantee } from '../domain/grant.ts';
 import { beside, historyOf } from '../policy/history.ts';
+import { type KnownSignals, signalFacts } from '../policy/signals.ts';
 import type { DecisionRequest, PolicyAction } from '../policy/types.ts';
 import type { TaskState } from '../store/tasks.ts';
 
@@ -46,7 +47,7 @@ export function policyTask(
 
 /** For policy to decide on. @throws MayflyError as {@link policyTask}. */
 export function policyRequest(
-  catalog: Pick<Catalog, 'trust' | 'entitlements'>,
+  catalog: Pick<Catalog, 'trust' | 'entitlements' | 'signalSources'>,
   state: TaskState,
   asked: AskedOfPolicy,
 ): DecisionRequest {
@@ -62,7 +63,12 @@ export function policyRequest(
     ttlSeconds: Math.floor(asked.seconds),
     guarantee: asked.guarantee,
     history: historyOf(counted, heldSeconds, catalog),
+    signals: signalFacts(catalog.signalSources, knownSignals(state), asked.target, now, asked.action === 'retain'),
   };
+}
+
+export function knownSignals({ seen, heard }: Pick<TaskState, 'seen' | 'heard'>): KnownSignals {
+  return { standing: seen.signals ?? [], heard };
 }
 
 /** Data of some worth can leave through it. */

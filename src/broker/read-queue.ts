@@ -33,12 +33,13 @@ export async function readQueuePage(
   return { items, next: found.length > limit ? items.at(-1)?.id : undefined, queue: queueInScope(queue, scope) };
 }
 
-function queueInScope({ backlog, paused, residual, kills }: Queue, scope: ScopedTargets): Queue {
+function queueInScope({ backlog, paused, residual, kills, killsUnconfirmed }: Queue, scope: ScopedTargets): Queue {
   return {
     backlog: backlog.filter(({ target }) => isTargetInScope(scope, target)),
     paused: new Map([...paused].filter(([target]) => isTargetInScope(scope, target))),
     residual: new Map([...residual].filter(([target]) => isTargetInScope(scope, target))),
     kills,
+    killsUnconfirmed,
   };
 }
 

@@ -2,13 +2,13 @@ import { MayflyError } from '../domain/errors.ts';
 import type { GrantId, TaskId } from '../domain/ids.ts';
 import type { Task } from '../domain/task.ts';
 import type { Caller } from '../identity/types.ts';
-import { type GrantWithRevocation, listGrantsOfTask, listGrantsOfTree } from '../store/grants.ts';
+import { type GrantWithRevocation, listGrantsOfTask, listGrantsOfTree, type ReadGrant } from '../store/grants.ts';
 import { listDescendants } from '../store/delegated-tasks.ts';
 import { findTask } from '../store/tasks.ts';
 import { countTaskEvents, listTaskEvents, type StoredEvent } from '../store/timeline.ts';
 import { MOST_TASKS_OF_A_TREE } from './delegate-task.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
-import { findGrantFor, findRootFor } from './operator-scope.ts';
+import { findAnyGrantFor, findRootFor } from './operator-scope.ts';
 
 /** A waiter looks again at least this often, in case a notification died with its sender. */
 const BACKSTOP_MILLIS = 5_000;
@@ -17,7 +17,7 @@ const MOST_EVENTS = 10_000;
 
 export interface TaskView {
   readonly task: Task;
-  readonly grants: readonly GrantWithRevocation[];
+  readonly grants: readonly ReadGrant[];
   /** All that hangs on it, parents before their children: what they are, not what they hold. */
   readonly children: readonly Task[];
 }
@@ -38,8 +38,8 @@ export async function viewTask(deps: Pick<BrokerDeps, 'db'>, id: TaskId): Promis
   return { task, grants, children };
 }
 
-export async function readGrant(deps: BrokerDeps, caller: Caller, id: GrantId): Promise<GrantWithRevocation> {
-  return await findGrantFor(deps, caller, 'viewer', id);
+export async function readGrant(deps: BrokerDeps, caller: Caller, id: GrantId): Promise<ReadGrant> {
+  return await findAnyGrantFor(deps, caller, 'viewer', id);
 }
 
 /**
@@ -58,10 +58,11 @@ export async function readTimeline(
   return caller.kind === 'operator' ? events : events.map(asOwnersRead);
 }
 
-/** What an operator said of a write-off, and which kill it was, is for operators. */
+/** What an operator said of a write-off or an approval, and which kill it was, is for operators. */
 function asOwnersRead(event: StoredEvent): StoredEvent {
   const { kill_id: _, ...told } = event.payload;
-  if (event.type !== 'revocation.written_off') return { ...event, payload: told };
+  if (event.type !== 'revocation.written_off' && !event.type.startsWith('approval.'))
+    return { ...event, payload: told };
   const { reason: __, ...payload } = told;
   return { ...event, payload };
 }

@@ -2,19 +2,31 @@ import { MayflyError } from '../domain/errors.ts';
 import type { GrantId } from '../domain/ids.ts';
 import { step } from '../domain/step.ts';
 import type { Caller } from '../identity/types.ts';
-import { findGrants, type GrantWithRevocation } from '../store/grants.ts';
+import { findGrants, type GrantWithRevocation, type ReadGrant } from '../store/grants.ts';
 import type { OwnedGrant } from '../store/owned-grants.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
 import { digestInForce, grantEvent } from './evidence.ts';
-import { findGrantFor } from './operator-scope.ts';
+import { lapseApprovals } from './lapse-approvals.ts';
+import { findAnyGrantFor, findGrantFor } from './operator-scope.ts';
 
-/** Ends one grant before its deadline. Said again, it answers the same. */
+/** Ends one grant before its deadline, or gives up one that waits for its approval. Said again, it answers the same. */
 export async function releaseGrant(
   deps: BrokerDeps,
   caller: Caller,
   id: GrantId,
   context: CallContext,
-): Promise<GrantWithRevocation> {
+): Promise<ReadGrant> {
+  const read = await findAnyGrantFor(deps, caller, 'operator', id);
+  if (read.revocation === null) {
+    await deps.db.transaction({}, async (tx) => {
+      await lapseApprovals(deps, tx, { kind: 'grant', id }, 'released', context);
+      step('drop-ask.before');
+    });
+    step('drop-ask.after');
+    const left = await findAnyGrantFor(deps, caller, 'operator', id);
+    // Collected at the same moment: then there is something to end.
+    if (left.revocation === null) return left;
+  }
   const found = await findGrantFor(deps, caller, 'operator', id);
   const by = caller.kind === 'operator' ? caller.operator : 'owner';
   return await endGrant(deps, found, caller.kind === 'operator' ? 'operator' : 'released', by, context);

@@ -16,8 +16,10 @@ import { withinAncestors } from './ancestors.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
 import { grantEvent, taskEvent } from './evidence.ts';
 import { failedOverProblem } from './failed-over.ts';
+import { requireFresh } from './fresh.ts';
 import { type Cut, checkAlive, cutOf, lifeBounds } from './life.ts';
 import { killedProblem } from './kill.ts';
+import { unapproved } from './needed-approvals.ts';
 import { pausedProblem } from './pause-target.ts';
 import { isSensitiveSink, policyRequest } from './policy-request.ts';
 import { requireRevision, revisionOf } from './revision.ts';
@@ -61,6 +63,7 @@ export async function renewGrant(
     if (state.killed) throw killedProblem();
     checkAlive(state.task, tx.now);
     requireStanding(active.catalog, state.task);
+    requireFresh(active.catalog, state, tx.now);
     const within = withinAncestors(state);
     const { task } = within;
     if (!task.ceiling.entitlements.includes(entitlement.name)) throw new MayflyError('not_in_task');
@@ -97,7 +100,10 @@ export async function renewGrant(
         decision: decision.permitted ? 'permit' : 'deny',
         decisionId,
         grantId: grant.id,
-        payload: { policies: decision.policies, errors: decision.errors.length, revision: active.number },
+        payload: {
+          ...{ policies: decision.policies, errors: decision.errors.length, revision: active.number },
+          ...(decision.reported && { reported: decision.reported }),
+        },
       }),
     );
     const life = shortestLife(
@@ -117,6 +123,8 @@ export async function renewGrant(
   }
   // It was permitted for longer once; from now on each call is asked about by itself.
   if (settled.decision.perCall) throw new MayflyError('grant_per_call');
+  if (unapproved(active.catalog.limits, grant.entitlement, settled.decision, []).length > 0)
+    throw new MayflyError('approval_required');
   requireDelivery(delivery, settled.task, {
     sealedDelivery: settled.decision.sealedDelivery ? 'required' : 'optional',
   });

@@ -21,6 +21,9 @@ const entitlement: EntitlementDefinition = {
 const catalog: Catalog = {
   ...{ digest: 'sha256:00', files: {}, ...trusting, policySet: { schema: '', policies: [], entities: [] } },
   toolGateways: [],
+  signalSources: [],
+  changeControl: { serial: null, fourEyes: [] },
+  webhooks: [],
   limits: { toxic: [], atMost: [] },
   targets: new Map(
     ['ledger-db', 'other-db'].map((name) => [
@@ -35,7 +38,7 @@ const catalog: Catalog = {
 };
 const living: Living = {
   ...{ id: 'g' as GrantId, taskId: 't' as TaskId, decisionId: 'd' as DecisionId, handle: 'h' },
-  ...{ entitlement: READ, target: 'ledger-db', guarantee: 'immediate', sink: true },
+  ...{ entitlement: READ, target: 'ledger-db', guarantee: 'immediate', sink: true, approved: [], signalled: null },
   deadline: new Date(now.getTime() + 90_500),
 };
 
@@ -55,8 +58,9 @@ function state(task: Partial<Task> = {}, ancestors?: readonly Ancestor[]): TaskS
     },
     now,
     seen: ancestors === undefined ? seen : { ...seen, ancestors },
-    heldSeconds: 0,
+    ...{ heldSeconds: 0, fingerprint: '' },
     killed: false,
+    heard: {},
   };
 }
 
@@ -64,7 +68,7 @@ function state(task: Partial<Task> = {}, ancestors?: readonly Ancestor[]): TaskS
 function policy(says: Partial<PolicyDecision> = {}) {
   const asked: DecisionRequest[] = [];
   const decision = { permitted: true, policies: ['p'], maxTtlSeconds: null, reasons: [] };
-  const demands = { perCall: false, sealedDelivery: false };
+  const demands = { perCall: false, sealedDelivery: false, approvalGroups: [] };
   return {
     asked,
     digest: catalog.digest,

@@ -6,13 +6,15 @@ import type { TaskState } from '../store/tasks.ts';
 import { withinAncestors } from './ancestors.ts';
 import { checkAlive } from './life.ts';
 import { checkParams } from './params.ts';
+import { unapproved } from './needed-approvals.ts';
 import { policyRequest } from './policy-request.ts';
 import { fallenOf } from './standing.ts';
 
 /** Whether a living grant stays. */
 export type Retained =
-  | { readonly kind: 'stays' }
-  /** @param because `denied_by_policy`, or what it stood on and is gone. */
+  /** @param reported Policies that are only told, and would end it. */
+  | { readonly kind: 'stays'; readonly reported?: readonly string[] }
+  /** @param because `denied_by_policy`, `approval_required` (policy permits it, once approved), or what it stood on and is gone. */
   | { readonly kind: 'drifted'; readonly because: string; readonly policy: PolicyDecision | null }
   /** Policy could not say: then nothing is revoked by it. */
   | { readonly kind: 'failed'; readonly errors: readonly string[] }
@@ -62,5 +64,9 @@ function decide({ catalog, policy }: Judge, living: Living, read: TaskState): Re
     }),
   );
   if (decision.errors.length > 0) return { kind: 'failed', errors: decision.errors };
-  return decision.permitted ? { kind: 'stays' } : { kind: 'drifted', because: 'denied_by_policy', policy: decision };
+  if (!decision.permitted) return { kind: 'drifted', because: 'denied_by_policy', policy: decision };
+  // It would not be given now without somebody's word.
+  const missing = unapproved(catalog.limits, entitlement.name, decision, living.approved);
+  if (missing.length > 0) return { kind: 'drifted', because: 'approval_required', policy: decision };
+  return { kind: 'stays', ...(decision.reported && { reported: decision.reported }) };
 }

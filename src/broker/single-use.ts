@@ -26,6 +26,11 @@ function boundTo(
     .digest();
 }
 
+/** Whether it says which permit is to be used. */
+export function namesPermit({ context }: AskedEvaluation): boolean {
+  return Object.hasOwn(context, PERMIT);
+}
+
 /**
  * Policy permits it: gives a permit for one use where that is all there is, or uses the one that was named.
  * @returns `refused`: it was used before, is another's, for something else, or too old.
@@ -38,7 +43,7 @@ export async function settleUse(
   permitted: { readonly id: DecisionId; readonly singleUse: boolean; readonly seconds: number },
 ): Promise<'free' | 'given' | 'used' | 'refused'> {
   const { id, singleUse, seconds } = permitted;
-  if (Object.hasOwn(asked.context, PERMIT)) {
+  if (namesPermit(asked)) {
     const named = asked.context[PERMIT];
     const permit = typeof named === 'string' ? parseWireId('dec', named) : undefined;
     if (permit === undefined) return 'refused';

@@ -13,6 +13,8 @@ export interface ActiveCatalogOptions {
   readonly readActiveNumber: () => Promise<number | null>;
   readonly readFiles: (number: number) => Promise<Readonly<Record<string, string>> | undefined>;
   readonly load: (files: Readonly<Record<string, string>>) => Catalog;
+  /** Whether a revision that is active in the store may answer. Rejects where it may not. */
+  readonly vouch?: (number: number, catalog: Catalog) => Promise<void>;
   readonly createPolicy: (catalog: Catalog) => PolicyEngine & { close(): void };
   readonly onChange: (active: ActiveRevision) => void;
   readonly onError: (error: unknown) => void;
@@ -86,6 +88,7 @@ export class ActiveCatalog {
     const number = await this.#options.readActiveNumber();
     if (number === null || number === this.#active?.number) return;
     const catalog = await this.#load(number);
+    await this.#options.vouch?.(number, catalog);
     const policy = this.#options.createPolicy(catalog);
     const before = this.#active;
     this.#active = { number, catalog, policy };

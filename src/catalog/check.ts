@@ -3,6 +3,7 @@ import { createPolicyEngine } from '../policy/engine.ts';
 import { runTest } from '../policy/evaluation-tests.ts';
 import type { PolicyTestResult } from '../policy/policy-tests.ts';
 import { policySetFaults, unfilledContext } from '../policy/validate.ts';
+import { approvalFaults } from './approval-groups.ts';
 import { type Fault, fieldErrors } from './faults.ts';
 import { type Assembled, assembleCatalog, type LoadOptions } from './load.ts';
 import type { Catalog } from './types.ts';
@@ -37,7 +38,9 @@ function policyFaults({ catalog, vocabulary, faults }: Assembled): readonly Faul
   const names = faults.every(({ file }) => file.startsWith('policies/')) ? vocabulary : undefined;
   const found = policySetFaults(catalog.policySet, names);
   const unfilled = found.length > 0 ? [] : unfilledContext(catalog.policySet);
-  return [...found, ...unfilled].map((fault) => ({ ...fault, path: '' }));
+  // Of a trust.yaml that could not be read nobody knows who is in which group.
+  const unapproved = names === undefined ? [] : approvalFaults(catalog);
+  return [...[...found, ...unfilled].map((fault) => ({ ...fault, path: '' })), ...unapproved];
 }
 
 function runTests({ catalog, tests }: Assembled): { results: PolicyTestResult[]; failures: Fault[] } {

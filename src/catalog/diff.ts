@@ -1,4 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
+import { uncontrolled } from './change-control.ts';
 import type { Catalog } from './types.ts';
 
 export type ChangedKind =
@@ -6,6 +7,8 @@ export type ChangedKind =
   | 'workload_source'
   | 'operators'
   | 'tool_gateway'
+  | 'signal_source'
+  | 'webhook'
   | 'target'
   | 'entitlement'
   | 'purpose'
@@ -13,7 +16,8 @@ export type ChangedKind =
   | 'limit'
   | 'policy'
   | 'policy_schema'
-  | 'entity';
+  | 'entity'
+  | 'change_control';
 
 export interface FieldChange {
   /** As in the file: `max_ttl_seconds`, `connection.host`. */
@@ -49,7 +53,7 @@ export function diffCatalogs(active: Catalog | null, next: Catalog): CatalogDiff
 }
 
 function parts(catalog: Catalog): ReadonlyMap<ChangedKind, Named> {
-  const { trust, policySet } = catalog;
+  const { trust, policySet, changeControl } = catalog;
   const byName = (list: readonly { readonly name: string }[]): Named => new Map(list.map((item) => [item.name, item]));
   const policies = policySet.policies.map(({ id, text }): [string, object] => [id, { text }]);
   return new Map<ChangedKind, Named>([
@@ -57,6 +61,8 @@ function parts(catalog: Catalog): ReadonlyMap<ChangedKind, Named> {
     ['workload_source', byName(trust.workloadSources)],
     ['operators', byName(trust.operators)],
     ['tool_gateway', byName(catalog.toolGateways)],
+    ['signal_source', byName(catalog.signalSources)],
+    ['webhook', byName(catalog.webhooks)],
     ['target', catalog.targets],
     ['entitlement', catalog.entitlements],
     ['purpose', catalog.purposes],
@@ -64,6 +70,10 @@ function parts(catalog: Catalog): ReadonlyMap<ChangedKind, Named> {
     ['limit', byName(catalog.limits.atMost)],
     ['policy', new Map(policies)],
     ['policy_schema', policySet.schema.trim() === '' ? new Map() : new Map([['schema', { text: policySet.schema }]])],
+    [
+      'change_control',
+      isDeepStrictEqual(changeControl, uncontrolled) ? new Map() : new Map([['catalog.yaml', changeControl]]),
+    ],
     ['entity', new Map(policySet.entities.map((entity) => [`${entity.type}::${entity.id}`, entity]))],
   ]);
 }
@@ -101,6 +111,8 @@ const kindWords: Readonly<Record<ChangedKind, string>> = {
   workload_source: 'workload source',
   operators: 'operators',
   tool_gateway: 'tool gateway',
+  signal_source: 'signal source',
+  webhook: 'webhook',
   target: 'target',
   entitlement: 'entitlement',
   purpose: 'purpose',
@@ -109,6 +121,7 @@ const kindWords: Readonly<Record<ChangedKind, string>> = {
   policy: 'policy',
   policy_schema: 'policy schema',
   entity: 'entity',
+  change_control: 'change control',
 };
 
 /** The diff for people, one line for each thing and one for each field. */

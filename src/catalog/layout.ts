@@ -10,6 +10,8 @@ export type FileKind =
   /** A JWKS; only where `trust.yaml` names it. */
   | 'key-set'
   | 'limits'
+  | 'change-control'
+  | 'webhooks'
   | 'entities';
 
 /** Far above any catalog that people keep by hand, and small enough to check within a request. */
@@ -21,6 +23,8 @@ const kinds: readonly (readonly [FileKind, RegExp])[] = [
   ['trust', /^trust\.yaml$/],
   ['purposes', /^purposes\.yaml$/],
   ['limits', /^limits\.yaml$/],
+  ['change-control', /^catalog\.yaml$/],
+  ['webhooks', /^webhooks\.yaml$/],
   ['entities', /^entities\.yaml$/],
   ['target', new RegExp(`^targets/${segment}\\.yaml$`)],
   ['entitlements', new RegExp(`^entitlements/${segment}\\.yaml$`)],

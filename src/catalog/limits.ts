@@ -29,9 +29,12 @@ const atMostSchema = z.strictObject({
   reason,
 });
 
+const approvalSchema = z.strictObject({ name, of: selectorSchema, group: name });
+
 const fileSchema = z.strictObject({
   toxic: z.unknown().optional(),
   at_most: z.unknown().optional(),
+  approvals: z.unknown().optional(),
 });
 
 /** Reads `limits.yaml`. Each selector is told as the entitlements that it fits: one that fits none limits nothing and is a fault. */
@@ -54,11 +57,12 @@ export function readLimits(
     if (fitting.length === 0) faults.push(item.fault([place], 'fits no entitlement'));
     return fitting;
   };
-  const { toxic: saidToxic, at_most: saidAtMost } = whole.data;
+  const { toxic: saidToxic, at_most: saidAtMost, approvals: saidApprovals } = whole.data;
   const toxic = saidToxic === undefined ? [] : readList(file, ['toxic'], toxicSchema, faults);
   const atMost = saidAtMost === undefined ? [] : readList(file, ['at_most'], atMostSchema, faults);
+  const approvals = saidApprovals === undefined ? [] : readList(file, ['approvals'], approvalSchema, faults);
   const names = new Set<string>();
-  for (const item of [...toxic, ...atMost]) {
+  for (const item of [...toxic, ...atMost, ...approvals]) {
     if (names.has(item.value.name)) faults.push(item.fault(['name'], `${item.value.name} stands here twice`));
     names.add(item.value.name);
   }
@@ -74,6 +78,14 @@ export function readLimits(
       const { name: called, grants, per, of, reason: why = null } = item.value;
       return { name: called, grants, per, of: of === undefined ? null : named(item, 'of', of), reason: why };
     }),
+    ...(saidApprovals === undefined
+      ? {}
+      : {
+          approvals: approvals.map((item) => {
+            const { name: called, group, of } = item.value;
+            return { name: called, group, of: named(item, 'of', of) };
+          }),
+        }),
   };
 }
 

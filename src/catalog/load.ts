@@ -4,6 +4,7 @@ import { guarantees, type PolicyTest, policyTestSchema } from '../policy/policy-
 import { readPolicyFile } from '../policy/policy-file.ts';
 import type { Vocabulary } from '../policy/names.ts';
 import { schemaFile } from '../policy/validate.ts';
+import { readChangeControl, uncontrolled } from './change-control.ts';
 import { type ProviderSchemas, readEntitlements, readPurposes, readTargets } from './definitions.ts';
 import { catalogDigest } from './digest.ts';
 import { readEntities } from './entities.ts';
@@ -11,9 +12,11 @@ import { catalogInvalid, type Fault } from './faults.ts';
 import { baseName, catalogLimits, type FileKind, fileKind } from './layout.ts';
 import { readLimits } from './limits.ts';
 import { privateKeyOffset } from './references.ts';
+import { readSignalSources } from './signal-sources.ts';
 import { readToolGateways } from './tool-gateways.ts';
 import { readTrust } from './trust.ts';
 import { type Catalog, type PolicySet, sensitivities } from './types.ts';
+import { readWebhooks } from './webhooks.ts';
 import { declaredNames, type Item, readItem, readList, readYaml, type YamlFile } from './yaml.ts';
 
 export type { ProviderSchemas };
@@ -64,6 +67,7 @@ export function assembleCatalog(given: Readonly<Record<string, string>>, options
     faults,
   );
 
+  const [controlFile] = yamlOf('change-control');
   const [limitsFile] = yamlOf('limits');
   const limits = limitsFile === undefined ? { toxic: [], atMost: [] } : readLimits(limitsFile, entitlements, faults);
 
@@ -79,6 +83,10 @@ export function assembleCatalog(given: Readonly<Record<string, string>>, options
     if (keySets?.has(path) === false) faults.push(fileFault(path, 'no issuer in trust.yaml names this file'));
   }
 
+  const webhooks = yamlOf('webhooks').flatMap((file) =>
+    readWebhooks(file, { declaredTargets, allowDev: options.allowDev }, faults),
+  );
+
   const policySet = readPolicySet(files, faults);
   const tests = yamlOf('policy-tests').flatMap((file) => readTests(file, faults));
   const catalog: Catalog = {
@@ -90,7 +98,10 @@ export function assembleCatalog(given: Readonly<Record<string, string>>, options
     purposes,
     limits,
     toolGateways: trustFile === undefined ? [] : readToolGateways(trustFile, policySet.schema, faults),
+    signalSources: trustFile === undefined ? [] : readSignalSources(trustFile, faults),
+    webhooks,
     policySet,
+    changeControl: controlFile === undefined ? uncontrolled : readChangeControl(controlFile, faults),
   };
   return { catalog, tests, vocabulary: vocabularyOf(catalog), faults, unbound };
 }
@@ -188,5 +199,6 @@ function vocabularyOf(catalog: Catalog): Vocabulary {
     sensitivities: new Set<string>(sensitivities),
     dataClasses: new Set([...catalog.entitlements.values()].flatMap(({ dataClasses }) => dataClasses)),
     guarantees: new Set<string>(guarantees),
+    signalSources: new Set(catalog.signalSources.map((source) => source.name)),
   };
 }

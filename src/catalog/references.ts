@@ -6,9 +6,18 @@ export type Reference =
   | { readonly kind: 'env'; readonly name: string }
   | { readonly kind: 'file'; readonly path: string };
 
-/** `ledger-db` → `MAYFLY_TARGET_LEDGER_DB_` */
-function targetEnvPrefix(target: string): string {
-  return `MAYFLY_TARGET_${target.toUpperCase().replaceAll('-', '_')}_`;
+/** Webhooks are owners of secrets too. No target's name begins so: neither reaches the other's. */
+const WEBHOOKS = '_webhooks/';
+
+/** As which owner a webhook reaches its secrets, in a folder or by variables of its own. */
+export function webhookOwner(name: string): string {
+  return `${WEBHOOKS}${name}`;
+}
+
+/** `ledger-db` → `MAYFLY_TARGET_LEDGER_DB_`; of the webhook `oncall` `MAYFLY_WEBHOOKS_ONCALL_`. */
+function envPrefix(owner: string): string {
+  const [kind, name] = owner.startsWith(WEBHOOKS) ? ['WEBHOOKS', owner.slice(WEBHOOKS.length)] : ['TARGET', owner];
+  return `MAYFLY_${kind}_${name.toUpperCase().replaceAll('-', '_')}_`;
 }
 
 function isReference(text: string): boolean {
@@ -23,7 +32,7 @@ export function parseReference(
   const refused = (why: string) => ({ kind: 'refused', why }) as const;
   if (text.startsWith('env:')) {
     const name = text.slice('env:'.length);
-    const prefix = targetEnvPrefix(target);
+    const prefix = envPrefix(target);
     return /^[A-Z][A-Z0-9_]*$/.test(name) && name.startsWith(prefix) && name.length > prefix.length
       ? { kind: 'env', name }
       : refused(`may only name variables that begin with ${prefix}`);
@@ -43,10 +52,8 @@ export function parseReference(
  * Of two targets `ledger` and `ledger-db`, the prefix of the first also fits the variables of the second. The
  * variable belongs to the target with the longer name.
  */
-function envOwner(name: string, targets: Iterable<string>): string | undefined {
-  return [...targets]
-    .filter((target) => name.startsWith(targetEnvPrefix(target)))
-    .sort((a, b) => b.length - a.length)[0];
+export function envOwner(name: string, targets: Iterable<string>): string | undefined {
+  return [...targets].filter((target) => name.startsWith(envPrefix(target))).sort((a, b) => b.length - a.length)[0];
 }
 
 const secretName =

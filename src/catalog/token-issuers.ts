@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { entitlementName, name, purposeName, seconds, uniqueList } from './names.ts';
 import { claim } from './source-schema.ts';
-import { type IssuerWire, statedBy, workload } from './trust-schema.ts';
+import { type IssuerWire, statedBy, subjectMappings, workload } from './trust-schema.ts';
 import type { FromToken, TokenIssuer, WorkloadSource } from './types.ts';
 import type { Item } from './yaml.ts';
 
@@ -56,6 +56,7 @@ export function tokenIssuer(wire: TokenIssuerWire, source: WorkloadSource): Toke
     maxTaskSeconds: wire.max_task_seconds,
     autonomous: wire.autonomous,
     proofOfPossession: wire.proof_of_possession,
+    ...subjectMappings(wire),
     statement: {
       source: wire.source,
       purpose: fromToken<string>(wire.purpose),

@@ -7,7 +7,7 @@ import { workload } from './trust-schema.ts';
 import type { ToolGateway } from './types.ts';
 import { declaredNames, type Item, readList, type YamlFile } from './yaml.ts';
 
-const thumbprint = z.string().regex(/^[A-Za-z0-9_-]{43}$/, 'must be a SHA-256 thumbprint (RFC 7638), base64url');
+export const thumbprint = z.string().regex(/^[A-Za-z0-9_-]{43}$/, 'must be a SHA-256 thumbprint (RFC 7638), base64url');
 const types = uniqueList(z.string().min(1).max(200));
 
 const gatewaySchema = z
@@ -18,20 +18,20 @@ const gatewaySchema = z
     keys: uniqueList(thumbprint).default([]),
     scope: z.strictObject({ subjects: types, resources: types, agents: uniqueList(workload).optional() }),
   })
-  .superRefine(({ proof_of_possession: proof, keys }, context) => {
-    if (proof === 'required' && keys.length === 0)
-      context.addIssue({
-        code: 'custom',
-        path: ['keys'],
-        message: 'must name the keys that it proves, or say `proof_of_possession: none`',
-      });
-    if (proof === 'none' && keys.length > 0)
-      context.addIssue({
-        code: 'custom',
-        path: ['keys'],
-        message: 'are not asked for with `proof_of_possession: none`',
-      });
+  .superRefine((gateway, context) => {
+    const message = keysFault(gateway);
+    if (message !== undefined) context.addIssue({ code: 'custom', path: ['keys'], message });
   });
+
+/** Why a party's keys do not go with what it proves, or undefined. */
+export function keysFault(party: {
+  readonly proof_of_possession: 'required' | 'none';
+  readonly keys: readonly string[];
+}): string | undefined {
+  if (party.proof_of_possession === 'required')
+    return party.keys.length > 0 ? undefined : 'must name the keys that it proves, or say `proof_of_possession: none`';
+  return party.keys.length === 0 ? undefined : 'are not asked for with `proof_of_possession: none`';
+}
 
 /** Types of subjects that are the broker's own. */
 const ours: readonly string[] = ['task', 'workload'];
@@ -70,7 +70,7 @@ export function readToolGateways(file: YamlFile, schema: string, faults: Fault[]
   }));
 }
 
-function checkWorkloads(
+export function checkWorkloads(
   item: Item<unknown>,
   path: readonly string[],
   workloads: readonly string[],

@@ -4,6 +4,7 @@ import { parseSpiffeId } from '../domain/spiffe-id.ts';
 import { name, purposeName, seconds, text, uniqueList } from './names.ts';
 import { roleBindings } from './operator-bindings.ts';
 import { operatorLoginSchema } from './operator-login.ts';
+import type { TaskIssuer } from './types.ts';
 
 /** The wire form of `trust.yaml`. What one field says about another is checked in `trust.ts`. */
 
@@ -42,6 +43,7 @@ export const statedBy = {
   max_task_seconds: seconds(86_400 * 7),
   autonomous: z.boolean().default(false),
   proof_of_possession: z.enum(['required', 'none'], 'must be `required` or `none`').default('required'),
+  subjects: z.array(z.strictObject({ operators: name, prefix: text(200).optional() })).default([]),
 };
 
 export const taskIssuerSchema = z.strictObject({
@@ -54,6 +56,7 @@ export const operatorSourceSchema = z.strictObject({
   ...issuerBase,
   claim: z.string().regex(/^[A-Za-z0-9_:/.-]{1,200}$/, 'must be the name of a claim'),
   roles: z.record(text(200), roleBindings),
+  groups: z.record(text(200), uniqueList(name)).optional(),
   login: operatorLoginSchema.optional(),
 });
 
@@ -64,7 +67,16 @@ export const trustOutline = z.strictObject({
   operators: z.array(z.unknown()).default([]),
   // Read in tool-gateways.ts.
   tool_gateways: z.array(z.unknown()).default([]),
+  // Read in signal-sources.ts.
+  signal_sources: z.array(z.unknown()).default([]),
 });
+
+/** Nothing where nothing is said. */
+export function subjectMappings({ subjects }: Pick<TaskIssuerWire, 'subjects'>): Pick<TaskIssuer, 'subjects'> {
+  return subjects.length === 0
+    ? {}
+    : { subjects: subjects.map(({ operators, prefix = '' }) => ({ operators, prefix })) };
+}
 
 export type OperatorSourceWire = z.infer<typeof operatorSourceSchema>;
 export type TaskIssuerWire = z.infer<typeof taskIssuerSchema>;

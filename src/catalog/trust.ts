@@ -6,6 +6,7 @@ import { asParty, tokenIssuer, type TokenIssuerWire, tokenIssuerSchema } from '.
 import {
   type IssuerWire,
   operatorSourceSchema,
+  subjectMappings,
   type OperatorSourceWire,
   taskIssuerSchema,
   type TaskIssuerWire,
@@ -54,6 +55,8 @@ export function readTrust(file: YamlFile, context: TrustContext, faults: Fault[]
   checkUnique([...issuers, ...tokenIssuers.map(asParty), ...sources.map(asIssuer), ...operators], faults);
   const declaredSources = declaredNames(outline.value.workload_sources);
   for (const item of stating) checkNamed(item, declaredSources, sources, context.purposes, faults);
+  const declaredOperators = declaredNames(outline.value.operators);
+  for (const item of stating) checkSubjects(item, declaredOperators, faults);
   for (const item of sources) checkTokenReview(item, faults);
   for (const item of operators) checkLogin(item, faults);
 
@@ -72,12 +75,12 @@ export function readTrust(file: YamlFile, context: TrustContext, faults: Fault[]
     taskIssuers: issuers.map((item): TaskIssuer => {
       const { purposes, workloads, max_task_seconds, autonomous, proof_of_possession } = item.value;
       const more = { maxTaskSeconds: max_task_seconds, autonomous, proofOfPossession: proof_of_possession };
-      return { ...base(item), purposes, workloads, ...more };
+      return { ...base(item), purposes, workloads, ...more, ...subjectMappings(item.value) };
     }),
     workloadSources,
     operators: operators.map((item): OperatorSource => {
-      const { claim, roles, login } = item.value;
-      return { ...base(item), claim, roles, ...(login && { login: operatorLogin(login) }) };
+      const { claim, roles, groups, login } = item.value;
+      return { ...base(item), claim, roles, ...(groups && { groups }), ...(login && { login: operatorLogin(login) }) };
     }),
   };
   return { trust, keySets };
@@ -164,6 +167,20 @@ function checkNamed(
       ? source && nameFault(source, workload.slice(colon + 1))
       : `there is no workload source ${name}`;
     if (fault !== undefined) faults.push(item.fault(['workloads', index], fault));
+  });
+}
+
+function checkSubjects(
+  item: Item<{ subjects: readonly { readonly operators: string }[] }>,
+  declared: ReadonlySet<string>,
+  faults: Fault[],
+): void {
+  item.value.subjects.forEach(({ operators }, index) => {
+    const twice = item.value.subjects.findIndex((one) => one.operators === operators) < index;
+    if (!declared.has(operators) || twice) {
+      const fault = twice ? 'stands here twice' : `there is no source of operators ${operators}`;
+      faults.push(item.fault(['subjects', index, 'operators'], fault));
+    }
   });
 }
 

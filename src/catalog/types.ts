@@ -1,119 +1,9 @@
-import type { ParamValue, Workload } from '../domain/task.ts';
+import type { FourEyesOperation } from '../domain/four-eyes.ts';
+import type { ParamValue } from '../domain/task.ts';
+import type { SignalSource } from '../domain/signal-source.ts';
+import type { IssuerBase, TaskIssuer, TokenIssuer, WorkloadSource } from '../domain/issuers.ts';
 
-/** Where an issuer's public keys come from. Exactly one. */
-export type JwksSource =
-  | { readonly url: string }
-  /** Relative to the catalog's folder; read when the catalog is loaded. */
-  | { readonly file: string }
-  | { readonly inline: { readonly keys: readonly Readonly<Record<string, unknown>>[] } };
-
-export interface IssuerBase {
-  readonly name: string;
-  /** Made by `mayfly dev`. Refused by every store without the dev marker. */
-  readonly dev: boolean;
-  readonly issuer: string;
-  readonly jwks: JwksSource;
-  /** Asymmetric JWS algorithms, e.g. `ES256`. */
-  readonly algorithms: readonly string[];
-}
-
-/** A party entitled to state tasks. */
-export interface TaskIssuer extends IssuerBase {
-  readonly purposes: readonly string[];
-  /** Workload ids it may name: `<source>:<subject>`, exact, or a SPIFFE path prefix that ends with `/*`. */
-  readonly workloads: readonly string[];
-  readonly maxTaskSeconds: number;
-  /** May state tasks whose `sub` is the agent itself. */
-  readonly autonomous: boolean;
-  /** `none`: its tasks may name no key; then a stolen workload token and an id are enough to act for them. */
-  readonly proofOfPossession: 'required' | 'none';
-}
-
-/** What stands in a claim of the token, or is always the same. */
-export type FromToken<T> = { readonly claim: string } | { readonly value: T };
-
-/** A party whose verified tokens are themselves the statements of tasks. Who it is, is the workload source's to say. */
-export interface TokenIssuer extends TaskIssuer {
-  readonly statement: {
-    /** Name of the workload source whose tokens they are. */
-    readonly source: string;
-    readonly purpose: FromToken<string>;
-    /** The claim that says on whose behalf. */
-    readonly subjectClaim: string;
-    /** Who must present it; null: the token's own workload. */
-    readonly workload: Workload | { readonly source: string; readonly claim: string } | null;
-    readonly entitlements: readonly string[];
-    readonly params: Readonly<Record<string, FromToken<ParamValue>>>;
-    readonly maxTtlSeconds: number | null;
-    /** From the token's `iat`; null: the task ends with the token. */
-    readonly notAfterSeconds: number | null;
-    /** Their values name the task; none: the token's `jti`. */
-    readonly externalIdClaims: readonly string[];
-  };
-}
-
-/** Access tokens of an OIDC provider. */
-export interface OidcSource extends IssuerBase {
-  readonly kind: 'oidc';
-  /** The claim that is the workload's subject. Default: `sub`. */
-  readonly subjectClaim?: string | undefined;
-  /** Claims that must be there with exactly these values. */
-  readonly require?: Readonly<Record<string, string | number | boolean>> | undefined;
-  /** Set: only RFC 9068 access tokens. */
-  readonly tokenType?: 'at+jwt' | undefined;
-}
-
-/** JWT-SVIDs of one SPIFFE trust domain. `issuer` is the domain's own SPIFFE ID, `jwks` its bundle. */
-export interface SpiffeJwtSource extends IssuerBase {
-  readonly kind: 'spiffe-jwt';
-  readonly trustDomain: string;
-}
-
-/** X.509-SVIDs of one SPIFFE trust domain, shown by mutual TLS. `jwks` is its bundle; of `algorithms` there are none. */
-export interface SpiffeX509Source extends IssuerBase {
-  readonly kind: 'spiffe-x509';
-  readonly trustDomain: string;
-}
-
-/** Where a cluster answers whether a token still holds. The references lie in the source's own secrets folder. */
-export interface TokenReview {
-  /** Of the API server. */
-  readonly url: string;
-  /** `file:` reference to the cluster's certificate authority, PEM. */
-  readonly ca: string;
-  /** `file:` reference to a token that may create TokenReviews. */
-  readonly credential: string;
-}
-
-/** Service-account tokens that a cluster's pods hold. */
-export interface KubernetesSource extends IssuerBase {
-  readonly kind: 'kubernetes';
-  readonly tokenReview?: TokenReview | undefined;
-}
-
-/** What a workflow run must be to be taken for one workload. What is absent does not count. */
-export interface GithubRepository {
-  readonly repositoryId: string;
-  readonly repositoryOwnerId: string;
-  readonly jobWorkflowRef?: string | undefined;
-  readonly environment?: string | undefined;
-  readonly ref?: string | undefined;
-  /** Tells workloads of one repository apart. */
-  readonly as?: string | undefined;
-}
-
-/** Tokens of GitHub Actions workflow runs. */
-export interface GithubActionsSource extends IssuerBase {
-  readonly kind: 'github-actions';
-  /** The first one that fits says which workload it is. */
-  readonly repositories: readonly GithubRepository[];
-}
-
-/** A source of workload identity by tokens of one kind. */
-export type TokenSource = OidcSource | SpiffeJwtSource | KubernetesSource | GithubActionsSource;
-
-/** A source of workload identity, by the kind of what its workloads show. */
-export type WorkloadSource = TokenSource | SpiffeX509Source;
+export type * from '../domain/issuers.ts';
 
 export const operatorRoles = ['viewer', 'operator', 'approver', 'auditor', 'admin'] as const;
 export type OperatorRole = (typeof operatorRoles)[number];
@@ -143,6 +33,8 @@ export interface OperatorSource extends IssuerBase {
   readonly claim: string;
   /** Claim value → roles, and where they hold. */
   readonly roles: Readonly<Record<string, readonly RoleBinding[]>>;
+  /** Claim value → groups that approve. Absent: nobody is in one. */
+  readonly groups?: Readonly<Record<string, readonly string[]>> | undefined;
   /** Absent: they come with tokens alone. */
   readonly login?: OperatorLogin | undefined;
 }
@@ -262,9 +154,41 @@ export interface AtMostRule {
   readonly reason: string | null;
 }
 
+/** Grants of these entitlements wait until somebody of the group approves them, whatever policy permits them. */
+export interface ApprovalRule {
+  readonly name: string;
+  readonly of: readonly string[];
+  readonly group: string;
+}
+
 export interface Limits {
   readonly toxic: readonly ToxicRule[];
   readonly atMost: readonly AtMostRule[];
+  /** Absent: none. */
+  readonly approvals?: readonly ApprovalRule[] | undefined;
+}
+
+/** How a catalog in force is replaced by another, and what takes two people while it is. */
+export interface ChangeControl {
+  /** What replaces it must have a higher one. Null: anything may. */
+  readonly serial: number | null;
+  readonly fourEyes: readonly FourEyesOperation[];
+}
+
+/** Where people, or what wakes them, are told of news: docs/webhooks.md. */
+export interface Webhook {
+  readonly name: string;
+  readonly dev: boolean;
+  /** https, or a reference to it where the URL itself is the secret; in dev mode, http on loopback. */
+  readonly url: string;
+  readonly format: 'standard' | 'slack';
+  readonly events: readonly string[];
+  /** References to `whsec_…`: each signs, so that one can be replaced. Only Slack's may have none. */
+  readonly secrets: readonly string[];
+  /** Null: whatever it is about. */
+  readonly targets: readonly string[] | null;
+  /** CIDR blocks that it may resolve to; null: any but those of machines and of link-local services. */
+  readonly addresses: readonly string[] | null;
 }
 
 /** Everything the platform team decided, valid as a whole. */
@@ -279,5 +203,8 @@ export interface Catalog {
   readonly purposes: ReadonlyMap<string, Purpose>;
   readonly limits: Limits;
   readonly toolGateways: readonly ToolGateway[];
+  readonly signalSources: readonly SignalSource[];
+  readonly webhooks: readonly Webhook[];
   readonly policySet: PolicySet;
+  readonly changeControl: ChangeControl;
 }

@@ -1,29 +1,20 @@
-import { userInfo } from 'node:os';
-import { type Command, InvalidArgumentError, Option } from 'commander';
-import { applyCatalog } from '../broker/apply-catalog.ts';
-import { foreseeDrift } from '../broker/foresee-drift.ts';
+import type { Command } from 'commander';
+import { seeCatalog } from '../broker/read-catalog.ts';
+import { whatIf } from '../broker/what-if.ts';
 import { checkCatalog } from '../catalog/check.ts';
-import { diffCatalogs, renderDiff } from '../catalog/diff.ts';
+import { renderDiff } from '../catalog/diff.ts';
 import { readCatalogFiles } from '../catalog/files.ts';
-import { loadCatalog } from '../catalog/load.ts';
 import { loadProviders } from '../catalog/provider-registry.ts';
-import type { Catalog } from '../catalog/types.ts';
-import { type Config, readConfig } from '../config.ts';
+import { readConfig } from '../config.ts';
 import { MayflyError } from '../domain/errors.ts';
-import {
-  type Enforcement,
-  findActiveRevisionNumber,
-  findRevision,
-  readActiveRevision,
-} from '../store/catalog-revisions.ts';
-import { Changes } from '../store/changes.ts';
-import type { Database } from '../store/database.ts';
-import { readDrift } from '../store/drift.ts';
-import { findInstallation } from '../store/installation.ts';
-import { foreseenBody, renderForeseen } from './foreseen.ts';
+import { viewOfCatalog } from '../http/catalog-bodies.ts';
+import { viewOfChecked, viewOfWhatIf } from '../http/what-if-bodies.ts';
+import { addApplyCommand } from './apply-catalog.ts';
+import { onStore } from './catalog-store.ts';
 import { CliError } from './fail.ts';
-import { say } from './output.ts';
-import { openStore } from './store.ts';
+import { renderDecisions, renderDrift } from './foreseen.ts';
+import { counted, say } from './output.ts';
+import { addSignCommand } from './sign-catalog.ts';
 
 export function addCatalogCommands(program: Command): void {
   const catalog = program
@@ -40,18 +31,7 @@ export function addCatalogCommands(program: Command): void {
         allowDev: true,
       });
       if (options.json === true) {
-        say(
-          JSON.stringify(
-            {
-              ok: checked.catalog !== null,
-              digest: checked.catalog?.digest,
-              errors: checked.faults,
-              policy_tests: checked.policyTests,
-            },
-            null,
-            2,
-          ),
-        );
+        say(JSON.stringify(viewOfChecked(checked), null, 2));
         if (checked.catalog === null) process.exitCode = 1;
         return;
       }
@@ -71,73 +51,41 @@ export function addCatalogCommands(program: Command): void {
     });
   catalog
     .command('diff <dir>')
-    .description('Show what a catalog would change against the active revision, and which living grants it would end.')
+    .description(
+      'Show what a catalog would change: its differences, living grants that would end, and the last day’s decisions.',
+    )
     .option('--json', 'as JSON')
     .action(async (dir: string, options: { json?: boolean }) => {
-      await onStore(async ({ db, check, active }) => {
-        const next = check(await readCatalogFiles(dir));
-        const diff = diffCatalogs((await active())?.catalog ?? null, next);
-        const foreseen = await foreseeDrift(db, next);
-        if (options.json === true) say(JSON.stringify({ ...diff, drift: foreseenBody(foreseen) }, null, 2));
-        else say(`${renderDiff(diff)}\n${renderForeseen(foreseen)}`);
-      });
-    });
-  catalog
-    .command('apply <dir>')
-    .description('Check a catalog and make it the active revision, whole or not at all.')
-    .option('--by <who>', 'who applies it, for the evidence (default: the account that runs this)')
-    .addOption(
-      new Option('--enforce <how>', 'whether living grants that it does not permit end, or it is only told')
-        .choices(['revoke', 'report'])
-        .default('revoke'),
-    )
-    .option('--expect-revoked <count>', 'so many living grants end by it, and are meant to', wholeCount)
-    .action(async (dir: string, options: { by?: string; enforce: Enforcement; expectRevoked?: number }) => {
-      const by = options.by ?? account();
-      await onStore(async ({ db, config, check, active, published }) => {
+      await onStore(async ({ db, check, active, load }) => {
         const before = await active();
         const next = check(await readCatalogFiles(dir));
-        const guard = { maxDriftShare: config.max_drift_share, expectRevoked: options.expectRevoked ?? null };
-        const applied = await applyCatalog({ db, published }, next, by, 'cli', {
-          expected: before?.number ?? null,
-          enforce: options.enforce,
-          // Nothing ends by a report, and the one that is active and enforced is no change.
-          ...(options.enforce === 'report' || (before?.enforce === 'revoke' && before.catalog.digest === next.digest)
-            ? {}
-            : { guard }),
-        });
-        if (applied === null) return say('Exactly this catalog is active already.');
-        const { undecided } = await readDrift(db);
-        say(
-          `Revision ${applied.number} is active. ${counted(undecided, 'living grant is', 'living grants are')} yet to be decided by it.`,
-        );
+        const foreseen = await whatIf(db, before === null ? null : load(before), next);
+        const body = viewOfWhatIf(foreseen);
+        if (options.json === true) return say(JSON.stringify(body, null, 2));
+        say(`${renderDiff(foreseen.diff)}\n${renderDrift(body.drift)}\n\n${renderDecisions(body.decisions)}`);
       });
     });
+  addSignCommand(catalog);
+  addApplyCommand(catalog);
   catalog
     .command('status')
     .description('Show the active revision, and how far the living grants are decided by it.')
     .option('--json', 'as JSON')
     .action(async (options: { json?: boolean }) => {
       await onStore(async ({ db }) => {
-        const revision = await readActiveRevision(db);
-        if (revision === undefined) throw new CliError('No catalog is active yet: mayfly catalog apply DIR.');
-        const { undecided, oldestSeconds } = await readDrift(db);
-        const { number, digest, enforce, appliedBy } = revision;
-        const at = revision.appliedAt.toISOString();
-        if (options.json === true) {
-          const drift = { undecided, oldest_seconds: oldestSeconds };
-          return say(
-            JSON.stringify(
-              { revision: number, digest, enforce, applied_by: appliedBy, applied_at: at, drift },
-              null,
-              2,
-            ),
-          );
-        }
-        say(
-          `Revision ${number}, applied by ${appliedBy} at ${at}${enforce === 'report' ? ': what it would end is only told' : ''}.`,
-        );
+        const seen = await seeCatalog(db);
+        if (seen === undefined) throw new CliError('No catalog is active yet: mayfly catalog apply DIR.');
+        const body = viewOfCatalog(seen);
+        if (options.json === true) return say(JSON.stringify(body, null, 2));
+        const { revision, digest, enforce, commit, signed, serial, four_eyes: forTwo } = body;
+        const how = enforce === 'report' ? ': what it would end is only told' : '';
+        say(`Revision ${revision}, applied by ${body.applied_by} at ${body.applied_at}${how}.`);
         say(digest);
+        if (commit !== null) say(`Commit ${commit}${signed ? ', signed' : ''}`);
+        else if (signed) say('Signed');
+        if (serial !== null) say(`Serial ${serial}`);
+        if (forTwo.length > 0) say(`Takes two: ${forTwo.join(', ')}`);
+        const { undecided } = body.drift;
         say(
           undecided === 0
             ? 'All living grants are decided by it.'
@@ -145,66 +93,4 @@ export function addCatalogCommands(program: Command): void {
         );
       });
     });
-}
-
-function wholeCount(text: string): number {
-  if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError('It must be a whole number.');
-  return Number(text);
-}
-
-function counted(count: number, one: string, many = `${one}s`): string {
-  return `${count} ${count === 1 ? one : many}`;
-}
-
-/** In a container there is often no account of that uid. */
-function account(): string {
-  try {
-    return userInfo().username;
-  } catch {
-    return `uid ${process.getuid?.() ?? 'unknown'}`;
-  }
-}
-
-interface StoreContext {
-  readonly db: Database;
-  readonly config: Config;
-  readonly check: (files: Readonly<Record<string, string>>) => Catalog;
-  readonly active: () => Promise<{
-    readonly number: number;
-    readonly enforce: Enforcement;
-    readonly catalog: Catalog;
-  } | null>;
-  readonly published: () => Promise<void>;
-}
-
-async function onStore(work: (context: StoreContext) => Promise<void>): Promise<void> {
-  const { db, url, config, providers } = await openStore();
-  try {
-    const installation = await findInstallation(db);
-    const options = { providers, allowDev: installation?.dev === true };
-    await work({
-      db,
-      config,
-      check: (files) => {
-        const checked = checkCatalog(files, options);
-        if (checked.catalog === null) throw new MayflyError('catalog_invalid', undefined, { errors: checked.faults });
-        return checked.catalog;
-      },
-      active: async () => {
-        const number = await findActiveRevisionNumber(db);
-        const stored = number === null ? undefined : await findRevision(db, number);
-        return stored === undefined
-          ? null
-          : { number: stored.number, enforce: stored.enforce, catalog: loadCatalog(stored.files, options) };
-      },
-      published: async () => {
-        const changes = new Changes({ url, onError: () => {}, onCatalog: () => {} });
-        await changes.start();
-        await changes.publishCatalog();
-        await changes.close();
-      },
-    });
-  } finally {
-    await db.close();
-  }
 }

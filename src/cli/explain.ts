@@ -55,10 +55,16 @@ function tell(explained: ExplainedBody): void {
   if (explained.max_ttl_seconds !== undefined) say(`Capped at ${explained.max_ttl_seconds} seconds`);
   for (const error of explained.errors) say(`${styled('red', 'A policy failed')}: ${error}`);
   say(`Revision ${explained.revision} (${catalog.digest}), applied by ${catalog.applied_by} at ${catalog.applied_at}`);
+  if (explained.approval !== undefined) tellApproval(explained.approval);
   say(`Decided again from the same inputs: ${again}\n`);
   if (explained.determined_by.length === 0) say('No policy permits it.');
   for (const { file, line, text } of explained.determined_by) say(`${file}:${line}\n${text.trim()}\n`);
   say(`Inputs:\n${JSON.stringify(explained.inputs, null, 2)}`);
+}
+
+function tellApproval({ id, state, because, groups, words }: NonNullable<ExplainedBody['approval']>): void {
+  say(`Approval by ${groups.join(' and ')}: ${state}${because === undefined ? '' : ` (${because})`} (${id})`);
+  for (const { at, by, decision, reason } of words) say(`  ${at} ${decision} by ${by}: ${reason}`);
 }
 
 async function replay({ task, since, json }: ReplayFlags): Promise<void> {

@@ -1,5 +1,8 @@
 import type { Command } from 'commander';
-import { killsPageBody, type KillView, killView } from '../http/kill-bodies.ts';
+import { z } from 'zod';
+import { awaitingBody } from '../http/awaiting.ts';
+import { confirmedBody, killsPageBody, type KillView, killView } from '../http/kill-bodies.ts';
+import { tellAwaiting } from './awaiting.ts';
 import { CliError } from './fail.ts';
 import { callAsOperator } from './operator.ts';
 import { note, say, styled, table } from './output.ts';
@@ -61,9 +64,21 @@ export function addKillCommands(program: Command): void {
     .description('Let it be asked for again. What was ended stays ended.')
     .requiredOption('--reason <text>', 'why, for the evidence')
     .option('--json', 'as JSON')
-    .action(async (id: string, { reason, json }: ReasonFlags) =>
-      tell(await callAsOperator('DELETE', `/v1/kill/${encodeURIComponent(id)}`, killView, { reason }), json),
-    );
+    .action(async (id: string, { reason, json }: ReasonFlags) => {
+      const answer = z.union([awaitingBody, killView]);
+      const lifted = await callAsOperator('DELETE', `/v1/kill/${encodeURIComponent(id)}`, answer, { reason });
+      if (!('status' in lifted)) return tell(lifted, json);
+      if (json === true) return say(JSON.stringify(lifted, null, 2));
+      tellAwaiting(lifted, ['mayfly', 'kill', 'lift', id, '--reason', reason]);
+    });
+  kill
+    .command('confirm')
+    .description('After a failover of the store: say that the kills that stand are all that shall.')
+    .requiredOption('--reason <text>', 'why, for the evidence')
+    .action(async ({ reason }: ReasonFlags) => {
+      await callAsOperator('POST', '/v1/kill/confirm', confirmedBody, { reason });
+      say('Confirmed: on what is reconciled, credentials are issued again.');
+    });
 }
 
 function tell(kill: KillView, json: boolean | undefined): void {

@@ -41,7 +41,7 @@ export async function operatorToken(): Promise<string> {
   return await askDevIssuer({
     kind: 'operator',
     subject: 'dev-operator',
-    roles: ['operator'],
+    roles: ['operator', 'approver', 'admin'],
     audience: brokerUrl(),
     ttl_seconds: 300,
   });

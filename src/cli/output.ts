@@ -9,6 +9,11 @@ export function note(line: string): void {
   process.stderr.write(`${line}\n`);
 }
 
+/** `1 grant`, `2 grants`. */
+export function counted(count: number, one: string, many = `${one}s`): string {
+  return `${count} ${count === 1 ? one : many}`;
+}
+
 type Style = Parameters<typeof styleText>[0];
 
 /** Coloured where a terminal reads it, plain elsewhere and with NO_COLOR. */

@@ -1,7 +1,10 @@
 import { setTimeout as wait } from 'node:timers/promises';
 import type { Command } from 'commander';
+import { z } from 'zod';
 import { ProblemError } from '../client/index.ts';
+import { awaitingBody } from '../http/awaiting.ts';
 import { type PauseBody, type QueuedBody, type QueuePageBody, queuePageBody, storyBody } from '../http/queue-bodies.ts';
+import { tellAwaiting } from './awaiting.ts';
 import { CliError, explain } from './fail.ts';
 import { callAsOperator } from './operator.ts';
 import { note, say, styled, table } from './output.ts';
@@ -57,9 +60,13 @@ export function addRevocationCommands(program: Command): void {
     .description('Give a revocation up for good. Nobody says that its credential is gone.')
     .requiredOption('--reason <text>', 'why, for the evidence')
     .option('--json', 'as JSON')
-    .action(async (id: string, { reason, json }: { reason: string; json?: boolean }) =>
-      tellStory(await callAsOperator('POST', `${pathOf(id)}/write-off`, storyBody, { reason }), json),
-    );
+    .action(async (id: string, { reason, json }: { reason: string; json?: boolean }) => {
+      const answer = z.union([awaitingBody, storyBody]);
+      const written = await callAsOperator('POST', `${pathOf(id)}/write-off`, answer, { reason });
+      if (!('status' in written)) return tellStory(written, json);
+      if (json === true) return say(JSON.stringify(written, null, 2));
+      tellAwaiting(written, ['mayfly', 'revocations', 'write-off', id, '--reason', reason]);
+    });
 }
 
 function pathOf(id: string): string {

@@ -1,5 +1,12 @@
 import type { Command } from 'commander';
-import { AgentKey, MayflyClient, ProblemError, Renewal, type RevocationBody } from '../client/index.ts';
+import {
+  AgentKey,
+  type ApprovalOptions,
+  MayflyClient,
+  ProblemError,
+  Renewal,
+  type RevocationBody,
+} from '../client/index.ts';
 import { brokerUrl } from './dev-state.ts';
 import { explain } from './fail.ts';
 import { note } from './output.ts';
@@ -12,6 +19,7 @@ import { wholeSeconds } from './task.ts';
 interface RunOptions extends ProofOptions {
   readonly grantTtl?: string;
   readonly env?: boolean;
+  readonly waitApproval?: string;
 }
 
 const WAIT_SECONDS = 30;
@@ -26,6 +34,10 @@ export function addRunCommand(program: Command): void {
   )
     .usage('--purpose <purpose> --grant <entitlement> [options] -- <command> [args...]')
     .option('--grant-ttl <seconds>', 'how long the credential should live; it is renewed while the command runs')
+    .option(
+      '--wait-approval <seconds>',
+      'how long to wait where it must be approved first (default: as long as it may be)',
+    )
     .option('--env', 'hand it over in PGPASSWORD and DATABASE_URL, or in AWS_ACCESS_KEY_ID and so on, too')
     .argument('<command...>', 'what to run')
     .passThroughOptions()
@@ -50,10 +62,14 @@ async function runWithCredential(command: readonly string[], options: RunOptions
   let started = false;
   try {
     signals.check();
-    const askedAt = performance.now();
-    const issued = await client.issue(task.id, {
-      entitlement: options.grant,
-      ...(ttl === undefined ? {} : { ttl_seconds: ttl }),
+    let askedAt = performance.now();
+    const onDecided = () => {
+      askedAt = performance.now();
+    };
+    const asked = { entitlement: options.grant, ...(ttl === undefined ? {} : { ttl_seconds: ttl }) };
+    const issued = await client.issue(task.id, asked, {
+      ...awaitApproval(signals, options.waitApproval),
+      onDecided,
     });
     const handover = await handOver(issued, options.env === true, askedAt);
     const renewal = new Renewal(client, issued.grant, {
@@ -78,6 +94,18 @@ async function runWithCredential(command: readonly string[], options: RunOptions
     signals.childEnded();
     await endTask(client, task.id, started);
   }
+}
+
+/** Says who may approve it, and waits so long at most. */
+function awaitApproval(signals: Signals, bound: string | undefined): ApprovalOptions {
+  return {
+    signal: signals.leaving,
+    ...(bound === undefined ? {} : { wait: wholeSeconds(bound, '--wait-approval') }),
+    onPending: ({ approval }) =>
+      note(
+        `mayfly: waiting until ${approval.groups.join(' and ')} approves this, until ${approval.expires_at}. An approver runs: mayfly approvals approve ${approval.id} --reason <why>`,
+      ),
+  };
 }
 
 /** The task is completed whatever became of the command; one that was never started cancels it. Never throws: the command's status counts. */

@@ -21,6 +21,7 @@ export interface TaskBody extends TaskStanding {
   readonly children: readonly TaskStanding[];
 }
 
+/** As it was minted. One that waits for its approval, or was denied, has neither `deadline` nor `revocation`. */
 export interface GrantBody {
   readonly id: string;
   readonly task_id: string;
@@ -34,6 +35,21 @@ export interface GrantBody {
   readonly created_at: string;
   readonly ended_by?: string;
   readonly revocation: RevocationBody;
+}
+
+/** A grant of which nothing was made yet. */
+export type UnmintedBody = Omit<GrantBody, 'deadline' | 'revocation'>;
+
+/** It is to be approved, and then collected. */
+export interface PendingBody {
+  readonly grant: UnmintedBody;
+  readonly approval: {
+    readonly id: string;
+    /** Somebody of each must approve it. */
+    readonly groups: readonly string[];
+    /** Until when it can be approved; once it is, collected. */
+    readonly expires_at: string;
+  };
 }
 
 export interface RevocationBody {

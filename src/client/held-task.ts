@@ -1,3 +1,4 @@
+import type { ApprovalOptions } from './approval.ts';
 import type { Ask, Credential, Ended, GrantBody, Issued, TaskBody } from './bodies.ts';
 import type { MayflyClient } from './index.ts';
 import { ProblemError } from './problem.ts';
@@ -15,6 +16,8 @@ export interface HoldOptions {
   readonly onCredential?: (credential: Credential) => void;
   /** It will end at its deadline: policy, the task or its time said no. */
   readonly onLost?: (error: unknown, deadline: string) => void;
+  /** Where policy wants it approved first: how long to wait for that, and who is told. */
+  readonly approval?: ApprovalOptions;
 }
 
 /** A task that ends with its scope: `await using` completes it, also where the scope is left by an error. */
@@ -30,7 +33,7 @@ export class HeldTask implements AsyncDisposable {
   }
 
   async issue(ask: Ask, options: HoldOptions = {}): Promise<HeldGrant> {
-    const grant = new HeldGrant(this.#client, await this.#client.issue(this.task.id, ask), options);
+    const grant = new HeldGrant(this.#client, await this.#client.issue(this.task.id, ask, options.approval), options);
     this.#grants.push(grant);
     return grant;
   }

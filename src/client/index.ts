@@ -6,16 +6,19 @@ import type {
   EventBody,
   GrantBody,
   Issued,
+  PendingBody,
   Renewed,
   RevocationBody,
   TaskBody,
   TaskStanding,
   WhoAmI,
 } from './bodies.ts';
+import { type ApprovalOptions, untilDecided } from './approval.ts';
 import { HeldTask } from './held-task.ts';
 import type { AgentKey } from './key.ts';
 import { ProblemError } from './problem.ts';
 
+export { type ApprovalOptions, ApprovalPending } from './approval.ts';
 export type * from './bodies.ts';
 export { HeldGrant, HeldTask } from './held-task.ts';
 export { AgentKey, type Delegation } from './key.ts';
@@ -91,12 +94,22 @@ export class MayflyClient {
     return this.#call('POST', `/v1/tasks/${taskId}/events${waiting(options)}`, { event });
   }
 
-  async issue(taskId: string, ask: Ask): Promise<Issued> {
+  /**
+   * Issues one entitlement. Where policy wants it approved first, this waits for that and collects it.
+   * @throws ApprovalPending when that takes longer than `approval.wait`; ProblemError `approval_over` when it was denied or lapsed.
+   */
+  async issue(taskId: string, ask: Ask, approval: ApprovalOptions = {}): Promise<Issued> {
     const path = `/v1/tasks/${taskId}/grants`;
-    const issued = await this.#call<{ grant: GrantBody; credential: Credential | string; cut?: Cut }>('POST', path, {
-      ...ask,
-      ...this.#delivery(),
-    });
+    const answer = await this.#call<Handed | PendingBody>('POST', path, { ...ask, ...this.#delivery() });
+    if (!('approval' in answer)) return { ...answer, credential: await this.#open(answer.credential) };
+    approval.onPending?.(answer);
+    await untilDecided(this, answer, approval);
+    return await this.collect(answer.grant.id);
+  }
+
+  /** Mints what was approved, once. */
+  async collect(grantId: string): Promise<Issued> {
+    const issued = await this.#call<Handed>('POST', `/v1/grants/${grantId}/collect`, this.#delivery());
     return { ...issued, credential: await this.#open(issued.credential) };
   }
 
@@ -177,6 +190,13 @@ export class MayflyClient {
     const { ok, status } = response;
     return { ok, status, answer: typeof answer === 'object' && answer !== null ? { ...answer } : {} };
   }
+}
+
+/** A credential as it comes: sealed, where there is a key. */
+interface Handed {
+  readonly grant: GrantBody;
+  readonly credential: Credential | string;
+  readonly cut?: Cut;
 }
 
 interface Asked {

@@ -42,11 +42,25 @@ export type AuditEventType =
   | 'target.adopted'
   | 'target.fenced_unrecorded'
   | 'store.failed_over'
+  | 'approval.requested'
+  | 'approval.approved'
+  | 'approval.denied'
+  | 'approval.withdrawn'
+  | 'approval.lapsed'
+  | 'task.suspended'
+  | 'task.resumed'
+  | 'signal.received'
+  | 'signal.lapsed'
   | 'kill.raised'
   | 'kill.lifted'
+  | 'kill.confirmed'
   | 'operator.signed_in'
   | 'operator.signed_out'
-  | 'catalog.applied';
+  | 'catalog.applied'
+  | 'catalog.guard_overridden'
+  | 'operation.awaited'
+  | 'revocation.reopened'
+  | 'webhook.tested';
 
 /**
  * One row of evidence. The first seven groups are the minimum fields of the field's drafts (agent, delegated

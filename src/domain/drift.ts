@@ -48,6 +48,40 @@ export type DriftCode =
   /** Everybody has rights that the entitlement does not declare, and so has it. */
   | 'public';
 
+/**
+ * Which of it ends a grant: its credential is not what was granted. Not what is true of the target's preparation, and so of many grants
+ * at once; nor that the credential is gone; nor what it made with rights that it was granted: that is reaped with it.
+ */
+const ends: Readonly<Record<DriftCode, boolean>> = {
+  absent: false,
+  unregistered: true,
+  ended: false,
+  renamed: true,
+  unmarked: true,
+  login: true,
+  attributes: true,
+  password: true,
+  expiry: true,
+  connection_limit: true,
+  memberships: true,
+  members: true,
+  settings_own: true,
+  settings: true,
+  rights: true,
+  default_privileges: true,
+  policies: true,
+  owned: false,
+  template: false,
+  template_wider: false,
+  template_narrower: false,
+  public: false,
+};
+
+/** What of a drift ends the grant. */
+export function endingDrift(drift: readonly Drift[]): readonly Drift[] {
+  return drift.filter(({ what }) => ends[what]);
+}
+
 export interface Drift {
   readonly what: DriftCode;
   /** A sentence with names and counts. Never a secret, nor the value of a setting: an agent may have put one there. */

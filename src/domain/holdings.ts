@@ -1,4 +1,4 @@
-/** What a task and its tree have and had, as the store counts it: `mayfly.seen`. Live is what is not contained yet. */
+/** What a task and its tree have and had, as the store counts it: `mayfly.task_states`. Live is what is not contained yet. */
 export interface Holdings {
   /** Of the whole tree. */
   readonly live_grants: number;

@@ -10,6 +10,8 @@ export type RevocationId = Branded<'revocation'>;
 export type DecisionId = Branded<'decision'>;
 export type EventId = Branded<'event'>;
 export type KillId = Branded<'kill'>;
+export type ApprovalId = Branded<'approval'>;
+export type SignalId = Branded<'signal'>;
 
 type IdKinds = {
   task: TaskId;
@@ -18,6 +20,8 @@ type IdKinds = {
   dec: DecisionId;
   evt: EventId;
   kill: KillId;
+  apr: ApprovalId;
+  sig: SignalId;
 };
 export type IdPrefix = keyof IdKinds;
 

@@ -64,7 +64,7 @@ test.each([
   [
     'revocation',
     revocationMachine,
-    '- scheduled|scheduled due|due running written_off|running contained due|contained clean due|clean due|written_off',
+    '- scheduled|scheduled due|due running written_off|running contained due|contained clean due|clean due|written_off due',
   ],
 ])('the machine of a %s is the one that is written down', (name, machine: Machine<string>, table) => {
   expect(machine.name).toBe(name);

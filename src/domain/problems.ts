@@ -1,4 +1,7 @@
+import { approvalProblems } from './approval-problems.ts';
 import { callerProblems } from './caller-problems.ts';
+import { signalProblems } from './signal-problems.ts';
+import { catalogProblems } from './catalog-problems.ts';
 
 /**
  * Every refusal that a caller can meet: its stable code, HTTP status, title, and what to do next. The wire's
@@ -47,7 +50,6 @@ const kinds = {
     'The Host header does not name this broker',
     'Use the address that the broker is configured with (MAYFLY_PUBLIC_URL).',
   ],
-
   request_type_wrong: [
     401,
     'The signed request has the wrong type',
@@ -118,6 +120,9 @@ const kinds = {
   ],
   task_request_used: [401, 'The signed request was used already', 'Have a new one signed, with a new `jti`.'],
   ...callerProblems,
+  ...approvalProblems,
+  ...signalProblems,
+  ...catalogProblems,
 
   peer_refused: [
     403,
@@ -187,7 +192,11 @@ const kinds = {
   ],
   phase_passed: [409, 'The task is in a later phase', 'Phases go in the order of purposes.yaml, and never back.'],
   tree_full: [409, 'The task’s tree has as many tasks as it may', 'Ask the task issuer for another task.'],
-  task_suspended: [409, 'The task is suspended', 'Wait until an operator resumes it.'],
+  task_suspended: [
+    409,
+    'The task is suspended',
+    'Wait until it is resumed: by an operator, or by the signal that suspended it.',
+  ],
   grant_per_call: [
     409,
     'The grant is for one call',
@@ -207,14 +216,12 @@ const kinds = {
   ],
   revocation_running: [409, 'A worker has it in hand at this moment', 'Look at it again in a few seconds.'],
   revocation_over: [409, 'There is nothing left to do for this revocation', '`state` says how it ended.'],
-  too_much_drift: [
-    409,
-    'The catalog would end more living grants than it may',
-    'See what ends with `mayfly catalog diff`. If all of that is meant, apply it with `--expect-revoked` and that number.',
-  ],
-  catalog_changed: [409, 'Another revision became active meanwhile', 'Look at the difference again, then apply.'],
 
-  body_too_large: [413, 'The body is too large', 'Send at most 64 KiB.'],
+  body_too_large: [
+    413,
+    'The body is too large',
+    'Send at most 64 KiB, or 4 MiB where a catalog is sent; `mayfly catalog` on the store itself takes larger ones.',
+  ],
   unsupported_media_type: [415, 'The body is not JSON', 'Send Content-Type: application/json.'],
   impossible_value: [422, 'A value is impossible', '`errors` names it. TTLs are whole seconds from 1 to 86400.'],
   params_invalid: [
@@ -233,7 +240,6 @@ const kinds = {
     'Name a key by `delivery.jwk`: the one whose thumbprint the task request states as `cnf.jkt` or `delivery_jkt`.',
   ],
   idempotency_key_reused: [422, 'This Idempotency-Key came with another body', 'Use a new key for a new request.'],
-  catalog_invalid: [422, 'The catalog is not valid', '`errors` names file, line and path.'],
   ttl_below_minimum: [
     422,
     'The credential would live shorter than its target allows',

@@ -14,7 +14,8 @@ export const revocationMachine: Machine<RevocationState> = {
     // To `due` only when the credential is found to live in the target again.
     contained: ['clean', 'due'],
     clean: ['due'],
-    written_off: [],
+    // Only when the credential is found to live in the target.
+    written_off: ['due'],
   },
 };
 

@@ -70,10 +70,9 @@ export const evaluatedBody = z
       use_limit: z.literal(1).optional().meta({
         description: 'Ask again when the call begins, with this `evaluation_id` in `context`: that is permitted once.',
       }),
-      code: z
-        .string()
-        .optional()
-        .meta({ description: 'Why not: a code of /problems, `not_evaluable` or `permit_not_usable`.' }),
+      code: z.string().optional().meta({
+        description: 'Why not: a code of /problems, `not_evaluable`, `permit_not_usable` or `evaluations_spent`.',
+      }),
       reasons: z.array(z.string()).optional(),
       error: z.strictObject({ status: z.int(), message: z.string() }).optional(),
     }),

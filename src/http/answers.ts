@@ -17,6 +17,8 @@ export const grantId = idOf('grt', 'A grant.');
 export const revocationId = idOf('rev', 'The obligation to end a grant.');
 export const decisionId = idOf('dec', 'A policy decision.');
 export const killId = idOf('kill', 'A kill.');
+export const approvalId = idOf('apr', 'An approval.');
+export const signalId = idOf('sig', 'A signal.');
 
 export const endedBy = z.enum([
   'completed',
@@ -58,20 +60,23 @@ export const grantBody = z
     target: z.string(),
     params: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])),
     state: z.enum(['pending_approval', 'approved', 'denied', 'minting', 'active', 'revoking', 'revoked']),
-    deadline: time,
+    deadline: time.optional().meta({ description: 'Absent where nothing was made of it yet, or never was.' }),
     per_call: z.literal(true).optional().meta({ description: 'Made for one call: one connection, and never renewed.' }),
     guarantee,
     decision_id: decisionId,
     created_at: time,
     ended_by: endedBy.optional(),
-    revocation: z.strictObject({
-      id: revocationId,
-      state: revocationState,
-      due_at: time,
-      attempts: z.int(),
-      last_error: z.enum(['retryable', 'denied', 'misconfigured', 'gone']).optional(),
-      evidence: anything.optional(),
-    }),
+    revocation: z
+      .strictObject({
+        id: revocationId,
+        state: revocationState,
+        due_at: time,
+        attempts: z.int(),
+        last_error: z.enum(['retryable', 'denied', 'misconfigured', 'gone']).optional(),
+        evidence: anything.optional(),
+      })
+      .optional()
+      .meta({ description: 'Absent where nothing was made that could be taken back.' }),
   })
   .meta({ id: 'Grant', description: 'One entitlement issued to one task, and the obligation to end it.' });
 
@@ -146,6 +151,18 @@ export const problemBody = z
   })
   .meta({ id: 'Problem', description: 'RFC 9457 problem details.' });
 
+const pendingApproval = z
+  .strictObject({
+    id: approvalId,
+    groups: z.array(z.string()).meta({ description: 'Somebody of each must approve it.' }),
+    expires_at: time.meta({ description: 'Until when it can be approved; once it is, collected.' }),
+  })
+  .meta({ id: 'PendingApproval' });
+
+export const pendingBody = z
+  .strictObject({ grant: grantBody, approval: pendingApproval })
+  .meta({ id: 'PendingGrant', description: 'It is to be approved, and then collected.' });
+
 export const openedBody = z
   .strictObject({
     task: taskBody,
@@ -155,6 +172,7 @@ export const openedBody = z
           entitlement: z.string(),
           grant: grantBody.optional(),
           credential: handedOver.optional(),
+          approval: pendingApproval.optional().meta({ description: 'It waits for this.' }),
           problem: problemBody.optional(),
         }),
       )
@@ -246,6 +264,7 @@ export type CredentialBody = z.output<typeof credentialBody>;
 export type HandedOver = z.output<typeof handedOver>;
 export type ProblemBody = z.output<typeof problemBody>;
 export type OpenedBody = z.output<typeof openedBody>;
+export type PendingBody = z.output<typeof pendingBody>;
 export type IssuedBody = z.output<typeof issuedBody>;
 export type RenewedBody = z.output<typeof renewedBody>;
 export type RevocationLine = z.output<typeof revocationLine>;

@@ -1,6 +1,7 @@
 import express, { type ErrorRequestHandler, type Express, type RequestHandler } from 'express';
 import { MayflyError } from '../domain/errors.ts';
 import { accessRoutes } from './access.ts';
+import { approvalRoutes } from './approvals.ts';
 import { authzenConfigurationPage } from './authzen-configuration.ts';
 import { CallerGone } from './body.ts';
 import { takeBackUndelivered } from './deliver.ts';
@@ -17,6 +18,8 @@ import { type InHand, inHandOf } from './in-hand.ts';
 import { Limits } from './limits.ts';
 import { decisionRoutes } from './decisions.ts';
 import { killRoutes } from './kills.ts';
+import { signalRoutes } from './signals.ts';
+import { suspensionRoutes } from './suspensions.ts';
 import { logRequest, statusOf } from './log.ts';
 import { loginPages } from './login.ts';
 import { notesOf } from './notes.ts';
@@ -25,11 +28,13 @@ import type { Page } from './page.ts';
 import { problemPage } from './problem-pages.ts';
 import { asMayflyError, sendProblem } from './problem.ts';
 import { protectedResourcePage } from './protected-resource.ts';
+import { reachRoutes } from './reach.ts';
 import { revocationRoutes } from './revocations.ts';
 import type { Operation, Route } from './route.ts';
 import { targetRoutes } from './targets.ts';
 import { taskRoutes } from './tasks.ts';
 import { ownVersion } from './version.ts';
+import { webhookRoutes } from './webhooks.ts';
 import { whoAmIRoutes } from './whoami.ts';
 import { writeAnswer } from './write.ts';
 
@@ -51,9 +56,14 @@ export function createApp(deps: HttpDeps): Express {
     ...accessRoutes,
     ...revocationRoutes,
     ...decisionRoutes,
+    ...approvalRoutes,
     ...killRoutes,
+    ...signalRoutes,
+    ...suspensionRoutes,
     ...targetRoutes,
     ...catalogRoutes,
+    ...reachRoutes,
+    ...webhookRoutes,
     ...whoAmIRoutes,
   ];
   const plain = [

@@ -13,16 +13,17 @@ export class CallerGone extends Error {}
 
 /**
  * The body as JSON, or undefined when there is none.
+ * @param mostBytes How large it may be.
  * @throws MayflyError `unsupported_media_type`, `body_too_large`, `malformed_json`, `duplicate_member`
  */
-export async function readJson(request: IncomingMessage): Promise<unknown> {
+export async function readJson(request: IncomingMessage, mostBytes = MAX_BODY_BYTES): Promise<unknown> {
   if (!hasBody(request)) return undefined;
   const type = oneHeader(request, 'content-type') ?? '';
   const encoding = oneHeader(request, 'content-encoding') ?? 'identity';
   if (!/^application\/json\s*(;\s*charset="?utf-8"?\s*)?$/i.test(type) || !/^identity$/i.test(encoding)) {
     throw new MayflyError('unsupported_media_type');
   }
-  const bytes = await readBytes(request);
+  const bytes = await readBytes(request, mostBytes);
   if (!isUtf8(bytes)) throw new MayflyError('malformed_json', 'The body is not UTF-8.');
   return parseStrictJson(bytes.toString('utf8'));
 }
@@ -32,8 +33,9 @@ function hasBody(request: IncomingMessage): boolean {
   return request.headers['transfer-encoding'] !== undefined || (length !== undefined && Number(length) !== 0);
 }
 
-async function readBytes(request: IncomingMessage): Promise<Buffer> {
-  if (Number(request.headers['content-length'] ?? 0) > MAX_BODY_BYTES) throw new MayflyError('body_too_large');
+async function readBytes(request: IncomingMessage, mostBytes: number): Promise<Buffer> {
+  const tooLarge = () => new MayflyError('body_too_large', `It may have ${mostBytes} bytes.`);
+  if (Number(request.headers['content-length'] ?? 0) > mostBytes) throw tooLarge();
   return await new Promise((resolve, reject) => {
     const chunks: Buffer[] = [];
     let size = 0;
@@ -43,7 +45,7 @@ async function readBytes(request: IncomingMessage): Promise<Buffer> {
     };
     const onData = (chunk: Buffer) => {
       size += chunk.length;
-      if (size > MAX_BODY_BYTES) settle(() => reject(new MayflyError('body_too_large')));
+      if (size > mostBytes) settle(() => reject(tooLarge()));
       else chunks.push(chunk);
     };
     const onEnd = () =>

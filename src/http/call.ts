@@ -3,6 +3,7 @@ import type { BrokerDeps, CallContext } from '../broker/deps.ts';
 import { namePattern } from '../catalog/names.ts';
 import { MayflyError } from '../domain/errors.ts';
 import {
+  type ApprovalId,
   type DecisionId,
   type GrantId,
   type KillId,
@@ -98,11 +99,33 @@ export class Call<Body, Query, Headers> {
     return id;
   }
 
+  /** The approval in the path. @throws MayflyError `not_found` */
+  approvalId(): ApprovalId {
+    const id = parseWireId('apr', this.#pathId());
+    if (id === undefined) throw new MayflyError('not_found');
+    return id;
+  }
+
   /** The target in the path. What is no name is as unknown as any other. @throws MayflyError `not_found` */
   targetName(): string {
     const name = this.#pathId();
     if (!namePattern.test(name)) throw new MayflyError('not_found');
     return name;
+  }
+
+  /** The workload in the path, `<source>:<subject>`. @throws MayflyError `not_found` */
+  workloadName(): string {
+    const name = this.#pathId();
+    if (!/^[^:]+:./.test(name)) throw new MayflyError('not_found');
+    return name;
+  }
+
+  /** The entitlement in the path, `<target>/<name>`. @throws MayflyError `not_found` */
+  entitlementName(): string {
+    const { target, name } = this.exchange.params;
+    const parts = [target, name].filter((part) => typeof part === 'string' && namePattern.test(part));
+    if (parts.length < 2) throw new MayflyError('not_found');
+    return parts.join('/');
   }
 
   /**

@@ -1,27 +1,15 @@
-import { z } from 'zod';
-import { time } from './answers.ts';
+import { applyCatalog } from './apply-catalog.ts';
+import { catalogBody, viewOfCatalog } from './catalog-bodies.ts';
 import { noHeaders, noQuery } from './requests.ts';
 import { noBody, type Route, route } from './route.ts';
-
-const catalogBody = z
-  .strictObject({
-    revision: z.int().meta({ description: 'Number of the active revision.' }),
-    digest: z.string().meta({ description: 'Of its files.' }),
-    enforce: z.enum(['revoke', 'report']).meta({
-      description: 'Whether living grants that it does not permit end, or it is only told.',
-    }),
-    applied_by: z.string(),
-    applied_at: time,
-    drift: z
-      .strictObject({
-        undecided: z.int().meta({ description: 'Living grants that are yet to be decided by it.' }),
-        oldest_seconds: z.number().meta({
-          description: 'Since the first revision was applied that one of them was not decided under.',
-        }),
-      })
-      .meta({ description: 'How far living grants are decided again. Of all targets.' }),
-  })
-  .meta({ id: 'Catalog' });
+import {
+  checkedBody,
+  MOST_CATALOG_BYTES,
+  proposalBody,
+  viewOfChecked,
+  viewOfWhatIf,
+  whatIfBody,
+} from './what-if-bodies.ts';
 
 const readCatalog = route({
   method: 'get',
@@ -36,17 +24,46 @@ const readCatalog = route({
   answers: { 200: { says: 'The revision.', schema: catalogBody } },
   refusals: ['operator_only'],
   handle: async (call) => {
-    const { revision, drift } = await call.useCases.readCatalog(call.broker, call.caller);
-    const body: z.output<typeof catalogBody> = {
-      revision: revision.number,
-      digest: revision.digest,
-      enforce: revision.enforce,
-      applied_by: revision.appliedBy,
-      applied_at: revision.appliedAt.toISOString(),
-      drift: { undecided: drift.undecided, oldest_seconds: drift.oldestSeconds },
-    };
-    return { status: 200, body };
+    return { status: 200, body: viewOfCatalog(await call.useCases.readCatalog(call.broker, call.caller)) };
   },
 });
 
-export const catalogRoutes: readonly Route[] = [readCatalog];
+const checkCatalog = route({
+  method: 'post',
+  path: '/v1/catalog/check',
+  name: 'checkCatalog',
+  tag: 'operating',
+  summary: 'Check a catalog whole',
+  description:
+    'Schema, names, policies, policy tests. Reads neither store nor targets, and no secret. Role: operator, of any scope.',
+  query: noQuery,
+  headers: noHeaders,
+  body: { schema: proposalBody, take: 'always', mostBytes: MOST_CATALOG_BYTES },
+  answers: { 200: { says: 'What is wrong with it, if anything.', schema: checkedBody } },
+  refusals: ['operator_only', 'comparison_running'],
+  handle: async (call) => {
+    const checked = await call.useCases.checkProposal(call.broker, call.caller, call.body.files);
+    return { status: 200, body: viewOfChecked(checked) };
+  },
+});
+
+const diffCatalog = route({
+  method: 'post',
+  path: '/v1/catalog/diff',
+  name: 'diffCatalog',
+  tag: 'operating',
+  summary: 'What a catalog would change',
+  description:
+    'Its differences from the one in force; the living grants that would end; and the decisions of the last day, decided again from their inputs. Nothing is changed, and no secret read. One at a time for each replica. Role: operator, one that holds everywhere.',
+  query: noQuery,
+  headers: noHeaders,
+  body: { schema: proposalBody, take: 'always', mostBytes: MOST_CATALOG_BYTES },
+  answers: { 200: { says: 'What would change.', schema: whatIfBody } },
+  refusals: ['operator_only', 'catalog_invalid', 'comparison_running'],
+  handle: async (call) => {
+    const seen = await call.useCases.diffProposal(call.broker, call.caller, call.body.files, call.context);
+    return { status: 200, body: viewOfWhatIf(seen) };
+  },
+});
+
+export const catalogRoutes: readonly Route[] = [readCatalog, checkCatalog, diffCatalog, applyCatalog];

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { anything, decisionId, grantId, taskId, time } from './answers.ts';
+import { approvalView } from './approval-bodies.ts';
 import { queueQuery } from './queue-bodies.ts';
 
 // What operators ask about decisions, and what they are answered.
@@ -46,6 +47,10 @@ export const explainedBody = made
     determined_by: z
       .array(z.strictObject({ id: z.string(), file: z.string(), line: z.int(), text: z.string() }))
       .meta({ description: 'The policies as they stood in that revision, with what they demand.' }),
+    approval: approvalView
+      .pick({ id: true, state: true, because: true, groups: true, words: true, requested_at: true })
+      .optional()
+      .meta({ description: 'What the grant waited for: who approved or denied it, when and why.' }),
     inputs: anything.meta({ description: 'All that policy knew: principal, resource, context, entities.' }),
   })
   .meta({ id: 'ExplainedDecision' });

@@ -7,6 +7,7 @@ import {
   type DecisionView,
   explainedBody,
 } from './decision-bodies.ts';
+import type { Approval } from '../store/approvals.ts';
 import { afterOf, cursorOf } from './queue-views.ts';
 import { noHeaders, noQuery } from './requests.ts';
 import { noBody, type Route, route } from './route.ts';
@@ -53,7 +54,7 @@ const explainDecision = route({
   refusals: ['operator_only', 'not_found'],
   handle: async (call) => {
     const explained = await call.useCases.explainDecision(call.broker, call.caller, call.decisionId());
-    const { decision, policies } = explained;
+    const { decision, policies, approval } = explained;
     const body = {
       ...viewOfDecision(explained),
       catalog: {
@@ -61,6 +62,7 @@ const explainDecision = route({
         applied_at: decision.appliedAt.toISOString(),
       },
       determined_by: policies.map(({ id, file, line, text }) => ({ id, file, line, text })),
+      ...(approval === undefined ? {} : { approval: approvalOf(approval) }),
       inputs: { ...decision.inputs },
     };
     return { status: 200, body };
@@ -69,7 +71,15 @@ const explainDecision = route({
 
 export const decisionRoutes: readonly Route[] = [listDecisions, explainDecision];
 
-function viewOfDecision({ decision, replay }: Omit<ExplainedDecision, 'policies'>): DecisionView {
+function approvalOf({ id, state, groups, words, requestedAt, because }: Approval) {
+  return {
+    ...{ id: wireId('apr', id), state, groups: [...groups], requested_at: requestedAt.toISOString() },
+    ...(because === null ? {} : { because }),
+    words: words.map(({ groups: as, ...said }) => ({ ...said, as: [...as] })),
+  };
+}
+
+function viewOfDecision({ decision, replay }: Omit<ExplainedDecision, 'policies' | 'approval'>): DecisionView {
   const { id, taskId, grantId, action, resource, permitted, refusal, limit, maxTtlSeconds } = decision;
   return {
     id: wireId('dec', id),

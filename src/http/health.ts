@@ -76,6 +76,9 @@ const metrics: Page = {
     const { contentType, text } = await deps.metrics.scrape({
       queue: deps.queue,
       drift: deps.drift,
+      signals: deps.signals,
+      webhooks: deps.webhooks,
+      approvals: deps.approvals,
       sweepAge: deps.sweepAge,
       targets: catalog.ready ? [...catalog.current().catalog.targets.keys()] : [],
     });

@@ -34,6 +34,12 @@ export const killBody = z
   ])
   .meta({ id: 'RaiseKill' });
 
+export const confirmBody = z.strictObject({ reason }).meta({ id: 'ConfirmKills' });
+
+export const confirmedBody = z
+  .object({ confirmed: z.literal(true) })
+  .meta({ id: 'KillsConfirmed', description: 'The kills that stand are all that shall.' });
+
 export const liftBody = z
   .strictObject({ reason: reason.optional().meta({ description: 'Why it may go on.' }) })
   .meta({ id: 'LiftKill' });

@@ -2,7 +2,18 @@ import type { KillRequest } from '../broker/kill.ts';
 import { type KillId, parseWireId, wireId } from '../domain/ids.ts';
 import { MayflyError } from '../domain/errors.ts';
 import type { Kill } from '../store/kills.ts';
-import { killBody, killPath, killsPageBody, killsQuery, type KillView, killView, liftBody } from './kill-bodies.ts';
+import { answerOfAwaiting, awaitingAnswer } from './awaiting.ts';
+import {
+  confirmBody,
+  confirmedBody,
+  killBody,
+  killPath,
+  killsPageBody,
+  killsQuery,
+  type KillView,
+  killView,
+  liftBody,
+} from './kill-bodies.ts';
 import { afterOf, cursorOf } from './queue-views.ts';
 import { noHeaders, noQuery } from './requests.ts';
 import { noBody, type Route, route } from './route.ts';
@@ -64,21 +75,42 @@ const liftKill = route({
   name: 'liftKill',
   tag: 'operating',
   summary: 'Lift a kill',
-  description: 'It may be asked for again. What the kill has ended stays ended. Role: operator, as for raising it.',
+  description:
+    'It may be asked for again. What the kill has ended stays ended. Where the catalog wants four eyes for it, another operator has to ask for the very same. Role: operator, as for raising it.',
   params: killPath,
   query: noQuery,
   headers: noHeaders,
   body: { schema: liftBody, take: 'if-sent' },
-  answers: { 200: { says: 'It does not stand.', schema: killView } },
-  refusals: ['operator_only', 'not_found'],
+  answers: { 200: { says: 'It does not stand.', schema: killView }, 202: awaitingAnswer },
+  refusals: ['operator_only', 'not_found', 'second_person_needed'],
   handle: async (call) => {
     const reason = call.body.reason ?? null;
     const kill = await call.useCases.liftKill(call.broker, call.caller, call.killId(), reason, call.context);
+    if ('expiresAt' in kill) return answerOfAwaiting(kill);
     return { status: 200, body: viewOfKill(kill) };
   },
 });
 
-export const killRoutes: readonly Route[] = [raiseKill, listKills, liftKill];
+const confirmKills = route({
+  method: 'post',
+  path: '/v1/kill/confirm',
+  name: 'confirmKills',
+  tag: 'operating',
+  summary: 'Confirm the kills after a failover of the store',
+  description:
+    'Says that the kills that stand are all that shall. A store that failed over, or was restored, may have forgotten some; a replica that lived through that raises them again and confirms by itself. Where none did, nothing is issued until an operator has looked at the list. Role: operator, one that holds everywhere.',
+  query: noQuery,
+  headers: noHeaders,
+  body: { schema: confirmBody, take: 'always' },
+  answers: { 200: { says: 'They are confirmed.', schema: confirmedBody } },
+  refusals: ['operator_only'],
+  handle: async (call) => {
+    await call.useCases.confirmKills(call.broker, call.caller, call.body.reason, call.context);
+    return { status: 200, body: { confirmed: true as const } };
+  },
+});
+
+export const killRoutes: readonly Route[] = [raiseKill, listKills, liftKill, confirmKills];
 
 type Said = Exclude<KillRequest, { scope: 'task' }> | { readonly scope: 'task'; readonly id: string };
 

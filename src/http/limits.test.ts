@@ -146,6 +146,19 @@ function gate() {
   return { open, opened };
 }
 
+test('a source may send so many signals in a minute, each of a batch counts, and nothing else is counted', async () => {
+  const taken = { key: 'x', outcome: 'taken' as const, receivedAt: new Date() };
+  const app = await start(
+    { signals_per_source: 3, calls_per_caller: 1, calls_per_address: 1 },
+    { takeSignals: async (_deps, _caller, said) => said.map(() => taken) },
+  );
+  const beat = { kind: 'heartbeat', id: 'x', occurred_at: '2026-01-05T10:00:00Z' };
+  const send = (body: object) => app.ask('POST', '/v1/signals', { body });
+  const sent = [await send(beat), await send({ kind: 'batch', signals: [beat, beat] })];
+  expect(statuses(sent)).toEqual([200, 200]);
+  expectRefused(await send(beat), 'too_many_calls');
+});
+
 describe('long polls', () => {
   /** A poll that lasts until it is let go. */
   function held() {

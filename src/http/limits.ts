@@ -12,7 +12,7 @@ const LONGEST_A_MINUTE = 10;
 
 export type LimitSettings = Pick<
   Config,
-  'calls_per_address' | 'calls_per_caller' | 'evaluations_per_caller' | 'polls_per_caller'
+  'calls_per_address' | 'calls_per_caller' | 'evaluations_per_caller' | 'signals_per_source' | 'polls_per_caller'
 >;
 
 /**
@@ -23,6 +23,7 @@ export class Limits {
   readonly #addresses: RateLimiterMemory;
   readonly #callers: RateLimiterMemory;
   readonly #evaluations: RateLimiterMemory;
+  readonly #signals: RateLimiterMemory;
   readonly #mostPolls: number;
   readonly #polls = new Map<string, number>();
 
@@ -30,6 +31,7 @@ export class Limits {
     this.#addresses = new RateLimiterMemory({ points: settings.calls_per_address, duration: MINUTE });
     this.#callers = new RateLimiterMemory({ points: settings.calls_per_caller, duration: MINUTE });
     this.#evaluations = new RateLimiterMemory({ points: settings.evaluations_per_caller, duration: MINUTE });
+    this.#signals = new RateLimiterMemory({ points: settings.signals_per_source, duration: MINUTE });
     this.#mostPolls = settings.polls_per_caller;
   }
 
@@ -52,6 +54,11 @@ export class Limits {
   /** Each is a decision and an event that are kept. @throws MayflyError `too_many_calls` */
   async countEvaluations(caller: Caller, evaluations: number): Promise<void> {
     await count(this.#evaluations, nameOf(caller), 'by this caller', 'evaluations', evaluations);
+  }
+
+  /** Though they may take access back: each is an event that is kept, and may have much decided again. @throws MayflyError `too_many_calls` */
+  async countSignals(caller: Caller, signals: number): Promise<void> {
+    await count(this.#signals, nameOf(caller), 'by this source', 'signals', signals);
   }
 
   /** Answers how to end the poll, or undefined when the caller has as many open as it may. */

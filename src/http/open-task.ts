@@ -12,7 +12,7 @@ import { asMayflyError, problemOf } from './problem.ts';
 import { noHeaders, noQuery, openTaskBody } from './requests.ts';
 import { route } from './route.ts';
 import { signedRefusals } from './signed-refusals.ts';
-import { viewOfGrant, viewOfTask } from './views.ts';
+import { viewOfGrant, viewOfPending, viewOfTask } from './views.ts';
 
 type Issued = NonNullable<OpenedBody['issued']>[number];
 
@@ -83,6 +83,7 @@ async function issueOne(
   const asked = { entitlement, ttlSeconds: null, justification: null, delivery, idempotencyKey: null };
   try {
     const delivered = await call.useCases.issueGrant(call.broker, agent, task.id, asked, call.context);
+    if ('pending' in delivered) return { entitlement, ...viewOfPending(delivered) };
     const credential = await handOver(call.exchange, delivered, delivery);
     return { entitlement, grant: viewOfGrant(delivered.grant), credential };
   } catch (thrown) {

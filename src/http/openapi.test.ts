@@ -73,19 +73,29 @@ describe('the OpenAPI document', () => {
         ? { ttl_seconds: 1 }
         : path.endsWith('/grants')
           ? { entitlement: 'x/y' }
-          : /\/(write-off|pause)$/.test(path)
+          : /\/(write-off|pause|suspend|confirm)$/.test(path)
             ? { reason: 'x' }
-            : path.endsWith('/kill')
-              ? { scope: 'all', reason: 'x' }
-              : path.endsWith('/whoami')
-                ? { token: 'a.b.c' }
-                : path.endsWith('/children')
-                  ? { delegation: 'a.b.c' }
-                  : path.endsWith('/events')
-                    ? { event: 'a.b.c' }
-                    : path.startsWith('/access/')
-                      ? { subject: { type: 'x', id: 'x' }, action: { name: 'x' }, resource: { type: 'x', id: 'x' } }
-                      : { request: 'a.b.c' };
+            : path.startsWith('/v1/approvals')
+              ? { decision: 'deny', reason: 'x' }
+              : path.endsWith('/kill')
+                ? { scope: 'all', reason: 'x' }
+                : path.startsWith('/v1/catalog/')
+                  ? { files: {} }
+                  : path.endsWith('/whoami')
+                    ? { token: 'a.b.c' }
+                    : path.endsWith('/signals')
+                      ? { kind: 'heartbeat', id: 'x', occurred_at: '2026-01-05T10:00:00Z' }
+                      : path.endsWith('/children')
+                        ? { delegation: 'a.b.c' }
+                        : path.endsWith('/events')
+                          ? { event: 'a.b.c' }
+                          : path.startsWith('/access/')
+                            ? {
+                                subject: { type: 'x', id: 'x' },
+                                action: { name: 'x' },
+                                resource: { type: 'x', id: 'x' },
+                              }
+                            : { request: 'a.b.c' };
       const sent = body ? asked : undefined;
       const reply = await app.ask(method, path.replace(/\{\w+\}/g, 'x'), { token: false, body: sent });
       const missing = Object(reply.body)['code'] === 'workload_token_missing';

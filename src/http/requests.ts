@@ -40,6 +40,7 @@ export const grantPath = z.object({
 export const noQuery = z.strictObject({});
 export const waitForChange = waitFor('Seconds to wait for a change before answering.');
 export const waitForRun = waitFor('Seconds to wait for what it finds before answering.');
+export const waitForDelivery = waitFor('Seconds to wait until it was taken before answering.');
 export const waitForContainment = waitFor('Seconds to wait until all is contained before answering.');
 
 export const noHeaders = z.object({});
@@ -48,10 +49,13 @@ export const idempotencyHeader = z.object({
     .string()
     .regex(/^[\x21-\x7e]{1,255}$/, 'must be 1 to 255 visible ASCII characters')
     .optional()
-    .meta({ description: 'Scoped to the task. A repeated key ends the first grant and mints afresh.' }),
+    .meta({
+      description:
+        'Scoped to the task. A repeated key ends the first grant and mints afresh; while that waits for its approval, it is the answer again.',
+    }),
 });
 
-const delivery = z
+export const delivery = z
   .strictObject({ jwk: z.record(z.string(), z.unknown()).meta({ description: 'A public key: P-256 or X25519.' }) })
   .optional()
   .meta({

@@ -1,3 +1,4 @@
+import { answerOfAwaiting, awaitingAnswer } from './awaiting.ts';
 import { parseWireId, type RevocationId } from '../domain/ids.ts';
 import { queuePageBody, queueQuery, revocationPath, storyBody, writeOffBody } from './queue-bodies.ts';
 import { afterOf, viewOfPage, viewOfStory } from './queue-views.ts';
@@ -79,17 +80,25 @@ const writeOffRevocation = route({
   tag: 'operating',
   summary: 'Give a revocation up, with a reason',
   description:
-    'Nothing tries it again. The grant stays `revoking` and is counted apart: nobody says that the credential is gone. Role: operator.',
+    'Nothing tries it again, until the reconciler finds that it can be used. The grant stays `revoking` and is counted apart: nobody says that the credential is gone. Where the catalog wants four eyes for it, another operator has to ask for the very same. Role: operator.',
   params: revocationPath,
   query: noQuery,
   headers: noHeaders,
   body: { schema: writeOffBody, take: 'always' },
-  answers: { 200: { says: 'It is written off.', schema: storyBody } },
-  refusals: ['operator_only', 'not_found', 'revocation_not_due', 'revocation_running', 'revocation_over'],
+  answers: { 200: { says: 'It is written off.', schema: storyBody }, 202: awaitingAnswer },
+  refusals: [
+    'operator_only',
+    'not_found',
+    'revocation_not_due',
+    'revocation_running',
+    'revocation_over',
+    'second_person_needed',
+  ],
   handle: async (call) => {
     const { reason } = call.body;
     const id = call.revocationId();
-    await call.useCases.writeOffRevocation(call.broker, call.caller, id, reason, call.context);
+    const written = await call.useCases.writeOffRevocation(call.broker, call.caller, id, reason, call.context);
+    if ('expiresAt' in written) return answerOfAwaiting(written);
     return { status: 200, body: viewOfStory(await call.useCases.tellRevocation(call.broker, id)) };
   },
 });

@@ -26,6 +26,8 @@ export interface BodyRule<B extends z.ZodType = z.ZodType> {
   readonly schema: B;
   /** `if-sent`: nothing stands for `{}`. `never`: what is sent is not looked at. */
   readonly take: 'always' | 'if-sent' | 'never';
+  /** Larger than other bodies may be: it is read for operators only. */
+  readonly mostBytes?: number;
 }
 
 export const noBody = { schema: z.undefined(), take: 'never' } as const;
@@ -76,18 +78,21 @@ export function route<B extends z.ZodType, Q extends z.ZodObject, H extends z.Zo
       if (!definition.ends) await limits.countAddress(notesOf(exchange.response).client);
       const query = parseQuery(definition.query, request);
       const headers = parseHeaders(definition.headers, request);
-      const body = parseBody(definition.body.schema, await takeBody(definition.body, request));
       const presented = presentedBy(request);
       // Whoever shows a token is judged by that alone.
       const session = presented.authorization === undefined ? readCookie(request, SESSION_COOKIE) : undefined;
+      const believe = async (): Promise<Believed> =>
+        session === undefined
+          ? await useCases.authenticate(deps.broker, presented)
+          : { caller: await useCases.callerOfSession(deps.broker, session), proof: null };
+      if (definition.body.mostBytes !== undefined && (await believe()).caller.kind !== 'operator')
+        throw new MayflyError('operator_only');
+      const body = parseBody(definition.body.schema, await takeBody(definition.body, request));
       if (session !== undefined) requireOwnOrigin(request, deps.config.public_url);
       let counted: Promise<void> | undefined;
       let spent: Promise<void> | undefined;
       return await useCases.underOneRevision(deps.broker, async () => {
-        const believed =
-          session === undefined
-            ? await useCases.authenticate(deps.broker, presented)
-            : { caller: await useCases.callerOfSession(deps.broker, session), proof: null };
+        const believed = await believe();
         if (!definition.ends) await (counted ??= limits.countCaller(believed.caller));
         // Begun again from its proofs it is still the one use of them.
         await (spent ??= spend(exchange, believed));
@@ -115,9 +120,9 @@ function presentedBy(request: IncomingMessage): Presented {
   };
 }
 
-async function takeBody({ take }: BodyRule, request: IncomingMessage): Promise<unknown> {
+async function takeBody({ take, mostBytes }: BodyRule, request: IncomingMessage): Promise<unknown> {
   if (take === 'never') return undefined;
-  const body = await readJson(request);
+  const body = await readJson(request, mostBytes);
   if (body === undefined && take === 'always') throw new MayflyError('malformed_json', 'There is no body.');
   return body === undefined ? {} : body;
 }

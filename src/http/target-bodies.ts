@@ -26,6 +26,10 @@ const result = z
     returned: z.int().meta({ description: 'Gone once, and back: revoked again.' }),
     drifted: z.int().meta({ description: 'Not what was granted.' }),
     unverified: z.int().meta({ description: 'Of our form and not verifiably ours: left alone.' }),
+    // A run from before an upgrade says nothing of these.
+    changed: z.int().optional().meta({ description: 'Their credentials were changed in the target: ended now.' }),
+    held: z.int().optional().meta({ description: 'The same, and too many at once to be believed: left alone.' }),
+    uninspected: z.int().optional().meta({ description: 'The target did not say what they can do there.' }),
   })
   .meta({ id: 'ReconcileResult' });
 

@@ -112,8 +112,9 @@ async function viewOfEnded(
   id: TaskId,
   tree: readonly GrantWithRevocation[],
 ): Promise<EndedTaskBody> {
-  const { task, children } = await call.useCases.viewTask(call.broker, id);
-  const grants = tree.filter(({ grant }) => grant.taskId === id);
+  const { task, children, grants: own } = await call.useCases.viewTask(call.broker, id);
+  const ended = new Map(tree.map((each) => [each.grant.id, each]));
+  const grants = own.map((each) => ended.get(each.grant.id) ?? each);
   return { task: viewOfTask({ task, children, grants }), revocations: tree.map(lineOfRevocation) };
 }
 

@@ -2,9 +2,18 @@ import type { Cut } from '../broker/life.ts';
 import type { TaskView } from '../broker/read.ts';
 import { wireId } from '../domain/ids.ts';
 import { type Task, workloadId } from '../domain/task.ts';
-import type { GrantWithRevocation } from '../store/grants.ts';
+import type { Pending } from '../broker/ask-approval.ts';
+import type { GrantWithRevocation, ReadGrant } from '../store/grants.ts';
 import type { StoredEvent } from '../store/timeline.ts';
-import type { EventBody, GrantBody, IssuedBody, RevocationLine, TaskBody, TaskStanding } from './answers.ts';
+import type {
+  EventBody,
+  GrantBody,
+  IssuedBody,
+  PendingBody,
+  RevocationLine,
+  TaskBody,
+  TaskStanding,
+} from './answers.ts';
 
 /** DESIGN §4, Bodies: the task, its grants, its children. */
 export function viewOfTask({ task, grants, children }: TaskView): TaskBody {
@@ -29,7 +38,7 @@ export function standingOf(task: Task): TaskStanding {
 }
 
 /** DESIGN §4, Bodies: the grant, and the obligation to end it. */
-export function viewOfGrant({ grant, revocation }: GrantWithRevocation): GrantBody {
+export function viewOfGrant({ grant, revocation }: ReadGrant): GrantBody {
   return {
     id: wireId('grt', grant.id),
     task_id: wireId('task', grant.taskId),
@@ -37,20 +46,33 @@ export function viewOfGrant({ grant, revocation }: GrantWithRevocation): GrantBo
     target: grant.target,
     params: { ...grant.params },
     state: grant.state,
-    deadline: grant.deadline.toISOString(),
+    ...(revocation === null ? {} : { deadline: grant.deadline.toISOString() }),
     ...(grant.perCall ? { per_call: true as const } : {}),
     guarantee: { ...grant.guarantee },
     decision_id: wireId('dec', grant.decisionId),
     created_at: grant.createdAt.toISOString(),
     ...(grant.endedBy === null ? {} : { ended_by: grant.endedBy }),
-    revocation: {
-      id: wireId('rev', revocation.id),
-      state: revocation.state,
-      due_at: revocation.dueAt.toISOString(),
-      attempts: revocation.attempts,
-      ...(revocation.lastError === null ? {} : { last_error: revocation.lastError }),
-      ...(revocation.evidence === null ? {} : { evidence: { ...revocation.evidence } }),
-    },
+    ...(revocation === null
+      ? {}
+      : {
+          revocation: {
+            id: wireId('rev', revocation.id),
+            state: revocation.state,
+            due_at: revocation.dueAt.toISOString(),
+            attempts: revocation.attempts,
+            ...(revocation.lastError === null ? {} : { last_error: revocation.lastError }),
+            ...(revocation.evidence === null ? {} : { evidence: { ...revocation.evidence } }),
+          },
+        }),
+  };
+}
+
+/** What a grant waits for, in its owner's eyes. */
+export function viewOfPending({ pending, approval }: Pending): PendingBody {
+  const { id, groups, expiresAt } = approval;
+  return {
+    grant: viewOfGrant({ grant: pending, revocation: null }),
+    approval: { id: wireId('apr', id), groups: [...groups], expires_at: expiresAt.toISOString() },
   };
 }
 

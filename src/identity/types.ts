@@ -99,6 +99,8 @@ export interface OperatorCaller {
   readonly operator: string;
   /** At least one. */
   readonly roles: readonly RoleBinding[];
+  /** That it approves for. Absent: none. */
+  readonly groups?: readonly string[];
   /** The catalog revision whose trust gave them. */
   readonly revision?: number;
   readonly expiresAt: Date;

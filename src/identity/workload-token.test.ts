@@ -188,6 +188,7 @@ describe('an operator’s token', () => {
       kind: 'operator',
       operator: 'people:ana',
       roles: ['viewer', 'operator', 'auditor'],
+      groups: [],
       expiresAt: new Date(NOW.getTime() + 600_000),
     });
     expect(await operator({ groups: 'audit' })).toMatchObject({ roles: ['auditor'] });

@@ -101,7 +101,13 @@ export async function verifyCallerToken(
     requireType(signed, oidcTypes);
     refuseActor(signed);
     const operator = workloadId({ source: source.name, subject: times.sub });
-    const caller: Caller = { kind: 'operator', operator, roles: rolesOf(claims, source), expiresAt };
+    const caller: Caller = {
+      kind: 'operator',
+      operator,
+      roles: rolesOf(claims, source),
+      groups: groupsOf(claims, source),
+      expiresAt,
+    };
     return { caller, boundTo, times, source, keySet };
   }
   const { subject, instance } = await believe(source, { ...signed, text: token }, context, reviews);
@@ -136,13 +142,22 @@ export function requireLive(times: TokenTimes, now: Date): void {
 
 /** The roles that the catalog gives to the values of one claim: a text or a list of texts. */
 export function rolesOf(claims: JsonObject, source: OperatorSource): readonly RoleBinding[] {
-  const claim = Object.hasOwn(claims, source.claim) ? claims[source.claim] : undefined;
-  const values: readonly unknown[] = Array.isArray(claim) ? claim : [claim];
-  const roles = new Set(
-    values.flatMap((value) =>
-      typeof value === 'string' && Object.hasOwn(source.roles, value) ? (source.roles[value] ?? []) : [],
-    ),
-  );
+  const roles = new Set(given(claims, source, source.roles));
   if (roles.size === 0) throw new MayflyError('operator_only', 'Your token holds, but gives you no role here.');
   return [...roles];
+}
+
+/** The groups that the catalog gives to the values of the same claim. */
+export function groupsOf(claims: JsonObject, source: OperatorSource): readonly string[] {
+  return [...new Set(given(claims, source, source.groups ?? {}))];
+}
+
+function given<T>(
+  claims: JsonObject,
+  source: OperatorSource,
+  by: Readonly<Record<string, readonly T[]>>,
+): readonly T[] {
+  const claim = Object.hasOwn(claims, source.claim) ? claims[source.claim] : undefined;
+  const values: readonly unknown[] = Array.isArray(claim) ? claim : [claim];
+  return values.flatMap((value) => (typeof value === 'string' && Object.hasOwn(by, value) ? (by[value] ?? []) : []));
 }

@@ -10,6 +10,8 @@ export interface DriftMetrics {
 export interface DriftSeen {
   readonly undecided: number;
   readonly oldestSeconds: number;
+  /** What the last comparison of each target left as it is, where it left anything. */
+  readonly left: readonly { readonly target: string; readonly held: number; readonly uninspected: number }[];
 }
 
 export function createDriftMetrics(registers: Registry[]): {
@@ -39,6 +41,18 @@ export function createDriftMetrics(registers: Registry[]): {
     help: 'Since the first catalog revision was applied that a living grant was not decided under; 0 when there is none.',
     registers,
   });
+  const held = new Gauge({
+    name: 'mayfly_target_changes_held',
+    help: 'Living grants whose credentials were changed in the target, and that are left alone: too many at once to be believed.',
+    labelNames: ['target'],
+    registers,
+  });
+  const uninspected = new Gauge({
+    name: 'mayfly_target_uninspected',
+    help: 'Living grants of which the target did not say what they can do there.',
+    labelNames: ['target'],
+    registers,
+  });
   return {
     tell: {
       driftDecided: (outcome, count) => decided.inc({ outcome }, count),
@@ -47,6 +61,11 @@ export function createDriftMetrics(registers: Registry[]): {
     show: (seen) => {
       undecided.set(seen?.undecided ?? Number.NaN);
       oldest.set(seen?.oldestSeconds ?? Number.NaN);
+      for (const gauge of [held, uninspected]) gauge.reset();
+      for (const { target, ...left } of seen?.left ?? []) {
+        held.set({ target }, left.held);
+        uninspected.set({ target }, left.uninspected);
+      }
     },
   };
 }

@@ -21,6 +21,8 @@ export interface QueueSeen {
   readonly residual: ReadonlyMap<string, number>;
   /** Kills that stand, by scope. */
   readonly kills: ReadonlyMap<string, number>;
+  /** Nothing is issued until they are confirmed. */
+  readonly killsUnconfirmed: boolean;
 }
 
 /** Where the revocations stand. */
@@ -72,16 +74,24 @@ export function createQueueMetrics(registers: Registry[]): {
     registers,
   });
 
+  const unconfirmed = new Gauge({
+    name: 'mayfly_kills_unconfirmed',
+    help: '1 while nothing is issued because the store may have forgotten kills, and nobody has confirmed them.',
+    registers,
+  });
+
   return {
     // Nothing is awaited here: another scrape may run beside this one.
     show: (seen, targets) => {
       // What could not be read must not be shown as it was.
-      for (const gauge of [inHand, overdue, oldestOverdue, mostAttempts, residual, paused, kills]) gauge.reset();
+      for (const gauge of [inHand, overdue, oldestOverdue, mostAttempts, residual, paused, kills, unconfirmed])
+        gauge.reset();
       if (seen === undefined) return;
       for (const target of targets) {
         for (const state of states) inHand.set({ target, state }, 0);
         for (const gauge of [overdue, oldestOverdue, mostAttempts, residual]) gauge.set({ target }, 0);
       }
+      unconfirmed.set(Number(seen.killsUnconfirmed));
       for (const scope of killScopes) kills.set({ scope }, seen.kills.get(scope) ?? 0);
       for (const { target, state, count } of seen.backlog) inHand.set({ target, state }, count);
       for (const [target, count] of seen.residual) residual.set({ target }, count);

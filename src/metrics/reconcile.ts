@@ -6,13 +6,14 @@ export interface ReconcileMetrics {
   lost(target: string, count: number): void;
   returned(target: string, count: number): void;
   drifted(target: string, count: number): void;
+  changed(target: string, count: number): void;
   unverified(target: string, count: number): void;
   reconciled(target: string, outcome: 'done' | 'failed' | 'stranger' | 'unlisted', seconds: number): void;
   unreconciled(those: ReadonlySet<string>, all: readonly string[]): void;
   stranger(target: string, is: boolean): void;
 }
 
-const KINDS = ['orphaned', 'lost', 'returned', 'drifted', 'unverified'] as const;
+const KINDS = ['orphaned', 'lost', 'returned', 'drifted', 'changed', 'unverified'] as const;
 /** Of a few roles, or of fifty thousand. */
 const RUN_BUCKETS = [0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300];
 
@@ -23,7 +24,7 @@ export function createReconcileMetrics(registers: Registry[]): {
 } {
   const findings = new Counter({
     name: 'mayfly_reconcile_findings_total',
-    help: 'What comparing a target with the store brought to light: orphaned, lost, returned, drifted, unverified.',
+    help: 'What comparing a target with the store brought to light: orphaned, lost, returned, drifted, changed (drifted and ended by it), unverified.',
     labelNames: ['target', 'kind'],
     registers,
   });
@@ -62,6 +63,7 @@ export function createReconcileMetrics(registers: Registry[]): {
       lost: find('lost'),
       returned: find('returned'),
       drifted: find('drifted'),
+      changed: find('changed'),
       unverified: find('unverified'),
       reconciled: (target, outcome, seconds) => {
         runs.inc({ target, outcome });

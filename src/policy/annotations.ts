@@ -12,6 +12,10 @@ export interface Obligations {
   readonly perCall: boolean;
   /** From `@single_use`: what this permits to evaluate is for one use, and it gives no grant. */
   readonly singleUse: boolean;
+  /** From `@require_approval("group")`: a grant by this permit waits until somebody of that group approves it. */
+  readonly approvalGroup: string | null;
+  /** From `@enforce("report")`: what this forbid would deny is only told. */
+  readonly reportOnly: boolean;
   /** From `@accepts("irrevocable")`: this permit also holds for what can not be taken back. */
   readonly acceptsIrrevocable: boolean;
 }
@@ -21,12 +25,17 @@ const known = [
   'id',
   'max_ttl',
   'per_call',
+  'require_approval',
   'require_dpop',
   'require_sealed_delivery',
   'single_use',
   'reason',
   'accepts',
+  'enforce',
 ] as const;
+
+/** As the catalog names its groups. */
+const groupPattern = /^[a-z][a-z0-9-]{0,62}$/;
 
 const unitSeconds: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600 };
 
@@ -76,11 +85,19 @@ function annotationFault(effect: 'permit' | 'forbid', annotation: string, value:
     case 'single_use':
       if (effect === 'forbid') return `@${annotation} on a forbid has no effect: put it on the permit`;
       return value === '' ? undefined : `@${annotation} takes no value`;
+    case 'require_approval':
+      if (effect === 'forbid') return '@require_approval on a forbid has no effect: put it on the permit';
+      return groupPattern.test(value)
+        ? undefined
+        : '@require_approval must name a group, as under `groups` in trust.yaml';
     case 'accepts':
       if (effect === 'forbid') return '@accepts on a forbid has no effect: put it on the permit';
       return value === 'irrevocable'
         ? undefined
         : '@accepts must be "irrevocable": nothing else needs to be accepted by name';
+    case 'enforce':
+      if (effect === 'permit') return '@enforce on a permit has no effect: put it on a forbid';
+      return value === 'report' ? undefined : '@enforce must be "report": without it a forbid is enforced';
     default:
       return `unknown annotation @${annotation}: the broker knows ${known.map((name) => `@${name}`).join(', ')}`;
   }
@@ -96,6 +113,8 @@ export function obligations(annotations: Readonly<Record<string, string>>): Obli
     requiresSealedDelivery: annotations['require_sealed_delivery'] !== undefined,
     singleUse: annotations['single_use'] !== undefined,
     reason: annotations['reason'] ?? null,
+    approvalGroup: annotations['require_approval'] ?? null,
+    reportOnly: annotations['enforce'] === 'report',
     acceptsIrrevocable: annotations['accepts'] === 'irrevocable',
   };
 }

@@ -111,6 +111,14 @@ describe('a permit that demands something', () => {
     expect(engineFor(`@id("b") permit ${all};`).decide(without).permitted).toBe(true);
   });
 
+  test('of an approval names each group once, whatever the others say; nothing but a grant can be approved', () => {
+    const engine = engineFor(`@id("a") @require_approval("finance") permit ${all};
+      @id("b") permit ${all}; @id("c") @require_approval("security") permit ${all};
+      @id("d") @require_approval("finance") permit ${all};`);
+    expect(engine.decide(sampleRequest)).toMatchObject({ permitted: true, approvalGroups: ['finance', 'security'] });
+    expect(engineFor(`@id("b") permit ${all};`).decide(sampleRequest).approvalGroups).toEqual([]);
+  });
+
   test('of sealed delivery says so, whatever the others say', () => {
     const engine = engineFor(`@id("a") @require_sealed_delivery permit ${all};\n@id("b") permit ${all};`);
     expect(engine.decide(sampleRequest)).toMatchObject({ permitted: true, sealedDelivery: true });
@@ -270,9 +278,10 @@ describe('inputs', () => {
       context: Record<string, unknown>;
       entities: { attrs: Record<string, unknown> }[];
     };
-    for (const name of ['proof_of_possession', 'own']) delete context[name];
+    const later = ['proof_of_possession', 'own', 'incident', 'change_freeze', 'device', 'user', 'signals'];
+    for (const name of later) delete context[name];
     context['tree'] = { live_grants: 2, sensitive_sinks: 0 };
-    for (const { attrs } of entities) for (const name of ['instance', 'data_classes']) delete attrs[name];
+    for (const { attrs } of entities) for (const name of ['instance', 'data_classes', 'risk']) delete attrs[name];
     const { inputs: _, ...same } = decision;
     expect(engine.replay({ ...decision.inputs, context, entities })).toMatchObject(same);
   });

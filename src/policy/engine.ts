@@ -1,7 +1,8 @@
 import type { PolicySet } from '../catalog/types.ts';
 import { MayflyError } from '../domain/errors.ts';
 import { annotationFaults, type Obligations, obligations } from './annotations.ts';
-import { type CedarRequest, openSlot, parsePolicy } from './cedar.ts';
+import { type CedarRequest, type CedarSlot, openSlot, parsePolicy } from './cedar.ts';
+import { type Gone, type Proposed, reconsidered } from './reconsider.ts';
 import { cedarRequest, recordedRequest } from './request.ts';
 import { type EvaluationTerms, evaluationRequest, sayMisfit } from './evaluation.ts';
 import { entityKey, Misfit } from './fit.ts';
@@ -20,6 +21,11 @@ const NOT_PROVEN = 'What permits this wants a task that names the agent’s key 
 const PER_CALL_SECONDS = 60;
 const SINGLE_USE = 'What permits this is for single calls (@single_use): it gives no grant.';
 
+const NOT_APPROVABLE = 'What permits this wants it approved (@require_approval), and only grants can be.';
+/** No `@id` is so: the permit beside forbids that are only told. */
+const ALL = '*';
+const PERMIT_ALL = 'permit (principal, action, resource);';
+
 /** Of the actions by which grants are asked for. */
 const GRANTING = 'Mayfly::Action';
 
@@ -31,6 +37,7 @@ const denial: PolicyDecision = {
   maxTtlSeconds: null,
   perCall: false,
   sealedDelivery: false,
+  approvalGroups: [],
   reasons: [],
   errors: [],
   inputs: {},
@@ -40,6 +47,8 @@ const denial: PolicyDecision = {
 export interface OwnedPolicyEngine extends PolicyEngine {
   /** Decides again from the `inputs` of an earlier decision. Under the same policy set the answer is the same. */
   replay(inputs: unknown): PolicyDecision;
+  /** Decides by this set what was asked under another catalog. Answers why it can not even be asked. */
+  reconsider(inputs: unknown, proposed: Pick<Proposed, 'catalog' | 'storedBefore'>): PolicyDecision | Gone;
   /** Afterwards every decision is a deny with an error. */
   close(): void;
 }
@@ -58,7 +67,7 @@ export function createPolicyEngine(policySet: PolicySet, digest: string): OwnedP
     throw new MayflyError('catalog_invalid', 'The policies are not valid.', { errors });
   }
   const table = new Map(policySet.policies.map(({ id, annotations }) => [id, obligations(annotations)]));
-  const slot = openSlot(fullSchema(policySet.schema), policyTexts(policySet));
+  const { slot, tellingSlot } = openSlots(policySet, table);
   let terms: EvaluationTerms | undefined;
 
   const answer = (request: CedarRequest): PolicyDecision => {
@@ -84,15 +93,22 @@ export function createPolicyEngine(policySet: PolicySet, digest: string): OwnedP
     // A grant is no single call: whoever wrote that into a permit meant no grant by it.
     const single = request.action.type === GRANTING ? those(({ singleUse }) => singleUse) : [];
     if (single.length > 0) return { ...denial, policies: single, reasons: [SINGLE_USE], errors, inputs };
+    const approvalGroups = [...new Set(policies.flatMap((id) => table.get(id)?.approvalGroup ?? []))].sort();
+    if (approvalGroups.length > 0 && request.action.type !== GRANTING) {
+      const wanting = those(({ approvalGroup }) => approvalGroup !== null);
+      return { ...denial, policies: wanting, reasons: [NOT_APPROVABLE], errors, inputs };
+    }
     return {
       permitted: true,
       policies,
       maxTtlSeconds: leastTtl(policies, table),
       perCall: those(({ perCall }) => perCall).length > 0,
       sealedDelivery: those(({ requiresSealedDelivery }) => requiresSealedDelivery).length > 0,
+      approvalGroups,
       reasons: [],
       errors,
       inputs,
+      ...reportedOf(tellingSlot, request),
     };
   };
   const failed = (message: string): PolicyDecision => ({ ...denial, errors: [message] });
@@ -120,8 +136,46 @@ export function createPolicyEngine(policySet: PolicySet, digest: string): OwnedP
       const request = recordedRequest(inputs);
       return request === undefined ? failed('these are not the inputs of a decision') : answer(request);
     },
-    close: () => slot.close(),
+    reconsider: (inputs, proposed) => {
+      const request = recordedRequest(inputs);
+      if (request === undefined) return failed('these are not the inputs of a decision');
+      const { stored, named } = (terms ??= termsOf(policySet));
+      const again = reconsidered(request, { ...proposed, stored, named });
+      return typeof again === 'string' ? again : answer(again);
+    },
+    close: () => {
+      slot.close();
+      tellingSlot?.close();
+    },
   };
+}
+
+/** What is enforced, and what is only told: of that nothing but what it would deny is asked. */
+function openSlots(
+  policySet: PolicySet,
+  table: ReadonlyMap<string, Obligations>,
+): { slot: CedarSlot; tellingSlot: CedarSlot | undefined } {
+  const schema = fullSchema(policySet.schema);
+  const textsOf = (reportOnly: boolean) => {
+    const policies = policySet.policies.filter(({ id }) => (table.get(id)?.reportOnly === true) === reportOnly);
+    return policyTexts({ ...policySet, policies });
+  };
+  const told = textsOf(true);
+  const slot = openSlot(schema, textsOf(false));
+  if (Object.keys(told).length === 0) return { slot, tellingSlot: undefined };
+  try {
+    return { slot, tellingSlot: openSlot(schema, { ...told, [ALL]: PERMIT_ALL }) };
+  } catch (error) {
+    slot.close();
+    throw error;
+  }
+}
+
+/** Forbids that are only told, and would deny it. One that fails has to be told, too: it would deny everything. */
+function reportedOf(slot: CedarSlot | undefined, request: CedarRequest): Pick<PolicyDecision, 'reported'> {
+  const answer = slot?.authorize(request);
+  if (answer === undefined || answer.allowed) return {};
+  return { reported: [...answer.policies.filter((id) => id !== ALL), ...answer.errors] };
 }
 
 /** What an evaluation is put into. The schema was resolved before, by `policySetFaults`. */

@@ -3,10 +3,13 @@ import type { Catalog } from '../catalog/types.ts';
 import {
   assumedHistory,
   assumedNow,
+  assumedFacts,
   assumedOwn,
+  assumedSignals,
   assumedTask,
   assumedTaskSchema,
   assumedTree,
+  checkSignals,
   checkTree,
   differences,
   expectedAnswer,
@@ -33,6 +36,7 @@ export const evaluationTestSchema = z.strictObject({
       context: properties,
       own: assumedOwn,
       tree: assumedTree,
+      signals: assumedSignals,
       now: assumedNow,
     })
     .refine(({ task, subject }) => (task === undefined) !== (subject === undefined), 'must say `task` or `subject`'),
@@ -69,6 +73,7 @@ function evaluationOf(
 ): EvaluationRequest | undefined {
   const now = new Date(said.now);
   checkTree(said.tree, catalog, unknown);
+  checkSignals(said.signals, catalog, unknown);
   const task =
     said.task && assumedTask(said.task, catalog, now, (path, message) => unknown(['task', ...path], message));
   const subject: EvaluationRequest['subject'] | undefined = task
@@ -77,6 +82,7 @@ function evaluationOf(
   return (
     subject && {
       now,
+      signals: assumedFacts(said.signals, catalog),
       subject,
       action: { name: said.action, properties: said.action_properties },
       resource: said.resource,

@@ -43,11 +43,11 @@ function engineFor(text: string): OwnedPolicyEngine {
   return engine;
 }
 
-const { task, history, now } = sampleRequest;
+const { task, history, now, signals } = sampleRequest;
 const byTask = { kind: 'task', task, history } as const;
 const alice = { kind: 'other', asked: { type: 'user', id: 'alice', properties: {} } } as const;
 const asked = (more: Partial<EvaluationRequest> = {}): EvaluationRequest => ({
-  ...{ now, subject: byTask, action: { name: 'read', properties: {} }, said: {} },
+  ...{ now, signals, subject: byTask, action: { name: 'read', properties: {} }, said: {} },
   resource: { type: 'document', id: 'new', properties: {} },
   ...more,
 });

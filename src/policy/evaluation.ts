@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { CedarRequest, CedarValueJson, EntityJson, TypeAndId } from './cedar.ts';
 import { entitiesIn, entityKey, fit, fitMembers, isOurs, mayBeBare, Misfit, type Stored } from './fit.ts';
-import { datetime, taskContext, taskEntities, uid, workloadEntity } from './request.ts';
+import { datetime, signalContext, taskContext, taskEntities, uid, workloadEntity } from './request.ts';
 import { type ActionShape, actionKey, type EntityShape, type Members, type Shapes } from './shapes.ts';
 import { reachable } from './stored-entities.ts';
 import type { Asked, EvaluationRequest } from './types.ts';
@@ -9,6 +9,11 @@ import type { Asked, EvaluationRequest } from './types.ts';
 /** What the asker's own words become: members of `context`, where the action declares them. */
 const SAID = 'caller';
 const ACTION_PROPERTIES = 'action_properties';
+/** What the broker itself may put there. */
+const FACTS: readonly string[] = [
+  ...['now', 'own', 'tree', 'proof_of_possession'],
+  ...['incident', 'change_freeze', 'device', 'user', 'signals'],
+];
 
 export interface EvaluationTerms {
   readonly shapes: Shapes;
@@ -24,10 +29,10 @@ export interface EvaluationTerms {
  */
 export function evaluationRequest(terms: EvaluationTerms, request: EvaluationRequest): CedarRequest {
   const { shapes, stored, named } = terms;
-  const { action, resource, subject } = request;
+  const { action, resource } = request;
   const actionShape = shapes.actions.get(actionKey('Action', action.name));
   if (actionShape === undefined) throw new Misfit(['action'], 'is not known to the catalog');
-  const about = [...subjectEntities(terms, subject), askedEntity(terms, resource, 'resource')];
+  const about = [...subjectEntities(terms, request), askedEntity(terms, resource, 'resource')];
   const [principal = uid('Task', '')] = about.map(uidOf);
   const target = { type: resource.type, id: resource.id };
   if (!actionShape.principals.includes(principal.type)) throw new Misfit(['action'], 'is not for such a subject');
@@ -51,9 +56,9 @@ export function evaluationRequest(terms: EvaluationTerms, request: EvaluationReq
   };
 }
 
-function subjectEntities(terms: EvaluationTerms, subject: EvaluationRequest['subject']): readonly EntityJson[] {
-  if (subject.kind === 'task') return taskEntities(subject.task);
-  if (subject.kind === 'workload') return [workloadEntity(subject.workload)];
+function subjectEntities(terms: EvaluationTerms, { subject, signals }: EvaluationRequest): readonly EntityJson[] {
+  if (subject.kind === 'task') return taskEntities(subject.task, signals);
+  if (subject.kind === 'workload') return [workloadEntity(subject.workload, signals)];
   return [askedEntity(terms, subject.asked, 'subject')];
 }
 
@@ -77,8 +82,12 @@ function unknownOf({ attributes }: EntityShape, known: EntityJson | undefined): 
 /** The broker's own facts under their names, what the asker says under `caller` and `action_properties`: only what the action declares. */
 function contextOf({ context }: ActionShape, request: EvaluationRequest): Record<string, CedarValueJson> {
   const { subject, action, said, now } = request;
+  const { device, user, ...wherever } = signalContext(request.signals);
   const facts: Readonly<Record<string, CedarValueJson>> = {
     now: datetime(now),
+    ...wherever,
+    ...(subject.kind === 'other' ? {} : { device }),
+    ...(subject.kind === 'task' ? { user } : {}),
     ...(subject.kind === 'task' ? taskContext(subject.task, subject.history) : {}),
   };
   const words = new Map([
@@ -119,8 +128,7 @@ export function contextFaults({ actions }: Shapes): readonly { readonly action: 
       : [...context].flatMap(([member, { shape }]) => {
           const known = [SAID, ACTION_PROPERTIES].includes(member)
             ? shape.kind === 'record'
-            : ['now', 'own', 'tree', 'proof_of_possession'].includes(member) &&
-              isDeepStrictEqual(shape, facts?.get(member)?.shape);
+            : FACTS.includes(member) && isDeepStrictEqual(shape, facts?.get(member)?.shape);
           return known ? [] : [{ action: key, member }];
         }),
   );

@@ -11,6 +11,8 @@ namespace Mayfly {
   entity Workload {
     source: String,
     subject: String,
+    // What signals say of it: low, medium, high, critical; unknown where none stands.
+    risk: String,
   };
 
   // A task is in its workload: \`principal in Mayfly::Workload::"dev:agent-recon"\`.
@@ -77,6 +79,14 @@ namespace Mayfly {
     held_minutes: Long,
   };
 
+  // Sources of signals that are silent for longer than they may be. To retain: as if none were, since silence alone ends nothing.
+  type Signals = {
+    stale: Bool,
+    stale_sources: Set<String>,
+    // What those could tell of: workload_risk, incident, change_freeze, device, user.
+    stale_kinds: Set<String>,
+  };
+
   type Asked = {
     now: datetime,
     // What the grant would live by every bound except policy's own @max_ttl.
@@ -87,6 +97,14 @@ namespace Mayfly {
     proof_of_possession: Bool,
     own: Own,
     tree: Tree,
+    // An incident is open, or a change freeze on, for everything, for the target or for its environment.
+    incident: Bool,
+    change_freeze: Bool,
+    // Of the workload or of whom it acts for: compliant, not-compliant, unknown.
+    device: String,
+    // Whom the task acts for: enabled, disabled, unknown.
+    user: String,
+    signals: Signals,
   };
 
   // Whatever is asked by AuthZEN. The catalog names its own actions, and may put them in here:

@@ -1,4 +1,6 @@
+import { type SignalKind, signalKinds, signalValues } from '../domain/signal.ts';
 import type { PolicyJson } from './cedar.ts';
+import { UNKNOWN } from './signals.ts';
 
 /** Every name that a policy may use for something of the catalog. */
 export interface Vocabulary {
@@ -11,6 +13,7 @@ export interface Vocabulary {
   readonly sensitivities: ReadonlySet<string>;
   readonly dataClasses: ReadonlySet<string>;
   readonly guarantees: ReadonlySet<string>;
+  readonly signalSources: ReadonlySet<string>;
 }
 
 export interface NameFault {
@@ -116,6 +119,16 @@ function knownValues(
       return root === 'principal' ? { of: 'task issuer', values: vocabulary.issuers } : undefined;
     case 'guarantee':
       return root === 'context' ? { of: 'guarantee', values: vocabulary.guarantees } : undefined;
+    case 'risk':
+      return { of: 'level of risk', values: valuesOf('workload_risk') };
+    case 'device':
+      return root === 'context' ? { of: 'state of a device', values: valuesOf('device') } : undefined;
+    case 'user':
+      return root === 'context' ? { of: 'state of a user', values: valuesOf('user') } : undefined;
+    case 'stale_sources':
+      return { of: 'signal source', values: vocabulary.signalSources };
+    case 'stale_kinds':
+      return { of: 'kind of signal', values: new Set<string>(signalKinds) };
     case 'data_classes':
       return { of: 'data class', values: vocabulary.dataClasses };
     case 'sensitivity':
@@ -123,6 +136,10 @@ function knownValues(
     default:
       return undefined;
   }
+}
+
+function valuesOf(kind: SignalKind): ReadonlySet<string> {
+  return new Set<string>([...signalValues[kind], UNKNOWN]);
 }
 
 /** The text of `"a"`, and of each item of `["a", "b"]`. */

@@ -41,7 +41,7 @@ permit (principal, action, resorce);
   expect(faults(text)).toEqual([
     '1: this policy has no @id',
     '2: @id must be lower-case letters and digits, joined by dashes or dots, at most 100 characters',
-    '4: unknown annotation @colour: the broker knows @id, @max_ttl, @per_call, @require_dpop, @require_sealed_delivery, @single_use, @reason, @accepts',
+    '4: unknown annotation @colour: the broker knows @id, @max_ttl, @per_call, @require_approval, @require_dpop, @require_sealed_delivery, @single_use, @reason, @accepts, @enforce',
     expect.stringMatching(/^7: found an invalid variable in the policy scope: resorce/),
   ]);
 });
@@ -87,6 +87,17 @@ describe('annotations', () => {
       ]);
   });
 
+  test('@require_approval names a group, on a permit', () => {
+    expect(faults(`@id("a") @require_approval("finance-leads") permit ${scope}`)).toEqual([]);
+    for (const value of ['', 'Finance', 'a b', 'a,b', '-a', 'x'.repeat(64)])
+      expect(faults(`@id("a") @require_approval("${value}") permit ${scope}`)).toEqual([
+        '1: @require_approval must name a group, as under `groups` in trust.yaml',
+      ]);
+    expect(faults(`@id("a") @require_approval("finance") forbid ${scope}`)).toEqual([
+      '1: @require_approval on a forbid has no effect: put it on the permit',
+    ]);
+  });
+
   test.each(['per_call', 'require_dpop', 'require_sealed_delivery'])('@%s stands alone, on a permit', (name) => {
     expect(faults(`@id("a") @${name} permit ${scope}`)).toEqual([]);
     expect(faults(`@id("a") @${name}("yes") permit ${scope}`)).toEqual([`1: @${name} takes no value`]);
@@ -110,7 +121,7 @@ describe('annotations', () => {
   test('names that JavaScript knows are unknown like any other', () => {
     for (const name of ['__proto__', 'constructor', 'toString']) {
       expect(faults(`@id("a") @${name}("x") permit ${scope}`)).toEqual([
-        `1: unknown annotation @${name}: the broker knows @id, @max_ttl, @per_call, @require_dpop, @require_sealed_delivery, @single_use, @reason, @accepts`,
+        `1: unknown annotation @${name}: the broker knows @id, @max_ttl, @per_call, @require_approval, @require_dpop, @require_sealed_delivery, @single_use, @reason, @accepts, @enforce`,
       ]);
     }
   });

@@ -1,8 +1,10 @@
 import { z } from 'zod';
 import { type Catalog, sensitivities, type TargetDefinition } from '../catalog/types.ts';
+import { signalValues } from '../domain/signal.ts';
 import { ttlSeconds } from './annotations.ts';
 import { historyOf } from './history.ts';
-import type { DecisionRequest, History, PolicyDecision, PolicyEngine } from './types.ts';
+import { UNKNOWN } from './signals.ts';
+import type { DecisionRequest, History, PolicyDecision, PolicyEngine, SignalFacts } from './types.ts';
 
 const count = z.int().min(0).max(1_000_000);
 const text = z.string().min(1).max(1000);
@@ -31,6 +33,18 @@ export const assumedTree = z
     held_minutes: count.default(0),
   })
   .prefault({});
+/** As signals are assumed: nobody says anything, and nobody is stale. */
+export const assumedSignals = z
+  .strictObject({
+    risk: z.enum([...signalValues.workload_risk, UNKNOWN]).default(UNKNOWN),
+    device: z.enum([...signalValues.device, UNKNOWN]).default(UNKNOWN),
+    user: z.enum([...signalValues.user, UNKNOWN]).default(UNKNOWN),
+    incident: z.boolean().default(false),
+    change_freeze: z.boolean().default(false),
+    /** Names of stale sources. */
+    stale: z.array(text).default([]),
+  })
+  .prefault({});
 export const assumedNow = z.iso
   .datetime({ offset: true, error: 'must be a time like 2026-01-05T10:00:00Z' })
   .default('2026-01-05T10:00:00Z');
@@ -47,6 +61,7 @@ export const expectedAnswer = z.strictObject({
     .optional(),
   sealed_delivery: z.boolean().optional(),
   per_call: z.boolean().optional(),
+  approval: z.array(text).optional(),
 });
 
 /**
@@ -64,6 +79,7 @@ export const policyTestSchema = z.strictObject({
     guarantee: z.enum(guarantees, `must be one of ${guarantees.join(', ')}`).default('immediate'),
     own: assumedOwn,
     tree: assumedTree,
+    signals: assumedSignals,
     now: assumedNow,
     // As if the target were another: what a policy says of production is testable before there is one.
     target: z
@@ -123,6 +139,9 @@ export function differences(
   if (expect.per_call !== undefined && expect.per_call !== decision.perCall) {
     differ('per_call', `it is ${decision.perCall ? '' : 'not '}for one call`);
   }
+  if (expect.approval !== undefined && !sameMembers(expect.approval, decision.approvalGroups)) {
+    differ('approval', `the groups that must approve are ${JSON.stringify(decision.approvalGroups)}`);
+  }
   if (expect.sealed_delivery !== undefined && expect.sealed_delivery !== decision.sealedDelivery) {
     differ('sealed_delivery', `it is ${decision.sealedDelivery ? '' : 'not '}required`);
   }
@@ -149,6 +168,7 @@ function decisionRequest(
   const now = new Date(request.now);
   const assumed = assumedTask(task, catalog, now, (path, message) => unknown(['task', ...path], message));
   checkTree(request.tree, catalog, unknown);
+  checkSignals(request.signals, catalog, unknown);
   if (failures.length > 0 || entitlement === undefined || target === undefined || assumed === undefined) {
     return { failures };
   }
@@ -161,6 +181,7 @@ function decisionRequest(
     ttlSeconds: request.ttl_seconds ?? entitlement.maxTtlSeconds,
     guarantee: request.guarantee,
     history: assumedHistory(request, catalog),
+    signals: assumedFacts(request.signals, catalog),
   };
 }
 
@@ -210,6 +231,19 @@ export function checkTree(tree: z.infer<typeof assumedTree>, catalog: Catalog, u
   for (const name of tree.touched) {
     if (!catalog.targets.has(name)) unknown(['tree', 'touched'], `there is no target ${name}`);
   }
+}
+
+export function checkSignals({ stale }: z.infer<typeof assumedSignals>, catalog: Catalog, unknown: Unknown): void {
+  for (const name of stale) {
+    if (!catalog.signalSources.some((source) => source.name === name))
+      unknown(['signals', 'stale'], `there is no signal source ${name}`);
+  }
+}
+
+export function assumedFacts(said: z.infer<typeof assumedSignals>, { signalSources }: Catalog): SignalFacts {
+  const { risk, device, user, incident, change_freeze: changeFreeze, stale } = said;
+  const kinds = signalSources.filter(({ name }) => stale.includes(name)).flatMap((source) => source.kinds);
+  return { risk, device, user, incident, changeFreeze, staleSources: stale, staleKinds: [...new Set(kinds)] };
 }
 
 export function assumedHistory(

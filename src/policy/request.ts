@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { type Workload, workloadId } from '../domain/task.ts';
 import type { CedarRequest, CedarValueJson, EntityJson, TypeAndId } from './cedar.ts';
-import type { DecisionRequest, History } from './types.ts';
+import type { DecisionRequest, History, SignalFacts } from './types.ts';
 
 /**
  * Puts a decision request into the terms of the broker's schema (`mayfly-schema.ts`). Every entity that a policy
@@ -9,10 +9,30 @@ import type { DecisionRequest, History } from './types.ts';
  * `connection` and an entitlement's `provider` section stay out.
  */
 export function cedarRequest(request: DecisionRequest): CedarRequest {
-  const { action, task, entitlement, target, history } = request;
+  const { action, task, entitlement, target, history, signals } = request;
+  const entities: EntityJson[] = [...taskEntities(task, signals), ...entitlementEntities(entitlement, target)];
+  return {
+    principal: uid('Task', task.id),
+    action: uid('Action', action),
+    resource: uid('Entitlement', entitlement.name),
+    context: {
+      now: datetime(request.now),
+      ttl: duration(request.ttlSeconds),
+      guarantee: request.guarantee,
+      ...taskContext(task, history),
+      ...signalContext(signals),
+    },
+    entities,
+  };
+}
+
+/** The entitlement, and the target that it is in. */
+export function entitlementEntities(
+  entitlement: DecisionRequest['entitlement'],
+  target: DecisionRequest['target'],
+): readonly EntityJson[] {
   const targetUid = uid('Target', target.name);
-  const entities: EntityJson[] = [
-    ...taskEntities(task),
+  return [
     {
       uid: uid('Entitlement', entitlement.name),
       attrs: {
@@ -37,23 +57,11 @@ export function cedarRequest(request: DecisionRequest): CedarRequest {
       tags: { ...target.labels },
     },
   ];
-  return {
-    principal: uid('Task', task.id),
-    action: uid('Action', action),
-    resource: uid('Entitlement', entitlement.name),
-    context: {
-      now: datetime(request.now),
-      ttl: duration(request.ttlSeconds),
-      guarantee: request.guarantee,
-      ...taskContext(task, history),
-    },
-    entities,
-  };
 }
 
 /** The task, and the workload that it is in. */
-export function taskEntities(task: DecisionRequest['task']): readonly EntityJson[] {
-  const workload = workloadEntity(task.workload);
+export function taskEntities(task: DecisionRequest['task'], signals: SignalFacts): readonly EntityJson[] {
+  const workload = workloadEntity(task.workload, signals);
   return [
     {
       uid: uid('Task', task.id),
@@ -75,9 +83,27 @@ export function taskEntities(task: DecisionRequest['task']): readonly EntityJson
   ];
 }
 
-export function workloadEntity(workload: Workload): EntityJson & { readonly uid: TypeAndId } {
+export function workloadEntity(
+  workload: Workload,
+  { risk }: Pick<SignalFacts, 'risk'>,
+): EntityJson & { readonly uid: TypeAndId } {
   const { source, subject } = workload;
-  return { uid: uid('Workload', workloadId(workload)), attrs: { source, subject }, parents: [] };
+  return { uid: uid('Workload', workloadId(workload)), attrs: { source, subject, risk }, parents: [] };
+}
+
+/** What signals say beside the workload's risk. */
+export function signalContext(
+  signals: SignalFacts,
+): Readonly<Record<'incident' | 'change_freeze' | 'device' | 'user' | 'signals', CedarValueJson>> {
+  const { incident, changeFreeze, device, user, staleSources, staleKinds } = signals;
+  return {
+    ...{ incident, change_freeze: changeFreeze, device, user },
+    signals: {
+      stale: staleSources.length > 0,
+      stale_sources: [...staleSources],
+      stale_kinds: [...staleKinds],
+    },
+  };
 }
 
 /** What the broker knows of a task beside the task itself. */
@@ -126,10 +152,17 @@ const inputsSchema = z.strictObject({
  * What the schema has that earlier releases' had not. Decisions of theirs were made by policies that could not know it, so that any
  * value gives the same answer.
  */
-const later: Readonly<Record<'context' | 'tree' | 'task' | 'entitlement', Readonly<Record<string, CedarValueJson>>>> = {
-  context: { proof_of_possession: true, own: { live_grants: 0, grants: 0 } },
+const later: Readonly<
+  Record<'context' | 'tree' | 'task' | 'workload' | 'entitlement', Readonly<Record<string, CedarValueJson>>>
+> = {
+  context: {
+    ...{ proof_of_possession: true, own: { live_grants: 0, grants: 0 } },
+    ...{ incident: false, change_freeze: false, device: 'unknown', user: 'unknown' },
+    signals: { stale: false, stale_sources: [], stale_kinds: [] },
+  },
   tree: { grants: 0, held: [], data_classes: [], touched: [], held_minutes: 0 },
   task: { instance: '' },
+  workload: { risk: 'unknown' },
   entitlement: { data_classes: [] },
 };
 
@@ -140,6 +173,7 @@ export function recordedRequest(inputs: unknown): CedarRequest | undefined {
   const { entities, context, ...rest } = parsed.data;
   const added = new Map([
     ['Mayfly::Task', later.task],
+    ['Mayfly::Workload', later.workload],
     ['Mayfly::Entitlement', later.entitlement],
   ]);
   return {

@@ -30,6 +30,7 @@ export interface DecisionRequest {
   readonly ttlSeconds: number;
   readonly guarantee: Guarantee['revocation'];
   readonly history: History;
+  readonly signals: SignalFacts;
 }
 
 /** Something that is asked about, in the asker's words. */
@@ -43,6 +44,7 @@ export interface Asked {
 /** Whether somebody may do something to something now, by types and actions of the catalog's own. */
 export interface EvaluationRequest {
   readonly now: Date;
+  readonly signals: SignalFacts;
   readonly subject:
     | { readonly kind: 'task'; readonly task: DecisionRequest['task']; readonly history: History }
     | { readonly kind: 'workload'; readonly workload: Workload }
@@ -79,6 +81,18 @@ export interface History {
   };
 }
 
+/** What signals come to for one decision: of several sources the worst word counts. */
+export interface SignalFacts {
+  /** `unknown`: nobody says anything that counts. */
+  readonly risk: string;
+  readonly device: string;
+  readonly user: string;
+  readonly incident: boolean;
+  readonly changeFreeze: boolean;
+  readonly staleSources: readonly string[];
+  readonly staleKinds: readonly string[];
+}
+
 export interface PolicyDecision {
   readonly permitted: boolean;
   /** `@id`s of the policies that determined it. */
@@ -89,8 +103,12 @@ export interface PolicyDecision {
   readonly perCall: boolean;
   /** Whether a determining permit has `@require_sealed_delivery`: who asks must take the credential sealed. */
   readonly sealedDelivery: boolean;
+  /** From `@require_approval` of the determining permits, each group once: one that asks for none takes nothing from the others. */
+  readonly approvalGroups: readonly string[];
   /** `@reason` texts of the determining forbids, shown to the caller. */
   readonly reasons: readonly string[];
+  /** Of a permit: forbids with `@enforce("report")` that would have denied it, and what failed in them. Absent: there are none. */
+  readonly reported?: readonly string[];
   /** Non-empty: something in a policy failed; `permitted` is then false and an alarm is due. */
   readonly errors: readonly string[];
   /** The Cedar request and entities, as JSON without secrets: what a replay needs. */

@@ -66,6 +66,7 @@ describe('names that the catalog does not have', () => {
     sensitivities: new Set(['public', 'restricted']),
     dataClasses: new Set(['pii']),
     guarantees: new Set(['immediate']),
+    signalSources: new Set(['risk-engine']),
   };
   const names = (scope: string, clause = 'true'): readonly string[] =>
     lines(policySetFaults(policySet(`@id("p")\nforbid (${scope})\nwhen {\n ${clause} };`), vocabulary));

@@ -3,7 +3,8 @@ import type { RevocationDeps } from './deps.ts';
 import { Sweeper, type SweeperOptions } from './sweeper.ts';
 import { TargetWorker } from './target-worker.ts';
 
-export interface EngineOptions extends Pick<SweeperOptions, 'sweepSeconds' | 'overdueSeconds' | 'expireTasks'> {
+export interface EngineOptions
+  extends Pick<SweeperOptions, 'sweepSeconds' | 'overdueSeconds' | 'expireTasks' | 'lapseApprovals'> {
   readonly deps: RevocationDeps;
   readonly clock: Pick<AlarmClock, 'in' | 'standIn' | 'watch' | 'close'>;
 }

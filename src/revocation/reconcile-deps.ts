@@ -9,6 +9,8 @@ export interface ReconcileObserver {
   /** Alive here, gone there. */
   lost(target: string, count: number): void;
   drifted(target: string, count: number): void;
+  /** Changed in the target, and ended by that. */
+  changed(target: string, count: number): void;
   /** Bears our mark's form without being verifiably ours: left alone. */
   unverified(target: string, count: number): void;
   reconciled(target: string, outcome: ReconcileResult['outcome'], seconds: number): void;
@@ -22,6 +24,8 @@ export interface ReconcileDeps extends RevocationDeps {
   readonly found: ReconcileObserver;
   /** The targets of the active catalog. */
   readonly targets: () => Iterable<TargetDefinition>;
+  /** Percent of a target's living grants that one run may end because their credentials were changed there; 0: none. */
+  readonly maxChangedShare: number;
   /** The number of the active revision. */
   readonly revision: () => number;
   /** An entitlement's terms for its provider as the active catalog has them. */

@@ -1,4 +1,5 @@
 import { bounded } from '../domain/within.ts';
+import { endingDrift } from '../domain/drift.ts';
 import type { Drift, Found, Observation, Ref, Session, Use } from '../provider.ts';
 import type { AliveGrant } from '../store/reconcile-page.ts';
 import { askEach } from './answers.ts';
@@ -20,6 +21,15 @@ export interface Seen {
   readonly usedSince: Date | null;
 }
 
+/** What a look at the living grants of one page showed. */
+export interface Looked {
+  /** What is new. */
+  readonly seen: readonly Seen[];
+  /** Those whose credential is not what was granted, told before or not. */
+  readonly changed: readonly AliveGrant[];
+  readonly uninspected: number;
+}
+
 /** @throws the reason of the signal, when the provider does not end by it. */
 function ask<T>(signal: AbortSignal, call: (signal: AbortSignal) => Promise<T>): Promise<T> {
   return bounded(CALL_SECONDS * 1000, [signal], call);
@@ -32,18 +42,18 @@ export async function listPage(session: Session, after: string, signal: AbortSig
   return listed.filter(({ handle }) => handle > after).toSorted((a, b) => (a.handle < b.handle ? -1 : 1));
 }
 
-/** Looks at the grants of one page that are alive here. Only what is new is answered. */
+/** Looks at the grants of one page that are alive here. */
 export async function lookAtAlive(
   deps: ReconcileDeps,
   session: Session,
   alive: readonly AliveGrant[],
   listed: ReadonlySet<string>,
   signal: AbortSignal,
-): Promise<readonly Seen[]> {
+): Promise<Looked> {
   const missing = alive.filter(({ handle }) => !listed.has(handle));
   const present = alive.filter(({ handle }) => listed.has(handle));
   const gone = await confirmGone(session, missing, signal);
-  const drifts = await drifted(deps, session, present, signal);
+  const drifts = await inspectAlive(deps, session, present, signal);
   const uses = await observed(deps, session, present, signal);
   const lost = missing.flatMap((grant) =>
     gone.has(grant) && !grant.lost
@@ -58,7 +68,15 @@ export async function lookAtAlive(
     const usedSince = used === undefined ? grant.usedSince : youngest(used.sessions);
     return [{ grant, lost: false, drift: changed ? drift : undefined, used, usedSince }];
   });
-  return [...lost, ...seen];
+  return {
+    seen: [...lost, ...seen],
+    changed: present.filter((grant) => endingDrift(drifts.get(grant) ?? []).length > 0),
+    // What the catalog has no terms for any more can not be compared: that is drift of another kind.
+    uninspected:
+      session.inspect === undefined
+        ? 0
+        : present.filter((grant) => !drifts.has(grant) && deps.entitlement(grant.entitlement) !== undefined).length,
+  };
 }
 
 /** Those that can be used, by `verify`. */
@@ -93,7 +111,8 @@ async function confirmGone(
   );
 }
 
-async function drifted(
+/** How each differs from what was granted. Of whom the target said nothing, there is nothing. */
+export async function inspectAlive(
   deps: ReconcileDeps,
   session: Session,
   present: readonly AliveGrant[],

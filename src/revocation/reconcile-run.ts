@@ -3,8 +3,9 @@ import { step } from '../domain/step.ts';
 import type { Found, Session } from '../provider.ts';
 import type { Transaction } from '../store/database.ts';
 import { forgetUnknown, type Marked, noteUnknown, takeInOrphans } from '../store/orphans.ts';
-import { findAlive, findKnown, type KnownGrant, recordSightings } from '../store/reconcile-page.ts';
+import { type AliveGrant, findAlive, findKnown, type KnownGrant, recordSightings } from '../store/reconcile-page.ts';
 import { keepRun, type ReconcileResult, type RunClaim } from '../store/reconciliations.ts';
+import { endChanged } from './end-changed.ts';
 import { engineEvent } from './evidence.ts';
 import type { ReconcileDeps } from './reconcile-deps.ts';
 import { codes, findOpen, listPage, lookAtAlive, type Seen } from './reconcile-look.ts';
@@ -38,7 +39,12 @@ export class ReconcileRun {
   readonly #session: Session;
   readonly #options: RunOptions;
   readonly #signal: AbortSignal;
-  readonly #counts = { listed: 0, orphans: 0, waiting: 0, lost: 0, returned: 0, drifted: 0, unverified: 0 };
+  readonly #counts = {
+    ...{ listed: 0, orphans: 0, waiting: 0, lost: 0, returned: 0, drifted: 0, unverified: 0 },
+    ...{ changed: 0, held: 0, uninspected: 0 },
+  };
+  readonly #changed: AliveGrant[] = [];
+  #alive = 0;
 
   constructor(deps: ReconcileDeps, claim: RunClaim, session: Session, options: RunOptions, signal: AbortSignal) {
     this.#deps = deps;
@@ -70,6 +76,7 @@ export class ReconcileRun {
     step('forget-unknown.before');
     await this.#deps.db.transaction({}, (tx) => forgetUnknown(tx, this.#claim.target));
     step('forget-unknown.after');
+    await this.#endChanged();
   }
 
   /** @param upTo The last handle of the page; null behind the last page. */
@@ -87,7 +94,11 @@ export class ReconcileRun {
       const grant = known.get(grantId);
       return grant?.revocation === 'clean' && grant.target === this.#claim.target;
     });
-    const back = [...(await this.#stillThere(clean, after)), ...(await this.#openAgain(marked, known))];
+    const back = [
+      ...(await this.#stillThere(clean, after)),
+      ...(await this.#openAgain(marked, known)),
+      ...(await this.#givenUp(marked, known)),
+    ];
     const seen = await this.#lookAtAlive(new Set(page.map(({ handle }) => handle)), after, upTo);
     const found = back.length + unknown.length + seen.length;
     await db.transaction({}, async (tx) => {
@@ -99,6 +110,15 @@ export class ReconcileRun {
     });
     if (found > 0) step('compare.after');
     if (back.length + unknown.length > 0) this.#deps.wake(this.#claim.target);
+  }
+
+  /** Once all of the target was seen: too many at once are not believed. */
+  async #endChanged(): Promise<void> {
+    const keep = (tx: Transaction) => keepRun(tx, this.#claim, leaseOf(this.#options));
+    const found = { changed: this.#changed, alive: this.#alive };
+    const { ended, held } = await endChanged(this.#deps, this.#claim.target, this.#session, found, keep, this.#signal);
+    this.#counts.changed += ended;
+    this.#counts.held += held;
   }
 
   #ours({ handle, grantId, installation, facts }: Found): readonly Marked[] {
@@ -116,6 +136,15 @@ export class ReconcileRun {
     return await findOpen(this.#session, contained, this.#signal);
   }
 
+  /** An operator's word that it is done for holds no longer than the target says nothing else. */
+  async #givenUp(marked: readonly Marked[], known: ReadonlyMap<string, KnownGrant>): Promise<readonly Back[]> {
+    const writtenOff = marked.flatMap((one) => {
+      const { revocation, target, deadline } = known.get(one.grantId) ?? {};
+      return revocation === 'written_off' && target === this.#claim.target && deadline ? [{ ...one, deadline }] : [];
+    });
+    return await findOpen(this.#session, writtenOff, this.#signal);
+  }
+
   /** What was cleaned between the list and the look into the store is not back: it is no longer listed. */
   async #stillThere(clean: readonly Marked[], after: string): Promise<readonly Marked[]> {
     if (clean.length === 0) return [];
@@ -128,7 +157,11 @@ export class ReconcileRun {
     const seen: Seen[] = [];
     for (let from = after; ; ) {
       const alive = await findAlive(this.#deps.db, target, startedAt, from, upTo, ALIVE_AT_ONCE);
-      seen.push(...(await lookAtAlive(this.#deps, this.#session, alive, listed, this.#signal)));
+      const looked = await lookAtAlive(this.#deps, this.#session, alive, listed, this.#signal);
+      seen.push(...looked.seen);
+      this.#alive += alive.length;
+      this.#changed.push(...looked.changed);
+      this.#counts.uninspected += looked.uninspected;
       const last = alive.at(-1);
       if (last === undefined || alive.length < ALIVE_AT_ONCE) return seen;
       from = last.handle;

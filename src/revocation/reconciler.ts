@@ -151,7 +151,7 @@ export class Reconciler {
       if (before !== undefined) {
         const { outcome: last, says: said } = before ?? { outcome: 'done', says: '' };
         // A target that is away for days must not fill the store.
-        const told = last !== outcome || said !== says || Object.values(found).some((count) => count > 0);
+        const told = last !== outcome || said !== says || isNews(found, before);
         if (told) tx.record(targetEvent('target.reconciled', deps, claim.target, { ...found, outcome, says, listed }));
       }
       step('finish-run.before');
@@ -184,4 +184,11 @@ export class Reconciler {
       return ['failed', failureOf(error).says];
     }
   }
+}
+
+/** Whether a run found something. What stands from run to run is told when it changes. */
+function isNews(found: Omit<ReconcileResult, 'outcome' | 'says' | 'listed'>, before: ReconcileResult | null): boolean {
+  const { held, uninspected, ...rest } = found;
+  const stood = [before?.held ?? 0, before?.uninspected ?? 0];
+  return held !== stood[0] || uninspected !== stood[1] || Object.values(rest).some((count) => count > 0);
 }

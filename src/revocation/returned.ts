@@ -21,7 +21,7 @@ export interface Back {
 
 /**
  * Credentials that were contained or clean, and can be used again: a backup or a standby of the target that was put in its place. Each
- * is owed its end once more, loudly. Answers how many.
+ * is owed its end once more, loudly. Answers how many. So is what was written off and can be used: nobody counts that as back.
  */
 export async function takeBack(
   deps: TellingDeps,
@@ -31,15 +31,24 @@ export async function takeBack(
 ): Promise<number> {
   if (back.length === 0) return 0;
   const returned = await reopen(tx, back);
+  const again = returned.filter(({ writtenOffAt }) => writtenOffAt === null);
   for (const one of returned) {
+    tx.changed(one.taskId);
+    if (one.writtenOffAt !== null) {
+      tx.record(
+        engineEvent('revocation.reopened', deps, target, one, { written_off_at: one.writtenOffAt.toISOString() }),
+      );
+      const about = { target, grant_id: one.grantId, alert: 'reopened' };
+      deps.log(about, 'a credential that was written off can be used; it is revoked again');
+      continue;
+    }
     const cleanAt = one.cleanAt?.toISOString() ?? null;
     tx.record(engineEvent('revocation.returned', deps, target, one, { clean_at: cleanAt }));
-    tx.changed(one.taskId);
     const about = { target, grant_id: one.grantId, clean_at: cleanAt, alert: 'returned' };
     deps.log(about, 'a credential that was ended can be used again; it is revoked again');
   }
-  if (returned.length > 0) deps.observer.returned(target, returned.length);
-  return returned.length;
+  if (again.length > 0) deps.observer.returned(target, again.length);
+  return again.length;
 }
 
 /**

@@ -18,6 +18,8 @@ export interface SweeperOptions {
   readonly overdueSeconds: number;
   /** Ends tasks that have outlived their `not_after`; answers how many. */
   readonly expireTasks: (limit: number) => Promise<number>;
+  /** Lets approvals lapse that were not decided or collected in time; answers how many. */
+  readonly lapseApprovals: (limit: number) => Promise<number>;
   readonly wake: (target: string) => void;
   readonly alarm: (target: string, millis: number) => void;
 }
@@ -58,6 +60,7 @@ export class Sweeper {
       () => this.#releaseClaims(),
       () => this.#wakeTargets(),
       () => this.#expireTasks(),
+      () => this.#lapseApprovals(),
       () => this.#cryOverdue(),
       () => this.#feedAlarms(),
       () => this.#forgetProofs(),
@@ -93,6 +96,10 @@ export class Sweeper {
     step('expire-tasks.before');
     while ((await this.#options.expireTasks(MOST_A_SWEEP)) === MOST_A_SWEEP && !this.#stopped);
     step('expire-tasks.after');
+  }
+
+  async #lapseApprovals(): Promise<void> {
+    while ((await this.#options.lapseApprovals(MOST_A_SWEEP)) === MOST_A_SWEEP && !this.#stopped);
   }
 
   async #cryOverdue(): Promise<void> {

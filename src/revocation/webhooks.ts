@@ -74,7 +74,7 @@ export class Webhooks {
 
   /** Why it was not taken. */
   async #send(url: string, notice: Notice, secret: Secret<string>): Promise<string | undefined> {
-    const { headers, body } = webhookMessage(notice, secret, new Date());
+    const { headers, body } = webhookMessage(notice, { format: 'standard', secrets: [secret], now: new Date() });
     try {
       const response = await fetch(url, {
         method: 'POST',

@@ -9,6 +9,8 @@ export interface StoredRevision {
   readonly digest: string;
   readonly enforce: Enforcement;
   readonly files: Readonly<Record<string, string>>;
+  /** Of whoever vouches for it; null: nobody was asked to. */
+  readonly signature: string | null;
 }
 
 export interface AppliedRevision {
@@ -17,6 +19,9 @@ export interface AppliedRevision {
   readonly enforce: Enforcement;
   readonly appliedBy: string;
   readonly appliedAt: Date;
+  /** Where its files come from, as whoever applied it said. */
+  readonly commit: string | null;
+  readonly signed: boolean;
 }
 
 export async function findActiveRevisionNumber(db: Queryable): Promise<number | null> {
@@ -40,7 +45,7 @@ export async function enforcementOf(tx: Transaction, number: number): Promise<En
 
 export async function findRevision(db: Queryable, number: number): Promise<StoredRevision | undefined> {
   const rows = await db.query<Omit<StoredRevision, 'number'> & { number: string }>({
-    text: 'SELECT number, digest, files, enforce FROM mayfly.catalog_revisions WHERE number = $1',
+    text: 'SELECT number, digest, files, enforce, signature FROM mayfly.catalog_revisions WHERE number = $1',
     values: [number],
   });
   return rows[0] && { ...rows[0], number: Number(rows[0].number) };
@@ -54,9 +59,12 @@ export async function readActiveRevision(db: Queryable): Promise<AppliedRevision
     enforce: Enforcement;
     applied_by: string;
     applied_at: Date;
+    commit_id: string | null;
+    signed: boolean;
   }>({
     name: 'read_active_revision',
-    text: `SELECT r.number, r.digest, r.enforce, r.applied_by, r.applied_at FROM mayfly.catalog_revisions r JOIN mayfly.catalog_active a ON a.revision = r.number`,
+    text: `SELECT r.number, r.digest, r.enforce, r.applied_by, r.applied_at, r.commit_id, r.signature IS NOT NULL AS signed
+      FROM mayfly.catalog_revisions r JOIN mayfly.catalog_active a ON a.revision = r.number`,
     values: [],
   });
   const row = rows[0];
@@ -67,8 +75,26 @@ export async function readActiveRevision(db: Queryable): Promise<AppliedRevision
       enforce: row.enforce,
       appliedBy: row.applied_by,
       appliedAt: row.applied_at,
+      commit: row.commit_id,
+      signed: row.signed,
     }
   );
+}
+
+/** One file of a revision; undefined: it has none of that path. */
+export async function findRevisionFile(db: Queryable, number: number, path: string): Promise<string | undefined> {
+  const rows = await db.query<{ text: string | null }>({
+    text: 'SELECT files->>$2 AS text FROM mayfly.catalog_revisions WHERE number = $1',
+    values: [number, path],
+  });
+  return rows[0]?.text ?? undefined;
+}
+
+/** Where a revision comes from, and by whose word. */
+export interface Provenance {
+  readonly appliedBy: string;
+  readonly commit: string | null;
+  readonly signature: string | null;
 }
 
 /** Makes the files the active revision. The catalog's exclusive lock must be held. */
@@ -76,12 +102,13 @@ export async function insertActiveRevision(
   tx: Transaction,
   digest: string,
   files: Readonly<Record<string, string>>,
-  appliedBy: string,
+  { appliedBy, commit, signature }: Provenance,
   enforce: Enforcement,
 ): Promise<AppliedRevision> {
   const rows = await tx.query<{ number: string; applied_at: Date }>({
-    text: `INSERT INTO mayfly.catalog_revisions (digest, files, applied_by, applied_at, enforce) VALUES ($1, $2, $3, $4, $5) RETURNING number, applied_at`,
-    values: [digest, JSON.stringify(files), appliedBy, tx.now, enforce],
+    text: `INSERT INTO mayfly.catalog_revisions (digest, files, applied_by, applied_at, enforce, commit_id, signature)
+      VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING number, applied_at`,
+    values: [digest, JSON.stringify(files), appliedBy, tx.now, enforce, commit, signature],
   });
   const row = rows[0];
   if (row === undefined) throw new Error('The revision was not stored.');
@@ -89,5 +116,6 @@ export async function insertActiveRevision(
     text: `INSERT INTO mayfly.catalog_active (revision) VALUES ($1) ON CONFLICT (singleton) DO UPDATE SET revision = EXCLUDED.revision`,
     values: [row.number],
   });
-  return { number: Number(row.number), digest, enforce, appliedBy, appliedAt: row.applied_at };
+  const signed = signature !== null;
+  return { number: Number(row.number), digest, enforce, appliedBy, appliedAt: row.applied_at, commit, signed };
 }

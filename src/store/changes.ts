@@ -4,6 +4,7 @@ import type { Secret } from '../domain/secret.ts';
 
 const CHANNEL = 'mayfly_changes';
 const CATALOG = 'catalog';
+const DRIFT = 'drift';
 /** A notification holds at most 8000 bytes. */
 const IDS_A_NOTIFICATION = 180;
 /** Changes of so many milliseconds travel together: waiters here are woken at once, those of other replicas a little later. */
@@ -15,6 +16,8 @@ export interface ChangesOptions {
   readonly onError: (error: unknown) => void;
   /** Another revision may be active now. */
   readonly onCatalog: () => void;
+  /** Living grants are to be decided again. */
+  readonly onDrift?: () => void;
 }
 
 /**
@@ -48,6 +51,7 @@ export class Changes {
     client.on('notification', ({ payload = '', processId }) => {
       // Of our own changes the waiters here were told at once.
       if (payload === CATALOG) this.#options.onCatalog();
+      else if (payload === DRIFT) this.#options.onDrift?.();
       else if (processId !== own) for (const id of payload.split(',')) this.#wake(id as TaskId);
     });
     client.on('error', (error) => {
@@ -81,6 +85,11 @@ export class Changes {
 
   async publishCatalog(): Promise<void> {
     await this.#client?.query('SELECT pg_notify($1, $2)', [CHANNEL, CATALOG]);
+  }
+
+  /** Never throws, never waits: what a replica does not hear it finds by itself. */
+  publishDrift(): void {
+    this.#client?.query('SELECT pg_notify($1, $2)', [CHANNEL, DRIFT]).catch(this.#options.onError);
   }
 
   /**

@@ -7,6 +7,7 @@ import { auditRows } from './audit-rows.ts';
 import { acquireLocks, type Locks } from './locks.ts';
 
 type Row = Record<string, unknown>;
+type DecisionRow = Readonly<Record<string, unknown>>;
 
 /** What a repository needs: one statement, bound values. */
 export interface Queryable {
@@ -25,6 +26,8 @@ export interface Transaction extends Queryable {
   /** The store's clock, read after the locks. */
   readonly now: Date;
   record(event: AuditEvent): void;
+  /** A row of `mayfly.decisions`, written with the events in one statement. */
+  decided(row: DecisionRow): void;
   /** Wakes whoever waits for this task, after the commit. */
   changed(taskId: TaskId): void;
 }
@@ -114,6 +117,7 @@ export class Database implements Queryable {
 class OpenTransaction implements Transaction {
   readonly #client: pg.PoolClient;
   readonly #events: AuditEvent[] = [];
+  readonly #decisions: DecisionRow[] = [];
   readonly changedTasks = new Set<TaskId>();
   now = new Date(0);
 
@@ -139,13 +143,19 @@ class OpenTransaction implements Transaction {
     this.#events.push(event);
   }
 
+  decided(row: DecisionRow): void {
+    this.#decisions.push(row);
+  }
+
   changed(taskId: TaskId): void {
     this.changedTasks.add(taskId);
   }
 
   async commit(): Promise<void> {
     const writes: Promise<unknown>[] =
-      this.#events.length > 0 ? [this.#client.query(insertEvents(this.#events, this.now))] : [];
+      this.#events.length + this.#decisions.length > 0
+        ? [this.#client.query(insertEvidence(this.#events, this.#decisions, this.now))]
+        : [];
     // Sent without waiting for the insert: if that fails, COMMIT answers ROLLBACK.
     const committed = this.#client.query('COMMIT');
     await Promise.all([...writes, committed]);
@@ -153,11 +163,23 @@ class OpenTransaction implements Transaction {
   }
 }
 
-function insertEvents(events: readonly AuditEvent[], now: Date): { name: string; text: string; values: unknown[] } {
+const INSERT_EVENTS =
+  'INSERT INTO mayfly.audit_events SELECT * FROM jsonb_populate_recordset(NULL::mayfly.audit_events, $1)';
+const DECIDED =
+  'id, task_id, action, resource, permitted, policies, errors, max_ttl_seconds, revision, inputs, decided_at';
+
+function insertEvidence(
+  events: readonly AuditEvent[],
+  decisions: readonly DecisionRow[],
+  now: Date,
+): { name: string; text: string; values: unknown[] } {
+  const rows = JSON.stringify(auditRows(events, now));
+  if (decisions.length === 0) return { name: 'insert_audit_events', text: INSERT_EVENTS, values: [rows] };
   return {
-    name: 'insert_audit_events',
-    text: 'INSERT INTO mayfly.audit_events SELECT * FROM jsonb_populate_recordset(NULL::mayfly.audit_events, $1)',
-    values: [JSON.stringify(auditRows(events, now))],
+    name: 'insert_decisions_and_events',
+    text: `WITH decided AS (INSERT INTO mayfly.decisions (${DECIDED}) SELECT ${DECIDED} FROM jsonb_populate_recordset(NULL::mayfly.decisions, $2))
+      ${INSERT_EVENTS}`,
+    values: [rows, JSON.stringify(decisions)],
   };
 }
 

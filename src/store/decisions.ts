@@ -25,6 +25,16 @@ export async function insertDecision(tx: Transaction, decision: NewDecision): Pr
   });
 }
 
+/** The same, written with the events of the transaction: nothing in it may refer to the decision before. */
+export function recordDecision(tx: Transaction, decision: NewDecision): void {
+  tx.decided({
+    ...{ id: decision.id, task_id: decision.taskId, action: decision.action, resource: decision.resource },
+    ...{ permitted: decision.permitted, policies: decision.policies, errors: decision.errors },
+    ...{ max_ttl_seconds: decision.maxTtlSeconds, revision: decision.revision, inputs: decision.inputs },
+    decided_at: tx.now,
+  });
+}
+
 function decisionValues(decision: NewDecision, now: Date): unknown[] {
   return [
     decision.id,
@@ -39,6 +49,20 @@ function decisionValues(decision: NewDecision, now: Date): unknown[] {
     JSON.stringify(decision.inputs),
     now,
   ];
+}
+
+/** By what a decision was made. */
+export type Deciding = Pick<NewDecision, 'policies' | 'revision'>;
+
+export async function findDeciding(
+  db: Queryable,
+  ids: readonly DecisionId[],
+): Promise<ReadonlyMap<DecisionId, Deciding>> {
+  const rows = await db.query<{ id: DecisionId; policies: string[]; revision: string }>({
+    text: 'SELECT id, policies, revision FROM mayfly.decisions WHERE id = ANY($1)',
+    values: [ids],
+  });
+  return new Map(rows.map(({ id, policies, revision }) => [id, { policies, revision: Number(revision) }]));
 }
 
 /** As it stands in the store, with the revision that it was made under. */

@@ -1,5 +1,5 @@
 import type { Guarantee, Grant } from '../domain/grant.ts';
-import type { GrantId, TaskId } from '../domain/ids.ts';
+import type { GrantId, SignalId, TaskId } from '../domain/ids.ts';
 import type { Queryable, Transaction } from './database.ts';
 
 /** A living grant, with what is needed to decide whether it stays. */
@@ -7,6 +7,10 @@ export type Living = Pick<Grant, 'id' | 'taskId' | 'entitlement' | 'target' | 'h
   readonly guarantee: Guarantee['revocation'];
   /** It is counted in `sensitiveSinks` itself. */
   readonly sink: boolean;
+  /** Groups that have approved it. */
+  readonly approved: readonly string[];
+  /** The signal that has it decided again; null: none. */
+  readonly signalled: SignalId | null;
 };
 
 type LivingRow = {
@@ -19,9 +23,12 @@ type LivingRow = {
   decision_id: Grant['decisionId'];
   guarantee: Guarantee['revocation'];
   sink: boolean;
+  approved: string[] | null;
+  signalled: SignalId | null;
 };
 
-const COLUMNS = `g.id, g.task_id, g.entitlement, g.target, g.handle, g.deadline, g.decision_id, g.guarantee->>'revocation' AS guarantee, g.sink`;
+const COLUMNS = `g.id, g.task_id, g.entitlement, g.target, g.handle, g.deadline, g.decision_id, g.guarantee->>'revocation' AS guarantee, g.sink, g.signalled,
+  (SELECT a.groups FROM mayfly.approvals a WHERE a.grant_id = g.id AND a.state = 'collected') AS approved`;
 /** As in the index `grants_to_decide`. */
 const DECIDED = 'coalesce(g.retained_revision, g.decided_revision)';
 const LIVES = `g.state IN ('minting', 'active')`;
@@ -46,11 +53,50 @@ export async function claimUndecided(
   return rows.map(toLiving);
 }
 
+/** The same for one of them; whoever has it in hand is waited for. None: it is decided, or does not live. */
+export async function claimUndecidedGrant(tx: Transaction, revision: number, id: GrantId): Promise<Living[]> {
+  const rows = await tx.query<LivingRow>({
+    name: 'claim_undecided_grant',
+    text: `SELECT ${COLUMNS} FROM mayfly.grants g WHERE g.id = $1 AND ${LIVES} AND ${DECIDED} < $2 FOR NO KEY UPDATE OF g`,
+    values: [id, revision],
+  });
+  return rows.map(toLiving);
+}
+
+/** Whose grants a signal moves. */
+export type GrantsOf =
+  | { readonly all: true }
+  | { readonly targets: readonly string[] }
+  | { readonly workload: string }
+  | { readonly issuer: string; readonly subject: string };
+
+/** What lives of these is to be decided again, because of that signal. Answers how much. No birth may run beside it. */
+export async function markSignalled(tx: Transaction, of: GrantsOf, signal: SignalId): Promise<number> {
+  const [which, values]: [string, readonly unknown[]] =
+    'all' in of
+      ? ['true', []]
+      : 'targets' in of
+        ? ['g.target = ANY($2)', [of.targets]]
+        : 'workload' in of
+          ? ['g.workload = $2', [of.workload]]
+          : [
+              "g.task_id IN (SELECT t.id FROM mayfly.tasks t WHERE t.issuer = $2 AND t.subject = $3 AND t.state IN ('offered', 'active', 'suspended'))",
+              [of.issuer, of.subject],
+            ];
+  const rows = await tx.query<{ marked: number }>({
+    text: `WITH held AS (SELECT g.id FROM mayfly.grants g WHERE ${LIVES} AND ${which} ORDER BY g.id FOR NO KEY UPDATE),
+      marked AS (UPDATE mayfly.grants g SET retained_revision = 0, signalled = $1 FROM held h WHERE g.id = h.id RETURNING 1)
+      SELECT count(*)::int AS marked FROM marked`,
+    values: [signal, ...values],
+  });
+  return rows[0]?.marked ?? 0;
+}
+
 /** These stay, by this revision. */
 export async function markRetained(tx: Transaction, ids: readonly GrantId[], revision: number): Promise<void> {
   await tx.query({
     name: 'mark_retained',
-    text: 'UPDATE mayfly.grants SET retained_revision = $2 WHERE id = ANY($1)',
+    text: 'UPDATE mayfly.grants SET retained_revision = $2, signalled = NULL WHERE id = ANY($1)',
     values: [ids, revision],
   });
 }
@@ -107,20 +153,34 @@ export interface DriftSeen {
   readonly undecided: number;
   /** Since the first revision was applied that one of them was not decided under; 0 when there is none. */
   readonly oldestSeconds: number;
+  /** What the last comparison of each target left as it is, where it left anything. */
+  readonly left: readonly { readonly target: string; readonly held: number; readonly uninspected: number }[];
 }
 
 /** Costs as much as there is to decide. */
 export async function readDrift(db: Queryable): Promise<DriftSeen> {
   const rows = await db.query<{ undecided: number; oldest: number }>({
     name: 'read_drift',
-    text: `WITH behind AS (
-        SELECT count(*)::int AS undecided, min(nullif(${DECIDED}, 0)) AS earliest FROM mayfly.grants g
-        WHERE ${LIVES} AND ${DECIDED} < (SELECT revision FROM mayfly.catalog_active))
-      SELECT undecided, coalesce((SELECT greatest(0, extract(epoch FROM clock_timestamp() - r.applied_at)) FROM mayfly.catalog_revisions r
-        WHERE r.number > earliest ORDER BY r.number LIMIT 1), 0)::float8 AS oldest FROM behind`,
+    // From revision to revision by the index: as a range of unknown length the planner may well read all that lives.
+    text: `WITH RECURSIVE active AS (SELECT revision FROM mayfly.catalog_active), behind AS (
+        SELECT (SELECT min(${DECIDED}) FROM mayfly.grants g WHERE ${LIVES} AND ${DECIDED} < a.revision) AS decided FROM active a
+        UNION ALL SELECT (SELECT min(${DECIDED}) FROM mayfly.grants g WHERE ${LIVES} AND ${DECIDED} > b.decided AND ${DECIDED} < a.revision)
+        FROM behind b CROSS JOIN active a WHERE b.decided IS NOT NULL),
+      counted AS (
+        SELECT b.decided, (SELECT count(*) FROM mayfly.grants g WHERE ${LIVES} AND ${DECIDED} = b.decided) AS grants
+        FROM behind b WHERE b.decided IS NOT NULL)
+      SELECT coalesce(sum(grants), 0)::int AS undecided, coalesce((SELECT greatest(0, extract(epoch FROM clock_timestamp() - r.applied_at))
+        FROM mayfly.catalog_revisions r WHERE r.number > (SELECT min(nullif(decided, 0)) FROM counted) ORDER BY r.number LIMIT 1), 0)::float8 AS oldest
+      FROM counted`,
     values: [],
   });
-  return { undecided: rows[0]?.undecided ?? 0, oldestSeconds: rows[0]?.oldest ?? 0 };
+  const left = await db.query<{ target: string; held: number; uninspected: number }>({
+    name: 'read_left',
+    text: `SELECT target, coalesce((result->>'held')::int, 0) AS held, coalesce((result->>'uninspected')::int, 0) AS uninspected
+      FROM mayfly.reconciliations WHERE result->>'held' <> '0' OR result->>'uninspected' <> '0'`,
+    values: [],
+  });
+  return { undecided: rows[0]?.undecided ?? 0, oldestSeconds: rows[0]?.oldest ?? 0, left };
 }
 
 function toLiving(row: LivingRow): Living {
@@ -134,5 +194,7 @@ function toLiving(row: LivingRow): Living {
     decisionId: row.decision_id,
     guarantee: row.guarantee,
     sink: row.sink,
+    approved: row.approved ?? [],
+    signalled: row.signalled,
   };
 }

@@ -1,9 +1,10 @@
 import type { Facts, Grant, GrantState, Guarantee } from '../domain/grant.ts';
 import type { DecisionId, GrantId, RevocationId, TaskId } from '../domain/ids.ts';
 import type { ErrorClass, Evidence, Revocation, RevocationState } from '../domain/revocation.ts';
-import type { EndedBy, ParamValue } from '../domain/task.ts';
+import type { EndedBy, Owner, ParamValue } from '../domain/task.ts';
 import type { Queryable, Transaction } from './database.ts';
 import { owedAt } from './owed.ts';
+import { ownedBy, ownerValues } from './tasks.ts';
 
 export type GrantRow = {
   id: GrantId;
@@ -41,11 +42,21 @@ export const GRANT_COLUMNS = `g.id, g.task_id, g.root_id, g.entitlement, g.targe
     r.id AS rev_id, r.state AS rev_state, r.due_at, r.try_at, r.attempts, r.last_error, r.overdue_at, r.evidence, r.contained_at, r.clean_at`;
 const SELECT = `SELECT ${GRANT_COLUMNS} FROM mayfly.grants g JOIN mayfly.revocations r ON r.grant_id = g.id`;
 
+const READ = `SELECT ${GRANT_COLUMNS} FROM mayfly.grants g LEFT JOIN mayfly.revocations r ON r.grant_id = g.id`;
+
 /** A grant and the obligation to end it: born together, read together. */
 export interface GrantWithRevocation {
   readonly grant: Grant;
   readonly revocation: Revocation;
 }
+
+/** Also one that nothing was made of yet, or never will be: there is nothing to end then. */
+export interface ReadGrant {
+  readonly grant: Grant;
+  readonly revocation: Revocation | null;
+}
+
+type ReadRow = GrantRow | (Omit<GrantRow, 'rev_id'> & { rev_id: null });
 
 /**
  * Moves an active grant's end later, and the obligation with it. Answers its end now; undefined when it is no longer active.
@@ -75,6 +86,19 @@ export async function extendGrant(
   return rows[0]?.due_at;
 }
 
+/** Of one that is to be approved first. Nothing is owed: nothing of it is in its target. */
+export async function insertUnminted(tx: Transaction, grant: Grant, sink: boolean, mintBy: Date): Promise<void> {
+  await tx.query({
+    text: `INSERT INTO mayfly.grants (id, task_id, root_id, entitlement, target, params, sink, state, handle, guarantee, deadline, per_call, mint_by,
+        decision_id, decided_revision, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`,
+    values: [
+      ...[grant.id, grant.taskId, grant.rootId, grant.entitlement, grant.target, JSON.stringify(grant.params), sink],
+      ...[grant.state, grant.handle, JSON.stringify(grant.guarantee), grant.deadline, grant.perCall, mintBy],
+      ...[grant.decisionId, grant.decidedRevision, grant.createdAt],
+    ],
+  });
+}
+
 /** Ends grants that are not ended yet: `revoking`, with their obligations due now. */
 export async function endGrants(
   tx: Transaction,
@@ -97,6 +121,17 @@ export async function endGrantsOfTasks(
   const held = `SELECT g.id, t.ended_by FROM mayfly.grants g JOIN mayfly.tasks t ON t.id = g.task_id
       WHERE t.id = ANY($3) AND g.state IN ('minting', 'active')`;
   return await endHeld(tx, 'end_grants_of_tasks', held, urgent, [taskIds]);
+}
+
+/** The same with all grants of these tasks and of all below them, whether those have ended or not. */
+export async function endGrantsBelow(
+  tx: Transaction,
+  taskIds: readonly TaskId[],
+  endedBy: EndedBy,
+): Promise<GrantWithRevocation[]> {
+  const held = `SELECT g.id, $3::text AS ended_by FROM mayfly.grants g
+      WHERE g.task_id IN (SELECT s.id FROM unnest($4::uuid[]) AS top (id), mayfly.subtree(top.id) s) AND g.state IN ('minting', 'active')`;
+  return await endHeld(tx, 'end_grants_below', held, false, [endedBy, taskIds]);
 }
 
 /** The same with all grants on a target, or those of one entitlement there; no pause of the target holds it back. */
@@ -150,13 +185,29 @@ export async function findGrants(db: Queryable, ids: readonly GrantId[]): Promis
   return rows.map(toGrant);
 }
 
-export async function listGrantsOfTask(db: Queryable, taskId: TaskId): Promise<GrantWithRevocation[]> {
-  const rows = await db.query<GrantRow>({
+export async function listGrantsOfTask(db: Queryable, taskId: TaskId): Promise<ReadGrant[]> {
+  const rows = await db.query<ReadRow>({
     name: 'list_grants_of_task',
-    text: `${SELECT} WHERE g.task_id = $1 ORDER BY g.id`,
+    text: `${READ} WHERE g.task_id = $1 ORDER BY g.id`,
     values: [taskId],
   });
-  return rows.map(toGrant);
+  return rows.map(toReadGrant);
+}
+
+/** Also those of which nothing was made. */
+export async function findAnyGrants(db: Queryable, ids: readonly GrantId[]): Promise<ReadGrant[]> {
+  const rows = await db.query<ReadRow>({ text: `${READ} WHERE g.id = ANY($1)`, values: [ids] });
+  return rows.map(toReadGrant);
+}
+
+/** Also one that waits for its approval, or that nothing came of, if it is this owner's (or anyone's: null). */
+export async function findAnyGrant(db: Queryable, id: GrantId, owner: Owner | null): Promise<ReadGrant | undefined> {
+  const rows = await db.query<ReadRow>({
+    text: `${READ} JOIN mayfly.tasks t ON t.id = g.task_id WHERE g.id = $1
+      AND ($2::text IS NULL OR ${ownedBy({ source: '$2', subject: '$3', key: '$4::text', instance: '$5::text' })})`,
+    values: [id, ...ownerValues(owner)],
+  });
+  return rows.map(toReadGrant)[0];
 }
 
 /** Grants of the tree whose root this is. */
@@ -169,40 +220,49 @@ export async function listGrantsOfTree(db: Queryable, taskId: TaskId): Promise<G
   return rows.map(toGrant);
 }
 
+function toReadGrant(row: ReadRow): ReadGrant {
+  return row.rev_id === null ? { grant: grantOf(row), revocation: null } : toGrant(row);
+}
+
 export function toGrant(row: GrantRow): GrantWithRevocation {
+  return { grant: grantOf(row), revocation: revocationOf(row) };
+}
+
+function grantOf(row: Omit<GrantRow, 'rev_id'>): Grant {
   return {
-    grant: {
-      id: row.id,
-      taskId: row.task_id,
-      rootId: row.root_id,
-      entitlement: row.entitlement,
-      target: row.target,
-      params: row.params,
-      state: row.state,
-      handle: row.handle,
-      facts: row.facts,
-      guarantee: row.guarantee,
-      deadline: row.deadline,
-      perCall: row.per_call,
-      decisionId: row.decision_id,
-      decidedRevision: Number(row.decided_revision),
-      createdAt: row.created_at,
-      endedAt: row.ended_at,
-      endedBy: row.ended_by,
-    },
-    revocation: {
-      id: row.rev_id,
-      grantId: row.id,
-      target: row.target,
-      state: row.rev_state,
-      dueAt: row.due_at,
-      tryAt: row.try_at,
-      attempts: row.attempts,
-      lastError: row.last_error,
-      overdueAt: row.overdue_at,
-      evidence: row.evidence,
-      containedAt: row.contained_at,
-      cleanAt: row.clean_at,
-    },
+    id: row.id,
+    taskId: row.task_id,
+    rootId: row.root_id,
+    entitlement: row.entitlement,
+    target: row.target,
+    params: row.params,
+    state: row.state,
+    handle: row.handle,
+    facts: row.facts,
+    guarantee: row.guarantee,
+    deadline: row.deadline,
+    perCall: row.per_call,
+    decisionId: row.decision_id,
+    decidedRevision: Number(row.decided_revision),
+    createdAt: row.created_at,
+    endedAt: row.ended_at,
+    endedBy: row.ended_by,
+  };
+}
+
+function revocationOf(row: GrantRow): Revocation {
+  return {
+    id: row.rev_id,
+    grantId: row.id,
+    target: row.target,
+    state: row.rev_state,
+    dueAt: row.due_at,
+    tryAt: row.try_at,
+    attempts: row.attempts,
+    lastError: row.last_error,
+    overdueAt: row.overdue_at,
+    evidence: row.evidence,
+    containedAt: row.contained_at,
+    cleanAt: row.clean_at,
   };
 }

@@ -76,11 +76,11 @@ export function readOutcome<O extends string>(outcome: string, expected: readonl
   return found;
 }
 
-function intentItem(intent: Intent, { seen, now }: TaskState): string {
+function intentItem(intent: Intent, { fingerprint, now }: TaskState): string {
   const { grant, revocation, decision, idempotency } = intent;
   const item = {
     locks: birthLockKeys(grant.rootId),
-    seen,
+    seen: fingerprint,
     decision: {
       id: decision.id,
       task_id: decision.taskId,
@@ -191,6 +191,20 @@ export async function findUsedKey(
   });
   const row = rows[0];
   return row && { grantId: row.grant_id, state: row.state, sameBody: row.same_body };
+}
+
+/** Takes a key that was not used yet. False: it was. */
+export async function takeKey(
+  tx: Transaction,
+  taskId: TaskId,
+  grantId: GrantId,
+  { key, bodyDigest }: NonNullable<Intent['idempotency']>,
+): Promise<boolean> {
+  const rows = await tx.query({
+    text: `INSERT INTO mayfly.idempotency_keys (task_id, key, body_digest, grant_id) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING RETURNING key`,
+    values: [taskId, key, bodyDigest, grantId],
+  });
+  return rows.length === 1;
 }
 
 /** Lets a used key stand for the grant that replaces the first one. */

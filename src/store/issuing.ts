@@ -18,14 +18,21 @@ import { readTaskStates, STATE_COLUMNS, type StateRow, type TaskState, toState }
 export interface Issuing {
   readTask(id: TaskId): Promise<TaskState | null>;
   intend(intent: Intent, state: TaskState): Promise<IntentOutcome>;
-  activate(activation: Activation): Promise<'done' | 'ended'>;
+  /** `undecided`: it is to be decided again first. */
+  activate(activation: Activation): Promise<'done' | 'ended' | 'undecided'>;
 }
 
 const OUTCOMES = ['done', 'changed', 'key_used', 'busy', 'killed', 'paused', 'failed_over'] as const;
-const ACTIVATED = ['done', 'ended', 'busy'] as const;
+const ACTIVATED = ['done', 'ended', 'busy', 'undecided'] as const;
+/** SQLSTATE of the trigger `grant_undecided`. */
+const UNDECIDED = 'MF001';
 
 function readIntended(outcome: string): IntentOutcome {
   return limitOf(outcome) === undefined ? readOutcome(outcome, OUTCOMES) : `limited:${limitOf(outcome)}`;
+}
+
+function readActivated(outcome: string): (typeof ACTIVATED)[number] {
+  return readOutcome(outcome === UNDECIDED ? 'undecided' : outcome, ACTIVATED);
 }
 
 /** One step of one ask. */
@@ -55,7 +62,7 @@ export function coalescedIssuing(db: Queryable): Issuing {
       return outcome === 'busy' ? await alone.intend(intent, state) : outcome;
     },
     activate: async (activation) => {
-      const outcome = readOutcome(await outcomeOf({ kind: 'activate', activation }), ACTIVATED);
+      const outcome = readActivated(await outcomeOf({ kind: 'activate', activation }));
       return outcome === 'busy' ? await alone.activate(activation) : outcome;
     },
   };
@@ -67,8 +74,8 @@ export function issuingWithin(db: Queryable): Issuing {
     readTask: async (id) => (await readTaskStates(db, [id]))[0] ?? null,
     intend: async (intent, state) => readIntended((await insertIntents(db, [{ intent, state }], true))[0] ?? ''),
     activate: async (activation) => {
-      const outcome = readOutcome((await activateGrants(db, [activation], true))[0] ?? '', ACTIVATED);
-      return outcome === 'done' ? 'done' : 'ended';
+      const outcome = readActivated((await activateGrants(db, [activation], true))[0] ?? '');
+      return outcome === 'busy' ? 'ended' : outcome;
     },
   };
 }
@@ -109,7 +116,7 @@ async function takeMixed(
         SELECT 'read' AS step, n, NULL AS outcome, id FROM unnest($1::uuid[]) WITH ORDINALITY AS read (id, n)
         UNION ALL SELECT 'intend', n, outcome, NULL FROM mayfly.intend_all($2, false) WITH ORDINALITY AS intended (outcome, n)
         UNION ALL SELECT 'activate', n, outcome, NULL FROM mayfly.activate_all($3, false) WITH ORDINALITY AS activated (outcome, n)
-      ) s LEFT JOIN mayfly.tasks t ON t.id = s.id ORDER BY s.n`,
+      ) s LEFT JOIN LATERAL (SELECT * FROM mayfly.task_states t WHERE t.id = s.id OFFSET 0) t ON true ORDER BY s.n`,
     values: [reads, intentItems(intents), activationItems(activations)],
   });
   const of = (step: Step['kind']) => rows.filter((row) => row.step === step);

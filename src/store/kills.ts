@@ -1,5 +1,6 @@
 import type { KillId } from '../domain/ids.ts';
 import type { KillScope } from '../domain/kill.ts';
+import type { StandingSignal } from '../domain/signal.ts';
 import { type Task, type Workload, workloadId } from '../domain/task.ts';
 import type { Queryable, Transaction } from './database.ts';
 import { TASK_COLUMNS, type TaskRow, toTask } from './tasks.ts';
@@ -28,7 +29,7 @@ export interface Kill extends Killed {
   readonly lifted: { readonly at: Date; readonly by: string; readonly reason: string | null } | null;
 }
 
-type Row = {
+export type KillRow = {
   id: KillId;
   scope: KillScope;
   subject: string;
@@ -44,19 +45,23 @@ type Row = {
   lift_reason: string | null;
 };
 const RAISED = 'id, scope, subject, targets, reason, raised_by, created_at, tasks_ended, grants_ended, hastened';
-const COLUMNS = `${RAISED}, lifted_at, lifted_by, lift_reason`;
+export const KILL_COLUMNS = `${RAISED}, lifted_at, lifted_by, lift_reason`;
 
 /** The kill that stands for this. */
 export async function findStanding(db: Queryable, { scope, subject }: Killed): Promise<Kill | undefined> {
-  const rows = await db.query<Row>({
-    text: `SELECT ${COLUMNS} FROM mayfly.kills WHERE scope = $1 AND subject = $2 AND lifted_at IS NULL`,
+  const rows = await db.query<KillRow>({
+    text: `SELECT ${KILL_COLUMNS} FROM mayfly.kills WHERE scope = $1 AND subject = $2 AND lifted_at IS NULL`,
     values: [scope, subject],
   });
   return rows.map(toKill)[0];
 }
 
-export async function findKill(db: Queryable, id: KillId): Promise<Kill | undefined> {
-  const rows = await db.query<Row>({ text: `SELECT ${COLUMNS} FROM mayfly.kills WHERE id = $1`, values: [id] });
+/** Held against others who would lift it. */
+export async function holdKill(tx: Transaction, id: KillId): Promise<Kill | undefined> {
+  const rows = await tx.query<KillRow>({
+    text: `SELECT ${KILL_COLUMNS} FROM mayfly.kills WHERE id = $1 FOR NO KEY UPDATE`,
+    values: [id],
+  });
   return rows.map(toKill)[0];
 }
 
@@ -71,8 +76,8 @@ export async function listKills(
   before: KillId | null,
   limit: number,
 ): Promise<Kill[]> {
-  const rows = await db.query<Row>({
-    text: `SELECT ${COLUMNS} FROM mayfly.kills WHERE ($1::boolean IS NULL OR (lifted_at IS NULL) = $1)
+  const rows = await db.query<KillRow>({
+    text: `SELECT ${KILL_COLUMNS} FROM mayfly.kills WHERE ($1::boolean IS NULL OR (lifted_at IS NULL) = $1)
         AND ($2::text[] IS NULL OR (targets <@ $2 AND targets <> '{}')) AND ($3::uuid IS NULL OR id < $3) ORDER BY id DESC LIMIT $4`,
     values: [standing ?? null, within, before, limit],
   });
@@ -92,8 +97,8 @@ export async function hasLiving(db: Queryable, { scope, subject }: Killed): Prom
 
 export async function insertKill(tx: Transaction, kill: Omit<Kill, 'at' | 'lifted'>): Promise<Kill> {
   const { ended } = kill;
-  const rows = await tx.query<Row>({
-    text: `INSERT INTO mayfly.kills (${RAISED}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING ${COLUMNS}`,
+  const rows = await tx.query<KillRow>({
+    text: `INSERT INTO mayfly.kills (${RAISED}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING ${KILL_COLUMNS}`,
     values: [
       ...[kill.id, kill.scope, kill.subject, kill.targets, kill.reason, kill.by, tx.now],
       ...[ended.tasks, ended.grants, ended.hastened],
@@ -111,8 +116,8 @@ export async function markLifted(
   by: string,
   reason: string | null,
 ): Promise<Kill | undefined> {
-  const rows = await tx.query<Row>({
-    text: `UPDATE mayfly.kills SET lifted_at = $2, lifted_by = $3, lift_reason = $4 WHERE id = $1 AND lifted_at IS NULL RETURNING ${COLUMNS}`,
+  const rows = await tx.query<KillRow>({
+    text: `UPDATE mayfly.kills SET lifted_at = $2, lifted_by = $3, lift_reason = $4 WHERE id = $1 AND lifted_at IS NULL RETURNING ${KILL_COLUMNS}`,
     values: [id, tx.now, by, reason],
   });
   return rows.map(toKill)[0];
@@ -153,25 +158,35 @@ export async function hastenKilled(tx: Transaction, { scope, subject }: Killed):
   return rows.map((row) => row.target);
 }
 
-/** What a task is opened on: the active revision, and whether a kill stands that names its workload or its issuer, or all. */
+/**
+ * What a task is opened on: the active revision, whether a kill stands that names its workload or its issuer, or all, and what signals
+ * stand about its workload and whom it acts for.
+ */
 export async function readBeforeOpening(
   tx: Transaction,
   workload: Workload,
   issuer: string,
-): Promise<{ readonly revision: number | null; readonly killed: boolean }> {
-  const rows = await tx.query<{ revision: string | null; killed: boolean }>({
+  subject: string,
+): Promise<{
+  readonly revision: number | null;
+  readonly killed: boolean;
+  readonly signals: readonly StandingSignal[];
+}> {
+  const rows = await tx.query<{ revision: string | null; killed: boolean; signals: StandingSignal[] | null }>({
     name: 'read_before_opening',
-    text: 'SELECT (SELECT revision FROM mayfly.catalog_active) AS revision, mayfly.is_killed($1, $2, NULL, NULL, NULL) AS killed',
-    values: [workloadId(workload), issuer],
+    text: `SELECT (SELECT revision FROM mayfly.catalog_active) AS revision, mayfly.is_killed($1, $2, NULL, NULL, NULL) AS killed,
+        mayfly.signals_about($1, $2 || ' ' || $3) AS signals`,
+    values: [workloadId(workload), issuer, subject],
   });
   const [row] = rows;
   return {
+    signals: row?.signals ?? [],
     revision: row?.revision === null || row === undefined ? null : Number(row.revision),
     killed: row?.killed !== false,
   };
 }
 
-function toKill(row: Row): Kill {
+export function toKill(row: KillRow): Kill {
   return {
     id: row.id,
     scope: row.scope,

@@ -15,6 +15,8 @@ export interface Locks {
   readonly root?: { readonly id: TaskId; readonly mode: Mode };
   /** The tree whose births come one after another: each changes what the next is decided on. */
   readonly births?: TaskId;
+  /** A source of signals, which come one after another. */
+  readonly signals?: string;
 }
 type Mode = 'shared' | 'exclusive';
 
@@ -22,6 +24,7 @@ const KILL = 0x4d460001;
 const CATALOG = 0x4d460002;
 const ROOT = 0x4d460003;
 const BIRTHS = 0x4d460004;
+const SIGNALS = 0x4d460006;
 // 0x4d460005 are the limits of the catalog, one after another: taken last, within the store (mayfly.reached_limit).
 
 /** What a birth holds. */
@@ -54,7 +57,7 @@ export async function tryCatalogLock(tx: Queryable): Promise<boolean> {
 }
 
 /** Two roots with one key wait for each other, which is harmless. */
-function rootKey(root: TaskId): number {
+function rootKey(root: string): number {
   return createHash('sha256').update(root).digest().readInt32BE(0);
 }
 
@@ -65,6 +68,7 @@ export function acquireLocks(locks: Locks): string {
     locks.catalog && call(locks.catalog, CATALOG, 0),
     locks.root && call(locks.root.mode, ROOT, rootKey(locks.root.id)),
     locks.births && call('exclusive', BIRTHS, rootKey(locks.births)),
+    locks.signals && call('exclusive', SIGNALS, rootKey(locks.signals)),
   ].filter((text) => text !== undefined);
   return calls.map((text) => `SELECT ${text};`).join(' ');
 }

@@ -122,34 +122,43 @@ export interface Returned extends EventSubject {
   readonly id: RevocationId;
   readonly grantId: GrantId;
   readonly endedBy: EndedBy;
-  /** Null for what was contained and not clean yet. */
+  /** Null for what was contained and not clean yet, or written off. */
   readonly cleanAt: Date | null;
+  /** When an operator had given it up. */
+  readonly writtenOffAt: Date | null;
 }
 
 /**
- * Credentials that were contained, or gone, and live in the target again: their grants are `revoking` and their obligations due, with what the target
- * has of them now.
+ * Credentials that were contained, gone or written off, and live in the target: their grants are `revoking` and their obligations due, with
+ * what the target has of them now.
  */
 export async function reopen(
   tx: Transaction,
   found: readonly { readonly grantId: string; readonly facts: Facts | null; readonly claimNumber?: bigint }[],
 ): Promise<Returned[]> {
   const rows = await tx.query<
-    EventRow & { id: RevocationId; grant_id: GrantId; ended_by: EndedBy; clean_at: Date | null }
+    EventRow & {
+      id: RevocationId;
+      grant_id: GrantId;
+      ended_by: EndedBy;
+      clean_at: Date | null;
+      written_off_at: Date | null;
+    }
   >({
     name: 'reopen_revocations',
     // Grant before obligation, in the order of their ids, as every other end takes them.
     text: `WITH held AS (
-        SELECT g.id, r.clean_at, coalesce(f.facts, g.facts) AS facts, f.claim FROM jsonb_to_recordset($1) AS f(id uuid, facts jsonb, claim bigint)
+        SELECT g.id, r.clean_at, r.written_off_at, coalesce(f.facts, g.facts) AS facts, f.claim FROM jsonb_to_recordset($1) AS f(id uuid, facts jsonb, claim bigint)
         JOIN mayfly.grants g ON g.id = f.id JOIN mayfly.revocations r ON r.grant_id = g.id
-        WHERE g.state = 'revoked' AND (r.state = 'clean' OR (r.state = 'contained' AND r.claim_number = f.claim)) ORDER BY g.id FOR NO KEY UPDATE OF g, r),
+        WHERE (g.state = 'revoked' AND (r.state = 'clean' OR (r.state = 'contained' AND r.claim_number = f.claim)))
+          OR (g.state = 'revoking' AND r.state = 'written_off') ORDER BY g.id FOR NO KEY UPDATE OF g, r),
       grants AS (UPDATE mayfly.grants g SET state = 'revoking', facts = h.facts FROM held h WHERE g.id = h.id
-        RETURNING g.id, g.task_id, g.entitlement, g.ended_by, h.clean_at),
+        RETURNING g.id, g.task_id, g.entitlement, g.ended_by, h.clean_at, h.written_off_at),
       reopened AS (
         UPDATE mayfly.revocations r SET state = 'due', due_at = $2, try_at = $2, attempts = 0, contained_at = NULL, clean_at = NULL,
-          overdue_at = NULL, claimed_by = NULL, claimed_until = NULL
+          overdue_at = NULL, claimed_by = NULL, claimed_until = NULL, written_off_at = NULL, written_off_by = NULL, written_off_reason = NULL
         FROM held h WHERE r.grant_id = h.id RETURNING r.id, r.grant_id)
-      SELECT r.id, r.grant_id, g.ended_by, g.clean_at, g.entitlement, ${EVENT_COLUMNS}
+      SELECT r.id, r.grant_id, g.ended_by, g.clean_at, g.written_off_at, g.entitlement, ${EVENT_COLUMNS}
       FROM reopened r JOIN grants g ON g.id = r.grant_id JOIN mayfly.tasks t ON t.id = g.task_id`,
     values: [
       JSON.stringify(
@@ -164,5 +173,6 @@ export async function reopen(
     grantId: row.grant_id,
     endedBy: row.ended_by,
     cleanAt: row.clean_at,
+    writtenOffAt: row.written_off_at,
   }));
 }

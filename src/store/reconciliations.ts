@@ -15,6 +15,12 @@ export interface ReconcileResult {
   readonly returned: number;
   readonly drifted: number;
   readonly unverified: number;
+  /** Their credentials were changed in the target: ended now. */
+  readonly changed: number;
+  /** The same, and too many at once to be believed: left alone. */
+  readonly held: number;
+  /** The target said nothing of them that could be compared. */
+  readonly uninspected: number;
 }
 
 export interface RunClaim {

@@ -141,6 +141,8 @@ export interface Queue {
   readonly residual: ReadonlyMap<string, number>;
   /** Kills that stand, by scope. */
   readonly kills: ReadonlyMap<string, number>;
+  /** The store may have forgotten kills, and nothing is issued until they are confirmed. */
+  readonly killsUnconfirmed: boolean;
 }
 
 /** What is in hand, late or written off, per target; scheduled ones are not counted, so that it costs O(due). And what is paused. */
@@ -149,7 +151,7 @@ export async function readQueue(db: Queryable): Promise<Queue> {
     | (PauseRow & { state: 'paused' })
     | {
         target: string;
-        state: Backlog['state'] | 'residual' | 'killed';
+        state: Backlog['state'] | 'residual' | 'killed' | 'unconfirmed';
         count: number;
         overdue: number;
         oldest: number;
@@ -165,19 +167,22 @@ export async function readQueue(db: Queryable): Promise<Queue> {
         SELECT target, state, count(*)::int AS count, (count(*) FILTER (WHERE overdue))::int AS overdue,
           greatest(0, extract(epoch FROM clock_timestamp() - min(due_at)))::float8 AS oldest, max(attempts) AS attempts FROM queue GROUP BY 1, 2
         UNION ALL SELECT target, 'residual', ended::int, 0, 0, 0 FROM mayfly.residuals WHERE ended > 0
-        UNION ALL SELECT scope, 'killed', count(*)::int, 0, 0, 0 FROM mayfly.kills WHERE lifted_at IS NULL GROUP BY scope),
+        UNION ALL SELECT scope, 'killed', count(*)::int, 0, 0, 0 FROM mayfly.kills WHERE lifted_at IS NULL GROUP BY scope
+        UNION ALL SELECT '', 'unconfirmed', 1, 0, 0, 0 FROM mayfly.timeline WHERE NOT kills_confirmed),
       paused AS (SELECT target, 'paused' AS state, deadlines_held, reason, changed_by, changed_at FROM mayfly.target_controls WHERE paused)
       SELECT * FROM counted FULL JOIN paused USING (target, state)`,
     values: [],
   });
   return {
     backlog: rows.flatMap((row) => {
-      if (row.state === 'paused' || row.state === 'residual' || row.state === 'killed') return [];
+      if (row.state === 'paused' || row.state === 'residual' || row.state === 'killed' || row.state === 'unconfirmed')
+        return [];
       const { target, state, count, overdue, oldest, attempts } = row;
       return [{ target, state, count, overdue, oldestSeconds: oldest, attempts }];
     }),
     paused: new Map(rows.flatMap((row) => (row.state === 'paused' ? [[row.target, toPause(row)] as const] : []))),
     residual: new Map(rows.flatMap((row) => (row.state === 'residual' ? [[row.target, row.count] as const] : []))),
+    killsUnconfirmed: rows.some(({ state }) => state === 'unconfirmed'),
     kills: new Map(rows.flatMap((row) => (row.state === 'killed' ? [[row.target, row.count] as const] : []))),
   };
 }

@@ -1,5 +1,6 @@
 import type { Holdings } from '../domain/holdings.ts';
 import type { TaskId } from '../domain/ids.ts';
+import type { StandingSignal } from '../domain/signal.ts';
 import type { Ceiling, EndedBy, Owner, Task, TaskState as State } from '../domain/task.ts';
 import type { Queryable, Transaction } from './database.ts';
 
@@ -81,12 +82,15 @@ export interface TaskState {
   readonly task: Task;
   /** The store's clock. */
   readonly now: Date;
-  /** Compared by the store when the decision is written down: see `mayfly.seen`. */
   readonly seen: Seen;
+  /** Of what a decision is made on, `seen` and more: compared by the store when the decision is written down. */
+  readonly fingerprint: string;
   /** How long its tree has held something, all grants together. */
   readonly heldSeconds: number;
   /** A kill stands that names the task, its workload or its issuer, or all. */
   readonly killed: boolean;
+  /** Up to when each source of signals was heard, in milliseconds since 1970. */
+  readonly heard: Readonly<Record<string, number>>;
 }
 
 export interface Seen extends Holdings {
@@ -95,6 +99,8 @@ export interface Seen extends Holdings {
   readonly revision: number | null;
   /** Of a delegated task: all that it hangs on, its parent first. */
   readonly ancestors?: readonly Ancestor[];
+  /** Where any stand: about the workload or whom it acts for, and what is open or on anywhere. */
+  readonly signals?: readonly StandingSignal[];
 }
 
 export interface Ancestor {
@@ -207,21 +213,45 @@ export async function findOwnedRoot(db: Queryable, id: TaskId, owner: Owner | nu
   return rows[0]?.root_id;
 }
 
-export type StateRow = TaskRow & { seen: Seen; held_seconds: number; killed: boolean; now: Date };
+export type StateRow = TaskRow &
+  Omit<Seen, 'held' | 'ancestors' | 'signals'> & {
+    /** An entitlement for each live grant of the tree. */
+    held: readonly string[];
+    ancestors: readonly Ancestor[] | null;
+    signals: readonly StandingSignal[] | null;
+    heard: TaskState['heard'] | null;
+    held_seconds: number;
+    fingerprint: string;
+    killed: boolean;
+    now: Date;
+  };
 
-/** What a decision to issue is made on, as columns of `mayfly.tasks t`: for `toState`. */
-export const STATE_COLUMNS = `${TASK_COLUMNS}, mayfly.seen(t) AS seen, mayfly.held_seconds(t.root_id) AS held_seconds,
-    mayfly.is_killed(t.workload_source || ':' || t.workload_subject, t.issuer, 'task_' || t.id, NULL, NULL) AS killed, clock_timestamp() AS now`;
+/** What a decision to issue is made on, as columns of `mayfly.task_states t`: for `toState`. */
+export const STATE_COLUMNS = `${TASK_COLUMNS}, t.revision::int, t.live_grants, t.sensitive_sinks, t.grants, t.own_live_grants, t.own_grants, t.touched,
+    t.held, t.held_seconds, t.ancestors, t.signals, t.heard, t.fingerprint, t.killed, clock_timestamp() AS now`;
 
 export function toState(row: StateRow): TaskState {
-  return { task: toTask(row), seen: row.seen, heldSeconds: row.held_seconds, killed: row.killed, now: row.now };
+  const { fingerprint, killed, now } = row;
+  const heard = row.heard ?? {};
+  return { task: toTask(row), seen: toSeen(row), fingerprint, heldSeconds: row.held_seconds, killed, heard, now };
+}
+
+function toSeen(row: StateRow): Seen {
+  const { state, phase, revision, live_grants, sensitive_sinks, grants, own_live_grants, own_grants, touched } = row;
+  const held: Record<string, number> = {};
+  for (const entitlement of row.held) held[entitlement] = (held[entitlement] ?? 0) + 1;
+  return {
+    ...{ state, phase, revision, live_grants, sensitive_sinks, grants, own_live_grants, own_grants, touched, held },
+    ...(row.ancestors === null ? {} : { ancestors: row.ancestors }),
+    ...(row.signals === null ? {} : { signals: row.signals }),
+  };
 }
 
 /** The states of these tasks, in their order; null where there is no such task. */
 export async function readTaskStates(db: Queryable, ids: readonly TaskId[]): Promise<(TaskState | null)[]> {
   const rows = await db.query<StateRow>({
     name: 'read_task_states',
-    text: `SELECT ${STATE_COLUMNS} FROM mayfly.tasks t WHERE id = ANY($1)`,
+    text: `SELECT ${STATE_COLUMNS} FROM mayfly.task_states t WHERE id = ANY($1)`,
     values: [ids],
   });
   const states = new Map(rows.map((row) => [row.id, toState(row)]));

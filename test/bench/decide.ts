@@ -34,6 +34,7 @@ const policies = (count: number) =>
 
 const evaluation: EvaluationRequest = {
   now: new Date(),
+  signals: sampleRequest.signals,
   subject: { kind: 'task', task: sampleRequest.task, history: sampleRequest.history },
   action: { name: 'read', properties: {} },
   resource: { type: 'document', id: 'new', properties: { open: true } },

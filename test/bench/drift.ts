@@ -5,6 +5,7 @@ import { loadCatalog } from '../../src/catalog/load.ts';
 import { loadProviders } from '../../src/catalog/provider-registry.ts';
 import { createPolicyEngine } from '../../src/policy/engine.ts';
 import { historyOf } from '../../src/policy/history.ts';
+import { quiet } from '../../src/policy/signals.ts';
 import { BENCH_FILES, startBenchHouse } from './lib/bench-house.ts';
 import { warmUp } from './lib/grants.ts';
 import { call, closeConnections } from './lib/http.ts';
@@ -141,6 +142,7 @@ async function decisionsPerSecond(): Promise<number> {
       ttlSeconds: 60,
       guarantee: 'immediate',
       history: historyOf(none, 0, catalog),
+      signals: quiet,
     });
   for (let n = 0; n < 500; n++) if (!decide().permitted) throw new Error('it is not permitted');
   const began = performance.now();

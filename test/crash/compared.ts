@@ -80,6 +80,22 @@ export const lost: Scenario = async (world) => {
   };
 };
 
+/** A broker starts with a living grant whose credential somebody changed in the target. */
+export const changed: Scenario = async (world) => {
+  const task = await world.open();
+  const [id, staying] = [plain((await world.hold(task)).grant.id), await world.hold(task)];
+  await world.kill();
+  await runLapses(world);
+  await world.eye.target(`ALTER ROLE ${roleOf(id)} CREATEDB`);
+  return {
+    after: async () => {
+      await runLapses(world);
+      await world.until('it is taken back', () => isClean(world, id));
+      await world.use(staying);
+    },
+  };
+};
+
 async function told({ eye }: World, type: string, grantId: string): Promise<number> {
   const rows = await eye.store('SELECT FROM mayfly.audit_events WHERE type = $1 AND grant_id = $2', [type, grantId]);
   return rows.length;

@@ -40,7 +40,8 @@ const told: readonly { readonly says: string; readonly query: string }[] = [
   },
   {
     says: 'a grant was intended',
-    query: `SELECT g.id, (SELECT count(*) FROM mayfly.audit_events e WHERE e.grant_id = g.id AND e.type IN ('grant.intended', 'grant.orphaned')) AS told, 1 AS due FROM mayfly.grants g`,
+    query: `SELECT g.id, (SELECT count(*) FROM mayfly.audit_events e WHERE e.grant_id = g.id AND e.type IN ('grant.intended', 'grant.orphaned')) AS told,
+      (g.state NOT IN ('pending_approval', 'approved', 'denied'))::int AS due FROM mayfly.grants g`,
   },
   {
     says: 'a grant became active',
@@ -88,6 +89,11 @@ const told: readonly { readonly says: string; readonly query: string }[] = [
     says: 'a kill was raised, and perhaps lifted',
     query: `SELECT k.id, (SELECT count(*) FROM mayfly.audit_events e WHERE e.type IN ('kill.raised', 'kill.lifted') AND e.payload->>'kill_id' = 'kill_' || k.id) AS told,
       1 + (k.lifted_at IS NOT NULL)::int AS due FROM mayfly.kills k`,
+  },
+  {
+    says: 'an approval was asked for, decided, withdrawn or lapsed',
+    query: `SELECT a.id, (SELECT count(*) FROM mayfly.audit_events e WHERE e.grant_id = a.grant_id AND e.type LIKE 'approval.%') AS told,
+      1 + jsonb_array_length(a.words) + (a.state = 'lapsed')::int AS due FROM mayfly.approvals a`,
   },
   {
     says: 'a catalog was applied',

@@ -55,7 +55,7 @@ export const retry: Scenario = async (world) => {
   };
 };
 
-/** An operator gives it up, says so again, and takes it away by hand: that is in nobody's way. */
+/** An operator gives it up, says so again, and takes it away by hand. */
 export const writeOff: Scenario = async (world) => {
   const { path, role } = await stuck(world);
   return {
@@ -65,8 +65,9 @@ export const writeOff: Scenario = async (world) => {
       const id = path.slice(path.lastIndexOf('_') + 1);
       const [row] = await world.eye.store('SELECT state FROM mayfly.revocations WHERE id = $1', [id]);
       if (row?.['state'] !== 'written_off') throw new Error(`what was written off is ${String(row?.['state'])}`);
-      heal(world);
+      // While it is out of reach: what can be used there is chased.
       await dropByHand(world, role);
+      heal(world);
     },
   };
 };
@@ -165,6 +166,24 @@ export const lift: Scenario = async (world) => {
     },
   };
 };
+
+/** The store may have forgotten kills: whoever lived through that confirms what stands, or an operator does. */
+export const confirmKills: Scenario = async (world) => ({
+  act: async () => {
+    await world.eye.store('UPDATE mayfly.timeline SET changed_at = clock_timestamp()');
+    await post(world, `${KILL}/confirm`, REASON);
+  },
+  after: () => issuesAgain(world),
+});
+
+/** An operator has looked at the kills, and says that they are all. Then agents get credentials again. */
+export async function issuesAgain(world: World): Promise<void> {
+  await insist(world, `${KILL}/confirm`, REASON, '200');
+  await world.eye.store(
+    'UPDATE mayfly.reconciliations SET claimed_until = clock_timestamp() WHERE claimed_until IS NOT NULL',
+  );
+  await world.hold(await world.patiently(() => world.open()));
+}
 
 /** An operator asks for a comparison with the store, and asks again. */
 export const reconcile: Scenario = async (world) => ({

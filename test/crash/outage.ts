@@ -1,3 +1,4 @@
+import { issuesAgain } from './operated.ts';
 import { roleOf } from '../support/reconcile.ts';
 import type { Scenario } from './scenarios.ts';
 import { plain, type World } from './world.ts';
@@ -14,7 +15,7 @@ export const failedOver: Scenario = async (world) => {
     after: async () => {
       await world.eye.store('UPDATE mayfly.reconciliations SET claimed_until = clock_timestamp()');
       await world.until('it is told once', async () => (await told(world, 'store.failed_over')) === before + 1);
-      await world.hold(await world.patiently(() => world.open()));
+      await issuesAgain(world);
       if ((await told(world, 'store.failed_over')) !== before + 1) throw new Error('it was told again');
     },
   };

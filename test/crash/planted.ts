@@ -81,8 +81,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     edits: [
       {
         file: 'src/broker/end-task.ts',
-        from: 'const tasks = await endSubtree(tx, id, state, endedBy);',
-        to: 'const tasks = await deps.db.transaction({}, (other) => endSubtree(other, id, state, endedBy));',
+        from: 'const { tasks, wait } = await endSubtree(tx, id, state, endedBy);',
+        to: 'const { tasks, wait } = await deps.db.transaction({}, (other) => endSubtree(other, id, state, endedBy));',
       },
     ],
     suites,
@@ -141,8 +141,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     edits: [
       {
         file: 'src/broker/kill.ts',
-        from: 'const tasks = await endKilledTasks(tx, killed);',
-        to: 'const tasks = await deps.db.transaction({}, (other) => endKilledTasks(other, killed));',
+        from: 'const tasks = await endKilledTasks(tx, kill);',
+        to: 'const tasks = await deps.db.transaction({}, (other) => endKilledTasks(other, kill));',
       },
     ],
     suites,

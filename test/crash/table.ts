@@ -1,4 +1,5 @@
 import { acts, type StepName } from '../../src/domain/step.ts';
+import * as approved from './approved.ts';
 import * as asked from './asked.ts';
 import * as compared from './compared.ts';
 import * as delegated from './delegated.ts';
@@ -7,6 +8,8 @@ import { killAt } from './killed.ts';
 import * as operated from './operated.ts';
 import * as outage from './outage.ts';
 import * as play from './scenarios.ts';
+import * as signalled from './signalled.ts';
+import * as told from './told.ts';
 import { overtaken, rivalled, undone } from './woken.ts';
 import type { World } from './world.ts';
 
@@ -26,6 +29,12 @@ const lives: Readonly<Record<Act, Readonly<Record<string, play.Scenario>>>> = {
   deny: { 'asked again': play.deny },
   mint: { 'the same key again': play.issue, 'nobody asks again': play.issueAndLeave },
   activate: { 'the same key again': play.issue, 'nobody asks again': play.issueAndLeave },
+  'ask-approval': { 'the same key again': approved.ask },
+  'decide-approval': { 'said again': approved.approve },
+  'withdraw-approval': { 'said again': approved.withdraw },
+  collect: { 'asked again': approved.collect, 'it is not what was approved': approved.stale },
+  'drop-ask': { 'said again': approved.dropped },
+  'lapse-approvals': { 'their time is over': approved.overdue },
   'give-up': { 'the same key again': play.refused },
   'decide-renewal': { 'asked again': play.renew },
   renew: { 'asked again': play.renew, 'nobody asks again': play.renewAndLeave },
@@ -35,12 +44,17 @@ const lives: Readonly<Record<Act, Readonly<Record<string, play.Scenario>>>> = {
     'a complete': play.complete,
     'a task at its deadline': play.taskExpiry,
     'the issuer’s word': delegated.told,
+    'what waits for an approval': approved.ended,
   },
   release: { 'asked again': play.release },
   evaluate: { 'asked again': asked.evaluate },
   apply: { 'applied again': play.apply },
   publish: { 'applied again': play.apply },
   'decide-again': { 'a policy that ends one of two': drifted.drift },
+  signal: { 'a signal that ends one of two': signalled.signal, 'a signal that suspends': signalled.suspend },
+  'lapse-signals': { 'a signal that has expired': signalled.lapse },
+  'suspend-task': { 'suspended again': signalled.suspendTask },
+  'resume-task': { 'resumed again': signalled.resumeTask },
   'fall-due': { 'a grant at its deadline': play.expiry },
   claim: { 'a cancel': play.cancel },
   beat: { 'a slow target': play.slow },
@@ -64,6 +78,7 @@ const lives: Readonly<Record<Act, Readonly<Record<string, play.Scenario>>>> = {
   resume: { 'asked again': operated.resume },
   kill: { 'asked again': operated.kill },
   lift: { 'asked again': operated.lift },
+  'confirm-kills': { 'the store may have forgotten some': operated.confirmKills },
   'ask-run': { 'asked again': operated.reconcile },
   check: { 'asked again': operated.check },
   'begin-session': { 'asked again': operated.signIn },
@@ -76,6 +91,7 @@ const lives: Readonly<Record<Act, Readonly<Record<string, play.Scenario>>>> = {
     'a credential that was lost': compared.lost,
   },
   'forget-unknown': { 'an orphan': compared.orphan },
+  'end-changed': { 'a credential that was changed': compared.changed },
   'finish-run': { 'an orphan': compared.orphan },
   'take-hold': { 'a target that nobody holds': compared.unheld },
   'keep-hold': { 'a target that it holds': compared.holding },
@@ -85,6 +101,8 @@ const lives: Readonly<Record<Act, Readonly<Record<string, play.Scenario>>>> = {
   'take-back': { 'what was contained lives again': outage.livesAgain },
   'fence-unrecorded': { 'the store is full': outage.storeFull },
   'tell-fenced': { 'the store takes something again': outage.storeEmptied },
+  'tell-webhook': { 'sent tests': told.test },
+  'test-webhook': { 'asked again': told.test },
 };
 
 /** A case by its name: `fence.after (a cancel)`. */

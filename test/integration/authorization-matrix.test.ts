@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { z } from 'zod';
 import { ask, type Reply } from '../support/ask.ts';
@@ -38,6 +39,7 @@ interface Row {
 
 const REASON = { reason: 'said by the matrix' };
 const ENTITLEMENT = 'ledger-db/read-invoices';
+const APPROVED = 'ledger-db/read-payments';
 const KILL = '/v1/kill';
 const TARGET = { scope: 'target', id: 'ledger-db', ...REASON };
 const PAUSE = '/v1/targets/ledger-db/pause';
@@ -51,10 +53,24 @@ beforeAll(async () => {
     (role) =>
       `${role}: [{ roles: [${role}], scope: { owner: team-finance } }], ${role}-elsewhere: [{ roles: [${role}], scope: { owner: team-else } }]`,
   );
+  const groups = [...roles, ...roles.map((role) => `${role}-elsewhere`), 'root'].map((who) => `${who}: [finance]`);
   const trust = (house.files['trust.yaml'] ?? '')
     .replace('claim: roles', 'claim: sub')
-    .replace(/roles: \{[^}]*\}/, `roles: { root: [admin], ${everyone.join(', ')} }`);
-  await house.broker.apply({ ...house.files, 'trust.yaml': trust });
+    .replace(/roles: \{[^}]*\}/, `roles: { root: [admin], ${everyone.join(', ')} }, groups: { ${groups.join(', ')} }`)
+    .replace('max_task_seconds', 'subjects: [{ operators: dev-operators, prefix: "user:" }], max_task_seconds');
+  const policies = (house.files['policies/test.cedar'] ?? '').replace(
+    '@max_ttl("2m")',
+    '@max_ttl("2m") @require_approval("finance")',
+  );
+  const sources = `
+signal_sources:
+  - { name: desk, workloads: ["dev:desk"], proof_of_possession: none, kinds: [change_freeze], max_age_seconds: 60 }
+`;
+  const webhooks = `- { name: ledger, url: https://127.0.0.1:1/, events: [kill.*], secret: file:key, targets: [ledger-db] }`;
+  await house.broker.apply({
+    ...house.files,
+    ...{ 'trust.yaml': `${trust}${sources}`, 'webhooks.yaml': webhooks, 'policies/test.cedar': policies },
+  });
 });
 afterAll(async () => {
   await house?.stop();
@@ -94,6 +110,18 @@ async function granted(): Promise<Given> {
   return { task: task.id, grant: grant.id, revocation: grant.revocation.id };
 }
 
+async function frozen(): Promise<undefined> {
+  const about = { kind: 'change_freeze', scope: { target: 'ledger-db' }, state: 'on' };
+  const body = { ...about, id: randomUUID(), occurred_at: new Date().toISOString() };
+  await ask(house.url, 'POST', '/v1/signals', { token: await house.token('desk'), body });
+}
+
+async function suspended(): Promise<Given> {
+  const given = await granted();
+  await asRoot('POST', `/v1/tasks/${given.task}/suspend`, REASON);
+  return given;
+}
+
 /** Its revocation is due on a paused target, and waits for its next try. */
 async function heldBack(): Promise<Given> {
   const given = await granted();
@@ -111,6 +139,25 @@ async function delegationTo(workload: string, task: string, by: string): Promise
   return await delegationByIssuer(house, parent, await Agent.make(house, workload), ({ claims }) => {
     delete claims['cnf'];
   });
+}
+
+/** Waits for its approval, whose id stands for its revocation's. */
+async function waiting(): Promise<Given> {
+  await liftAll();
+  const request = await house.sign({ phase: 'execute', entitlements: [APPROVED] });
+  const { task } = await house.client().openTask(request);
+  const body = { entitlement: APPROVED };
+  const reply = await ask(house.url, 'POST', `/v1/tasks/${task.id}/grants`, { token: await house.token(), body });
+  const { grant, approval } = z
+    .object({ grant: z.object({ id: z.string() }), approval: z.object({ id: z.string() }) })
+    .parse(reply.body);
+  return { task: task.id, grant: grant.id, revocation: approval.id };
+}
+
+async function approved(): Promise<Given> {
+  const given = await waiting();
+  await asRoot('POST', `/v1/approvals/${given.revocation}`, { decision: 'approve', ...REASON });
+  return given;
 }
 
 async function opened(workload: string): Promise<Given> {
@@ -253,10 +300,34 @@ const rows: Readonly<Record<string, Row>> = {
   explainDecision: operating(all(200), granted, async ({ grant }) => ({
     path: `/v1/decisions/${String((await asRoot('GET', `/v1/grants/${grant}`)).body['decision_id'])}`,
   })),
+  collectGrant: agents(201, 404, { given: approved, asked: ({ grant }) => ({ path: `/v1/grants/${grant}/collect` }) }),
+  listApprovals: { ...operating(all(200), waiting, () => ({ path: '/v1/approvals' })), listed: listOf },
+  readApproval: operating(all(200), waiting, ({ revocation }) => ({ path: `/v1/approvals/${revocation}` })),
+  decideApproval: operating(only(200, 'approver', 'admin'), waiting, ({ revocation }) => ({
+    path: `/v1/approvals/${revocation}`,
+    body: { decision: 'approve', ...REASON },
+  })),
   raiseKill: operating(only(201, 'operator', 'admin'), liftAll, () => ({ path: KILL, body: TARGET })),
   listKills: { ...operating(all(200), killed, () => ({ path: KILL })), listed: listOf },
   liftKill: operating(only(200, 'operator', 'admin'), killed, async () => ({
     path: `${KILL}/${(await standing())[0]}`,
+  })),
+  // It takes a role that holds everywhere, and these have scopes: see kill-forgotten.test.ts.
+  confirmKills: operating(all(403), nothing, () => ({ path: `${KILL}/confirm`, body: REASON })),
+  sendSignals: {
+    ...operating(all(403), nothing, () => ({
+      path: '/v1/signals',
+      body: { kind: 'heartbeat', id: 'x', occurred_at: new Date().toISOString() },
+    })),
+    refusal: 'signal_source_only',
+  },
+  listSignals: { ...operating(all(200), frozen, () => ({ path: '/v1/signals' })), listed: listOf },
+  suspendTask: operating(only(200, 'operator', 'admin'), granted, ({ task }) => ({
+    path: `/v1/tasks/${task}/suspend`,
+    body: REASON,
+  })),
+  resumeTask: operating(only(200, 'operator', 'admin'), suspended, ({ task }) => ({
+    path: `/v1/tasks/${task}/resume`,
   })),
   listTargets: { ...operating(all(200), nothing, () => ({ path: '/v1/targets' })), listed: listOf },
   pauseTarget: operating(only(200, 'operator', 'admin'), granted, () => ({ path: PAUSE, body: REASON })),
@@ -265,7 +336,25 @@ const rows: Readonly<Record<string, Row>> = {
     path: '/v1/targets/ledger-db/reconcile',
   })),
   checkTarget: operating(only(200, 'operator', 'admin'), nothing, () => ({ path: '/v1/targets/ledger-db/check' })),
+  checkCatalog: {
+    ...operating(only(200, 'operator', 'admin'), nothing, () => ({
+      path: '/v1/catalog/check',
+      body: { files: house.files },
+    })),
+    ...{ anyScope: true, reads: true },
+  },
+  // These take a role that holds everywhere: nobody of these has one.
+  diffCatalog: operating(all(403), nothing, () => ({ path: '/v1/catalog/diff', body: { files: house.files } })),
+  applyCatalog: operating(all(403), nothing, () => ({ path: '/v1/catalog/apply', body: { files: house.files } })),
+  readTaskReach: operating(all(200), granted, ({ task }) => ({ path: `/v1/tasks/${task}/reach` })),
+  readWorkloadReach: {
+    ...operating(all(200), granted, () => ({ path: '/v1/workloads/dev%3Aagent-recon/reach' })),
+    listed: listOf,
+  },
+  readEntitlementReach: operating(all(200), granted, () => ({ path: `/v1/entitlements/${ENTITLEMENT}/reach` })),
   readCatalog: { ...operating(all(200), nothing, () => ({ path: '/v1/catalog' })), anyScope: true },
+  listWebhooks: { ...operating(all(200), nothing, () => ({ path: '/v1/webhooks' })), listed: listOf },
+  testWebhook: operating(only(202, 'operator', 'admin'), nothing, () => ({ path: '/v1/webhooks/ledger/test' })),
   whoAmI: {
     ...operating(all(200), nothing, () => ({ path: '/v1/whoami' })),
     ...{ owner: 200, foreign: 200, anyScope: true },

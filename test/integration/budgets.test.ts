@@ -8,7 +8,9 @@ let house: House;
 let token: string;
 
 beforeAll(async () => {
-  house = await startHouse({ env: { MAYFLY_MINTS_PER_TASK: '3', MAYFLY_TASKS_PER_ISSUER: '8' } });
+  house = await startHouse({
+    env: { MAYFLY_MINTS_PER_TASK: '3', MAYFLY_TASKS_PER_ISSUER: '8', MAYFLY_EVALUATIONS_PER_TASK: '5' },
+  });
   token = await house.token();
 });
 afterAll(async () => {
@@ -53,6 +55,35 @@ describe('the credentials of one task', () => {
     expect((await post(`/v1/tasks/${idOf(opened)}/grants`, { entitlement: ENTITLEMENT })).status).toBe(429);
     expect((await post(`/v1/tasks/${idOf(opened)}/complete`)).status).toBe(202);
   });
+});
+
+test('a task is asked about so often in its life, by all replicas together; then it is denied, and nothing more is recorded', async () => {
+  const second = await house.startReplica({ MAYFLY_EVALUATIONS_PER_TASK: '5' });
+  const [task, other] = [idOf(await open(await house.sign())), idOf(await open(await house.sign()))];
+  const asking = (id: string) => ({
+    ...{ subject: { type: 'task', id }, action: { name: 'read' }, resource: { type: 'document', id: '1' } },
+  });
+  const contextOf = ({ body }: Reply) => Object(body['context']);
+  const asked = await Promise.all(Array.from({ length: 5 }, () => post('/access/v1/evaluation', asking(task))));
+  for (const reply of asked) expect([reply.status, contextOf(reply).evaluation_id]).toEqual([200, expect.any(String)]);
+  for (const url of [house.url, second.url]) {
+    const spent = await post('/access/v1/evaluation', asking(task), url);
+    expect([spent.status, spent.body['decision'], contextOf(spent).code]).toEqual([200, false, 'evaluations_spent']);
+    expect(contextOf(spent)).not.toHaveProperty('evaluation_id');
+  }
+  const both = { ...asking(task), evaluations: [{}, { subject: { type: 'task', id: other } }] };
+  const batch = await post('/access/v1/evaluations', both);
+  expect((batch.body['evaluations'] as { context: { code: string } }[]).map(({ context }) => context.code)).toEqual([
+    'evaluations_spent',
+    'not_evaluable',
+  ]);
+  const recorded = await house.onStore<{ decisions: number; events: number }>(
+    `SELECT (SELECT count(*)::int FROM mayfly.decisions WHERE task_id = $1 AND action = 'evaluate') AS decisions,
+       (SELECT count(*)::int FROM mayfly.audit_events WHERE task_id = $1 AND type = 'use.evaluated') AS events`,
+    [task.slice(5)],
+  );
+  expect(recorded).toEqual([{ decisions: 5, events: 5 }]);
+  for (const id of [task, other]) expect((await post(`/v1/tasks/${id}/complete`)).status).toBe(202);
 });
 
 describe('the tasks of one issuer that are alive', () => {

@@ -115,7 +115,7 @@ async function livingIn(system: System, held: readonly Held[]): Promise<number> 
   }
 }
 
-test('one apply ends the right grants in each system at once, and leaves the others alone', async () => {
+test('when policy drifts it is revoked in every system: one apply ends the right grants in each, and leaves the others alone', async () => {
   const [drifting, staying] = [await hold('drifting'), await hold('staying')];
   for (const system of SYSTEMS) expect(await livingIn(system, [...drifting, ...staying])).toBe(2 * COUNT);
   await house.broker.apply({

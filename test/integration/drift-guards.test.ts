@@ -76,6 +76,7 @@ describe('before an apply commits', () => {
     expect(foreseen).toEqual({
       living: new Map([['ledger-db', 10]]),
       failed: 0,
+      reported: 0,
       ends: [
         {
           grantId: grants[0]?.grant.id.slice(4),
@@ -114,7 +115,7 @@ describe('before an apply commits', () => {
     ]);
     expect(() => requireLittleDrift({ ...foreseen, living }, guard(10))).toThrow(MayflyError);
     expect(() => requireLittleDrift({ ...foreseen, living: new Map([['ledger-db', 10]]) }, guard(10))).not.toThrow();
-    expect(() => requireLittleDrift({ ends: [], living, failed: 0 }, guard(0))).not.toThrow();
+    expect(() => requireLittleDrift({ ends: [], living, failed: 0, reported: 0 }, guard(0))).not.toThrow();
   });
 
   test('whoever says the number may end so many, and exactly so many', async () => {
@@ -216,6 +217,36 @@ test('a revision that is enforced by report ends nothing and tells what it would
       expect(await client.grant(drifting?.grant.id ?? '')).toMatchObject({ state: 'revoked', ended_by: 'drift' }),
     { timeout: 60_000, interval: 50 },
   );
+});
+
+test('a forbid that is only told ends and refuses nothing, and says what it would', async () => {
+  const files = {
+    ...house.files,
+    [POLICIES]: `${house.files[POLICIES] ?? ''}
+@id("soon") @enforce("report") forbid (principal is Mayfly::Task, action, resource is Mayfly::Entitlement) when { resource.sensitivity == "restricted" };`,
+  };
+  expect(await foreseeDrift(db, load(files))).toMatchObject({ ends: [], failed: 0, reported: 1 });
+  await house.broker.apply(files);
+  const told = async (action: string) =>
+    await house.onStore<{ grant_id: string; decision: string; payload: Record<string, unknown> }>(
+      `SELECT grant_id, decision, payload FROM mayfly.audit_events WHERE type = 'decision.made' AND action = $1 AND task_id = $2 AND policy_digest = $3`,
+      [action, task.slice(5), load(files).digest],
+    );
+  const [paying] = grants;
+  await vi.waitFor(
+    async () =>
+      expect(await told('retain')).toEqual([
+        {
+          ...{ grant_id: paying?.grant.id.slice(4), decision: 'deny' },
+          payload: expect.objectContaining({ enforce: 'report', policies: ['soon'] }),
+        },
+      ]),
+    { timeout: 20_000, interval: 50 },
+  );
+  const client = house.client();
+  expect(await client.grant(paying?.grant.id ?? '')).toMatchObject({ state: 'active' });
+  expect((await client.issue(task, { entitlement: PAY })).grant.state).toBe('active');
+  expect(await told('issue')).toMatchObject([{ decision: 'permit', payload: { reported: ['soon'] } }]);
 });
 
 describe('in the terminal', () => {

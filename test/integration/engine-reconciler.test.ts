@@ -30,7 +30,17 @@ beforeEach(() => {
 });
 
 const quickly = { timeout: 60_000, interval: 5 };
-const nothing: Counts = { listed: 0, orphans: 0, waiting: 0, lost: 0, returned: 0, drifted: 0, unverified: 0 };
+const standing = { changed: 0, held: 0, uninspected: 0 };
+const nothing: Counts = {
+  listed: 0,
+  orphans: 0,
+  waiting: 0,
+  lost: 0,
+  returned: 0,
+  drifted: 0,
+  unverified: 0,
+  ...standing,
+};
 
 /** The same session, which can do this too, or in another way. */
 function able(more: Partial<Session>): Session {

@@ -33,6 +33,7 @@ const quickly = { timeout: 60_000, interval: 5 };
 function create(options: Partial<SweeperOptions> = {}): Sweeper {
   sweeper = new Sweeper({
     ...{ db: house.db, deps: house.deps, sweepSeconds: 60, overdueSeconds: 30, expireTasks: async () => 0 },
+    lapseApprovals: async () => 0,
     wake: (name) => woken.push(name),
     alarm: (name, millis) => alarms.push([name, millis]),
     ...options,

@@ -377,6 +377,7 @@ describe('an engine', () => {
     };
     const engine = new RevocationEngine({
       ...{ deps: house.deps, clock, sweepSeconds: 60, overdueSeconds: 60, expireTasks },
+      lapseApprovals: async () => 0,
     });
     return { engine, set };
   }

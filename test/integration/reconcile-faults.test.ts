@@ -152,7 +152,8 @@ describe('the claim of a run', () => {
     const server = await startPostgres({ version: 18 });
     const store = await createStore(server);
     const db = new Database({ url: store.runtimeUrl, connections: 2, onError: () => {} });
-    const nothing = { listed: 0, orphans: 0, waiting: 0, lost: 0, returned: 0, drifted: 0, unverified: 0 };
+    const standing = { changed: 0, held: 0, uninspected: 0 };
+    const nothing = { listed: 0, orphans: 0, waiting: 0, lost: 0, returned: 0, drifted: 0, unverified: 0, ...standing };
     const result = { outcome: 'done', says: '', ...nothing } as const;
     try {
       expect(await claimRun(db, ['a'], 'one', 30)).toBeUndefined();

@@ -1,7 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { ask } from '../support/ask.ts';
 import { type House, startHouse } from '../support/house.ts';
+import { operatorsOf } from '../support/operators.ts';
 import {
   eventsOf,
   grantState,
@@ -19,7 +21,9 @@ const GRACE = 600;
 describe('comparing a target with the store', () => {
   let house: House;
   beforeAll(async () => {
-    house = await startHouse({ env: { ...QUICK, MAYFLY_ORPHAN_GRACE_SECONDS: String(GRACE) } });
+    house = await startHouse({
+      env: { ...QUICK, MAYFLY_ORPHAN_GRACE_SECONDS: String(GRACE), MAYFLY_MAX_CHANGED_SHARE: '0' },
+    });
   });
   afterAll(async () => {
     await house?.stop();
@@ -162,5 +166,37 @@ describe('comparing a target with the store', () => {
     expect(uses).toMatchObject([{ payload: { total: 1, sessions: [{ application: 'agent' }] } }]);
     await agent.end();
     await house.client().cancel(taskId, { wait: 20 });
+  });
+
+  test('what was written off, and can be used, is revoked all the same', async () => {
+    const { ids } = await mintKnown(house, 2);
+    const [lives = '', gone = ''] = ids;
+    const operators = operatorsOf(house);
+    const reason = { reason: 'the server was scrapped, they say' };
+    await operators.post('/v1/targets/ledger-db/pause', reason);
+    for (const id of ids) {
+      await ask(house.url, 'DELETE', `/v1/grants/grt_${id}`, { token: await operators.token('operator') });
+    }
+    await house.onTarget(`DROP OWNED BY ${roleOf(gone)}; DROP ROLE ${roleOf(gone)}`);
+    const revocations = await house.onStore<{ id: string; grant_id: string }>(
+      'SELECT id, grant_id FROM mayfly.revocations WHERE grant_id = ANY($1)',
+      [ids],
+    );
+    for (const { id } of revocations)
+      expect((await operators.post(`/v1/revocations/rev_${id}/write-off`, reason)).status).toBe(200);
+    await vi.waitFor(async () => expect(await eventsOf(house, lives)).toContain('revocation.reopened'), {
+      timeout: 20_000,
+      interval: 50,
+    });
+    await operators.post('/v1/targets/ledger-db/resume');
+    await vi.waitFor(
+      async () => expect(await grantState(house, lives)).toMatchObject({ state: 'revoked', revocation: 'clean' }),
+      { timeout: 20_000, interval: 50 },
+    );
+    expect(await rolesOf(house, ids)).toEqual([]);
+    expect(await eventsOf(house, lives)).not.toContain('revocation.returned');
+    // Of what is not there nothing is known, and nobody calls it revoked.
+    expect(await reconcile(house)).toMatchObject({ outcome: 'done', returned: 0 });
+    expect(await grantState(house, gone)).toMatchObject({ state: 'revoking', revocation: 'written_off' });
   });
 });

@@ -23,12 +23,12 @@ describe('a run that is overtaken', () => {
       ...{ returned: () => {}, fencedUnrecorded: () => {} },
     };
     const found = {
-      ...{ orphaned: () => {}, lost: () => {}, drifted: () => {}, unverified: () => {} },
+      ...{ orphaned: () => {}, lost: () => {}, drifted: () => {}, changed: () => {}, unverified: () => {} },
       ...{ reconciled: () => {}, stranger: () => {}, unreconciled: () => {} },
     };
     deps = {
       ...{ db, observer, found, worker: 'test', random: () => 0.5, log: () => {}, policyDigest: () => 'none' },
-      ...{ targets: () => [], revision: () => 1, entitlement: () => undefined, wake: () => {} },
+      ...{ targets: () => [], revision: () => 1, maxChangedShare: 10, entitlement: () => undefined, wake: () => {} },
       unclaimed: () => {},
       session: () => session,
       targetAt: async () => {

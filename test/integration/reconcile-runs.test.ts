@@ -58,14 +58,28 @@ describe('a run', () => {
     const reconciler = new Reconciler({
       deps: {
         ...{ db, session: () => session, targetAt: unasked, unclaimed: () => {}, policyDigest: () => 'none' },
-        ...{ worker: randomUUID(), random: () => 0.5, log: () => {}, wake: () => {}, revision: () => 1 },
+        ...{
+          worker: randomUUID(),
+          random: () => 0.5,
+          log: () => {},
+          wake: () => {},
+          revision: () => 1,
+          maxChangedShare: 10,
+        },
         ...{ targets: () => [definition], entitlement: () => undefined },
         observer: {
           ...{ contained: () => {}, notSeen: () => {}, failed: () => {}, returned: () => {}, overdue: () => {} },
           ...{ fencedUnrecorded: () => {}, breaker: () => {} },
         },
         found: {
-          ...{ orphaned: () => {}, lost: () => {}, drifted: () => {}, unverified: () => {}, reconciled: () => {} },
+          ...{
+            orphaned: () => {},
+            lost: () => {},
+            drifted: () => {},
+            changed: () => {},
+            unverified: () => {},
+            reconciled: () => {},
+          },
           ...{ unreconciled: () => {}, stranger: () => {} },
         },
       },

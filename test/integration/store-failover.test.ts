@@ -112,7 +112,8 @@ describe('the timeline of a store', () => {
     await server?.stop();
   });
 
-  const nothing = { listed: 0, orphans: 0, waiting: 0, lost: 0, returned: 0, drifted: 0, unverified: 0 };
+  const standing = { changed: 0, held: 0, uninspected: 0 };
+  const nothing = { listed: 0, orphans: 0, waiting: 0, lost: 0, returned: 0, drifted: 0, unverified: 0, ...standing };
   const done = { outcome: 'done', says: '', ...nothing } as const;
   const change = () => owner.query('UPDATE mayfly.timeline SET timeline = timeline - 1');
   const known = async () => (await owner.query('SELECT changed_at AS changed FROM mayfly.timeline')).rows[0];

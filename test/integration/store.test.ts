@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { approvalMachine } from '../../src/domain/approval.ts';
 import { grantMachine } from '../../src/domain/grant.ts';
 import type { Machine } from '../../src/domain/machine.ts';
 import { revocationMachine } from '../../src/domain/revocation.ts';
@@ -88,7 +89,7 @@ describe('migrations', () => {
 });
 
 describe('the state machines', () => {
-  test.each([taskMachine, grantMachine, revocationMachine] as Machine<string>[])(
+  test.each([taskMachine, grantMachine, revocationMachine, approvalMachine] as Machine<string>[])(
     'of the code and of the database are the same: $name',
     async (machine) => {
       const rows = await as(store.ownerUrl, (client) =>

@@ -142,6 +142,7 @@ export async function startEngineHouse(): Promise<EngineHouse> {
     },
     found: {
       ...{ orphaned: observe('orphaned'), lost: observe('lost'), drifted: observe('drifted') },
+      changed: observe('changed'),
       ...{ unverified: observe('unverified'), reconciled: observe('reconciled') },
       ...{ unreconciled: observe('unreconciled'), stranger: observe('stranger') },
     },
@@ -149,7 +150,7 @@ export async function startEngineHouse(): Promise<EngineHouse> {
     random: () => 0,
     log: (event, message) => void logs.push({ event, message }),
     targets: () => [...targets.keys()].map(definitionOf),
-    revision: () => 1,
+    ...{ revision: () => 1, maxChangedShare: 0 },
     entitlement: () => ({}),
     wake: (target) => void woken.push(target),
   };

@@ -30,9 +30,15 @@ export class Signals {
   #child: RunningChild | undefined;
   #asked: { readonly signal: NodeJS.Signals; readonly at: number } | undefined;
   #over = false;
+  readonly #leaving = new AbortController();
 
   constructor() {
     for (const signal of [...ENDING, ...OTHERS]) process.on(signal, this.#receive);
+  }
+
+  /** Aborted, with Interrupted, when a signal came before there was a child. */
+  get leaving(): AbortSignal {
+    return this.#leaving.signal;
   }
 
   /** @throws Interrupted when a signal came. */
@@ -64,6 +70,7 @@ export class Signals {
     if (OTHERS.some((other) => other === signal)) return;
     if (this.#asked === undefined) {
       this.#asked = { signal, at: performance.now() };
+      this.#leaving.abort(new Interrupted(signal));
       note(
         this.#over
           ? `mayfly: ${signal}: the credential is being taken back. Once more leaves it to its deadline.`

@@ -1,5 +1,6 @@
 import { type IncomingHttpHeaders, request as httpRequest } from 'node:http';
 import { connect } from 'node:net';
+import { noProposals } from '../../broker/testing/proposals.ts';
 import { MayflyError } from '../../domain/errors.ts';
 import { randomIds } from '../../domain/ids.ts';
 import { Secret } from '../../domain/secret.ts';
@@ -95,14 +96,18 @@ export async function startTestApp(options: TestAppOptions = {}): Promise<TestAp
       },
       alarms: { in: () => {}, now: () => {} },
       living: { remember: () => {} },
-      drift: { wake: () => {} },
-      observer: { decided: () => {}, minted: () => {} },
+      drift: { wake: () => {}, spread: () => {} },
+      kept: { remember: () => {} },
+      observer: { decided: () => {}, minted: () => {}, signalled: () => {} },
       ids: randomIds,
       audience: 'http://127.0.0.1:7420',
       mintSeconds: 1,
       mintsPerTask: 1_000,
       sessionSeconds: 3_600,
+      approvals: { pendingSeconds: 60, unusedSeconds: 60, perTask: 10 },
+      proposals: noProposals(),
       tasksAlive: { hasRoom: async () => true },
+      taskEvaluations: { hasRoom: async () => true },
       log: (event, message) => logger.warn(event, message),
     },
     config: {
@@ -111,6 +116,7 @@ export async function startTestApp(options: TestAppOptions = {}): Promise<TestAp
       calls_per_address: 1_000_000,
       calls_per_caller: 1_000_000,
       evaluations_per_caller: 1_000_000,
+      signals_per_source: 1_000_000,
       polls_per_caller: 1_000,
       ...options.config,
     },
@@ -118,6 +124,9 @@ export async function startTestApp(options: TestAppOptions = {}): Promise<TestAp
     metrics: createMetrics(),
     queue: () => Promise.reject(new Error('down')),
     drift: () => Promise.reject(new Error('down')),
+    signals: async () => [],
+    webhooks: () => Promise.reject(new Error('down')),
+    approvals: () => Promise.reject(new Error('down')),
     sweepAge: () => 0.5,
     log: logger,
     draining: options.draining ?? (() => false),
@@ -161,16 +170,33 @@ const emptyRevision: ReturnType<HttpDeps['broker']['catalog']['current']> = {
     purposes: new Map(),
     limits: { toxic: [], atMost: [] },
     toolGateways: [],
+    signalSources: [],
+    webhooks: [],
     policySet: { schema: '', policies: [], entities: [] },
+    changeControl: { serial: null, fourEyes: [] },
   },
   policy: {
     digest: 'sha256:00',
     decide: () => ({
-      ...{ permitted: false, policies: [], maxTtlSeconds: null, perCall: false, sealedDelivery: false },
+      ...{
+        permitted: false,
+        policies: [],
+        maxTtlSeconds: null,
+        perCall: false,
+        sealedDelivery: false,
+        approvalGroups: [],
+      },
       ...{ reasons: [], errors: [], inputs: {} },
     }),
     evaluate: () => ({
-      ...{ permitted: false, policies: [], maxTtlSeconds: null, perCall: false, sealedDelivery: false },
+      ...{
+        permitted: false,
+        policies: [],
+        maxTtlSeconds: null,
+        perCall: false,
+        sealedDelivery: false,
+        approvalGroups: [],
+      },
       ...{ reasons: [], errors: [], inputs: {}, unfit: null, singleUse: false },
     }),
   },

@@ -1,5 +1,6 @@
 import type { PolicySet } from '../../catalog/types.ts';
 import { readPolicyFile } from '../policy-file.ts';
+import { quiet } from '../signals.ts';
 import type { DecisionRequest } from '../types.ts';
 
 /** A policy set from one text, with its annotations read. Throws on what the reader refuses. */
@@ -58,6 +59,7 @@ export const sampleRequest: DecisionRequest = {
   },
   ttlSeconds: 600,
   guarantee: 'immediate',
+  signals: quiet,
   history: {
     own: { liveGrants: 1, grants: 2 },
     tree: {

@@ -1,0 +1,45 @@
+import { step } from '../domain/step.ts';
+import { forgetSignals, findSignals, hasLapsed, lapse } from '../store/signals.ts';
+import type { BrokerDeps } from './deps.ts';
+import { movedPayload, moveBySignal, signalEvent, signalPayload } from './move-by-signal.ts';
+
+/** Held together under the kill epoch. */
+const LAPSED = 100;
+const FORGOTTEN = 1_000;
+
+const context = { requestId: 'drift-sweep' };
+
+/**
+ * What has expired says nothing any more: what hung on it is decided again, and whoever was suspended by it goes on. Decisions know by
+ * themselves; this is for what lives. And forgets what is over for days.
+ */
+export async function lapseSignals(deps: Pick<BrokerDeps, 'db' | 'catalog' | 'alarms'>): Promise<void> {
+  const active = deps.catalog.current();
+  for (let more = await hasLapsed(deps.db); more; ) {
+    const targets = new Set<string>();
+    more = await deps.db.transaction({ kill: 'exclusive' }, async (tx) => {
+      const lapsed = await lapse(tx, LAPSED);
+      const said = new Map(
+        (
+          await findSignals(
+            tx,
+            lapsed.map(({ signalId }) => signalId),
+          )
+        ).map((one) => [one.id, one]),
+      );
+      for (const { signalId, source, kind, subject, name } of lapsed) {
+        const key = said.get(signalId)?.key ?? '';
+        const signal = { source, kind, subject, name, id: signalId, key, value: null, suspends: false };
+        const moved = await moveBySignal(deps, tx, active, signal, context);
+        for (const target of moved.targets) targets.add(target);
+        const payload = { ...signalPayload(signal), ...movedPayload(moved) };
+        tx.record(signalEvent('signal.lapsed', 'none', active, subject, context, payload));
+      }
+      step('lapse-signals.before');
+      return lapsed.length === LAPSED;
+    });
+    step('lapse-signals.after');
+    for (const target of targets) deps.alarms.now(target);
+  }
+  while (await forgetSignals(deps.db, FORGOTTEN));
+}

@@ -1,0 +1,69 @@
+import type { TaskId } from '../domain/ids.ts';
+import type { Task } from '../domain/task.ts';
+import type { Transaction } from './database.ts';
+import { TASK_COLUMNS, type TaskRow, toTask } from './tasks.ts';
+
+/** Whose tasks they are. */
+export type TasksOf =
+  | { readonly id: TaskId }
+  | { readonly workload: { readonly source: string; readonly subject: string } }
+  | { readonly issuer: string; readonly subject: string };
+
+/**
+ * `active → suspended`, for this cause: those that another one suspended before stay so for both. Answers those that were active. No
+ * birth may run beside it.
+ */
+export async function suspendTasks(tx: Transaction, of: TasksOf, cause: string): Promise<Task[]> {
+  const { condition, values } = conditionOf(of);
+  const rows = await tx.query<TaskRow>({
+    // In the order of their ids, as all that end several take them.
+    text: `WITH hit AS (
+        SELECT t.id FROM mayfly.tasks t WHERE t.state IN ('active', 'suspended') AND ${condition} ORDER BY t.id FOR NO KEY UPDATE),
+      noted AS (INSERT INTO mayfly.suspensions (task_id, cause, since) SELECT id, $1, $2 FROM hit ON CONFLICT DO NOTHING)
+      UPDATE mayfly.tasks t SET state = 'suspended' FROM hit h WHERE t.id = h.id AND t.state = 'active' RETURNING ${TASK_COLUMNS}`,
+    values: [cause, tx.now, ...values],
+  });
+  return rows.map(toTask);
+}
+
+/** This is no cause any more: those that no other one suspends are active again, and answered. */
+export async function resumeCause(tx: Transaction, cause: string): Promise<Task[]> {
+  const held = await tx.query<{ id: TaskId }>({
+    // The task's own row first: whoever suspends it for another cause at this moment holds it until that cause is to be seen.
+    text: `SELECT t.id FROM mayfly.tasks t WHERE t.id IN (SELECT task_id FROM mayfly.suspensions WHERE cause = $1) ORDER BY t.id FOR NO KEY UPDATE`,
+    values: [cause],
+  });
+  if (held.length === 0) return [];
+  await tx.query({ text: 'DELETE FROM mayfly.suspensions WHERE cause = $1', values: [cause] });
+  return await resumeFree(
+    tx,
+    held.map(({ id }) => id),
+  );
+}
+
+/** Whatever the causes were. Answers it if it was suspended. */
+export async function resumeTask(tx: Transaction, id: TaskId): Promise<Task | undefined> {
+  await tx.query({ text: 'SELECT FROM mayfly.tasks WHERE id = $1 FOR NO KEY UPDATE', values: [id] });
+  await tx.query({ text: 'DELETE FROM mayfly.suspensions WHERE task_id = $1', values: [id] });
+  return (await resumeFree(tx, [id]))[0];
+}
+
+async function resumeFree(tx: Transaction, ids: readonly TaskId[]): Promise<Task[]> {
+  const rows = await tx.query<TaskRow>({
+    text: `UPDATE mayfly.tasks t SET state = 'active' WHERE t.id = ANY($1) AND t.state = 'suspended'
+        AND NOT EXISTS (SELECT FROM mayfly.suspensions s WHERE s.task_id = t.id) RETURNING ${TASK_COLUMNS}`,
+    values: [ids],
+  });
+  return rows.map(toTask);
+}
+
+/** Of `mayfly.tasks t`, from $3 on. */
+function conditionOf(of: TasksOf): { readonly condition: string; readonly values: readonly string[] } {
+  if ('id' in of) return { condition: 't.id = $3', values: [of.id] };
+  if ('workload' in of)
+    return {
+      condition: 't.workload_subject = $4 AND t.workload_source = $3',
+      values: [of.workload.source, of.workload.subject],
+    };
+  return { condition: 't.issuer = $3 AND t.subject = $4', values: [of.issuer, of.subject] };
+}
