@@ -232,17 +232,28 @@ function brokerLogin(database: string): string {
   return `${database}_broker`;
 }
 
+/**
+ * Store and target are often one server here. Whoever takes longer to log in there than a tenth of a second, as on a busy machine, is
+ * taken for a login that sleeps when something is fenced meanwhile, and its connection is ended: then it is asked anew.
+ */
+const TERMINATED = '57P01';
+
 async function query<R extends pg.QueryResultRow>(
   connectionString: string,
   text: string,
   values: unknown[],
 ): Promise<R[]> {
-  const client = new pg.Client({ connectionString });
-  await client.connect();
-  try {
-    return (await client.query<R>(text, values)).rows;
-  } finally {
-    await client.end();
+  for (;;) {
+    const client = new pg.Client({ connectionString });
+    client.on('error', () => {});
+    try {
+      await client.connect();
+      return (await client.query<R>(text, values)).rows;
+    } catch (error) {
+      if (!(error instanceof pg.DatabaseError) || error.code !== TERMINATED) throw error;
+    } finally {
+      await client.end().catch(() => {});
+    }
   }
 }
 
