@@ -18,18 +18,19 @@ export async function confirmKills(
 ): Promise<void> {
   const role = requireRole(deps, caller, 'operator');
   requireEverywhere(role);
-  await confirmStanding(deps, role.operator, { reason }, context);
+  await confirmStanding(deps, role.operator, null, { reason }, context);
 }
 
-/** Lets what is reconciled be issued on again. @param by An operator, or the replica that knew what stood. */
+/** Lets what is reconciled be issued on again. @param by An operator, or the replica that knew what stood. @param since As the store said when it was read. */
 export async function confirmStanding(
   deps: Pick<BrokerDeps, 'db' | 'catalog'>,
   by: string,
+  since: string | null,
   payload: Readonly<Record<string, unknown>>,
   context: Pick<CallContext, 'requestId'>,
 ): Promise<void> {
   await deps.db.transaction({ kill: 'exclusive' }, async (tx) => {
-    if (!(await markKillsConfirmed(tx))) return;
+    if (!(await markKillsConfirmed(tx, since))) return;
     tx.record(operatorEvent('kill.confirmed', deps.catalog, context, by, { resource: 'all', payload }));
     step('confirm-kills.before');
   });

@@ -37,7 +37,7 @@ export class KillKeeper {
 
   start(): void {
     if (this.#ended) return;
-    this.#looking = this.look()
+    this.#looking = this.keepUp()
       .then(() => {
         this.#failing = false;
       })
@@ -63,7 +63,7 @@ export class KillKeeper {
     else this.#kept.delete(kill.id);
   }
 
-  async look(): Promise<void> {
+  async keepUp(): Promise<void> {
     const { deps, worker, log } = this.#options;
     const known = [...this.#kept.keys()];
     const seen = await readKills(deps.db, known);
@@ -74,7 +74,7 @@ export class KillKeeper {
     }
     // One that was here before it forgot, and only such a one, knows that these are all.
     if (!seen.confirmed && this.#since !== undefined && this.#since !== seen.since)
-      await confirmStanding(deps, worker, { restored: forgotten.length }, context);
+      await confirmStanding(deps, worker, seen.since, { restored: forgotten.length }, context);
     else this.#tell(!seen.confirmed);
     this.#since = seen.confirmed || this.#since !== undefined ? seen.since : undefined;
     for (const id of known) if (!seen.forgotten.includes(id)) this.#kept.delete(id);

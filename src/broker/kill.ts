@@ -120,7 +120,7 @@ export async function liftKill(
           deps,
           tx,
           personOf(active.catalog, caller),
-          { operation: 'lift_kill', resource: wireId('kill', id), said: [id, reason] },
+          { operation: 'lift_kill', resource: wireId('kill', id), said: [active.number, id, reason] },
           context,
         )
       : undefined;

@@ -67,7 +67,7 @@ export async function writeOffRevocation(
           deps,
           tx,
           personOf(active.catalog, caller),
-          { operation: 'write_off', resource: wireId('rev', id), said: [id, reason] },
+          { operation: 'write_off', resource: wireId('rev', id), said: [active.number, id, reason] },
           context,
         )
       : undefined;

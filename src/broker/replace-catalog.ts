@@ -68,6 +68,8 @@ export async function replaceCatalog(
       expected: active.number,
       admit: async (tx, before, said) => {
         requireRevision(active, before?.number ?? null);
+        // A replica without keys can not tell: those that have some would refuse what it takes.
+        if (proposals.keys === null && wasSigned(before)) throw new MayflyError('catalog_signature_missing');
         if (!controlOf(before).fourEyes.includes('apply')) return { kind: 'admitted', told: {} };
         const asked = {
           operation: 'apply',
@@ -100,11 +102,12 @@ export async function replaceDirectly(
     ...{ requestId: 'cli', expected },
     admit: async (tx, before) => {
       const forTwo = controlOf(before).fourEyes.includes('apply');
-      const wasSigned = before !== undefined && before.signature !== null && replacement.signature === null;
+      // Where there are keys, it was verified before this.
+      const unsigned = deps.keys === null && wasSigned(before);
       if (breakGlass === null && forTwo) throw new MayflyError('second_person_needed');
-      if (breakGlass === null && wasSigned) throw new MayflyError('catalog_signature_missing');
-      if (breakGlass === null || !(forTwo || wasSigned)) return { kind: 'admitted', told: {} };
-      const overridden = [...(forTwo ? ['four_eyes'] : []), ...(wasSigned ? ['signature'] : [])];
+      if (breakGlass === null && unsigned) throw new MayflyError('catalog_signature_missing');
+      if (breakGlass === null || !(forTwo || unsigned)) return { kind: 'admitted', told: {} };
+      const overridden = [...(forTwo ? ['four_eyes'] : []), ...(unsigned ? ['signature'] : [])];
       tx.record(overriddenEvent(by, next, overridden, breakGlass, 'cli'));
       return { kind: 'admitted', told: { break_glass: breakGlass } };
     },
@@ -139,7 +142,8 @@ async function put(
     throw new MayflyError('catalog_signature_mismatch', 'Commit: it is another one than the signature names.');
   let awaits: AwaitsSecond | undefined;
   const revision = await applyCatalog(deps, next, by, requestId, {
-    ...{ expected, enforce, commit, signature },
+    // What nobody verified vouches for nothing.
+    ...{ expected, enforce, commit, signature: manifest === null ? null : signature },
     // Nothing ends by a report.
     ...(enforce === 'report' ? {} : { guard: { maxDriftShare, expectRevoked } }),
     admit: async (tx, before) => {
@@ -154,11 +158,15 @@ async function put(
       }
       if (back) tx.record(overriddenEvent(by, next, ['serial'], allowRollback ?? '', requestId));
       const { serial } = next.changeControl;
-      return { ...admitted.told, ...(serial !== null && { serial }), ...(signature !== null && { signed: true }) };
+      return { ...admitted.told, ...(serial !== null && { serial }), ...(manifest !== null && { signed: true }) };
     },
   });
   if (awaits !== undefined) return { kind: 'awaits', awaits };
   return revision === null ? { kind: 'same' } : { kind: 'applied', revision };
+}
+
+function wasSigned(before: StoredRevision | undefined): boolean {
+  return before !== undefined && before.signature !== null;
 }
 
 function controlOf(before: StoredRevision | undefined): ChangeControl {

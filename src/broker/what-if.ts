@@ -32,13 +32,16 @@ export async function whatIf(
   };
 }
 
-/** Whether these files are a valid catalog. Reads nothing else. @throws MayflyError `operator_only`, `comparison_running` */
+/**
+ * Whether these files are a valid catalog. Reads nothing else.
+ * @throws MayflyError `operator_only` unless the role holds everywhere (it costs a core while it lasts), `comparison_running`
+ */
 export async function checkProposal(
   deps: BrokerDeps,
   caller: Caller,
   files: Readonly<Record<string, string>>,
 ): Promise<CheckedCatalog> {
-  requireRole(deps, caller, 'operator');
+  requireEverywhere(requireRole(deps, caller, 'operator'));
   return await deps.proposals.turn.run(async () => deps.proposals.check(files));
 }
 

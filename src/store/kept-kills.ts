@@ -12,27 +12,33 @@ export interface KillsSeen {
   readonly since: string;
 }
 
+const SINCE = `t.timeline || ' ' || coalesce(t.changed_at::text, '')`;
+
 export async function readKills(db: Queryable, known: readonly KillId[]): Promise<KillsSeen> {
-  const [about] = await db.query<{ since: string; confirmed: boolean; forgotten: KillId[] }>({
+  // In one statement: between two the store could forget.
+  const rows = await db.query<
+    { since: string; confirmed: boolean; forgotten: KillId[] } & (KillRow | { readonly id: null })
+  >({
     name: 'read_kept_kills',
-    text: `SELECT t.timeline || ' ' || coalesce(t.changed_at::text, '') AS since, t.kills_confirmed AS confirmed,
-        ARRAY(SELECT n FROM unnest($1::uuid[]) n WHERE NOT EXISTS (SELECT FROM mayfly.kills k WHERE k.id = n)) AS forgotten FROM mayfly.timeline t`,
+    text: `SELECT ${SINCE} AS since, t.kills_confirmed AS confirmed, k.*,
+        ARRAY(SELECT n FROM unnest($1::uuid[]) n WHERE NOT EXISTS (SELECT FROM mayfly.kills o WHERE o.id = n)) AS forgotten
+      FROM mayfly.timeline t LEFT JOIN (SELECT ${KILL_COLUMNS} FROM mayfly.kills WHERE lifted_at IS NULL) k ON true`,
     values: [known],
   });
+  const [about] = rows;
   if (about === undefined) throw new Error('The store did not say on which timeline it is.');
-  const rows = await db.query<KillRow>({
-    name: 'read_standing_kills',
-    text: `SELECT ${KILL_COLUMNS} FROM mayfly.kills WHERE lifted_at IS NULL`,
-    values: [],
-  });
-  return { ...about, standing: rows.map(toKill) };
+  const { since, confirmed, forgotten } = about;
+  return { since, confirmed, forgotten, standing: rows.flatMap((row) => (row.id === null ? [] : [toKill(row)])) };
 }
 
-/** What stands is all that shall stand. False when that was said already. */
-export async function markKillsConfirmed(tx: Transaction): Promise<boolean> {
+/**
+ * What stands is all that shall stand. False when that was said already, or it forgot something once more.
+ * @param since What {@link KillsSeen} said when that was found; null: whatever it forgot.
+ */
+export async function markKillsConfirmed(tx: Transaction, since: string | null): Promise<boolean> {
   const rows = await tx.query({
-    text: 'UPDATE mayfly.timeline SET kills_confirmed = true WHERE NOT kills_confirmed RETURNING true',
-    values: [],
+    text: `UPDATE mayfly.timeline t SET kills_confirmed = true WHERE NOT kills_confirmed AND ($1::text IS NULL OR ${SINCE} = $1) RETURNING true`,
+    values: [since],
   });
   return rows.length > 0;
 }
