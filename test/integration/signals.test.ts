@@ -270,6 +270,38 @@ describe('a signal', () => {
     expect(await asked(task)).toEqual([201, undefined]);
   });
 
+  test('that nothing is open, where nothing was, moves nothing; of a batch each word tells what it moved', async () => {
+    const task = await owner.open();
+    const { grant } = await issue(task);
+    const words = ['INC-1', 'INC-2'].map((name) => signal('incident', { ...ALL, name, state: 'closed' }));
+    await send(house, { kind: 'batch', signals: words });
+    const risks = [
+      risk('medium'),
+      signal('workload_risk', { subject: { workload: 'dev:agent-other' }, level: 'high' }),
+    ];
+    const users = ['user:dana', 'user:kim'].map((user) =>
+      signal('user', { subject: { issuer: ISSUER, user }, state: 'enabled' }),
+    );
+    const freeze = signal('change_freeze', { scope: { target: 'ledger-db' }, state: 'on', name: 'short' });
+    const thaw = signal('change_freeze', { scope: { target: 'ledger-db' }, state: 'off', name: 'short' });
+    await send(house, { kind: 'batch', signals: [...risks, ...users, freeze, thaw] });
+    const told = async (word: Record<string, unknown> | undefined) => {
+      const [event] = await house.onStore<{ moved: number | null }>(
+        `SELECT (payload->>'decided_again')::int AS moved FROM mayfly.audit_events WHERE type = 'signal.received' AND payload->>'key' = $1`,
+        [word?.['id']],
+      );
+      return event?.moved;
+    };
+    expect([await told(words[0]), await told(words[1]), await told(freeze), await told(thaw)]).toEqual([
+      ...[null, null, null, null],
+    ]);
+    expect(await told(risks[1])).toBe(0);
+    expect(await told(risks[0])).toBeGreaterThan(0);
+    expect(await told(users[0])).toBeGreaterThan(0);
+    expect(await owner.client().grant(grant.id)).toMatchObject({ state: 'active' });
+    await send(house, risk('low'));
+  });
+
   test('says nothing once it has expired, and what hung on it ends', async () => {
     const task = await owner.open({ entitlements: [READ, PAY] });
     const device = (more: object = {}) =>
