@@ -1,5 +1,6 @@
 import { isBad, isBroad } from '../domain/signal.ts';
 import { step } from '../domain/step.ts';
+import { findActiveRevisionNumber } from '../store/catalog-revisions.ts';
 import { forgetSignals, findSignals, hasLapsed, lapse } from '../store/signals.ts';
 import type { BrokerDeps } from './deps.ts';
 import { movedPayload, moveBySignals, signalEvent, signalPayload } from './move-by-signal.ts';
@@ -18,7 +19,9 @@ export async function lapseSignals(deps: Pick<BrokerDeps, 'db' | 'catalog' | 'al
   const active = deps.catalog.current();
   for (let more = await hasLapsed(deps.db); more; ) {
     const targets = new Set<string>();
-    more = await deps.db.transaction({ kill: 'exclusive' }, async (tx) => {
+    more = await deps.db.transaction({ kill: 'exclusive', catalog: 'shared' }, async (tx) => {
+      // Whom they are about is said by the catalog in force: whoever has it looks.
+      if ((await findActiveRevisionNumber(tx)) !== active.number) return false;
       const lapsed = await lapse(tx, LAPSED);
       const said = new Map(
         (

@@ -6,6 +6,7 @@ import { namesWorkload } from '../domain/named-workloads.ts';
 import { isBad, isBroad, severity } from '../domain/signal.ts';
 import { step } from '../domain/step.ts';
 import type { Caller, WorkloadCaller } from '../identity/types.ts';
+import { findActiveRevisionNumber } from '../store/catalog-revisions.ts';
 import type { Transaction } from '../store/database.ts';
 import type { Locks } from '../store/locks.ts';
 import {
@@ -22,7 +23,7 @@ import {
   type Standing,
 } from '../store/signals.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
-import { revisionOf } from './revision.ts';
+import { requireRevision, revisionOf } from './revision.ts';
 import { bodyDigest, placeOf, type SaidSignal, type SaidWord } from './said-signal.ts';
 import { type Moved, moveBySignals, tellReceived } from './move-by-signal.ts';
 
@@ -55,24 +56,29 @@ export async function takeSignals(
   const { active, source, agent } = sourceOf(deps, caller);
   const targets = new Set<string>();
   const run = async (locks: Locks) =>
-    await deps.db.transaction({ ...locks, signals: source.name }, async (tx): Promise<Judged | undefined> => {
-      const judged = await judge(deps, tx, active, source, said);
-      if (judged.changed.length > 0 && locks.kill === undefined) return undefined;
-      const { taken, standing, changed, heardAt } = judged;
-      if (taken.length > 0) await insertSignals(tx, taken);
-      if (standing.length > 0) await putStanding(tx, standing);
-      if (heardAt !== null) await hear(tx, source.name, heardAt);
-      const moving = changed.map((signal) => ({
-        ...signal,
-        suspends: isBad(signal) && source.suspends.includes(signal.kind),
-      }));
-      const moved =
-        moving.length === 0 ? new Map<SignalId, Moved>() : await moveBySignals(deps, tx, active, moving, context);
-      for (const each of moved.values()) for (const target of each.targets) targets.add(target);
-      for (const signal of taken) tellReceived(tx, active, agent, signal, moved.get(signal.id), context);
-      step('signal.before');
-      return judged;
-    });
+    await deps.db.transaction(
+      { ...locks, catalog: 'shared', signals: source.name },
+      async (tx): Promise<Judged | undefined> => {
+        // What it may say, and whom it is about, is said by the catalog in force.
+        requireRevision(active, await findActiveRevisionNumber(tx));
+        const judged = await judge(deps, tx, active, source, said);
+        if (judged.changed.length > 0 && locks.kill === undefined) return undefined;
+        const { taken, standing, changed, heardAt } = judged;
+        if (taken.length > 0) await insertSignals(tx, taken);
+        if (standing.length > 0) await putStanding(tx, standing);
+        if (heardAt !== null) await hear(tx, source.name, heardAt);
+        const moving = changed.map((signal) => ({
+          ...signal,
+          suspends: isBad(signal) && source.suspends.includes(signal.kind),
+        }));
+        const moved =
+          moving.length === 0 ? new Map<SignalId, Moved>() : await moveBySignals(deps, tx, active, moving, context);
+        for (const each of moved.values()) for (const target of each.targets) targets.add(target);
+        for (const signal of taken) tellReceived(tx, active, agent, signal, moved.get(signal.id), context);
+        step('signal.before');
+        return judged;
+      },
+    );
   const judged = (await run({})) ?? (await run({ kill: 'exclusive' }));
   step('signal.after');
   if (judged === undefined) throw new MayflyError('internal');

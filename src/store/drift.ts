@@ -36,21 +36,28 @@ const LIVES = `g.state IN ('minting', 'active')`;
 /**
  * Takes living grants that were not decided under this revision, those of the earliest one first and of these the ones that would
  * live longest. What another replica has in hand is passed over.
- * @param except What was tried before in this pass.
+ * @param except What was tried before in this pass: `triedOf`.
+ * @param signalled Only those that a signal has decided again.
  */
 export async function claimUndecided(
   tx: Transaction,
   revision: number,
   limit: number,
-  except: readonly GrantId[],
+  except: readonly string[],
+  signalled = false,
 ): Promise<Living[]> {
   const rows = await tx.query<LivingRow>({
     name: 'claim_undecided',
-    text: `SELECT ${COLUMNS} FROM mayfly.grants g WHERE ${LIVES} AND ${DECIDED} < $1 AND g.id <> ALL($3)
+    text: `SELECT ${COLUMNS} FROM mayfly.grants g WHERE ${LIVES} AND ${DECIDED} < $1 AND concat_ws(' ', g.id, g.signalled) <> ALL($3) AND (g.signalled IS NOT NULL OR NOT $4)
       ORDER BY ${DECIDED}, g.deadline DESC LIMIT $2 FOR NO KEY UPDATE OF g SKIP LOCKED`,
-    values: [revision, limit, except],
+    values: [revision, limit, except, signalled],
   });
   return rows.map(toLiving);
+}
+
+/** That a grant was tried: where another signal has it decided again, it was not. */
+export function triedOf({ id, signalled }: Pick<Living, 'id' | 'signalled'>): string {
+  return signalled === null ? id : `${id} ${signalled}`;
 }
 
 /** The same for one of them; whoever has it in hand is waited for. None: it is decided, or does not live. */

@@ -362,6 +362,30 @@ describe('a signal', () => {
     expect(metrics).toMatch(/^mayfly_signal_source_age_seconds\{source="risk"\} [0-9.]+$/m);
   });
 
+  test('ends what it forbids, whatever else policy fails for: it is not counted, and that the sweep stands still keeps nothing', async () => {
+    const calm = await owner.open({ entitlements: [READ, PAY] });
+    const task = await owner.open({ subject: 'user:kim' });
+    const devices = signal('device', { subject: { workload: 'dev:agent-recon' }, state: 'compliant' });
+    await send(house, devices);
+    const failing = (await owner.client().issue(calm.id, { entitlement: PAY, ttl_seconds: 120 })).grant;
+    const { grant } = await issue(task);
+    await house.broker.apply({
+      ...files,
+      [POLICIES]: `${files[POLICIES] ?? ''}
+@id("fails") forbid (principal is Mayfly::Task, action, resource == Mayfly::Entitlement::"${PAY}") when { principal.depth - 9223372036854775807 - 9223372036854775807 < 0 };`,
+    });
+    // It fails, and nothing of the rest is believed.
+    await vi.waitFor(async () => {
+      const metrics = (await ask(house.url, 'GET', '/metrics')).text;
+      expect(metrics).toMatch(/^mayfly_drift_stopped 1$/m);
+    }, WAIT);
+    await send(house, signal('user', { subject: { issuer: ISSUER, user: 'user:kim' }, state: 'disabled' }));
+    expect(await untilRevoked(grant)).toMatchObject({ ended_by: 'signal' });
+    expect(await owner.client().grant(failing.id)).toMatchObject({ state: 'active' });
+    await send(house, signal('user', { subject: { issuer: ISSUER, user: 'user:kim' }, state: 'enabled' }));
+    await owner.client().release(failing.id);
+  });
+
   test('ends what it forbids also where drift is only told', async () => {
     const task = await owner.open();
     const { grant } = await issue(task);
