@@ -6,7 +6,7 @@ import type { PolicyDecision } from '../policy/types.ts';
 import { enforcementOf } from '../store/catalog-revisions.ts';
 import type { Database, Transaction } from '../store/database.ts';
 import { insertDecision } from '../store/decisions.ts';
-import { claimUndecided, claimUndecidedGrant, type Living, markRetained } from '../store/drift.ts';
+import { claimUndecided, claimUndecidedGrant, type Living, markRetained, triedOf } from '../store/drift.ts';
 import { endGrants } from '../store/grants.ts';
 import { findSignals } from '../store/signals.ts';
 import { readTaskStates, type TaskState } from '../store/tasks.ts';
@@ -32,7 +32,7 @@ export interface DecideAgainDeps {
 
 export interface Slice {
   /**
-   * `done`: written; `failed`: too much of it failed, and nothing was written; `stale`: another revision is active than the one in
+   * `done`: written; `failed`: too much of it failed, and only of those that a signal has decided again was written; `stale`: another revision is active than the one in
    * hand, or is just becoming it, and nothing was written.
    */
   readonly outcome: 'done' | 'failed' | 'stale';
@@ -40,10 +40,10 @@ export interface Slice {
   readonly ended: number;
   /** Not permitted, and only told: the revision is enforced by report. */
   readonly reported: number;
-  /** What policy failed to say something about, with what it said instead. */
-  readonly failed: ReadonlyMap<GrantId, readonly string[]>;
-  /** Their tasks are over: they end by that. */
-  readonly over: readonly GrantId[];
+  /** What policy failed to say something about (`triedOf`), with what it said instead. */
+  readonly failed: ReadonlyMap<string, readonly string[]>;
+  /** Their tasks are over (`triedOf`): they end by that. */
+  readonly over: readonly string[];
   readonly more: boolean;
 }
 
@@ -52,12 +52,15 @@ interface Drifted {
   readonly task: Task;
   readonly because: string;
   readonly policy: PolicyDecision | null;
-  /** Policy would permit it, were it not for signals: no way to roll a policy out lets that live. */
+  /** Policy would permit it, were it not for signals, or one forbids it only by them: no way to roll a policy out lets that live. */
   readonly bySignal: boolean;
 }
 
-/** Some of those that no other replica has in hand; or one, for which is waited. */
-export type Which = { readonly except: readonly GrantId[] } | { readonly only: GrantId };
+/**
+ * Some of those that no other replica has in hand (`triedOf` for those that are left out), or of these only those that a signal has
+ * decided again; or one, for which is waited.
+ */
+export type Which = { readonly except: readonly string[]; readonly signalled?: boolean } | { readonly only: GrantId };
 
 /**
  * Decides some living grants again that were not decided under the active revision, in one transaction: what is not permitted any
@@ -71,19 +74,17 @@ export async function decideAgain(deps: DecideAgainDeps, which: Which): Promise<
     const living =
       'only' in which
         ? await claimUndecidedGrant(tx, active.number, which.only)
-        : await claimUndecided(tx, active.number, SLICE, which.except);
+        : await claimUndecided(tx, active.number, SLICE, which.except, which.signalled);
     if (living.length === 0) {
       slice = { ...slice, outcome: 'done' };
       return;
     }
     const verdicts = await judge(deps, tx, active, living);
     if (verdicts === 'stale') return;
-    const { stays, told, drifted, failed, over } = verdicts;
+    const { failed, over } = verdicts;
     slice = { ...slice, failed, over, more: living.length === SLICE };
-    if (failed.size > living.length * MAX_FAILED_SHARE) {
-      slice = { ...slice, outcome: 'failed' };
-      return;
-    }
+    const believed = 'only' in which ? failed.size === 0 : isBelieved(living, failed);
+    const { stays, told, drifted } = believed ? verdicts : signalledOf(living, verdicts);
     const enforce = await enforcementOf(tx, active.number);
     if (enforce === undefined) return;
     const live = enforce === 'report' ? drifted.filter((one) => !one.bySignal) : [];
@@ -94,13 +95,34 @@ export async function decideAgain(deps: DecideAgainDeps, which: Which): Promise<
       tx.record(madeEvent(active, one, task, null, { because: 'denied_by_policy', enforce: 'report', policies }));
     await reportDrifted(deps, tx, active, live);
     for (const target of await endDrifted(deps, tx, active, ends)) targets.add(target);
-    slice = { ...slice, outcome: 'done', stayed: stays.length, ended: ends.length, reported: reported.length };
+    slice = {
+      ...slice,
+      outcome: believed ? 'done' : 'failed',
+      stayed: stays.length,
+      ended: ends.length,
+      reported: reported.length,
+    };
     step('decide-again.before');
   });
   if (slice.stayed + slice.ended + slice.reported === 0) return slice;
   step('decide-again.after');
   for (const target of targets) deps.alarms.now(target);
   return slice;
+}
+
+/** What a signal has decided again is not asked, and not counted: what fails beside it must not keep it alive. */
+function isBelieved(living: readonly Living[], failed: Slice['failed']): boolean {
+  const others = living.filter(({ signalled }) => signalled === null);
+  return others.filter((one) => failed.has(triedOf(one))).length <= others.length * MAX_FAILED_SHARE;
+}
+
+function signalledOf(living: readonly Living[], { stays, told, drifted }: Verdicts) {
+  const signalled = new Set(living.flatMap((one) => (one.signalled === null ? [] : [one.id])));
+  return {
+    stays: stays.filter((id) => signalled.has(id)),
+    told: told.filter((one) => signalled.has(one.living.id)),
+    drifted: drifted.filter((one) => signalled.has(one.living.id)),
+  };
 }
 
 interface Told {
@@ -114,8 +136,8 @@ interface Verdicts {
   /** Of these: what policies that are only told would end. */
   readonly told: readonly Told[];
   readonly drifted: readonly Drifted[];
-  readonly failed: ReadonlyMap<GrantId, readonly string[]>;
-  readonly over: readonly GrantId[];
+  readonly failed: ReadonlyMap<string, readonly string[]>;
+  readonly over: readonly string[];
 }
 
 async function judge(
@@ -131,8 +153,8 @@ async function judge(
   const stays: GrantId[] = [];
   const told: Told[] = [];
   const drifted: Drifted[] = [];
-  const failed = new Map<GrantId, readonly string[]>();
-  const over: GrantId[] = [];
+  const failed = new Map<string, readonly string[]>();
+  const over: string[] = [];
   for (const each of living) {
     await giveWay();
     // A policy set that is not the active one any more is closed, and denies.
@@ -143,8 +165,8 @@ async function judge(
     if (retained.kind === 'stays') {
       stays.push(each.id);
       if (retained.reported !== undefined) told.push({ living: each, task: state.task, policies: retained.reported });
-    } else if (retained.kind === 'over') over.push(each.id);
-    else if (retained.kind === 'failed') failed.set(each.id, retained.errors);
+    } else if (retained.kind === 'over') over.push(triedOf(each));
+    else if (retained.kind === 'failed') failed.set(triedOf(each), retained.errors);
     else
       drifted.push({
         ...retained,
@@ -164,7 +186,11 @@ function isBySignal(
 ): boolean {
   if (living.signalled === null || policy === null) return false;
   const { signals: _, ...seen } = state.seen;
-  return retainGrant(active, living, { ...state, seen }).kind === 'stays';
+  const without = retainGrant(active, living, { ...state, seen });
+  if (without.kind === 'stays') return true;
+  // It would not live by drift either; but a signal forbids it by a policy that then had nothing to say.
+  if (without.kind !== 'drifted' || policy.permitted) return false;
+  return policy.policies.some((id) => without.policy?.policies.includes(id) !== true);
 }
 
 /** Answers the targets where something is due now. */

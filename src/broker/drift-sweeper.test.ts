@@ -66,7 +66,12 @@ function sweeper(...slices: Slice[]) {
     said,
     stopped,
     catalog,
-    excepted: () => vi.mocked(decideAgain).mock.calls.map(([, which]) => ('except' in which ? which.except : [])),
+    excepted: (signalled = false) =>
+      vi
+        .mocked(decideAgain)
+        .mock.calls.flatMap(([, which]) =>
+          'except' in which && (which.signalled ?? false) === signalled ? [which.except] : [],
+        ),
   };
 }
 
@@ -124,13 +129,15 @@ test('what policy fails for is left alone for five seconds, then for ten; the ot
   await one.stop();
 });
 
-test('where it stands still nothing is decided until its next try, whoever wakes it, but for another revision', async () => {
+test('where it stands still nothing but what signals move is decided until its next try, whoever wakes it, but for another revision', async () => {
   const { sweeper: one, excepted, stopped } = sweeper({ ...nothing, outcome: 'failed', failed });
   one.start();
-  await pass(2_000);
+  await pass(1_900);
   one.wake();
   await pass();
   expect([excepted(), stopped]).toEqual([[[]], [true]]);
+  // Beyond the slice that failed, a second later, and when it is woken.
+  expect(excepted(true)).toEqual([['g1'], ['g1'], ['g1']]);
   one.revise();
   await pass();
   expect([excepted(), stopped]).toEqual([

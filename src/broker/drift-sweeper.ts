@@ -1,5 +1,4 @@
 import { MayflyError } from '../domain/errors.ts';
-import type { GrantId } from '../domain/ids.ts';
 import { decideAgain, type DecideAgainDeps } from './decide-again.ts';
 import type { BrokerDeps } from './deps.ts';
 import { distrustIssuers } from './distrust-issuers.ts';
@@ -38,9 +37,9 @@ export class DriftSweeper {
   #ended = false;
   /** Trust was compared with the living tasks for this one. */
   #trustOf: number | undefined;
-  /** What policy failed for. Left alone until `#retryAt`, in milliseconds of `performance.now()`. */
-  #failed = new Map<GrantId, readonly string[]>();
-  /** It was too much: until then nothing is decided again. */
+  /** What policy failed for (`triedOf`). Left alone until `#retryAt`, in milliseconds of `performance.now()`. */
+  #failed = new Map<string, readonly string[]>();
+  /** It was too much: until then nothing is decided again but what signals move. */
   #standsStill = false;
   #retryAt = 0;
   /** Another revision decides since the last pass began. */
@@ -102,7 +101,7 @@ export class DriftSweeper {
       this.#failed.clear();
       this.#standsStill = false;
     }
-    if (!this.#standsStill) await this.#decide();
+    await this.#decide();
     if (retries) this.#cry();
     await this.#distrust();
   }
@@ -115,18 +114,23 @@ export class DriftSweeper {
 
   async #decide(): Promise<void> {
     const { deps, observer } = this.#options;
-    const over: GrantId[] = [];
+    const over: string[] = [];
     for (let more = true; more && !this.#ended; ) {
-      const slice = await decideAgain(deps, { except: [...this.#failed.keys(), ...over] });
+      const slice = await decideAgain(deps, {
+        except: [...this.#failed.keys(), ...over],
+        signalled: this.#standsStill,
+      });
       observer.driftDecided('stays', slice.stayed);
       observer.driftDecided('ended', slice.ended);
       observer.driftDecided('reported', slice.reported);
       observer.driftDecided('failed', slice.failed.size);
       for (const [id, errors] of slice.failed) this.#failed.set(id, errors);
       over.push(...slice.over);
-      this.#standsStill = slice.outcome === 'failed';
       if (slice.outcome === 'stale') await deps.catalog.refresh();
-      more = slice.outcome === 'done' && slice.more;
+      // What signals move is still decided, and what they forbid still ends.
+      const stops = slice.outcome === 'failed' && !this.#standsStill;
+      if (stops) this.#standsStill = true;
+      more = stops || (slice.outcome === 'done' && slice.more);
     }
   }
 
@@ -138,7 +142,9 @@ export class DriftSweeper {
       this.#retrySeconds = FIRST_RETRY_SECONDS;
       return;
     }
-    const examples = [...this.#failed].slice(0, EXAMPLES).map(([id, errors]) => ({ grant_id: `grt_${id}`, errors }));
+    const examples = [...this.#failed]
+      .slice(0, EXAMPLES)
+      .map(([id, errors]) => ({ grant_id: `grt_${id.split(' ', 1).join('')}`, errors }));
     log(
       { failed: this.#failed.size, examples, retry_seconds: this.#retrySeconds },
       this.#standsStill

@@ -1,7 +1,9 @@
+import { isBad, isBroad } from '../domain/signal.ts';
 import { step } from '../domain/step.ts';
+import { findActiveRevisionNumber } from '../store/catalog-revisions.ts';
 import { forgetSignals, findSignals, hasLapsed, lapse } from '../store/signals.ts';
 import type { BrokerDeps } from './deps.ts';
-import { movedPayload, moveBySignal, signalEvent, signalPayload } from './move-by-signal.ts';
+import { movedPayload, moveBySignals, signalEvent, signalPayload } from './move-by-signal.ts';
 
 /** Held together under the kill epoch. */
 const LAPSED = 100;
@@ -17,7 +19,9 @@ export async function lapseSignals(deps: Pick<BrokerDeps, 'db' | 'catalog' | 'al
   const active = deps.catalog.current();
   for (let more = await hasLapsed(deps.db); more; ) {
     const targets = new Set<string>();
-    more = await deps.db.transaction({ kill: 'exclusive' }, async (tx) => {
+    more = await deps.db.transaction({ kill: 'exclusive', catalog: 'shared' }, async (tx) => {
+      // Whom they are about is said by the catalog in force: whoever has it looks.
+      if ((await findActiveRevisionNumber(tx)) !== active.number) return false;
       const lapsed = await lapse(tx, LAPSED);
       const said = new Map(
         (
@@ -27,13 +31,16 @@ export async function lapseSignals(deps: Pick<BrokerDeps, 'db' | 'catalog' | 'al
           )
         ).map((one) => [one.id, one]),
       );
-      for (const { signalId, source, kind, subject, name } of lapsed) {
-        const key = said.get(signalId)?.key ?? '';
-        const signal = { source, kind, subject, name, id: signalId, key, value: null, suspends: false };
-        const moved = await moveBySignal(deps, tx, active, signal, context);
-        for (const target of moved.targets) targets.add(target);
-        const payload = { ...signalPayload(signal), ...movedPayload(moved) };
-        tx.record(signalEvent('signal.lapsed', 'none', active, subject, context, payload));
+      const signals = lapsed.map(({ signalId, source, kind, subject, name, value: before }) => {
+        const signal = { source, kind, subject, name, id: signalId, key: said.get(signalId)?.key ?? '', value: null };
+        return { ...signal, suspends: false, moves: !isBroad(kind) || isBad({ kind, value: before }) };
+      });
+      const moving = signals.filter(({ moves }) => moves);
+      const moved = await moveBySignals(deps, tx, active, moving, context);
+      for (const each of moved.values()) for (const target of each.targets) targets.add(target);
+      for (const signal of signals) {
+        const payload = { ...signalPayload(signal), ...movedPayload(moved.get(signal.id)) };
+        tx.record(signalEvent('signal.lapsed', 'none', active, signal.subject, context, payload));
       }
       step('lapse-signals.before');
       return lapsed.length === LAPSED;

@@ -7,7 +7,7 @@ import type { WorkloadCaller } from '../identity/types.ts';
 import type { Transaction } from '../store/database.ts';
 import { markSignalled } from '../store/drift.ts';
 import type { NewSignal, SignalPlace } from '../store/signals.ts';
-import { resumeCause, suspendTasks } from '../store/suspensions.ts';
+import { holdTasks, resumeCause, suspendTasks } from '../store/suspensions.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
 import { reachOf } from './said-signal.ts';
 import { tellResumed, tellSuspended } from './suspend-task.ts';
@@ -32,25 +32,54 @@ export interface MovingSignal extends SignalPlace {
 }
 
 /**
- * Another value counts now: what lives is decided again, tasks are suspended or go on. The kill epoch must be held alone, so that nothing
- * is born meanwhile that has not seen it.
+ * Other values count now: what lives is decided again, tasks are suspended or go on. Answers what each moved; of several that reach the
+ * same grants the last one is named as the cause. The kill epoch must be held alone, so that nothing is born meanwhile that has not seen
+ * them.
+ *
+ * First all tasks, then all grants, as an ordinary end takes them: neither waits for what the other holds.
  */
-export async function moveBySignal(
+export async function moveBySignals(
   deps: Pick<BrokerDeps, 'catalog'>,
   tx: Transaction,
   active: ActiveRevision,
-  signal: MovingSignal,
+  signals: readonly MovingSignal[],
   context: Pick<CallContext, 'requestId'>,
-): Promise<Moved> {
-  const { grants, tasks } = reachOf(active.catalog, signal.subject);
-  const payload = signalPayload(signal);
-  const cause = [signal.source, signal.kind, signal.subject].join(' ');
-  const suspended = tasks === null || !signal.suspends ? [] : await suspendTasks(tx, tasks, cause);
-  const targets = await tellSuspended(deps, tx, suspended, 'signal', payload, context);
-  const resumed = tasks === null || signal.suspends ? [] : await resumeCause(tx, cause);
-  tellResumed(deps, tx, resumed, payload, context);
-  const decidedAgain = await markSignalled(tx, grants, signal.id);
-  return { decidedAgain, suspended: suspended.length, resumed: resumed.length, targets };
+): Promise<ReadonlyMap<SignalId, Moved>> {
+  const moving = signals.map((signal) => ({
+    ...{ signal, ...reachOf(active.catalog, signal.subject), payload: signalPayload(signal) },
+    cause: [signal.source, signal.kind, signal.subject].join(' '),
+  }));
+  await holdTasks(
+    tx,
+    moving.flatMap(({ signal, tasks }) => (tasks !== null && signal.suspends ? [tasks] : [])),
+    moving.flatMap(({ signal, tasks, cause }) => (tasks !== null && !signal.suspends ? [cause] : [])),
+  );
+  const moved = [];
+  for (const each of moving) {
+    const { signal, tasks, cause } = each;
+    const suspended = tasks === null || !signal.suspends ? [] : await suspendTasks(tx, { of: tasks, cause });
+    const resumed = tasks === null || signal.suspends ? [] : await resumeCause(tx, cause);
+    moved.push({ ...each, suspended, resumed });
+  }
+  const targets = new Map<SignalId, readonly string[]>();
+  for (const { signal, payload, suspended, resumed } of moved) {
+    targets.set(signal.id, await tellSuspended(deps, tx, suspended, 'signal', payload, context));
+    tellResumed(deps, tx, resumed, payload, context);
+  }
+  const reaches = new Map(
+    moving.map(({ signal, grants }) => [JSON.stringify(grants), { signal: signal.id, of: grants }]),
+  );
+  const counts = await markSignalled(tx, [...reaches.values()]);
+  const marked = new Map([...reaches.keys()].map((reach, index) => [reach, counts[index] ?? 0]));
+  return new Map(
+    moved.map(({ signal, grants, suspended, resumed }) => [
+      signal.id,
+      {
+        ...{ decidedAgain: marked.get(JSON.stringify(grants)) ?? 0, targets: targets.get(signal.id) ?? [] },
+        ...{ suspended: suspended.length, resumed: resumed.length },
+      },
+    ]),
+  );
 }
 
 /** What of a signal stands in the evidence of what it did. */

@@ -33,7 +33,7 @@ export async function suspendTask(
   const rootId = await findRootFor(deps, caller, 'operator', id);
   let targets: readonly string[] = [];
   const task = await deps.db.transaction({ root: { id: rootId, mode: 'exclusive' } }, async (tx) => {
-    const suspended = await suspendTasks(tx, { id }, OPERATOR);
+    const suspended = await suspendTasks(tx, { of: { id }, cause: OPERATOR });
     targets = await tellSuspended(deps, tx, suspended, 'operator', { by: operator, reason }, context);
     step('suspend-task.before');
     return await findTask(tx, id);

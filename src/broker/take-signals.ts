@@ -1,10 +1,12 @@
 import type { ActiveRevision } from '../catalog/active.ts';
 import type { SignalSource } from '../domain/signal-source.ts';
 import { MayflyError } from '../domain/errors.ts';
+import type { SignalId } from '../domain/ids.ts';
 import { namesWorkload } from '../domain/named-workloads.ts';
-import { isBad, severity } from '../domain/signal.ts';
+import { isBad, isBroad, severity } from '../domain/signal.ts';
 import { step } from '../domain/step.ts';
 import type { Caller, WorkloadCaller } from '../identity/types.ts';
+import { findActiveRevisionNumber } from '../store/catalog-revisions.ts';
 import type { Transaction } from '../store/database.ts';
 import type { Locks } from '../store/locks.ts';
 import {
@@ -21,9 +23,9 @@ import {
   type Standing,
 } from '../store/signals.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
-import { revisionOf } from './revision.ts';
+import { requireRevision, revisionOf } from './revision.ts';
 import { bodyDigest, placeOf, type SaidSignal, type SaidWord } from './said-signal.ts';
-import { type Moved, moveBySignal, tellReceived } from './move-by-signal.ts';
+import { type Moved, moveBySignals, tellReceived } from './move-by-signal.ts';
 
 /** How far ahead of the store's clock a source's may be. */
 const AHEAD_MILLIS = 30_000;
@@ -54,24 +56,29 @@ export async function takeSignals(
   const { active, source, agent } = sourceOf(deps, caller);
   const targets = new Set<string>();
   const run = async (locks: Locks) =>
-    await deps.db.transaction({ ...locks, signals: source.name }, async (tx): Promise<Judged | undefined> => {
-      const judged = await judge(deps, tx, active, source, said);
-      if (judged.changed.length > 0 && locks.kill === undefined) return undefined;
-      const { taken, standing, changed, heardAt } = judged;
-      if (taken.length > 0) await insertSignals(tx, taken);
-      if (standing.length > 0) await putStanding(tx, standing);
-      if (heardAt !== null) await hear(tx, source.name, heardAt);
-      const moved = new Map<string, Moved>();
-      for (const signal of changed) {
-        const by = { ...signal, suspends: isBad(signal) && source.suspends.includes(signal.kind) };
-        const each = await moveBySignal(deps, tx, active, by, context);
-        for (const target of each.targets) targets.add(target);
-        moved.set(signal.id, each);
-      }
-      for (const signal of taken) tellReceived(tx, active, agent, signal, moved.get(signal.id), context);
-      step('signal.before');
-      return judged;
-    });
+    await deps.db.transaction(
+      { ...locks, catalog: 'shared', signals: source.name },
+      async (tx): Promise<Judged | undefined> => {
+        // What it may say, and whom it is about, is said by the catalog in force.
+        requireRevision(active, await findActiveRevisionNumber(tx));
+        const judged = await judge(deps, tx, active, source, said);
+        if (judged.changed.length > 0 && locks.kill === undefined) return undefined;
+        const { taken, standing, changed, heardAt } = judged;
+        if (taken.length > 0) await insertSignals(tx, taken);
+        if (standing.length > 0) await putStanding(tx, standing);
+        if (heardAt !== null) await hear(tx, source.name, heardAt);
+        const moving = changed.map((signal) => ({
+          ...signal,
+          suspends: isBad(signal) && source.suspends.includes(signal.kind),
+        }));
+        const moved =
+          moving.length === 0 ? new Map<SignalId, Moved>() : await moveBySignals(deps, tx, active, moving, context);
+        for (const each of moved.values()) for (const target of each.targets) targets.add(target);
+        for (const signal of taken) tellReceived(tx, active, agent, signal, moved.get(signal.id), context);
+        step('signal.before');
+        return judged;
+      },
+    );
   const judged = (await run({})) ?? (await run({ kill: 'exclusive' }));
   step('signal.after');
   if (judged === undefined) throw new MayflyError('internal');
@@ -185,7 +192,7 @@ async function judge(
   const standing = [...now.values()];
   return {
     ...{ answers, taken, standing },
-    changed: standing.filter((signal) => counting(before.get(placeKey(signal)), tx.now) !== signal.value),
+    changed: standing.filter((signal) => changes(signal, before.get(placeKey(signal)), tx.now)),
     heardAt: heardAt === null ? null : new Date(heardAt),
   };
 }
@@ -196,14 +203,17 @@ function isOvertaken({ kind, value, occurredAt }: SaidWord, stood: Pick<Standing
   return later < 0 || (later === 0 && severity({ kind, value }) <= severity({ kind, value: stood.value }));
 }
 
+/** Another value counts now than until now. Where nothing is open, a word that nothing is changes nothing. */
+function changes(signal: NewSignal, stood: Standing | undefined, now: Date): boolean {
+  // Also when it has expired: what hung on it was not told yet.
+  if (isBroad(signal.kind) && !isBad(signal)) return stood !== undefined && !stood.lapsed && isBad(stood);
+  return counting(stood, now) !== signal.value;
+}
+
 /** What of it counted until now. */
 function counting(stood: Standing | undefined, now: Date): string | undefined {
   if (stood === undefined || stood.lapsed || (stood.expiresAt !== null && stood.expiresAt <= now)) return undefined;
   return stood.value;
-}
-
-function isBroad(kind: SignalPlace['kind']): boolean {
-  return kind === 'incident' || kind === 'change_freeze';
 }
 
 function placeKey({ kind, subject, name }: SignalPlace): string {

@@ -36,6 +36,11 @@ export function isBad(signal: Pick<StandingSignal, 'kind' | 'value'>): boolean {
   return severity(signal) >= signalValues[signal.kind].length / 2;
 }
 
+/** Of these what is not open or on is as if nothing were said. */
+export function isBroad(kind: SignalKind): boolean {
+  return kind === 'incident' || kind === 'change_freeze';
+}
+
 /** All about the subject that a workload is. */
 export function workloadSubject(workload: string): string {
   return `workload:${workload}`;

@@ -36,21 +36,28 @@ const LIVES = `g.state IN ('minting', 'active')`;
 /**
  * Takes living grants that were not decided under this revision, those of the earliest one first and of these the ones that would
  * live longest. What another replica has in hand is passed over.
- * @param except What was tried before in this pass.
+ * @param except What was tried before in this pass: `triedOf`.
+ * @param signalled Only those that a signal has decided again.
  */
 export async function claimUndecided(
   tx: Transaction,
   revision: number,
   limit: number,
-  except: readonly GrantId[],
+  except: readonly string[],
+  signalled = false,
 ): Promise<Living[]> {
   const rows = await tx.query<LivingRow>({
     name: 'claim_undecided',
-    text: `SELECT ${COLUMNS} FROM mayfly.grants g WHERE ${LIVES} AND ${DECIDED} < $1 AND g.id <> ALL($3)
+    text: `SELECT ${COLUMNS} FROM mayfly.grants g WHERE ${LIVES} AND ${DECIDED} < $1 AND concat_ws(' ', g.id, g.signalled) <> ALL($3) AND (g.signalled IS NOT NULL OR NOT $4)
       ORDER BY ${DECIDED}, g.deadline DESC LIMIT $2 FOR NO KEY UPDATE OF g SKIP LOCKED`,
-    values: [revision, limit, except],
+    values: [revision, limit, except, signalled],
   });
   return rows.map(toLiving);
+}
+
+/** That a grant was tried: where another signal has it decided again, it was not. */
+export function triedOf({ id, signalled }: Pick<Living, 'id' | 'signalled'>): string {
+  return signalled === null ? id : `${id} ${signalled}`;
 }
 
 /** The same for one of them; whoever has it in hand is waited for. None: it is decided, or does not live. */
@@ -70,26 +77,41 @@ export type GrantsOf =
   | { readonly workload: string }
   | { readonly issuer: string; readonly subject: string };
 
-/** What lives of these is to be decided again, because of that signal. Answers how much. No birth may run beside it. */
-export async function markSignalled(tx: Transaction, of: GrantsOf, signal: SignalId): Promise<number> {
-  const [which, values]: [string, readonly unknown[]] =
-    'all' in of
-      ? ['true', []]
-      : 'targets' in of
-        ? ['g.target = ANY($2)', [of.targets]]
-        : 'workload' in of
-          ? ['g.workload = $2', [of.workload]]
-          : [
-              "g.task_id IN (SELECT t.id FROM mayfly.tasks t WHERE t.issuer = $2 AND t.subject = $3 AND t.state IN ('offered', 'active', 'suspended'))",
-              [of.issuer, of.subject],
-            ];
-  const rows = await tx.query<{ marked: number }>({
-    text: `WITH held AS (SELECT g.id FROM mayfly.grants g WHERE ${LIVES} AND ${which} ORDER BY g.id FOR NO KEY UPDATE),
-      marked AS (UPDATE mayfly.grants g SET retained_revision = 0, signalled = $1 FROM held h WHERE g.id = h.id RETURNING 1)
-      SELECT count(*)::int AS marked FROM marked`,
-    values: [signal, ...values],
+/** A signal, and whose grants it moves. */
+export interface Marking {
+  readonly signal: SignalId;
+  readonly of: GrantsOf;
+}
+
+/**
+ * What lives of these is to be decided again, each because of the last signal that reaches it. Answers for each how many. No birth may
+ * run beside it.
+ */
+export async function markSignalled(tx: Transaction, markings: readonly Marking[]): Promise<readonly number[]> {
+  if (markings.length === 0) return [];
+  const reaches = markings.map(({ signal, of }, place) => ({ place, signal, ...of }));
+  const rows = await tx.query<{ place: number; marked: number }>({
+    name: 'mark_signalled',
+    // One statement for all of them, which takes each grant once and in the order of their ids, as all that end several take them.
+    text: `WITH reach AS (
+        SELECT * FROM jsonb_to_recordset($1) AS r (place int, signal uuid, "all" boolean, targets text[], workload text, issuer text, subject text)),
+      hit AS (
+        SELECT g.id, r.place FROM reach r JOIN mayfly.grants g ON g.workload = r.workload WHERE ${LIVES}
+        UNION ALL SELECT g.id, r.place FROM reach r CROSS JOIN LATERAL unnest(r.targets) AS n (name) JOIN mayfly.grants g ON g.target = n.name WHERE ${LIVES}
+        UNION ALL SELECT g.id, r.place FROM reach r
+          JOIN mayfly.tasks t ON t.issuer = r.issuer AND t.subject = r.subject AND t.state IN ('offered', 'active', 'suspended')
+          JOIN mayfly.grants g ON g.task_id = t.id WHERE ${LIVES}
+        UNION ALL SELECT g.id, r.place FROM reach r CROSS JOIN mayfly.grants g WHERE r."all" AND ${LIVES}),
+      last AS (SELECT id, max(place) AS place FROM hit GROUP BY id),
+      held AS (SELECT g.id FROM mayfly.grants g WHERE ${LIVES} AND g.id IN (SELECT id FROM last) ORDER BY g.id FOR NO KEY UPDATE),
+      marked AS (
+        UPDATE mayfly.grants g SET retained_revision = 0, signalled = r.signal FROM held h JOIN last l ON l.id = h.id JOIN reach r ON r.place = l.place
+        WHERE g.id = h.id RETURNING g.id)
+      SELECT h.place, count(*)::int AS marked FROM hit h JOIN marked m ON m.id = h.id GROUP BY h.place`,
+    values: [JSON.stringify(reaches)],
   });
-  return rows[0]?.marked ?? 0;
+  const marked = new Map(rows.map((row) => [row.place, row.marked]));
+  return markings.map((_, place) => marked.get(place) ?? 0);
 }
 
 /** These stay, by this revision. */

@@ -9,16 +9,46 @@ export type TasksOf =
   | { readonly workload: { readonly source: string; readonly subject: string } }
   | { readonly issuer: string; readonly subject: string };
 
+/** Whose tasks are suspended for a cause. */
+export interface Suspending {
+  readonly of: TasksOf;
+  readonly cause: string;
+}
+
+/**
+ * Holds all tasks that these may move, in the order of their ids, as all that end several take them: before several causes are moved in
+ * one transaction, which take their tasks one after another.
+ */
+export async function holdTasks(
+  tx: Transaction,
+  suspending: readonly TasksOf[],
+  resuming: readonly string[],
+): Promise<void> {
+  const of = suspending.map((one) =>
+    'workload' in one ? { source: one.workload.source, workload: one.workload.subject } : one,
+  );
+  await tx.query({
+    name: 'hold_tasks_of',
+    text: `WITH who AS (SELECT * FROM jsonb_to_recordset($1) AS w (id uuid, source text, workload text, issuer text, subject text))
+      SELECT FROM mayfly.tasks t WHERE t.id IN (
+        SELECT a.id FROM who w JOIN mayfly.tasks a ON a.id = w.id WHERE a.state IN ('active', 'suspended')
+        UNION SELECT a.id FROM who w JOIN mayfly.tasks a ON a.workload_subject = w.workload AND a.workload_source = w.source WHERE a.state IN ('active', 'suspended')
+        UNION SELECT a.id FROM who w JOIN mayfly.tasks a ON a.issuer = w.issuer AND a.subject = w.subject WHERE a.state IN ('active', 'suspended')
+        UNION SELECT s.task_id FROM mayfly.suspensions s WHERE s.cause = ANY($2)) ORDER BY t.id FOR NO KEY UPDATE`,
+    values: [JSON.stringify(of), resuming],
+  });
+}
+
 /**
  * `active → suspended`, for this cause: those that another one suspended before stay so for both. Answers those that were active. No
  * birth may run beside it.
  */
-export async function suspendTasks(tx: Transaction, of: TasksOf, cause: string): Promise<Task[]> {
+export async function suspendTasks(tx: Transaction, { of, cause }: Suspending): Promise<Task[]> {
+  // First held, and only then looked at: whoever resumes one at this moment is waited for, and it is suspended after that.
+  await holdTasks(tx, [of], []);
   const { condition, values } = conditionOf(of);
   const rows = await tx.query<TaskRow>({
-    // In the order of their ids, as all that end several take them.
-    text: `WITH hit AS (
-        SELECT t.id FROM mayfly.tasks t WHERE t.state IN ('active', 'suspended') AND ${condition} ORDER BY t.id FOR NO KEY UPDATE),
+    text: `WITH hit AS (SELECT t.id FROM mayfly.tasks t WHERE t.state IN ('active', 'suspended') AND ${condition}),
       noted AS (INSERT INTO mayfly.suspensions (task_id, cause, since) SELECT id, $1, $2 FROM hit ON CONFLICT DO NOTHING)
       UPDATE mayfly.tasks t SET state = 'suspended' FROM hit h WHERE t.id = h.id AND t.state = 'active' RETURNING ${TASK_COLUMNS}`,
     values: [cause, tx.now, ...values],

@@ -5,6 +5,7 @@ import type { Reply } from '../support/ask.ts';
 import type { RunningBroker } from '../support/broker-process.ts';
 import { Agent, outcome } from '../support/delegating.ts';
 import { type House, startHouse } from '../support/house.ts';
+import { operatorsOf } from '../support/operators.ts';
 import { FORBIDS, ISSUER, send, signal, sources } from '../support/signals.ts';
 
 const WAIT = { timeout: 20_000, interval: 20 };
@@ -148,6 +149,21 @@ test('a grant is delivered where the signal that came meanwhile leaves it permit
   expect((await asked.goOn()).status).toBe(201);
   const rows = await house.onStore('SELECT state FROM mayfly.grants WHERE task_id = $1', [task.id.slice(5)]);
   expect(rows).toEqual([{ state: 'active' }]);
+});
+
+test('a task that an operator lets go on at the moment when its user is disabled is suspended for that', async () => {
+  const operators = operatorsOf(house);
+  const path = `/v1/tasks/${task.id}`;
+  expect((await operators.post(`${path}/suspend`, { reason: 'looked strange' })).status).toBe(200);
+  const resuming = await held('resume-task.before', () => operators.post(`${path}/resume`));
+  const saying = disable();
+  await waiting(1);
+  expect((await resuming.goOn()).body).toMatchObject({ state: 'active' });
+  expect((await saying).status).toBe(200);
+  expect((await owner.client().task(task.id)).state).toBe('suspended');
+  const user = signal('user', { subject: { issuer: ISSUER, user: 'user:dana' }, state: 'enabled' });
+  expect((await send(house, user)).status).toBe(200);
+  expect((await owner.client().task(task.id)).state).toBe('active');
 });
 
 test('a renewal that a signal overtakes is none, or ends', async () => {

@@ -270,6 +270,38 @@ describe('a signal', () => {
     expect(await asked(task)).toEqual([201, undefined]);
   });
 
+  test('that nothing is open, where nothing was, moves nothing; of a batch each word tells what it moved', async () => {
+    const task = await owner.open();
+    const { grant } = await issue(task);
+    const words = ['INC-1', 'INC-2'].map((name) => signal('incident', { ...ALL, name, state: 'closed' }));
+    await send(house, { kind: 'batch', signals: words });
+    const risks = [
+      risk('medium'),
+      signal('workload_risk', { subject: { workload: 'dev:agent-other' }, level: 'high' }),
+    ];
+    const users = ['user:dana', 'user:kim'].map((user) =>
+      signal('user', { subject: { issuer: ISSUER, user }, state: 'enabled' }),
+    );
+    const freeze = signal('change_freeze', { scope: { target: 'ledger-db' }, state: 'on', name: 'short' });
+    const thaw = signal('change_freeze', { scope: { target: 'ledger-db' }, state: 'off', name: 'short' });
+    await send(house, { kind: 'batch', signals: [...risks, ...users, freeze, thaw] });
+    const told = async (word: Record<string, unknown> | undefined) => {
+      const [event] = await house.onStore<{ moved: number | null }>(
+        `SELECT (payload->>'decided_again')::int AS moved FROM mayfly.audit_events WHERE type = 'signal.received' AND payload->>'key' = $1`,
+        [word?.['id']],
+      );
+      return event?.moved;
+    };
+    expect([await told(words[0]), await told(words[1]), await told(freeze), await told(thaw)]).toEqual([
+      ...[null, null, null, null],
+    ]);
+    expect(await told(risks[1])).toBe(0);
+    expect(await told(risks[0])).toBeGreaterThan(0);
+    expect(await told(users[0])).toBeGreaterThan(0);
+    expect(await owner.client().grant(grant.id)).toMatchObject({ state: 'active' });
+    await send(house, risk('low'));
+  });
+
   test('says nothing once it has expired, and what hung on it ends', async () => {
     const task = await owner.open({ entitlements: [READ, PAY] });
     const device = (more: object = {}) =>
@@ -328,6 +360,30 @@ describe('a signal', () => {
     const metrics = (await ask(house.url, 'GET', '/metrics')).text;
     expect(metrics).toMatch(/^mayfly_signals_total\{source="risk",kind="workload_risk",outcome="taken"\} [1-9]/m);
     expect(metrics).toMatch(/^mayfly_signal_source_age_seconds\{source="risk"\} [0-9.]+$/m);
+  });
+
+  test('ends what it forbids, whatever else policy fails for: it is not counted, and that the sweep stands still keeps nothing', async () => {
+    const calm = await owner.open({ entitlements: [READ, PAY] });
+    const task = await owner.open({ subject: 'user:kim' });
+    const devices = signal('device', { subject: { workload: 'dev:agent-recon' }, state: 'compliant' });
+    await send(house, devices);
+    const failing = (await owner.client().issue(calm.id, { entitlement: PAY, ttl_seconds: 120 })).grant;
+    const { grant } = await issue(task);
+    await house.broker.apply({
+      ...files,
+      [POLICIES]: `${files[POLICIES] ?? ''}
+@id("fails") forbid (principal is Mayfly::Task, action, resource == Mayfly::Entitlement::"${PAY}") when { principal.depth - 9223372036854775807 - 9223372036854775807 < 0 };`,
+    });
+    // It fails, and nothing of the rest is believed.
+    await vi.waitFor(async () => {
+      const metrics = (await ask(house.url, 'GET', '/metrics')).text;
+      expect(metrics).toMatch(/^mayfly_drift_stopped 1$/m);
+    }, WAIT);
+    await send(house, signal('user', { subject: { issuer: ISSUER, user: 'user:kim' }, state: 'disabled' }));
+    expect(await untilRevoked(grant)).toMatchObject({ ended_by: 'signal' });
+    expect(await owner.client().grant(failing.id)).toMatchObject({ state: 'active' });
+    await send(house, signal('user', { subject: { issuer: ISSUER, user: 'user:kim' }, state: 'enabled' }));
+    await owner.client().release(failing.id);
   });
 
   test('ends what it forbids also where drift is only told', async () => {
