@@ -39,12 +39,16 @@ export async function inspect(
     const configs = [...new Set(grants.map(({ config }) => config))];
     const { installation } = target.context;
     const declared = await readDeclared(configs, installation, target.config.database, connection, signal);
-    // Grants share entitlements: what is true of a template is said once and told of each.
-    const shared = new Map<PostgresEntitlement, readonly Drift[]>();
-    configs.forEach((config, index) => {
-      const rights = declared[index];
-      if (rights !== undefined) shared.set(config, templateDrift(config.template, templates[config.template], rights));
-    });
+    // Grants share entitlements and templates: what is true of a template is said once and told of each.
+    const shared = new Map<PostgresEntitlement, Map<string, readonly Drift[]>>();
+    const ofTemplate = (config: PostgresEntitlement, template: string): readonly Drift[] => {
+      const known = shared.get(config) ?? new Map<string, readonly Drift[]>();
+      shared.set(config, known);
+      const rights = declared[configs.indexOf(config)];
+      const drift = known.get(template) ?? (rights ? templateDrift(template, templates[template], rights) : []);
+      known.set(template, drift);
+      return drift;
+    };
     return grants.map((grant, index): Inspection => {
       const error = strayed(grant, status);
       const seen = refs[index];
@@ -60,8 +64,20 @@ export async function inspect(
           drift: [{ what: 'absent', says: 'no role of it is in the target, though none was dropped here' }],
         };
       }
-      const drift = roleDrift(grant.handle, grant.config.template, seen.registered, seen.role);
-      return { ok: true, drift: [...drift, ...(shared.get(grant.config) ?? [])] };
+      // What was granted is what was minted. The catalog may name another template by now: that changed nothing of the credential.
+      const template = seen.template ?? grant.config.template;
+      const drift = roleDrift(grant.handle, template, seen.registered, seen.role);
+      return { ok: true, drift: [...drift, ...moved(template, grant.config), ...ofTemplate(grant.config, template)] };
     });
   });
+}
+
+function moved(template: string, config: PostgresEntitlement): readonly Drift[] {
+  if (template === config.template) return [];
+  return [
+    {
+      what: 'template',
+      says: `the role was minted from the template ${template}, not ${config.template} as now declared`,
+    },
+  ];
 }

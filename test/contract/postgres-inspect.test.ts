@@ -1,6 +1,7 @@
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { prepare, provider } from '../../providers/postgres/index.ts';
+import { endingDrift } from '../../src/domain/drift.ts';
 import type { Drift, Granted, Inspection } from '../../src/provider.ts';
 import type { PostgresEntitlement } from '../../providers/postgres/schema.ts';
 import { availableVersions, type PostgresServer, startPostgres } from '../support/postgres-servers.ts';
@@ -336,7 +337,7 @@ describe.each(availableVersions())('what a role can really do on PostgreSQL %i, 
     await ended(live);
   });
 
-  test('template_narrower: an entitlement that has declared more since, and memberships: one with another template', async () => {
+  test('template_narrower: an entitlement that has declared more since, and template: one that names another', async () => {
     const live = await ledger.mint();
     const more = provider.entitlementSchema.parse({
       ...entitlement,
@@ -352,7 +353,18 @@ describe.each(availableVersions())('what a role can really do on PostgreSQL %i, 
       },
     ]);
     const moved = provider.entitlementSchema.parse({ ...entitlement, template: 'mayfly_t_elsewhere' });
-    expect((await inspected(live, moved)).map(({ what }) => what)).toEqual(['memberships', 'template']);
+    const minted = {
+      what: 'template',
+      says: expect.stringMatching(/minted from .*mayfly_t_ledger, not mayfly_t_elsewhere/),
+    };
+    // Told, and no reason to end it: nobody changed the credential.
+    expect(await inspected(live, moved)).toEqual([minted]);
+    expect(endingDrift(await inspected(live, moved))).toEqual([]);
+    await ledger.admin(`REVOKE mayfly_t_ledger FROM ${live.ref.handle}`);
+    expect(await inspected(live, moved)).toEqual([
+      { what: 'memberships', says: expect.stringContaining('mayfly_t_ledger') },
+      minted,
+    ]);
     await ended(live);
   });
 

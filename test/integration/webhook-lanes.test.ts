@@ -149,15 +149,33 @@ test('a webhook is told what it listens to, once, signed, and nothing else', asy
   expect(await state()).toMatchObject({ pending: 0, givenUp: 0, failingSince: null, lastSuccessAt: expect.any(Date) });
 });
 
-test('what nobody listens to costs the store no row, and the ordinary is not even looked up', async () => {
+test('what nobody listens to costs the store no row, and what is ordinary is ordinary to the store too', async () => {
   await declare(webhook({ events: ['kill.*'] }));
   await happen('ledger-db');
   expect(await house.onStore('SELECT FROM mayfly.webhook_deliveries')).toEqual([]);
   const [trigger] = await house.onStore<{ text: string }>(
-    `SELECT pg_get_triggerdef(oid) AS text FROM pg_trigger WHERE tgname = 'audit_event_told'`,
+    `SELECT prosrc AS text FROM pg_proc WHERE oid = 'mayfly.tell_webhooks'::regproc`,
   );
-  const [, list = ''] = /ALL \(ARRAY\[(.*?)\]/.exec(trigger?.text ?? '') ?? [];
+  const [, list = ''] = /e\.type NOT IN \(([^)]*)\)/.exec(trigger?.text ?? '') ?? [];
   expect(new Set([...list.matchAll(/'([a-z_.]+)'/g)].map(([, type]) => type))).toEqual(new Set(ordinaryEvents));
+});
+
+test('news of thousands in one statement reaches each webhook that listens, in that statement', async () => {
+  await declare(
+    webhook(),
+    webhook({ name: 'one', targets: ['target-7'] }),
+    webhook({ name: 'kills', events: ['kill.*'] }),
+  );
+  await happen(...Array.from({ length: 3_000 }, (_, index) => `target-${index}`));
+  expect((await listWebhookStates(house.db)).map(({ name, pending: count }) => [name, count])).toEqual([
+    ['kills', 0],
+    ['oncall', 3_000],
+    ['one', 1],
+  ]);
+  const triggers = await house.onStore(
+    `SELECT FROM pg_trigger WHERE tgfoid = 'mayfly.tell_webhooks'::regproc AND tgtype & 1 = 0 AND tgnewtable IS NOT NULL`,
+  );
+  expect(triggers).toHaveLength(1);
 });
 
 test('a grant that drift, a signal or an operator ended is news; one whose work is done is not', async () => {
