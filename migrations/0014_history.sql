@@ -1,7 +1,7 @@
 -- Up Migration
 -- What a task is decided on: itself, what its tree has and has had, and whether a kill stands.
 
-CREATE INDEX grants_of_root ON mayfly.grants (root_id);
+CREATE INDEX grants_of_root ON mayfly.grants (root_id) WHERE state NOT IN ('pending_approval', 'approved', 'denied');
 
 -- A view, so that whoever asks plans it once: functions in SQL are planned anew in each statement, and cost three quarters of an ask
 -- (150 µs a task; 30 as a view). `mayfly.seen` stays for brokers of before that run beside this.

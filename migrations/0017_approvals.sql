@@ -34,10 +34,11 @@ CREATE TABLE mayfly.approvals (
   CHECK ((ended_at IS NULL) = (state IN ('pending', 'approved'))),
   CHECK ((because IS NULL) = (state <> 'lapsed'))
 );
--- What lapses, and what a task waits for. Of all that ever was, only what is open is looked for.
+-- What lapses: of all that ever was, only what is open is looked for.
 CREATE INDEX approvals_open_until ON mayfly.approvals (expires_at) WHERE state IN ('pending', 'approved');
-CREATE INDEX approvals_open_of_task ON mayfly.approvals (task_id) WHERE state IN ('pending', 'approved');
 CREATE INDEX approvals_open_on ON mayfly.approvals (target) WHERE state IN ('pending', 'approved');
+-- How many a task has had, whatever became of them.
+CREATE INDEX approvals_of_task ON mayfly.approvals (task_id);
 CREATE TRIGGER approval_born BEFORE INSERT ON mayfly.approvals FOR EACH ROW EXECUTE FUNCTION mayfly.guard_state('approval');
 CREATE TRIGGER approval_state BEFORE UPDATE ON mayfly.approvals FOR EACH ROW
   WHEN (OLD.state IS DISTINCT FROM NEW.state) EXECUTE FUNCTION mayfly.guard_state('approval');

@@ -14,6 +14,10 @@ function party(subject: string, workload = AGENT): Party {
   return { issuer: orchestrator.issuer, subject, workload };
 }
 
+function bears(subject: string) {
+  return { source: 'dev', subject };
+}
+
 const users = [{ operators: 'staff', prefix: 'user:' }];
 
 /** `approves`, or why not. */
@@ -37,6 +41,21 @@ test.each([
     'staff:lead',
     [party('user:dana'), party('user:dana', { source: 'dev', subject: 'lead' })],
     'approver_is_party',
+  ],
+  ['the agent, as the issuer names people', 'staff:dana', [party('user:ann', bears('user:dana'))], 'approver_is_party'],
+  ['the agent, on its own behalf', 'staff:Dana', [party('user:dana', bears('user:dana'))], 'approver_is_party'],
+  [
+    'the agent above, on its own behalf',
+    'staff:dana',
+    [party('user:ann'), party('user:dana', bears('user:dana'))],
+    'approver_is_party',
+  ],
+  ['its own name, although that is not mapped', 'staff:dana', [party('dana')], 'approver_is_party'],
+  [
+    'somebody else than an agent that is named as people are',
+    'staff:ann',
+    [party('user:dana', bears('user:dana'))],
+    'approves',
   ],
   ['a subject of another kind', 'staff:ann', [party('service:dana')], 'approver_unmapped'],
   ['a subject that is only the prefix', 'staff:ann', [party('user:')], 'approver_unmapped'],
@@ -69,6 +88,9 @@ test('subjects without a prefix are the operators’ own', () => {
 test('two entries of one issuer that disagree say nothing', () => {
   const other = { ...orchestrator, name: 'other', subjects: [{ operators: 'staff', prefix: '' }] };
   expect(verdict('staff:ann', [party('user:dana')], trust(users, [other]))).toBe('approver_unmapped');
+  expect(verdict('staff:dana', [party('user:dana', bears('user:dana'))], trust(users, [other]))).toBe(
+    'approver_is_party',
+  );
   const silent = { ...orchestrator, name: 'other' };
   expect(verdict('staff:ann', [party('user:dana')], trust(users, [silent]))).toBe('approver_unmapped');
 });

@@ -3,7 +3,7 @@ import type { Grant } from '../domain/grant.ts';
 import { type TaskId, wireId } from '../domain/ids.ts';
 import { step } from '../domain/step.ts';
 import type { WorkloadCaller } from '../identity/types.ts';
-import { type Approval, countOpenApprovals, findApprovalOfGrant, insertApproval } from '../store/approvals.ts';
+import { type Approval, countApprovals, findApprovalOfGrant, insertApproval } from '../store/approvals.ts';
 import type { Transaction } from '../store/database.ts';
 import { insertDecision } from '../store/decisions.ts';
 import { findAnyGrant, type GrantWithRevocation, insertUnminted } from '../store/grants.ts';
@@ -17,6 +17,7 @@ import { type Ask, decideGrant } from './decide-grant.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
 import { grantEvent } from './evidence.ts';
 import { killedProblem } from './kill.ts';
+import { lapseApprovals } from './lapse-approvals.ts';
 import { endForReplay } from './replayed-key.ts';
 
 /** Nothing was made: it is to be approved, and then collected. */
@@ -48,14 +49,12 @@ export async function askApproval(
     if (!decided.permitted || decided.needs.length === 0) return undefined;
     const { intent, life, needs } = decided;
     const { task } = state;
-    const repeated = await settleKey(tx, intent, async (grantId) => {
-      const digest = active.catalog.digest;
-      return await endForReplay(tx, grantId, task, digest, context, intent.grant.id);
+    const repeated = await settleKey(tx, intent, {
+      lapse: (id) => lapseApprovals(deps, tx, { kind: 'grant', id }, null, context),
+      end: (id) => endForReplay(tx, id, task, active.catalog.digest, context, intent.grant.id),
     });
     if (!Array.isArray(repeated)) return { pending: repeated, ended: [] };
-    const open = await countOpenApprovals(tx, task.id);
-    if (open >= deps.approvals.perTask)
-      throw new MayflyError('too_many_approvals', `It waits for ${open}.`, { retryAfterSeconds: 5 });
+    requireRoom(deps, await countApprovals(tx, task.id), task.notAfter.getTime() - tx.now.getTime());
 
     const grant: Grant = { ...intent.grant, state: 'pending_approval' };
     const { params, guarantee } = grant;
@@ -95,6 +94,21 @@ export async function askApproval(
   return { pending: pending.grant, approval: pending.approval, idempotencyReplayed: pending.repeated === true };
 }
 
+/** What was dropped counts too: each asks somebody for a word, and leaves rows that stay. @throws MayflyError `too_many_approvals` */
+function requireRoom(
+  { approvals, mintsPerTask }: Pick<BrokerDeps, 'approvals' | 'mintsPerTask'>,
+  { had, open }: { readonly had: number; readonly open: number },
+  leftMillis: number,
+): void {
+  // Waiting does not help before the task is over.
+  if (had >= mintsPerTask)
+    throw new MayflyError('too_many_approvals', `It has had ${had}.`, {
+      retryAfterSeconds: Math.ceil(leftMillis / 1000),
+    });
+  if (open >= approvals.perTask)
+    throw new MayflyError('too_many_approvals', `It waits for ${open}.`, { retryAfterSeconds: 5 });
+}
+
 interface Waiting {
   readonly grant: Grant;
   readonly approval: Approval;
@@ -102,13 +116,19 @@ interface Waiting {
 }
 
 /**
- * Lets the key stand for the new grant. What it stood for before ends, unless that waits itself: then it is the answer.
+ * Lets the key stand for the new grant. What it stood for before ends, unless that waits itself, and in time: then it is the answer.
  * @returns what ended, or what waits.
  */
 async function settleKey(
   tx: Transaction,
   { grant, idempotency }: Intent,
-  end: (id: Grant['id']) => Promise<readonly GrantWithRevocation[]>,
+  {
+    lapse,
+    end,
+  }: {
+    readonly lapse: (id: Grant['id']) => Promise<number>;
+    readonly end: (id: Grant['id']) => Promise<readonly GrantWithRevocation[]>;
+  },
 ): Promise<GrantWithRevocation[] | Waiting> {
   if (idempotency === null || (await takeKey(tx, grant.taskId, grant.id, idempotency))) return [];
   const used = await findUsedKey(tx, grant.taskId, idempotency.key, idempotency.bodyDigest);
@@ -121,7 +141,9 @@ async function settleKey(
       await findApprovalOfGrant(tx, used.grantId),
     ];
     if (waiting === undefined || approval === undefined) throw new MayflyError('internal');
-    return { grant: waiting.grant, approval, repeated: true };
+    if (approval.expiresAt > tx.now) return { grant: waiting.grant, approval, repeated: true };
+    // Nobody can decide or collect it any more, and the sweeper just has not said so yet.
+    await lapse(used.grantId);
   }
   await moveUsedKey(tx, grant.taskId, idempotency.key, grant.id);
   return [...(await end(used.grantId))];

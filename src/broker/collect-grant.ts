@@ -128,7 +128,7 @@ async function settle(
   const reached = await reachedLimit(tx, intent, state.task.workload);
   if (reached !== null) return await refuse(tx, decided.limited(reached));
   // Another call may have it: then nothing of this one stands.
-  if (!(await markCollected(tx, approvalId))) throw over(await reread(tx, id));
+  if (!(await markCollected(tx, approvalId))) throw over(await reread(tx, id), tx.now);
   await insertDecision(tx, intent.decision);
   await birthCollected(tx, intent, state.task.workload);
   for (const event of intent.events) tx.record(event);
@@ -140,7 +140,7 @@ async function settle(
 function requireApproved(approval: Approval, now: Date | null): void {
   if (approval.state === 'pending' && (now === null || approval.expiresAt > now))
     throw new MayflyError('approval_pending', undefined, { members: { approval_id: wireId('apr', approval.id) } });
-  if (approval.state !== 'approved' || (now !== null && approval.expiresAt <= now)) throw over(approval);
+  if (approval.state !== 'approved' || (now !== null && approval.expiresAt <= now)) throw over(approval, now);
 }
 
 async function reread(tx: Transaction, id: Grant['id']): Promise<Approval> {

@@ -2,7 +2,7 @@ import { MayflyError } from '../domain/errors.ts';
 import { type ApprovalId, wireId } from '../domain/ids.ts';
 import { step } from '../domain/step.ts';
 import type { Caller } from '../identity/types.ts';
-import { addWord, type Approval, type Word } from '../store/approvals.ts';
+import { addWord, type Approval, lockApproval, type Word } from '../store/approvals.ts';
 import { findActiveRevisionNumber } from '../store/catalog-revisions.ts';
 import { birthLocks } from '../store/locks.ts';
 import { listParties } from '../store/parties.ts';
@@ -14,8 +14,8 @@ import { requireInScope, requireRole } from './operator-scope.ts';
 import { requireRevision, revisionOf } from './revision.ts';
 
 /**
- * Approves or denies what waits for it, once: of several at the same moment one counts. Where groups are several it is approved when
- * somebody of each has said so; one person counts for all of theirs.
+ * Approves or denies what waits for it, once. Where groups are several it is approved when somebody of each has said so, at the same
+ * moment or not; one person counts for all of theirs.
  * @throws MayflyError `operator_only`, `not_found`, `approver_not_in_group`, `approver_is_party`, `approver_unmapped`, `approval_over`, `task_ended`
  */
 export async function decideApproval(
@@ -30,12 +30,15 @@ export async function decideApproval(
   const { operator, scope } = requireRole(deps, caller, 'approver');
   const found = await holdApproval(deps.db, id);
   requireInScope(scope, found.approval.target);
-  const groups = groupsFor(caller, found.approval);
+  groupsFor(caller, found.approval.groups);
   const { task } = found;
-  const decided = await deps.db.transaction(birthLocks(task.rootId), async (tx) => {
+  await deps.db.transaction(birthLocks(task.rootId), async (tx) => {
     requireRevision(active, await findActiveRevisionNumber(tx));
+    await lockApproval(tx, id);
     const { approval, task: now } = await holdApproval(tx, id);
-    if (approval.state !== 'pending' || approval.expiresAt <= tx.now) throw over(approval);
+    if (approval.state !== 'pending' || approval.expiresAt <= tx.now) throw over(approval, tx.now);
+    // A second yes of the same group adds nothing. A no always counts.
+    const groups = groupsFor(caller, decision === 'approve' ? missing(approval) : approval.groups);
     // To deny takes nothing from anybody else: also whoever asked may.
     if (decision === 'approve') {
       checkAlive(now, tx.now);
@@ -44,8 +47,8 @@ export async function decideApproval(
     const word: Word = { by: operator, groups, at: tx.now.toISOString(), decision, reason };
     const state = stateAfter(approval, word);
     const unused = Math.min(tx.now.getTime() + deps.approvals.unusedSeconds * 1000, now.notAfter.getTime());
-    const after = await addWord(tx, id, state, word, approval.words.length, new Date(unused));
-    if (after === undefined) return undefined;
+    const after = await addWord(tx, id, state, word, new Date(unused));
+    if (after === undefined) throw new MayflyError('internal');
     const payload = {
       ...{ by: operator, as: groups, reason, digest: approval.digest.toString('hex') },
       ...(state === 'pending' ? { still_needed: missing(after) } : {}),
@@ -55,25 +58,24 @@ export async function decideApproval(
     tx.record(approvalEvent(type, deps, found, context, payload, decision === 'approve' ? 'permit' : 'deny'));
     tx.changed(task.id);
     step('decide-approval.before');
-    return after;
   });
   step('decide-approval.after');
-  if (decided === undefined) throw over((await holdApproval(deps.db, id)).approval);
   return await showApproval(deps.db, id);
 }
 
-/** What it came to instead. */
-export function over(approval: Approval): MayflyError {
-  const { id, state, because } = approval;
-  // Its time is over, and the sweeper just has not said so yet.
-  const is = state === 'pending' || state === 'approved' ? 'lapsed' : state;
+/** What it came to instead. @param now Null: by its state alone. */
+export function over(approval: Approval, now: Date | null): MayflyError {
+  const { id, state, because, expiresAt } = approval;
+  // Its time may be over, and the sweeper just has not said so yet.
+  const isOpen = state === 'pending' || state === 'approved';
+  const is = isOpen && now !== null && expiresAt <= now ? 'lapsed' : state;
   return new MayflyError('approval_over', undefined, {
     members: { approval_id: wireId('apr', id), state: is, ...(because === null ? {} : { because }) },
   });
 }
 
-/** Those that the caller speaks for. @throws MayflyError `approver_not_in_group` */
-function groupsFor(caller: Caller, { groups }: Approval): readonly string[] {
+/** Those of the groups that the caller speaks for. @throws MayflyError `approver_not_in_group` */
+function groupsFor(caller: Caller, groups: readonly string[]): readonly string[] {
   const own = caller.kind === 'operator' ? (caller.groups ?? []) : [];
   const spokenFor = groups.filter((group) => own.includes(group));
   if (spokenFor.length === 0) throw new MayflyError('approver_not_in_group', undefined, { members: { groups } });

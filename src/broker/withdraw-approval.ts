@@ -1,7 +1,8 @@
+import { MayflyError } from '../domain/errors.ts';
 import { type ApprovalId, wireId } from '../domain/ids.ts';
 import { step } from '../domain/step.ts';
 import type { Caller } from '../identity/types.ts';
-import { type Word, withdrawApproval as withdraw } from '../store/approvals.ts';
+import { type Approval, type Word, withdrawApproval as withdraw } from '../store/approvals.ts';
 import { endGrants } from '../store/grants.ts';
 import { approvalEvent, holdApproval, type ShownApproval, showApproval } from './approvals.ts';
 import { over } from './decide-approval.ts';
@@ -12,7 +13,7 @@ import { requireInScope, requireRole } from './operator-scope.ts';
 /**
  * Takes an approval back. What was not collected yet is denied; what lives of it ends as drift, in the same transaction. It only takes
  * away: any approver with the target in scope may do it, by whatever catalog there is.
- * @throws MayflyError `operator_only`, `not_found`, `approval_over`: there is none to take back, or what came of it has ended.
+ * @throws MayflyError `operator_only`, `not_found`, `approval_pending`: it is denied instead; `approval_over`: there is none to take back, or what came of it has ended.
  */
 export async function withdrawApproval(
   deps: BrokerDeps,
@@ -28,7 +29,7 @@ export async function withdrawApproval(
   const withdrawn = await deps.db.transaction({}, async (tx) => {
     const word: Word = { by: operator, groups: [], at: tx.now.toISOString(), decision: 'withdraw', reason };
     const after = await withdraw(tx, id, word);
-    if (after === undefined) return undefined;
+    if (after === undefined) throw notWithdrawn((await holdApproval(tx, id)).approval, tx.now);
     const ended = await endGrants(tx, { grantIds: [grant.id] }, 'drift');
     tx.record(approvalEvent('approval.withdrawn', deps, found, context, { by: operator, reason }, 'deny'));
     for (const { revocation } of ended) {
@@ -45,7 +46,14 @@ export async function withdrawApproval(
     return ended;
   });
   step('withdraw-approval.after');
-  if (withdrawn === undefined) throw over((await holdApproval(deps.db, id)).approval);
   for (const { grant: ended } of withdrawn) deps.alarms.now(ended.target);
   return await showApproval(deps.db, id);
+}
+
+function notWithdrawn(approval: Approval, now: Date): MayflyError {
+  if (approval.state !== 'pending' || approval.expiresAt <= now) return over(approval, now);
+  const members = { approval_id: wireId('apr', approval.id), state: 'pending' };
+  return new MayflyError('approval_pending', 'Nothing is approved yet that could be withdrawn: deny it instead.', {
+    members,
+  });
 }

@@ -8,7 +8,7 @@ export const approvalProblems = {
   approver_not_in_group: [
     403,
     'Only somebody of another group may approve this',
-    '`groups` says which. Who is in one stands under `operators` in trust.yaml.',
+    '`groups` says of which it is still needed: a second yes of the same group adds nothing. Who is in one stands under `operators` in trust.yaml.',
   ],
   approver_is_party: [
     403,
@@ -20,7 +20,11 @@ export const approvalProblems = {
     'It can not be told whether you are who this is asked for',
     'The task’s issuer needs `subjects` in trust.yaml: which of your source’s operators its tasks are on behalf of. You may still deny it.',
   ],
-  approval_pending: [409, 'The grant is not approved yet', 'Wait with GET /v1/grants/{id}?wait=30, then collect it.'],
+  approval_pending: [
+    409,
+    'The grant is not approved yet',
+    'Wait with GET /v1/grants/{id}?wait=30, then collect it. Whoever wants to take back what is not approved yet denies it.',
+  ],
   approval_over: [
     409,
     'The approval is not open any more',
@@ -38,7 +42,7 @@ export const approvalProblems = {
   ],
   too_many_approvals: [
     429,
-    'The task waits for too many approvals',
-    'Wait until some of them are decided, or release those that are not needed.',
+    'The task has asked for too many approvals',
+    'Wait until some of them are decided, or release those that are not needed. A task that has had as many as it may in its whole life asks for no more: `Retry-After` is its end.',
   ],
 } as const satisfies Record<string, readonly [number, string, string]>;

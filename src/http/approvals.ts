@@ -65,7 +65,7 @@ const decideApproval = route({
   tag: 'operating',
   summary: 'Approve, deny or withdraw',
   description:
-    'Of several decisions at once one counts, and the others are 409. To approve: role approver with the target in scope, in one of the groups, and neither who asked nor on whose behalf, of this task and of all above it. To deny: the same, but also for who asked. To withdraw what was approved: role approver with the target in scope; what was not collected is denied, and what lives of it ends (`ended_by: drift`).',
+    'Of several decisions at once those count that something is still needed of, and the others are refused. To approve: role approver with the target in scope, in one of the groups, and neither who asked nor on whose behalf, of this task and of all above it. To deny: the same, but also for who asked. To withdraw what was approved: role approver with the target in scope; what was not collected is denied, and what lives of it ends (`ended_by: drift`).',
   params: approvalPath,
   query: noQuery,
   headers: noHeaders,
@@ -79,6 +79,7 @@ const decideApproval = route({
     'approver_not_in_group',
     'approver_is_party',
     'approver_unmapped',
+    'approval_pending',
     'approval_over',
     'task_ended',
     'task_suspended',

@@ -98,13 +98,14 @@ export async function findApprovalOfGrant(db: Queryable, grantId: GrantId): Prom
   return rows.map(toApproval)[0];
 }
 
-/** How many of the task's are neither over nor collected. */
-export async function countOpenApprovals(tx: Transaction, taskId: TaskId): Promise<number> {
-  const rows = await tx.query<{ open: number }>({
-    text: `SELECT count(*)::int AS open FROM mayfly.approvals WHERE task_id = $1 AND state IN ('pending', 'approved')`,
+/** How many a task has had, and how many of them are neither over nor collected. */
+export async function countApprovals(tx: Transaction, taskId: TaskId): Promise<{ had: number; open: number }> {
+  const rows = await tx.query<{ had: number; open: number }>({
+    text: `SELECT count(*)::int AS had, (count(*) FILTER (WHERE state IN ('pending', 'approved')))::int AS open
+      FROM mayfly.approvals WHERE task_id = $1`,
     values: [taskId],
   });
-  return rows[0]?.open ?? 0;
+  return rows[0] ?? { had: 0, open: 0 };
 }
 
 export interface ApprovalFilter {
@@ -132,9 +133,14 @@ export async function listApprovals(
   return rows.map(toApproval);
 }
 
+/** Until the end of the transaction nobody else moves it. A statement of its own: one that waits here goes on seeing what was before. */
+export async function lockApproval(tx: Transaction, id: ApprovalId): Promise<void> {
+  await tx.query({ text: 'SELECT FROM mayfly.approvals WHERE id = $1 FOR NO KEY UPDATE', values: [id] });
+}
+
 /**
- * One more word on what is pending, and still in time: approved once there is one of every group.
- * Of several at once one counts; to the others it is undefined.
+ * One more word on what is pending, and still in time: approved once there is one of every group. For whoever holds it (`lockApproval`)
+ * and has read the words since: undefined where it is not pending any more.
  * @param expiresAt Until when it can be collected.
  */
 export async function addWord(
@@ -142,26 +148,24 @@ export async function addWord(
   id: ApprovalId,
   state: 'pending' | 'approved' | 'denied',
   word: Word,
-  seen: number,
   expiresAt: Date,
 ): Promise<Approval | undefined> {
   const rows = await tx.query<ApprovalRow>({
     text: `WITH said AS (
         UPDATE mayfly.approvals a SET state = $2, words = a.words || $3::jsonb, ended_at = CASE $2 WHEN 'denied' THEN $4::timestamptz END,
-          expires_at = CASE $2 WHEN 'approved' THEN $6 ELSE a.expires_at END
-        WHERE a.id = $1 AND a.state = 'pending' AND a.expires_at > $4 AND jsonb_array_length(a.words) = $5 RETURNING ${APPROVAL_COLUMNS}),
+          expires_at = CASE $2 WHEN 'approved' THEN $5 ELSE a.expires_at END
+        WHERE a.id = $1 AND a.state = 'pending' AND a.expires_at > $4 RETURNING ${APPROVAL_COLUMNS}),
       moved AS (
         UPDATE mayfly.grants g SET state = $2 FROM said s WHERE g.id = s.grant_id AND $2 <> 'pending')
       SELECT * FROM said`,
-    values: [id, state, JSON.stringify(word), tx.now, seen, expiresAt],
+    values: [id, state, JSON.stringify(word), tx.now, expiresAt],
   });
   return rows.map(toApproval)[0];
 }
 
 /** Takes an approval back, used or not. Undefined when there is none to take back, or what came of it has ended. What lives of it is for the caller to end. */
 export async function withdrawApproval(tx: Transaction, id: ApprovalId, word: Word): Promise<Approval | undefined> {
-  // A statement of its own: one that waits here for a collection goes on seeing the grant as it was before that.
-  await tx.query({ text: 'SELECT FROM mayfly.approvals WHERE id = $1 FOR NO KEY UPDATE', values: [id] });
+  await lockApproval(tx, id);
   const rows = await tx.query<ApprovalRow>({
     text: `WITH withdrawn AS (
         UPDATE mayfly.approvals a SET state = 'withdrawn', words = a.words || $2::jsonb, ended_at = $3

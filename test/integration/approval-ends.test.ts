@@ -9,7 +9,7 @@ let house: House;
 let approving: Approving;
 
 beforeAll(async () => {
-  house = await startHouse({ env: { MAYFLY_APPROVALS_PER_TASK: '3' } });
+  house = await startHouse({ env: { MAYFLY_APPROVALS_PER_TASK: '3', MAYFLY_MINTS_PER_TASK: '5' } });
   approving = new Approving(house);
   await house.broker.apply(approvalFiles(house.files));
 });
@@ -133,7 +133,9 @@ describe('an approval that is withdrawn', () => {
 
   test('is none, where nothing was approved yet', async () => {
     const pending = await approving.wait();
-    expect(outcome(await approving.decide('fay', pending.approval, 'withdraw'))).toEqual([409, 'approval_over']);
+    const refused = await approving.decide('fay', pending.approval, 'withdraw');
+    expect([...outcome(refused), refused.body['state']]).toEqual([409, 'approval_pending', 'pending']);
+    expect(refused.body['detail']).toMatch(/deny it/);
     expect((await approving.shown(pending.approval)).state).toBe('pending');
   });
 });
@@ -227,6 +229,18 @@ test('one task waits for so many and no more', async () => {
   await house.client().issue(task, { entitlement: INVOICES });
 });
 
+test('one task asks for so many in its whole life, whatever became of them', async () => {
+  const task = await approving.open();
+  for (let asked = 0; asked < 5; asked++) {
+    const { grant } = await approving.wait(task);
+    expect((await approving.agent('DELETE', `/v1/grants/${grant}`)).status).toBe(202);
+  }
+  const refused = await approving.agent('POST', `/v1/tasks/${task}/grants`, { entitlement: PAYMENTS });
+  expect([...outcome(refused), refused.body['detail']]).toEqual([429, 'too_many_approvals', 'It has had 5.']);
+  expect(Number(refused.headers['retry-after'])).toBeGreaterThan(5);
+  await house.client().issue(task, { entitlement: INVOICES });
+});
+
 describe('an Idempotency-Key', () => {
   const asked = { entitlement: PAYMENTS, ttl_seconds: 60 };
   const again = (task: string, key: string, body: object = asked) =>
@@ -248,6 +262,15 @@ describe('an Idempotency-Key', () => {
     const second = await approving.wait(first.task, {}, 'two');
     expect(second.grant).not.toBe(first.grant);
     await approving.until(first, ['revoked', 'collected']);
+    expect(await approving.stateOf(second.grant)).toBe('pending_approval');
+  });
+
+  test('that comes again when the time of what waits is over waits anew', async () => {
+    const first = await approving.wait(undefined, {}, 'late');
+    await approving.expire(first);
+    const second = await approving.wait(first.task, {}, 'late');
+    expect(second.grant).not.toBe(first.grant);
+    expect(await approving.until(first, ['denied', 'lapsed'])).toMatchObject({ because: 'not_decided_in_time' });
     expect(await approving.stateOf(second.grant)).toBe('pending_approval');
   });
 

@@ -181,8 +181,21 @@ test('where permits name two groups somebody of each must approve; a permit that
     const first = await approving.decide('fay', one.approval, 'approve');
     expect(first.body).toMatchObject({ state: 'pending', still_needed: ['security'], grant_state: 'pending_approval' });
     expect(outcome(await approving.collect(one.grant))).toEqual([409, 'approval_pending']);
+    // A second word of the same group is none.
+    const more = await approving.decide('fay', one.approval, 'approve');
+    expect([...outcome(more), more.body['groups']]).toEqual([403, 'approver_not_in_group', ['security']]);
+    expect((await approving.shown(one.approval)).words).toHaveLength(1);
     expect((await approving.decide('sid', one.approval, 'approve')).body['state']).toBe('approved');
+    const late = await approving.decide('fay', one.approval, 'deny');
+    expect([...outcome(late), late.body['state']]).toEqual([409, 'approval_over', 'approved']);
     expect((await approving.collect(one.grant)).status).toBe(201);
+    // Both at once: neither word is lost.
+    for (let round = 0; round < 5; round++) {
+      const at = await approving.wait();
+      const said = await Promise.all(['fay', 'sid'].map((who) => approving.decide(who, at.approval, 'approve')));
+      expect(said.map(({ status }) => status)).toEqual([200, 200]);
+      expect(await approving.shown(at.approval)).toMatchObject({ state: 'approved', still_needed: [] });
+    }
     // One person speaks for all of their groups, and one no is enough.
     const both = await approving.wait();
     expect((await approving.decide('frank', both.approval, 'approve')).body['state']).toBe('approved');
