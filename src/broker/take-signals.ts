@@ -33,7 +33,7 @@ const AHEAD_MILLIS = 30_000;
 /** Incidents and freezes that stand, of one source: each decision reads all of them. */
 const MOST_OPEN = 100;
 /** Places that one source speaks of, whatever it says there: so much is kept. */
-export const MOST_PLACES = 100_000;
+const MOST_PLACES = 100_000;
 
 export interface TakenSignal {
   /** The source's own id. */
