@@ -49,6 +49,7 @@ CREATE INDEX signals_standing_of_subject ON mayfly.signals_standing (subject) WH
 CREATE INDEX signals_standing_open ON mayfly.signals_standing (source) WHERE value IN ('open', 'on');
 CREATE INDEX signals_standing_to_lapse ON mayfly.signals_standing (expires_at) WHERE NOT lapsed;
 CREATE INDEX signals_standing_by_signal ON mayfly.signals_standing (signal_id);
+CREATE INDEX signals_standing_to_forget ON mayfly.signals_standing (occurred_at) WHERE value IN ('closed', 'off') OR lapsed;
 
 -- Why tasks are suspended: as long as one row of a task stands, it is.
 CREATE TABLE mayfly.suspensions (

@@ -9,11 +9,12 @@ import { insertDecision } from '../store/decisions.ts';
 import { claimUndecided, claimUndecidedGrant, type Living, markRetained, triedOf } from '../store/drift.ts';
 import { endGrants } from '../store/grants.ts';
 import { findSignals } from '../store/signals.ts';
-import { readTaskStates, type TaskState } from '../store/tasks.ts';
+import { readTaskStates } from '../store/tasks.ts';
 import type { Alarms } from './deps.ts';
 import { grantEvent, taskEvent } from './evidence.ts';
 import { signalPayload } from './move-by-signal.ts';
 import { giveWay } from './give-way.ts';
+import { isBySignal } from './by-signal.ts';
 import { retainGrant } from './retain-grant.ts';
 
 /** Held together, and for the store no longer than a few hundred milliseconds with the slowest of policies. */
@@ -176,21 +177,6 @@ async function judge(
       });
   }
   return { stays, told, drifted, failed, over };
-}
-
-function isBySignal(
-  active: ActiveRevision,
-  living: Living,
-  state: TaskState,
-  { policy }: Pick<Drifted, 'policy'>,
-): boolean {
-  if (living.signalled === null || policy === null) return false;
-  const { signals: _, ...seen } = state.seen;
-  const without = retainGrant(active, living, { ...state, seen });
-  if (without.kind === 'stays') return true;
-  // It would not live by drift either; but a signal forbids it by a policy that then had nothing to say.
-  if (without.kind !== 'drifted' || policy.permitted) return false;
-  return policy.policies.some((id) => without.policy?.policies.includes(id) !== true);
 }
 
 /** Answers the targets where something is due now. */

@@ -7,7 +7,7 @@ import { Database } from '../store/database.ts';
 import { decideAgain, type Slice } from './decide-again.ts';
 import { distrustIssuers } from './distrust-issuers.ts';
 import { DriftSweeper } from './drift-sweeper.ts';
-import { lapseSignals } from './lapse-signals.ts';
+import { forgetSignals, lapseSignals } from './lapse-signals.ts';
 import { trusting } from './testing/trusting.ts';
 
 vi.mock(import('./decide-again.ts'));
@@ -27,6 +27,8 @@ function sweeper(...slices: Slice[]) {
   vi.mocked(decideAgain).mockImplementation(async () => slices.shift() ?? nothing);
   vi.mocked(lapseSignals).mockReset();
   vi.mocked(lapseSignals).mockResolvedValue();
+  vi.mocked(forgetSignals).mockReset();
+  vi.mocked(forgetSignals).mockResolvedValue();
   vi.mocked(distrustIssuers).mockReset();
   vi.mocked(distrustIssuers).mockResolvedValue(0);
   const active: ActiveRevision = {
@@ -84,7 +86,7 @@ const pass = async (millis = 0) => await vi.advanceTimersByTimeAsync(millis);
 test('a pass goes on until there is nothing more, and the next one is a second later', async () => {
   const { sweeper: one, excepted } = sweeper(
     { ...nothing, stayed: 100, more: true },
-    { ...nothing, over: ['o' as GrantId], more: true },
+    { ...nothing, over: ['o'], more: true },
   );
   one.start();
   await pass();
@@ -93,6 +95,16 @@ test('a pass goes on until there is nothing more, and the next one is a second l
   expect(excepted()).toHaveLength(3);
   await pass(1);
   expect(excepted()).toHaveLength(4);
+  await one.stop();
+});
+
+test('signals that are over are forgotten once a minute, however often it looks', async () => {
+  const { sweeper: one } = sweeper();
+  one.start();
+  await pass(59_500);
+  expect([vi.mocked(lapseSignals).mock.calls.length, vi.mocked(forgetSignals).mock.calls.length]).toEqual([60, 1]);
+  await pass(1_000);
+  expect(vi.mocked(forgetSignals)).toHaveBeenCalledTimes(2);
   await one.stop();
 });
 

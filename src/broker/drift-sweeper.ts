@@ -2,11 +2,13 @@ import { MayflyError } from '../domain/errors.ts';
 import { decideAgain, type DecideAgainDeps } from './decide-again.ts';
 import type { BrokerDeps } from './deps.ts';
 import { distrustIssuers } from './distrust-issuers.ts';
-import { lapseSignals } from './lapse-signals.ts';
+import { forgetSignals, lapseSignals } from './lapse-signals.ts';
 
 /** What policy failed to decide is tried again after so long, then after twice that, and so on. */
 const FIRST_RETRY_SECONDS = 5;
 const LAST_RETRY_SECONDS = 300;
+/** Signals that are over are forgotten no more often, whoever wakes it. */
+const FORGET_MILLIS = 60_000;
 /** Of one pass: what fails is logged by example. */
 const EXAMPLES = 5;
 
@@ -42,6 +44,7 @@ export class DriftSweeper {
   /** It was too much: until then nothing is decided again but what signals move. */
   #standsStill = false;
   #retryAt = 0;
+  #forgetAt = 0;
   /** Another revision decides since the last pass began. */
   #revised = false;
   #retrySeconds = FIRST_RETRY_SECONDS;
@@ -110,6 +113,9 @@ export class DriftSweeper {
   async #lapse(): Promise<void> {
     const { deps, log } = this.#options;
     await lapseSignals(deps).catch((error: unknown) => log({ error }, 'signals that have expired are looked at again'));
+    if (performance.now() < this.#forgetAt) return;
+    this.#forgetAt = performance.now() + FORGET_MILLIS;
+    await forgetSignals(deps).catch((error: unknown) => log({ error }, 'signals that are over are forgotten later'));
   }
 
   async #decide(): Promise<void> {

@@ -1,7 +1,7 @@
 import { isBad, isBroad } from '../domain/signal.ts';
 import { step } from '../domain/step.ts';
 import { findActiveRevisionNumber } from '../store/catalog-revisions.ts';
-import { forgetSignals, findSignals, hasLapsed, lapse } from '../store/signals.ts';
+import { forgetSignals as forget, findSignals, hasLapsed, lapse } from '../store/signals.ts';
 import type { BrokerDeps } from './deps.ts';
 import { movedPayload, moveBySignals, signalEvent, signalPayload } from './move-by-signal.ts';
 
@@ -13,7 +13,7 @@ const context = { requestId: 'drift-sweep' };
 
 /**
  * What has expired says nothing any more: what hung on it is decided again, and whoever was suspended by it goes on. Decisions know by
- * themselves; this is for what lives. And forgets what is over for days.
+ * themselves; this is for what lives.
  */
 export async function lapseSignals(deps: Pick<BrokerDeps, 'db' | 'catalog' | 'alarms'>): Promise<void> {
   const active = deps.catalog.current();
@@ -48,5 +48,9 @@ export async function lapseSignals(deps: Pick<BrokerDeps, 'db' | 'catalog' | 'al
     step('lapse-signals.after');
     for (const target of targets) deps.alarms.now(target);
   }
-  while (await forgetSignals(deps.db, FORGOTTEN));
+}
+
+/** Forgets what is over for days. */
+export async function forgetSignals(deps: Pick<BrokerDeps, 'db'>): Promise<void> {
+  while (await forget(deps.db, FORGOTTEN));
 }

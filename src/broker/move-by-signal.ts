@@ -129,10 +129,12 @@ export function signalEvent(
   context: Pick<CallContext, 'requestId'>,
   payload: Readonly<Record<string, unknown>>,
 ): AuditEvent {
+  // By it whoever hears only of some targets hears of it.
+  const about = subject.startsWith('target:') ? { target: subject.slice('target:'.length) } : {};
   return {
     ...{ type, agent, subject, resource: /^(target|environment):/.test(subject) ? subject : 'none' },
     ...{ action: type.slice(type.indexOf('.') + 1), decision: 'none', correlationId: context.requestId },
     ...{ posture: 'unknown', cause: 'none', taskId: null, grantId: null, decisionId: null, txn: null },
-    ...{ policyDigest: active.catalog.digest, payload },
+    ...{ policyDigest: active.catalog.digest, payload: { ...payload, ...about } },
   };
 }

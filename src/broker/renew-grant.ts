@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import { shortestLife } from '../domain/deadline.ts';
 import { MayflyError } from '../domain/errors.ts';
 import type { DecisionId, GrantId } from '../domain/ids.ts';
@@ -111,7 +112,15 @@ export async function renewGrant(
     );
     const until = new Date(Math.max(tx.now.getTime() + Math.floor(life.seconds * 1000), grant.deadline.getTime()));
     step('decide-renewal.before');
-    return { task, decision, decisionId, life, until, aheadMillis: Date.now() - tx.now.getTime() };
+    return {
+      task,
+      signals: state.seen.signals,
+      decision,
+      decisionId,
+      life,
+      until,
+      aheadMillis: Date.now() - tx.now.getTime(),
+    };
   });
   step('decide-renewal.after');
 
@@ -128,13 +137,17 @@ export async function renewGrant(
   requireDelivery(delivery, settled.task, {
     sealedDelivery: settled.decision.sealedDelivery ? 'required' : 'optional',
   });
-  const { task, until, decisionId, aheadMillis } = settled;
+  const { task, until, decisionId, aheadMillis, signals } = settled;
   const ref = { grantId: grant.id, handle: grant.handle, facts: grant.facts, deadline: grant.deadline };
   const { session } = access;
   // Providers work by this machine's clock; what was decided is on the store's. The target never goes back to an earlier end.
   const signal = AbortSignal.timeout(deps.mintSeconds * 1000);
   const renewed = await renewal(session, ref, new Date(until.getTime() + aheadMillis), signal);
   const stored = await deps.db.transaction(birthLocks(grant.rootId), async (tx) => {
+    // What it was decided on must still stand: to let it live is less than to renew it.
+    const now = await issuingWithin(tx).readTask(grant.taskId);
+    if (!isDeepStrictEqual(now?.seen.signals, signals))
+      throw new MayflyError('store_unavailable', 'Signals changed while it was renewed. Ask again.');
     const deadline = await extendGrant(tx, grant.id, until, renewed.facts, decisionId, active.number, task.phase);
     if (deadline === undefined) return undefined;
     tx.record(renewalEvent(task, found, decisionId, active.catalog.digest, context, deadline));

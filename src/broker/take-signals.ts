@@ -11,6 +11,7 @@ import type { Transaction } from '../store/database.ts';
 import type { Locks } from '../store/locks.ts';
 import {
   countOpen,
+  countPlaces,
   type EarlierSignal,
   findEarlier,
   hear,
@@ -31,6 +32,8 @@ import { type Moved, moveBySignals, tellReceived } from './move-by-signal.ts';
 const AHEAD_MILLIS = 30_000;
 /** Incidents and freezes that stand, of one source: each decision reads all of them. */
 const MOST_OPEN = 100;
+/** Places that one source speaks of, whatever it says there: so much is kept. */
+const MOST_PLACES = 100_000;
 
 export interface TakenSignal {
   /** The source's own id. */
@@ -139,6 +142,8 @@ async function judge(
     places.length === 0 ? [] : (await holdStanding(tx, source.name, places)).map((one) => [placeKey(one), one]),
   );
   let open = places.some(({ kind }) => isBroad(kind)) ? await countOpen(tx, source.name) : 0;
+  const isNew = places.some((place) => !before.has(placeKey(place)));
+  let kept = isNew ? await countPlaces(tx, source.name, MOST_PLACES) : 0;
   const now = new Map<string, NewSignal>();
   const taken: NewSignal[] = [];
   let heardAt: number | null = null;
@@ -171,12 +176,14 @@ async function judge(
     if (place === undefined) return new MayflyError('signal_subject_unknown');
     const stood = now.get(placeKey(place)) ?? before.get(placeKey(place));
     const outcome = stood !== undefined && isOvertaken(one, stood) ? 'superseded' : 'taken';
+    if (stood === undefined && kept >= MOST_PLACES) return new MayflyError('signals_full');
     if (outcome === 'taken' && isBroad(place.kind)) {
       const less = stood !== undefined && isBad(stood) && !('lapsed' in stood && stood.lapsed) ? 1 : 0;
       const more = isBad({ kind: place.kind, value: one.value }) ? 1 : 0;
       if (more > less && open >= MOST_OPEN) return new MayflyError('signals_full');
       open += more - less;
     }
+    if (stood === undefined) kept += 1;
     hears();
     const signal: NewSignal = {
       ...{ ...place, id: deps.ids.next('sig'), source: source.name, key: one.id, bodyDigest: bodyDigestOf },

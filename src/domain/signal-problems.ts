@@ -17,8 +17,8 @@ export const signalProblems = {
   ],
   signals_full: [
     409,
-    'As many incidents and freezes of this source stand as may',
-    'Close those that are over, or state one for the whole environment.',
+    'This source has said as much as it may at once',
+    'Close incidents and freezes that are over, or state one for the whole environment; let words about workloads and users expire.',
   ],
   signal_too_old: [
     422,

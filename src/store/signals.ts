@@ -94,6 +94,16 @@ export async function countOpen(tx: Transaction, source: string): Promise<number
   return row?.open ?? 0;
 }
 
+/** How many places the source speaks of, counted no further than that. */
+export async function countPlaces(tx: Transaction, source: string, most: number): Promise<number> {
+  const [row] = await tx.query<{ places: number }>({
+    name: 'count_signal_places',
+    text: 'SELECT count(*)::int AS places FROM (SELECT FROM mayfly.signals_standing WHERE source = $1 LIMIT $2) s',
+    values: [source, most],
+  });
+  return row?.places ?? 0;
+}
+
 export async function insertSignals(tx: Transaction, signals: readonly NewSignal[]): Promise<void> {
   const rows = signals.map((one) => ({
     ...{ id: one.id, source: one.source, key: one.key, body_digest: `\\x${one.bodyDigest.toString('hex')}` },

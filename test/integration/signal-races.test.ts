@@ -158,7 +158,8 @@ test('a task that an operator lets go on at the moment when its user is disabled
   const resuming = await held('resume-task.before', () => operators.post(`${path}/resume`));
   const saying = disable();
   await waiting(1);
-  expect((await resuming.goOn()).body).toMatchObject({ state: 'active' });
+  // What it then shows of the task may be from before the signal or after it.
+  expect((await resuming.goOn()).status).toBe(200);
   expect((await saying).status).toBe(200);
   expect((await owner.client().task(task.id)).state).toBe('suspended');
   const user = signal('user', { subject: { issuer: ISSUER, user: 'user:dana' }, state: 'enabled' });
@@ -172,7 +173,7 @@ test('a renewal that a signal overtakes is none, or ends', async () => {
     owner.call('POST', `/v1/grants/${grant.id}/renew`, { ttl_seconds: 300 }),
   );
   expect((await risk('high')).status).toBe(200);
-  await asked.goOn();
+  expect((await asked.goOn()).status).toBeGreaterThanOrEqual(400);
   await nothingLives();
 });
 

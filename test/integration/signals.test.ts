@@ -292,6 +292,11 @@ describe('a signal', () => {
       );
       return event?.moved;
     };
+    const [scoped] = await house.onStore(
+      `SELECT payload->>'target' AS target FROM mayfly.audit_events WHERE payload->>'key' = $1`,
+      [freeze['id']],
+    );
+    expect(scoped).toEqual({ target: 'ledger-db' });
     expect([await told(words[0]), await told(words[1]), await told(freeze), await told(thaw)]).toEqual([
       ...[null, null, null, null],
     ]);
