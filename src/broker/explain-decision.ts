@@ -75,7 +75,10 @@ interface Revision {
   readonly engine: OwnedPolicyEngine | undefined;
 }
 
-/** Policies of earlier revisions, each read and made ready once. They hold memory until they are closed. */
+/** Engines at once: few may be open in all (`cedar.ts`), those of other calls and of the revision in force among them. */
+const READY = 3;
+
+/** Policies of earlier revisions, made ready, those used last. They hold memory until they are closed. */
 class Revisions {
   readonly #deps: BrokerDeps;
   readonly #read = new Map<number, Revision>();
@@ -86,9 +89,19 @@ class Revisions {
 
   async of(number: number): Promise<Revision> {
     const known = this.#read.get(number);
-    if (known !== undefined) return known;
+    if (known !== undefined) {
+      // Back in as the latest: a map remembers the order.
+      this.#read.delete(number);
+      this.#read.set(number, known);
+      return known;
+    }
     const stored = await findRevision(this.#deps.db, number);
     const policySet = readPolicySet(stored?.files ?? {}, []);
+    for (const [oldest, { engine }] of this.#read) {
+      if (this.#read.size < READY) break;
+      engine?.close();
+      this.#read.delete(oldest);
+    }
     const revision = { policySet, engine: stored === undefined ? undefined : ready(policySet, stored.digest) };
     this.#read.set(number, revision);
     return revision;

@@ -26,6 +26,8 @@ const LEASE_SECONDS = 30;
 const BATCH = 8;
 const SLACK_BATCH = 1;
 const TIDY_MILLIS = 60_000;
+/** Rows in one statement, which locks them. */
+const TIDY_BATCH = 1_000;
 
 const TRIED_SECONDS = 3 * 86_400;
 const DELIVERED_KEPT_SECONDS = 86_400;
@@ -101,8 +103,11 @@ export class WebhookLanes {
     const limit = failures > 0 || webhook.format === 'slack' ? SLACK_BATCH : BATCH;
     for (;;) {
       const notices = await takeDeliveries(this.#options.db, webhook.name, LEASE_SECONDS, limit);
-      const outcomes = await Promise.all(notices.map((notice) => this.#tell(webhook, notice, failures)));
-      const more = notices.length === BATCH && outcomes.every((taken) => taken);
+      // All of them, also where the store fails for one: the lane is not free, and not stopped, while a message is on its way.
+      const outcomes = await Promise.allSettled(notices.map((notice) => this.#tell(webhook, notice, failures)));
+      const failed = outcomes.find((one) => one.status === 'rejected');
+      if (failed !== undefined) throw new Error('what became of a message is not recorded', { cause: failed.reason });
+      const more = notices.length === BATCH && outcomes.every((one) => one.status === 'fulfilled' && one.value);
       if (!more || this.#stop.signal.aborted) return;
     }
   }
@@ -166,12 +171,20 @@ export class WebhookLanes {
   async #tidy(): Promise<void> {
     if (performance.now() - this.#tidiedAt < TIDY_MILLIS) return;
     const { db, observer, log } = this.#options;
-    const givenUp = await giveUpDeliveries(db, TRIED_SECONDS);
-    await forgetDeliveries(db, DELIVERED_KEPT_SECONDS, GIVEN_UP_KEPT_SECONDS);
+    // Also where it fails: a store in trouble is not asked for it each second.
     this.#tidiedAt = performance.now();
-    for (const [webhook, count] of givenUp) {
-      observer.delivered(webhook, 'given_up', count);
-      log({ webhook, count }, 'a webhook was never told: given up');
+    let more = true;
+    while (more && !this.#stop.signal.aborted) {
+      const givenUp = await giveUpDeliveries(db, TRIED_SECONDS, TIDY_BATCH);
+      for (const [webhook, count] of givenUp) {
+        observer.delivered(webhook, 'given_up', count);
+        log({ webhook, count }, 'a webhook was never told: given up');
+      }
+      more = [...givenUp.values()].reduce((sum, count) => sum + count, 0) >= TIDY_BATCH;
+    }
+    more = true;
+    while (more && !this.#stop.signal.aborted) {
+      more = (await forgetDeliveries(db, DELIVERED_KEPT_SECONDS, GIVEN_UP_KEPT_SECONDS, TIDY_BATCH)) >= TIDY_BATCH;
     }
   }
 }

@@ -99,32 +99,57 @@ export async function markNotTaken(
   });
 }
 
-/** Gives up what nobody took in so long, and what is for webhooks that left the catalog. Answers how many of each. */
-export async function giveUpDeliveries(db: Queryable, seconds: number): Promise<ReadonlyMap<string, number>> {
+/**
+ * Gives up what nobody took in so long, and what is for webhooks that left the catalog: at most `limit`. Answers how many of each.
+ * Another replica does the same at the same time; each takes what the other has not in hand.
+ */
+export async function giveUpDeliveries(
+  db: Queryable,
+  seconds: number,
+  limit: number,
+): Promise<ReadonlyMap<string, number>> {
   const rows = await db.query<{ webhook: string; count: number }>({
     name: 'give_up_deliveries',
-    text: `WITH given_up AS (
-        UPDATE mayfly.webhook_deliveries d SET given_up_at = clock_timestamp()
+    text: `WITH late AS (
+        SELECT d.webhook, d.event_id FROM mayfly.webhook_deliveries d
         WHERE d.delivered_at IS NULL AND d.given_up_at IS NULL AND (d.created_at < clock_timestamp() - make_interval(secs => $1)
           OR NOT EXISTS (SELECT FROM mayfly.webhooks w WHERE w.name = d.webhook AND w.declared))
-        RETURNING d.webhook)
+        LIMIT $2 FOR UPDATE OF d SKIP LOCKED),
+      given_up AS (
+        UPDATE mayfly.webhook_deliveries d SET given_up_at = clock_timestamp() FROM late
+        WHERE d.webhook = late.webhook AND d.event_id = late.event_id RETURNING d.webhook)
       SELECT webhook, count(*)::int AS count FROM given_up GROUP BY webhook`,
-    values: [seconds],
+    values: [seconds, limit],
   });
   return new Map(rows.map(({ webhook, count }) => [webhook, count]));
 }
 
-/** Forgets what is over: delivered for a while, or given up for long; and webhooks that left, with the last of theirs. */
-export async function forgetDeliveries(db: Queryable, deliveredSeconds: number, givenUpSeconds: number): Promise<void> {
-  await db.query({
+/**
+ * Forgets what is over, at most `limit` at once: delivered for a while, or given up for long; and webhooks that left, with the last of
+ * theirs. Answers how many deliveries.
+ */
+export async function forgetDeliveries(
+  db: Queryable,
+  deliveredSeconds: number,
+  givenUpSeconds: number,
+  limit: number,
+): Promise<number> {
+  const rows = await db.query<{ count: number }>({
     name: 'forget_deliveries',
-    text: `WITH forgotten AS (
-        DELETE FROM mayfly.webhook_deliveries WHERE coalesce(delivered_at, given_up_at) < clock_timestamp() - make_interval(secs => least($1::float8, $2::float8))
-          AND (delivered_at < clock_timestamp() - make_interval(secs => $1::float8) OR given_up_at < clock_timestamp() - make_interval(secs => $2::float8)))
-      DELETE FROM mayfly.webhooks w WHERE NOT w.declared
-        AND NOT EXISTS (SELECT FROM mayfly.webhook_deliveries d WHERE d.webhook = w.name)`,
-    values: [deliveredSeconds, givenUpSeconds],
+    text: `WITH done AS (
+        SELECT webhook, event_id FROM mayfly.webhook_deliveries
+        WHERE coalesce(delivered_at, given_up_at) < clock_timestamp() - make_interval(secs => least($1::float8, $2::float8))
+          AND (delivered_at < clock_timestamp() - make_interval(secs => $1::float8) OR given_up_at < clock_timestamp() - make_interval(secs => $2::float8))
+        LIMIT $3 FOR UPDATE SKIP LOCKED),
+      forgotten AS (
+        DELETE FROM mayfly.webhook_deliveries d USING done WHERE d.webhook = done.webhook AND d.event_id = done.event_id RETURNING 1),
+      left_behind AS (
+        DELETE FROM mayfly.webhooks w WHERE NOT w.declared
+          AND NOT EXISTS (SELECT FROM mayfly.webhook_deliveries d WHERE d.webhook = w.name))
+      SELECT count(*)::int AS count FROM forgotten`,
+    values: [deliveredSeconds, givenUpSeconds, limit],
   });
+  return rows[0]?.count ?? 0;
 }
 
 /** Where the test of that name stands. */

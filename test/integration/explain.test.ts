@@ -70,6 +70,22 @@ describe('a decision is explained', () => {
   });
 });
 
+describe('a page of decisions', () => {
+  test('may span more revisions than Cedar keeps ready at once', async () => {
+    const task = await open();
+    for (let n = 0; n < 9; n++) {
+      // Two sets of policies each.
+      const tried = `@id("tried-${n}") @enforce("report") forbid (principal, action, resource) when { context.ttl < duration("1s") };`;
+      await house.broker.apply({ ...house.files, 'policies/tried.cedar': `${tried}\n` });
+      await house.client().issue(task.id, { entitlement: INVOICES });
+    }
+    const items = await decisionsOf(task);
+    expect(new Set(items.map(({ revision }) => revision)).size).toBeGreaterThanOrEqual(9);
+    expect(new Set(items.map(({ replay }) => replay))).toEqual(new Set(['identical']));
+    await house.broker.apply(house.files);
+  });
+});
+
 describe('the terminal', () => {
   const run = (...args: string[]) => startCli(args, { env: { MAYFLY_DIR: house.devDir } }).ended;
 

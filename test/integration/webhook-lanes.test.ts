@@ -419,6 +419,37 @@ test('Slack is told one at a time, without a signature', async () => {
   );
 });
 
+test('a message whose fate could not be recorded lets go of no other that is on its way', async () => {
+  let answerHeld = () => {};
+  receiver.answer = (response) => {
+    receiver.answer = (other) => void other.writeHead(204).end();
+    answerHeld = () => void response.writeHead(204).end();
+  };
+  let failures = 0;
+  const db = new Proxy(house.db, {
+    get: (real, key) =>
+      key !== 'query'
+        ? Reflect.get(real, key, real)
+        : async (query: { readonly name?: string }) => {
+            if (query.name === 'mark_delivered' && failures === 0) {
+              failures += 1;
+              throw new Error('away');
+            }
+            return await Reflect.apply(Reflect.get(real, key, real), real, [query]);
+          },
+  });
+  await declare(webhook());
+  await happen('ledger-db', 'crm-db');
+  start([webhook()], { db });
+  await vi.waitFor(() => expect([receiver.received.length, failures]).toEqual([2, 1]), patiently);
+  await happen('wiki-db');
+  await new Promise((resolve) => setTimeout(resolve, 1_500));
+  expect(receiver.received).toHaveLength(2);
+  answerHeld();
+  await vi.waitFor(() => expect(outcomes.length).toBeGreaterThanOrEqual(2), patiently);
+  expect(house.logs.map(({ message }) => message)).toContain('a webhook can not be told now');
+});
+
 test('a store that is away is asked again', async () => {
   const lanes = start([webhook()], {
     db: new Proxy(house.db, {
