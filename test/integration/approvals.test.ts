@@ -70,6 +70,7 @@ describe('what policy wants approved', () => {
         ttl_seconds: 60,
         justification: 'invoice 7 is disputed',
         params: {},
+        per_call: false,
       },
       ...{ policies: ['payments-approved'], above: [] },
       guarantee: { revocation: 'immediate', says: expect.any(String) },
@@ -249,6 +250,7 @@ describe('an approval is for exactly what was asked', () => {
   test.each([
     ['ttl_seconds', '61'],
     ['justification', '"another"'],
+    ['per_call', 'true'],
     ['guarantee', '"irrevocable"'],
     ['params', '{"tenant": "other"}'],
     ['owner', '{"workload": "dev:agent-support", "key": null, "instance": null}'],
