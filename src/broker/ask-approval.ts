@@ -57,10 +57,10 @@ export async function askApproval(
     requireRoom(deps, await countApprovals(tx, task.id), task.notAfter.getTime() - tx.now.getTime());
 
     const grant: Grant = { ...intent.grant, state: 'pending_approval' };
-    const { params, guarantee } = grant;
+    const { params, guarantee, perCall } = grant;
     const { delivery, justification } = request;
     const exactly = askedOf(task, {
-      ...{ entitlement, target, params, guarantee, delivery, justification },
+      ...{ entitlement, target, params, guarantee, delivery, justification, perCall },
       ttlSeconds: Math.floor(life.seconds),
     });
     const expiresAt = Math.min(tx.now.getTime() + deps.approvals.pendingSeconds * 1000, task.notAfter.getTime());

@@ -14,6 +14,7 @@ export interface AskedFor {
   readonly ttlSeconds: number;
   readonly delivery: { readonly thumbprint: string } | null;
   readonly justification: string | null;
+  readonly perCall: boolean;
 }
 
 /** Everything that an approval is for. Whoever changes one part of it has nothing approved. */
@@ -28,6 +29,7 @@ export function askedOf(task: Task, asked: AskedFor): Asked {
     guarantee: asked.guarantee.revocation,
     delivery: asked.delivery?.thumbprint ?? null,
     justification: asked.justification,
+    per_call: asked.perCall,
   };
 }
 

@@ -163,9 +163,9 @@ function changed(
   { task }: TaskState,
   { intent, needs }: Permit,
 ): readonly string[] {
-  const { params, guarantee } = intent.grant;
+  const { params, guarantee, perCall } = intent.grant;
   const now = askedOf(task, {
-    ...{ entitlement: ask.entitlement, target: ask.target, params, guarantee, delivery: ask.request.delivery },
+    ...{ entitlement: ask.entitlement, target: ask.target, params, guarantee, delivery: ask.request.delivery, perCall },
     // Its life is counted from now, and cut to what is left of the task: what was approved bounds it.
     ...{ ttlSeconds: asked.ttl_seconds, justification: asked.justification },
   });

@@ -7,6 +7,7 @@ import type { TaskState } from '../store/tasks.ts';
 import { withinAncestors } from './ancestors.ts';
 import { checkAlive, lifeBounds } from './life.ts';
 import { reachedInTree } from './limits.ts';
+import { unapproved } from './needed-approvals.ts';
 import { checkParams } from './params.ts';
 import { policyRequest } from './policy-request.ts';
 import { fallenOf } from './standing.ts';
@@ -85,7 +86,10 @@ function decide(
   if (life.seconds < Math.max(1, guarantee.min_ttl_seconds)) return denied(name, 'ttl_below_minimum');
   return {
     ...{ entitlement: name, answer: 'permitted', because: null, reasons: [], policies },
-    obligations: obligationsOf(decision),
+    obligations: [
+      ...obligationsOf(decision),
+      ...unapproved(catalog.limits, name, decision, []).map((group) => `approval:${group}`),
+    ],
     ttlSeconds: Math.floor(life.seconds),
   };
 }

@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import { shortestLife } from '../domain/deadline.ts';
+import type { Limits } from '../catalog/types.ts';
 import { MayflyError } from '../domain/errors.ts';
 import type { DecisionId, GrantId } from '../domain/ids.ts';
 import { step } from '../domain/step.ts';
@@ -7,6 +8,7 @@ import type { Task } from '../domain/task.ts';
 import { orAborted } from '../domain/within.ts';
 import { type DeliveryKey, requireDelivery } from '../identity/delivery-key.ts';
 import type { WorkloadCaller } from '../identity/types.ts';
+import type { PolicyDecision } from '../policy/types.ts';
 import { ProviderError, type Ref, type Renewed, type Secret, type Session } from '../provider.ts';
 import { extendGrant, findGrants, type GrantWithRevocation } from '../store/grants.ts';
 import { birthLocks } from '../store/locks.ts';
@@ -81,6 +83,7 @@ export async function renewGrant(
         grant: { sink: isSensitiveSink(entitlement) },
       }),
     );
+    const refusal = refusalOf(active.catalog.limits, grant.entitlement, decision, delivery);
     const decisionId = deps.ids.next('dec');
     await insertDecision(tx, {
       id: decisionId,
@@ -98,12 +101,13 @@ export async function renewGrant(
       taskEvent('decision.made', task, active.catalog.digest, context, {
         resource: entitlement.name,
         action: 'renew',
-        decision: decision.permitted ? 'permit' : 'deny',
+        decision: refusal === null ? 'permit' : 'deny',
         decisionId,
         grantId: grant.id,
         payload: {
           ...{ policies: decision.policies, errors: decision.errors.length, revision: active.number },
           ...(decision.reported && { reported: decision.reported }),
+          ...(refusal === null ? {} : { refusal }),
         },
       }),
     );
@@ -112,31 +116,19 @@ export async function renewGrant(
     );
     const until = new Date(Math.max(tx.now.getTime() + Math.floor(life.seconds * 1000), grant.deadline.getTime()));
     step('decide-renewal.before');
-    return {
-      task,
-      signals: state.seen.signals,
-      decision,
-      decisionId,
-      life,
-      until,
-      aheadMillis: Date.now() - tx.now.getTime(),
-    };
+    const aheadMillis = Date.now() - tx.now.getTime();
+    return { task, signals: state.seen.signals, decision, refusal, decisionId, life, until, aheadMillis };
   });
   step('decide-renewal.after');
 
-  deps.observer.decided('renew', settled.decision.permitted, settled.decision.errors.length > 0);
-  if (!settled.decision.permitted) {
+  const { refusal } = settled;
+  deps.observer.decided('renew', refusal === null, settled.decision.errors.length > 0);
+  if (refusal === 'denied_by_policy') {
     throw new MayflyError('denied_by_policy', undefined, {
       members: { decision_id: `dec_${settled.decisionId}`, reasons: settled.decision.reasons },
     });
   }
-  // It was permitted for longer once; from now on each call is asked about by itself.
-  if (settled.decision.perCall) throw new MayflyError('grant_per_call');
-  if (unapproved(active.catalog.limits, grant.entitlement, settled.decision, []).length > 0)
-    throw new MayflyError('approval_required');
-  requireDelivery(delivery, settled.task, {
-    sealedDelivery: settled.decision.sealedDelivery ? 'required' : 'optional',
-  });
+  if (refusal !== null) throw new MayflyError(refusal);
   const { task, until, decisionId, aheadMillis, signals } = settled;
   const ref = { grantId: grant.id, handle: grant.handle, facts: grant.facts, deadline: grant.deadline };
   const { session } = access;
@@ -168,6 +160,20 @@ export async function renewGrant(
     expiresAt: new Date(Math.min(renewed.expiresAt.getTime() - aheadMillis, deadline.getTime())),
     cut: cutOf({ ttlSeconds }, settled.life),
   };
+}
+
+/** Why nothing comes of it, also where policy permits it: the evidence must not say that it was given. */
+function refusalOf(
+  limits: Limits,
+  entitlement: string,
+  decision: PolicyDecision,
+  delivery: DeliveryKey | null,
+): 'denied_by_policy' | 'grant_per_call' | 'approval_required' | 'delivery_required' | null {
+  if (!decision.permitted) return 'denied_by_policy';
+  // It was permitted for longer once; from now on each call is asked about by itself.
+  if (decision.perCall) return 'grant_per_call';
+  if (unapproved(limits, entitlement, decision, []).length > 0) return 'approval_required';
+  return decision.sealedDelivery && delivery === null ? 'delivery_required' : null;
 }
 
 async function renewal(session: Session, ref: Ref, until: Date, signal: AbortSignal): Promise<Renewed> {

@@ -77,7 +77,9 @@ function tell(approval: ApprovalView, json: boolean | undefined): void {
   if (state === 'pending') say(`Still needed: ${needed.join(' and ')}, until ${approval.expires_at}`);
   if (state === 'approved') say(`To be collected until ${approval.expires_at}`);
   for (const { at, by, decision, reason } of words) say(`  ${at} ${decision} by ${by}: ${reason}`);
-  say(`\n${approval.entitlement} for ${approval.ttl_seconds} seconds, ${JSON.stringify(params)}`);
+  say(
+    `\n${approval.entitlement} for ${approval.ttl_seconds} seconds${approval.per_call ? ', for one call only' : ''}, ${JSON.stringify(params)}`,
+  );
   say(`Asked by ${approval.workload} on behalf of ${approval.subject}, stated by ${approval.issuer}`);
   for (const { task_id: task, workload, subject } of approval.above)
     say(`  below ${task}: ${workload} on behalf of ${subject}`);

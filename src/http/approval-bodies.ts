@@ -66,6 +66,7 @@ export const approvalView = z
     entitlement: z.string(),
     params: anything,
     ttl_seconds: z.int().meta({ description: 'It lives no longer than this.' }),
+    per_call: z.boolean().meta({ description: 'It is for one connection only.' }),
     justification: z.string().nullable(),
     sealed_to: z.string().nullable().meta({ description: 'Thumbprint of the key that it is handed over to.' }),
     guarantee: z.strictObject({ revocation: guaranteed, says: z.string() }),

@@ -130,6 +130,7 @@ function viewOfApproval({ approval, task, grant, decision, above }: ShownApprova
     entitlement: grant.entitlement,
     params: { ...asked.params },
     ttl_seconds: asked.ttl_seconds,
+    per_call: asked.per_call,
     justification: asked.justification,
     sealed_to: asked.delivery,
     guarantee: { revocation: grant.guarantee.revocation, says: grant.guarantee.says },

@@ -67,7 +67,9 @@ export const reachBody = z
               because: z.string().nullable().meta({ description: 'What stands in its way.' }),
               reasons: z.array(z.string()),
               policies: z.array(z.string()),
-              obligations: z.array(z.string()).meta({ description: 'What is demanded with a permit.' }),
+              obligations: z.array(z.string()).meta({
+                description: 'What is demanded with a permit: `per_call`, `sealed_delivery`, `approval:<group>`.',
+              }),
               ttl_seconds: z.int().nullable().meta({ description: 'How long it would live.' }),
             }),
           )

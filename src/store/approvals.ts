@@ -28,6 +28,8 @@ export interface Asked {
   /** Thumbprint of the key that it is to be sealed to. */
   readonly delivery: string | null;
   readonly justification: string | null;
+  /** For one connection only, and never renewed. */
+  readonly per_call: boolean;
 }
 
 export interface Approval {

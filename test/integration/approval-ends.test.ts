@@ -146,6 +146,11 @@ describe('a grant that was approved', () => {
     await approving.collect(approved.grant);
     const renewed = await approving.agent('POST', `/v1/grants/${approved.grant}/renew`, { ttl_seconds: 60 });
     expect(outcome(renewed)).toEqual([403, 'approval_required']);
+    const told = await house.onStore(
+      `SELECT decision, payload->>'refusal' AS refusal FROM mayfly.audit_events WHERE grant_id = $1 AND action = 'renew'`,
+      [approved.grant.slice(4)],
+    );
+    expect(told).toEqual([{ decision: 'deny', refusal: 'approval_required' }]);
   });
 
   test('stays when the catalog changes; one that was not approved ends where policy wants that now', async () => {

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import pg from 'pg';
+import { reachBody } from '../../src/http/reach-bodies.ts';
 import { outcome } from '../support/delegating.ts';
 import { approvalFiles, Approving, FINANCE, PAYMENTS, SECURITY, type Waiting } from '../support/approving.ts';
 import { type House, startHouse } from '../support/house.ts';
@@ -70,6 +71,7 @@ describe('what policy wants approved', () => {
         ttl_seconds: 60,
         justification: 'invoice 7 is disputed',
         params: {},
+        per_call: false,
       },
       ...{ policies: ['payments-approved'], above: [] },
       guarantee: { revocation: 'immediate', says: expect.any(String) },
@@ -178,6 +180,9 @@ test('where permits name two groups somebody of each must approve; a permit that
   try {
     const one = await approving.wait();
     expect((await approving.shown(one.approval)).groups).toEqual(['finance', 'security']);
+    const reached = reachBody.parse((await approving.operator('vera', 'GET', `/v1/tasks/${one.task}/reach`)).body);
+    const could = reached.items[0]?.could.find(({ entitlement }) => entitlement === PAYMENTS);
+    expect(could).toMatchObject({ answer: 'permitted', obligations: ['approval:finance', 'approval:security'] });
     const first = await approving.decide('fay', one.approval, 'approve');
     expect(first.body).toMatchObject({ state: 'pending', still_needed: ['security'], grant_state: 'pending_approval' });
     expect(outcome(await approving.collect(one.grant))).toEqual([409, 'approval_pending']);
@@ -249,6 +254,7 @@ describe('an approval is for exactly what was asked', () => {
   test.each([
     ['ttl_seconds', '61'],
     ['justification', '"another"'],
+    ['per_call', 'true'],
     ['guarantee', '"irrevocable"'],
     ['params', '{"tenant": "other"}'],
     ['owner', '{"workload": "dev:agent-support", "key": null, "instance": null}'],
