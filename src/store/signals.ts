@@ -197,7 +197,7 @@ export async function forgetSignals(db: Queryable, limit: number): Promise<boole
     text: `DELETE FROM mayfly.signals WHERE id = ANY (ARRAY(
         SELECT id FROM mayfly.signals r WHERE received_at < (SELECT clock_timestamp()) - make_interval(days => $1)
           AND NOT EXISTS (SELECT FROM mayfly.signals_standing s WHERE s.signal_id = r.id)
-        ORDER BY received_at LIMIT $2 FOR UPDATE SKIP LOCKED)) RETURNING 1`,
+        ORDER BY received_at LIMIT $2)) RETURNING 1`,
     values: [KEPT_DAYS, limit],
   });
   return over.length === limit || old.length === limit;

@@ -1,3 +1,5 @@
+import { Database } from '../../src/store/database.ts';
+import { forgetSignals } from '../../src/store/signals.ts';
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { AgentKey, type GrantBody, type TaskBody } from '../../src/client/index.ts';
 import { signalsPageBody } from '../../src/http/signal-bodies.ts';
@@ -576,4 +578,18 @@ describe('a source that suspends', () => {
     await vi.waitFor(async () => expect(await stateOf(task)).toBe('active'), WAIT);
     expect(await stateOf(left)).toBe('cancelled');
   });
+});
+
+test('what is over and old is forgotten, by the login that brokers have', async () => {
+  const db = new Database({ url: house.store.runtimeUrl, connections: 1, onError: () => {} });
+  try {
+    await house.onStore(
+      `INSERT INTO mayfly.signals (id, source, key, body_digest, kind, subject, name, value, occurred_at, received_at, outcome)
+       VALUES ('0198c0de-7a11-7000-8000-0123456789ab', 'old', 'k', '', 'user', 'user:x', '', 'enabled', now() - interval '3 days', now() - interval '3 days', 'taken')`,
+    );
+    expect(await forgetSignals(db, 100)).toBe(false);
+    expect(await house.onStore(`SELECT FROM mayfly.signals WHERE source = 'old'`)).toEqual([]);
+  } finally {
+    await db.close();
+  }
 });
