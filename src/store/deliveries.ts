@@ -1,6 +1,6 @@
-import type { EventId, GrantId, TaskId } from '../domain/ids.ts';
+import type { EventId } from '../domain/ids.ts';
 import type { Queryable } from './database.ts';
-import type { Notice } from './notices.ts';
+import { type Notice, type NoticeRow, toNotice } from './notices.ts';
 
 /** Where a test stands. */
 export interface TestDelivery {
@@ -20,18 +20,7 @@ export async function takeDeliveries(
   leaseSeconds: number,
   limit: number,
 ): Promise<Notice[]> {
-  const rows = await db.query<{
-    event_id: EventId;
-    type: string;
-    ts: Date;
-    agent: string;
-    resource: string;
-    cause: string;
-    task_id: TaskId | null;
-    grant_id: GrantId | null;
-    payload: Notice['payload'];
-    attempts: number;
-  }>({
+  const rows = await db.query<NoticeRow>({
     name: 'take_deliveries',
     text: `WITH ripe AS (
         SELECT webhook, event_id FROM mayfly.webhook_deliveries WHERE webhook = $1 AND delivered_at IS NULL AND given_up_at IS NULL
@@ -43,18 +32,7 @@ export async function takeDeliveries(
       FROM taken t JOIN mayfly.audit_events e ON e.id = t.event_id ORDER BY e.ts, e.id`,
     values: [webhook, leaseSeconds, limit],
   });
-  return rows.map((row) => ({
-    eventId: row.event_id,
-    type: row.type,
-    ts: row.ts,
-    agent: row.agent,
-    resource: row.resource,
-    cause: row.cause,
-    taskId: row.task_id,
-    grantId: row.grant_id,
-    payload: row.payload,
-    attempts: row.attempts,
-  }));
+  return rows.map(toNotice);
 }
 
 /** It was taken at the other end; whoever took the delivery meanwhile need not tell it again. */

@@ -16,31 +16,22 @@ export interface Notice {
   readonly attempts: number;
 }
 
-/** Takes notices whose time has come, oldest first. Whoever takes them is alone with them for `leaseSeconds`. */
-export async function takeNotices(db: Queryable, leaseSeconds: number, limit: number): Promise<Notice[]> {
-  const rows = await db.query<{
-    event_id: EventId;
-    type: string;
-    ts: Date;
-    agent: string;
-    resource: string;
-    cause: string;
-    task_id: TaskId | null;
-    grant_id: GrantId | null;
-    payload: Notice['payload'];
-    attempts: number;
-  }>({
-    name: 'take_notices',
-    text: `WITH ripe AS (
-        SELECT event_id FROM mayfly.notices WHERE try_at <= (SELECT clock_timestamp()) ORDER BY try_at LIMIT $2 FOR UPDATE SKIP LOCKED),
-      taken AS (
-        UPDATE mayfly.notices n SET attempts = n.attempts + 1, try_at = clock_timestamp() + make_interval(secs => $1) FROM ripe
-        WHERE n.event_id = ripe.event_id RETURNING n.event_id, n.attempts)
-      SELECT t.event_id, e.type, e.ts, e.agent, e.resource, e.cause, e.task_id, e.grant_id, e.payload, t.attempts
-      FROM taken t JOIN mayfly.audit_events e ON e.id = t.event_id ORDER BY e.ts, e.id`,
-    values: [leaseSeconds, limit],
-  });
-  return rows.map((row) => ({
+/** An event as those who tell it read it, for {@link toNotice}. */
+export type NoticeRow = {
+  event_id: EventId;
+  type: string;
+  ts: Date;
+  agent: string;
+  resource: string;
+  cause: string;
+  task_id: TaskId | null;
+  grant_id: GrantId | null;
+  payload: Notice['payload'];
+  attempts: number;
+};
+
+export function toNotice(row: NoticeRow): Notice {
+  return {
     eventId: row.event_id,
     type: row.type,
     ts: row.ts,
@@ -51,7 +42,23 @@ export async function takeNotices(db: Queryable, leaseSeconds: number, limit: nu
     grantId: row.grant_id,
     payload: row.payload,
     attempts: row.attempts,
-  }));
+  };
+}
+
+/** Takes notices whose time has come, oldest first. Whoever takes them is alone with them for `leaseSeconds`. */
+export async function takeNotices(db: Queryable, leaseSeconds: number, limit: number): Promise<Notice[]> {
+  const rows = await db.query<NoticeRow>({
+    name: 'take_notices',
+    text: `WITH ripe AS (
+        SELECT event_id FROM mayfly.notices WHERE try_at <= (SELECT clock_timestamp()) ORDER BY try_at LIMIT $2 FOR UPDATE SKIP LOCKED),
+      taken AS (
+        UPDATE mayfly.notices n SET attempts = n.attempts + 1, try_at = clock_timestamp() + make_interval(secs => $1) FROM ripe
+        WHERE n.event_id = ripe.event_id RETURNING n.event_id, n.attempts)
+      SELECT t.event_id, e.type, e.ts, e.agent, e.resource, e.cause, e.task_id, e.grant_id, e.payload, t.attempts
+      FROM taken t JOIN mayfly.audit_events e ON e.id = t.event_id ORDER BY e.ts, e.id`,
+    values: [leaseSeconds, limit],
+  });
+  return rows.map(toNotice);
 }
 
 /** It was taken at the other end. */
