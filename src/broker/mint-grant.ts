@@ -48,7 +48,7 @@ export async function mintGrant(
   let minted: Minted;
   try {
     const ref = { grantId: grant.id, handle: grant.handle, facts: null, deadline: here(grant.deadline) };
-    const request: MintRequest<unknown> = {
+    const request: MintRequest = {
       grantId: grant.id,
       entitlement: grant.entitlement,
       config: access.config,
