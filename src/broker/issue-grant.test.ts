@@ -154,6 +154,7 @@ function house(during: { read?: () => void; intend?: () => void; outcomes?: ('do
       sessionSeconds: 1,
       tasksAlive: { hasRoom: async () => true },
       taskEvaluations: { hasRoom: async () => true },
+      ownedRoots: { find: async () => undefined },
     },
     mintSeconds: MINT_SECONDS,
     log: () => {},
