@@ -71,7 +71,7 @@ export class CountedApprovals {
   }
 }
 
-export function changedGroups(before: readonly string[], after: readonly string[]): ChangedApprovals {
+function changedGroups(before: readonly string[], after: readonly string[]): ChangedApprovals {
   return {
     newly: after.filter((group) => !before.includes(group)),
     noLonger: before.filter((group) => !after.includes(group)),
