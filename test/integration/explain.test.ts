@@ -94,10 +94,16 @@ describe('a page of decisions', () => {
       await house.client().issue(task.id, { entitlement: INVOICES });
     }
     const asks = Array.from({ length: 6 }, () => operatorsOf(house).get(`/v1/decisions?task=${task.id}`));
-    for (const { status, body, headers } of await Promise.all(asks)) {
-      if (status === 503) expect([body['code'], headers['retry-after']]).toEqual(['policies_busy', '5']);
-      else expect(decisionsPageBody.parse(body).items.map(({ replay }) => replay)).toEqual(Array(4).fill('identical'));
-    }
+    const answers = (await Promise.all(asks)).map(({ status, body, headers }) =>
+      status === 503
+        ? `${String(body['code'])} ${String(headers['retry-after'])}`
+        : decisionsPageBody
+            .parse(body)
+            .items.map(({ replay }) => replay)
+            .join(' '),
+    );
+    for (const answer of answers)
+      expect(['identical identical identical identical', 'policies_busy 5']).toContain(answer);
     // Where none can be had at all.
     const held: OwnedPolicyEngine[] = [];
     const hold = () => {
