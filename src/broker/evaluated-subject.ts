@@ -137,7 +137,7 @@ export async function findSubject(
       checkAlive(state.task, tx.now);
       requireStanding(active.catalog, state.task);
       const within = withinAncestors(state);
-      const history = historyOf(state.seen, state.heldSeconds, active.catalog);
+      const history = historyOf(state.seen, state.heldSeconds, null, active.catalog);
       return {
         subject: { kind: 'task', task: policyTask(active.catalog, within), history },
         signals: factsOf(active, knownSignals(state), tx.now),

@@ -88,7 +88,14 @@ function house(during: { read?: () => void; intend?: () => void; outcomes?: ('do
       statements.push(statement);
       return [];
     };
-    return await body({ now: new Date(time), query, changed: () => {}, record: () => {}, decided: () => {} });
+    return await body({
+      now: new Date(time),
+      query,
+      changed: () => {},
+      record: () => {},
+      decided: () => {},
+      used: () => {},
+    });
   });
 
   const unasked = async () => await Promise.reject(new Error('nobody asks this here'));

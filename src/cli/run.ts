@@ -144,7 +144,7 @@ async function seeOff(client: MayflyClient, revocations: readonly RevocationBody
     } else if (state === 'contained' && grantId !== undefined) {
       while (performance.now() < until) {
         const { revocation } = await client.grant(grantId, { wait: CLEAN_SECONDS });
-        if (revocation.state === 'clean') break;
+        if (revocation?.state === 'clean') break;
       }
     }
   }

@@ -14,6 +14,7 @@ import {
   type TypeAndId,
   validate,
 } from '@cedar-policy/cedar-wasm/nodejs';
+import { MayflyError } from '../domain/errors.ts';
 
 // Node 20's optimising compiler inlines calls into wasm, and a deoptimisation inside one that returns a reference, as Cedar's
 // do, ends the process: "Fatal error … unreachable code" in Deoptimizer::DoComputeBuiltinContinuation. Seen under load.
@@ -139,7 +140,7 @@ export function slotUse(): { readonly made: number; readonly open: number } {
 
 /**
  * Preparses a schema and its policies. Nothing that answers meanwhile is touched.
- * @throws Error when Cedar refuses either, or when too many slots are open.
+ * @throws Error when Cedar refuses either; MayflyError `policies_busy` when too many slots are open.
  */
 export function openSlot(schema: string, policies: Readonly<Record<string, string>>): CedarSlot {
   const id = takeSlot();
@@ -169,7 +170,7 @@ export function openSlot(schema: string, policies: Readonly<Record<string, strin
 function takeSlot(): string {
   const free = freeSlots.pop();
   if (free !== undefined) return free;
-  if (slotsMade >= MAX_SLOTS) throw new Error(`more than ${MAX_SLOTS} policy sets are open at once`);
+  if (slotsMade >= MAX_SLOTS) throw new MayflyError('policies_busy', `${MAX_SLOTS} policy sets are open at once.`);
   slotsMade += 1;
   return `mayfly-${slotsMade}`;
 }

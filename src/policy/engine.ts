@@ -56,7 +56,7 @@ export interface OwnedPolicyEngine extends PolicyEngine {
 /**
  * Makes a policy set ready to decide. Several may live side by side; each decides by its own set only.
  * @param digest The catalog's digest, by which decisions are known.
- * @throws MayflyError `catalog_invalid` with every fault, when the set does not hold by itself. Names of the
+ * @throws MayflyError `policies_busy`; `catalog_invalid` with every fault, when the set does not hold by itself. Names of the
  * catalog are not checked here.
  */
 export function createPolicyEngine(policySet: PolicySet, digest: string): OwnedPolicyEngine {
