@@ -47,6 +47,7 @@ export interface Wish {
   readonly ref?: Ref;
   readonly changes?: Partial<MintRequest>;
   readonly session?: Session;
+  readonly signal?: AbortSignal;
 }
 
 /** How much the clocks of broker and target may differ. Milliseconds. */
@@ -64,8 +65,8 @@ export class Subject {
   readonly foreign: Foreign | undefined;
   readonly tested: readonly Tested[];
   readonly #sessions: Session[];
-  /** What was minted and not ended. */
-  readonly #live = new Map<string, Live>();
+  /** What was minted, or may have been, and not ended. */
+  readonly #live = new Map<string, Ref>();
   #writer = 0n;
   /** The last use of the one document, where the fence is one. */
   #document: Promise<unknown> = Promise.resolve();
@@ -158,15 +159,17 @@ export class Subject {
   async mint(wish: Wish = {}): Promise<Live> {
     const { entitlement = this.first, session = this.session } = wish;
     const { min_ttl_seconds: least, max_ttl_seconds: most } = entitlement.guarantee;
-    const life = wish.lifeMillis ?? 1000 * Math.min(Math.max(60, least), most);
+    const usual = entitlement.guarantee.revocation === 'expiry-only' ? this.shortLife(entitlement) : 60_000;
+    const life = wish.lifeMillis ?? Math.min(Math.max(usual, 1000 * least), 1000 * most);
     const ref = wish.ref ?? this.ref(life, session);
     const params = wish.params ?? entitlement.params?.[0] ?? {};
     const request = this.request(ref, entitlement, { params, ...wish.changes });
-    const minted = await session.mint(ref, request, this.signal());
+    if (session === this.session) this.#live.set(ref.handle, ref);
+    const minted = await session.mint(ref, request, wish.signal ?? this.signal());
     const credential = reveal(minted.secret);
     for (const secret of this.system.secretsOf(credential)) this.notes.mustHide(secret);
     const live = { ref: { ...ref, facts: minted.facts }, minted, credential, entitlement, params };
-    if (session === this.session) this.#live.set(ref.handle, live);
+    if (session === this.session) this.#live.set(ref.handle, live.ref);
     return live;
   }
 
@@ -193,7 +196,7 @@ export class Subject {
     if (session.oneDocument !== true) return call();
     const turn = this.#document.then(() => {
       this.#writer += 1n;
-      return call({ live: [...this.#live.values()].map(({ ref }) => ref), writer: this.#writer });
+      return call({ live: [...this.#live.values()], writer: this.#writer });
     });
     this.#document = turn.catch(() => {});
     return turn;
@@ -216,7 +219,7 @@ export class Subject {
   /** After each case: what it broke is whole, and what it made is ended. */
   async tidy(): Promise<void> {
     await this.system.faults?.heal();
-    const left = [...this.#live.values()].map(({ ref }) => ref);
+    const left = [...this.#live.values()];
     if (left.length > 0) await this.fence(left);
   }
 
