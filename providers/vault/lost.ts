@@ -10,7 +10,7 @@ import type { Target } from './target.ts';
 const mintingMillis = 300_000;
 
 /** When the grant was intended, as its UUIDv7 says; long ago for another id. */
-export function intendedAt({ grantId }: Pick<Ref, 'grantId'>): Date {
+function intendedAt({ grantId }: Pick<Ref, 'grantId'>): Date {
   const isTimed = /^[0-9a-f]{8}-[0-9a-f]{4}-7/i.test(grantId);
   return new Date(isTimed ? Number.parseInt(grantId.replaceAll('-', '').slice(0, 12), 16) : 0);
 }

@@ -70,7 +70,7 @@ export async function mint(
 }
 
 /** Where the secret is, or null for who gets the token itself. @throws ProviderError for params that are not bound. */
-export function pathOf(config: VaultEntitlement, params: MintRequest['params']): string | null {
+function pathOf(config: VaultEntitlement, params: MintRequest['params']): string | null {
   switch (config.mode) {
     case 'dynamic':
       return bindPath(config.path, params);

@@ -13,7 +13,7 @@ import { agentPolicies, brokerRights, policyText } from './policy.ts';
 import type { VaultEntitlement, VaultTarget } from './schema.ts';
 
 /** The policy and the login role of the broker bear this name. */
-export const brokerName = 'mayfly-broker';
+const brokerName = 'mayfly-broker';
 
 /** Seconds that the broker's token lives without a renewal. It is renewed at half of that. */
 const period = 3600;

@@ -19,9 +19,12 @@ import type { PostgresServer } from '../support/postgres-servers.ts';
 /** Undefined, and said aloud, where there is no OpenBao; in CI that is a failure. */
 export const openbaoFolder = await findGoServer(openbaoSources);
 
+/** What a server answered, read as it comes. */
+export type Json = ReturnType<typeof JSON.parse>;
+
 export interface Answered {
   readonly status: number;
-  readonly body: any;
+  readonly body: Json;
 }
 
 /** A call as somebody else: the test, an administrator, an agent. */
@@ -53,7 +56,7 @@ export interface VaultHouse {
   readonly secrets: Map<string, string>;
   readonly connection: Record<string, unknown>;
   /** As root, in the namespace of the target. @throws for a status of 400 and more. */
-  root(method: string, path: string, body?: unknown): Promise<any>;
+  root(method: string, path: string, body?: unknown): Promise<Json>;
   /** Another broker of the same installation, or of another one. */
   connect(over?: Record<string, unknown>, installation?: string): Session<VaultEntitlement>;
   stop(): Promise<void>;
@@ -63,6 +66,8 @@ export interface VaultHouseOptions {
   readonly bao?: OpenbaoServer;
   readonly namespace?: string;
   readonly entitlements: readonly VaultEntitlement[];
+  /** Of a broker that is there already. */
+  readonly installation?: string;
   readonly over?: Record<string, unknown>;
   /** Where the broker reaches the server, when something stands between. */
   readonly address?: string;
@@ -78,13 +83,13 @@ export async function startVaultHouse(options: VaultHouseOptions): Promise<Vault
   if (openbaoFolder === undefined) throw new Error('no OpenBao');
   const bao = options.bao ?? (await startOpenbao(openbaoFolder));
   const { namespace } = options;
-  const root = async (method: string, path: string, body?: unknown): Promise<any> => {
+  const root = async (method: string, path: string, body?: unknown): Promise<Json> => {
     const { status, body: answer } = await ask(bao.url, bao.token, method, path, body, namespace);
     if (status >= 400) throw new Error(`${method} ${path}: ${status} ${JSON.stringify(answer)}`);
     return answer;
   };
   if (namespace !== undefined) await ask(bao.url, bao.token, 'POST', `sys/namespaces/${namespace}`, {});
-  const installation = randomUUID();
+  const installation = options.installation ?? randomUUID();
   const connection = {
     addresses: [options.address ?? bao.url],
     auth: { approle: { role_id: 'mayfly-test', secret_id: 'file:secret-id' } },
@@ -159,7 +164,7 @@ export function intend(
 export interface Made {
   readonly ref: Ref & { readonly facts: Facts };
   readonly minted: Minted;
-  readonly secret: Readonly<Record<string, any>>;
+  readonly secret: Readonly<Record<string, Json>>;
 }
 
 export async function make(session: Session<VaultEntitlement>, { ref, request }: Granted): Promise<Made> {
@@ -193,7 +198,7 @@ export async function mountDatabase(
 }
 
 /** Whether these open a session in the database. */
-export async function opens(server: PostgresServer, secret: Readonly<Record<string, any>>): Promise<boolean> {
+export async function opens(server: PostgresServer, secret: Readonly<Record<string, Json>>): Promise<boolean> {
   const { username: user, password } = secret;
   const client = new pg.Client({ host: '127.0.0.1', port: server.port, database: 'postgres', user, password });
   client.on('error', () => {});
