@@ -38,6 +38,8 @@ export interface FenceRequest {
   readonly budget: number;
   /** A mint is over after that: what is issued by then is known. The cut stays behind it. */
   readonly lagMillis: number;
+  /** No form that denies by time: of one who does not know what lives. */
+  readonly listOnly?: boolean;
 }
 
 export interface PlannedFence {
@@ -80,7 +82,7 @@ export function planFence(request: FenceRequest): PlannedFence | undefined {
   ];
   for (const says of candidates) {
     const document = write(says);
-    if (document.length > request.budget) continue;
+    if (document.length > request.budget || (request.listOnly === true && says.cut !== null)) continue;
     const { form } = says;
     const kept = { generation: shared.generation, ended, cut: form === 'watermark' ? cut : (previous?.cut ?? null) };
     const lost = form === 'role-wide' ? sorted(live) : [];

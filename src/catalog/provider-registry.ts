@@ -35,6 +35,8 @@ async function importProvider(type: string, importPackage: ImportPackage): Promi
   switch (type) {
     case 'postgres':
       return import('../../providers/postgres/index.ts');
+    case 'aws-sts':
+      return import('../../providers/aws-sts/index.ts');
     default:
       return importPackage(`mayfly-provider-${type}`).catch((cause: unknown) => {
         const message = `provider ${type} is not part of the broker, and mayfly-provider-${type} could not be loaded`;
