@@ -69,11 +69,11 @@ function endedOf(target: Target, ref: Ref): Ended {
 }
 
 function evidenceOf(target: Target, ref: Ref, outcomes: readonly (Fenced | ProviderError | undefined)[]) {
-  const fenced = outcomes.filter((outcome) => outcome !== undefined && !(outcome instanceof ProviderError));
-  if (fenced.length === 0)
+  const [first] = outcomes;
+  if (first === undefined || first instanceof ProviderError)
     return { ends_natively_at: new Date(target.powerlessAt(ref)).toISOString(), fence: target.config.fence };
-  const [first] = fenced;
-  return { ...first, roles: fenced.length };
+  const { policy, generation, form } = first;
+  return { policy, generation, form, roles: outcomes.length };
 }
 
 /** One role that fails leaves the others their answers. */

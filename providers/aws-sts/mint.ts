@@ -14,7 +14,8 @@ import { type AssumedSession, assume } from './assume.ts';
 import { handleOf } from './handle.ts';
 import type { AwsEntitlement } from './schema.ts';
 import { sessionPolicy } from './session-policy.ts';
-import { nameOf, type Target } from './target.ts';
+import { nameOf } from './account.ts';
+import type { Target } from './target.ts';
 
 /**
  * A session of the entitlement's role, or of one of its clones. Its own policy ends it at the deadline, so that one that nobody
@@ -104,6 +105,7 @@ function factsOf(target: Target, role: string, session: AssumedSession, deadline
     deadline_ms: Math.max(deadline.getTime(), typeof until === 'number' ? until : 0),
     sts_expiration: session.expiration.toISOString(),
     packed_policy_percent: session.packed,
+    session_token_percent: session.tokenUsed,
   };
 }
 
