@@ -4,9 +4,6 @@ import { ask, type AwsClients, clientsOf } from './clients.ts';
 import { AwsClock } from './clock.ts';
 import { allRoles, type AwsTarget } from './schema.ts';
 
-/** A role is looked at again after that: somebody may have deleted it and made another one of its name. Milliseconds. */
-const identityMillis = 30_000;
-
 /** What a role is now. */
 interface RoleIdentity {
   readonly uniqueId: string;
@@ -20,7 +17,6 @@ export class Account {
   readonly context: ConnectContext;
   readonly clock = new AwsClock();
   readonly clients: AwsClients;
-  readonly #identities = new Map<string, { readonly identity: RoleIdentity; readonly readAt: number }>();
 
   constructor(config: AwsTarget, context: ConnectContext) {
     this.config = config;
@@ -34,9 +30,7 @@ export class Account {
   }
 
   /** @throws ProviderError `misconfigured` where the role is gone, or another one bears its name. */
-  async identify(role: string, signal: AbortSignal, fresh = false): Promise<RoleIdentity> {
-    const known = this.#identities.get(role);
-    if (!fresh && known !== undefined && performance.now() - known.readAt < identityMillis) return known.identity;
+  async identify(role: string, signal: AbortSignal): Promise<RoleIdentity> {
     const command = new GetRoleCommand({ RoleName: nameOf(role) });
     const { Role } = await ask('reading the role', () => this.clients.iam.send(command, { abortSignal: signal }));
     if (Role?.RoleId === undefined || Role.Arn !== role)
@@ -47,13 +41,11 @@ export class Account {
         'misconfigured',
         `the role is ${Role.RoleId}, and the catalog names ${pinned}: it was made anew`,
       );
-    const identity: RoleIdentity = {
+    return {
       uniqueId: Role.RoleId,
       boundary: Role.PermissionsBoundary?.PermissionsBoundaryArn ?? null,
       maxSessionSeconds: Role.MaxSessionDuration ?? 3_600,
     };
-    this.#identities.set(role, { identity, readAt: performance.now() });
-    return identity;
   }
 
   close(): void {

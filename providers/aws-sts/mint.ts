@@ -40,7 +40,8 @@ export async function mint(
   const session = await assume(target, { role, handle: ref.handle, policy, deadline }, within(left, signal));
   // A process that slept meanwhile: what it holds is not handed out, and dies at the deadline.
   if (Date.now() > request.mintBy.getTime()) throw new ProviderError('gone', 'minting: its time is over');
-  const facts = factsOf(target, role, session, deadline, null);
+  const notAfter = target.clock.toTarget(request.notAfter).getTime();
+  const facts = { ...factsOf(target, role, session, deadline, null), not_after_ms: notAfter };
   return { secret: secretOf(target, session), expiresAt: endOf(target, session, deadline), facts };
 }
 
@@ -56,12 +57,16 @@ export async function renew(
   if (typeof role !== 'string' || granted === undefined)
     throw new ProviderError('misconfigured', 'renewing: nobody says what it was granted');
   if (target.isPowerless(ref)) throw new ProviderError('gone', 'renewing: its deadline is over');
-  const deadline = wholeSecond(target.clock.toTarget(until));
+  // A session that outlives its entry in the fence would be let in again.
+  if (target.fenceOf(role).names(ref.handle)) throw new ProviderError('gone', 'renewing: it was ended');
+  const notAfter = ref.facts?.['not_after_ms'];
+  const asked = target.clock.toTarget(until).getTime();
+  const deadline = wholeSecond(new Date(typeof notAfter === 'number' ? Math.min(asked, notAfter) : asked));
   const policy = sessionPolicy(granted.config.statements, granted.params, deadline);
   // Before it is asked for: its answer may be lost, and it lives all the same.
   remember(target, ref.handle, deadline);
   const session = await assume(target, { role, handle: ref.handle, policy, deadline }, signal);
-  const facts = factsOf(target, role, session, deadline, ref.facts);
+  const facts = { ...ref.facts, ...factsOf(target, role, session, deadline, ref.facts) };
   return { secret: secretOf(target, session), expiresAt: endOf(target, session, deadline), facts };
 }
 

@@ -73,6 +73,11 @@ export class RoleFence {
     return this.#alarm;
   }
 
+  /** Whether this process has denied that handle. */
+  names(handle: string): boolean {
+    return this.#state?.ended.some((one) => one.handle === handle) ?? false;
+  }
+
   /** Sees to it that all of these are denied. @throws ProviderError */
   async deny(ended: readonly Ended[], live: readonly Living[], view: FenceView, signal: AbortSignal): Promise<Fenced> {
     return await this.#inTurn(async () => {

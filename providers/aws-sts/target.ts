@@ -51,14 +51,14 @@ export class Target extends Account {
     return this.powerlessAt(ref) <= this.clock.now();
   }
 
-  /** @throws ProviderError `misconfigured` when the facts name another role than the one that bears its name now. */
-  async requireIncarnation(ref: Ref, role: string, signal: AbortSignal): Promise<void> {
+  /** What is wrong where the facts name another role than the one that bears its name now. */
+  strayed(ref: Ref, uniqueId: string): ProviderError | null {
     const minted = ref.facts?.['role_unique_id'];
-    const { uniqueId } = await this.identify(role, signal);
-    if (typeof minted === 'string' && minted !== uniqueId)
-      throw new ProviderError(
-        'misconfigured',
-        `the grant was minted by role ${minted}; the one of its name is ${uniqueId} now`,
-      );
+    return typeof minted !== 'string' || minted === uniqueId
+      ? null
+      : new ProviderError(
+          'misconfigured',
+          `the grant was minted by role ${minted}; the one of its name is ${uniqueId} now`,
+        );
   }
 }

@@ -121,7 +121,7 @@ describe('the fence', () => {
 
   test('beyond its budget takes the cut, which lets live what lives; and beyond that the whole role, loudly', async () => {
     const small = house.open({ policy_characters: 1_600 });
-    const grants = await Promise.all(Array.from({ length: 20 }, () => mintGrant(small, config)));
+    const grants = await Promise.all(Array.from({ length: 30 }, () => mintGrant(small, config)));
     const live = await mintGrant(small, config);
     aws.advance(0);
     const [first] = await small.fence(
