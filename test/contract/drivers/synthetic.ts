@@ -40,7 +40,7 @@ export function syntheticDriver(kind: Kind): Driver {
                 return answer;
               },
             }),
-          hold: () => target.holds.hold('mint.sent'),
+          hold: (after) => target.holds.hold(after === 0 ? 'mint.sent' : 'mint.done'),
           heal: () => target.faults.clear(),
         },
         rights: {

@@ -82,7 +82,7 @@ export const driver: Driver = {
           throw error;
         },
       );
-    const once = async (credential: Credential, ...command: [string, ...string[]]): Promise<Access> =>
+    const using = async (credential: Credential, ...command: [string, ...string[]]): Promise<Access> =>
       await access(async () => {
         const redis = await login(credential);
         await redis.call(...command).finally(() => redis.disconnect());
@@ -103,7 +103,7 @@ export const driver: Driver = {
         },
       ],
       use: (credential, entitlement, params) =>
-        once(
+        using(
           credential,
           'GET',
           params === undefined ? (own[entitlement] ?? '') : `tenant:${String(params['tenant'])}:1`,
@@ -130,7 +130,7 @@ export const driver: Driver = {
         ];
         return await Promise.all(
           tried.map(async ([name = '', ...rest]) => {
-            return { what: [name, ...rest].join(' '), came: await once(credential, name, ...rest) };
+            return { what: [name, ...rest].join(' '), came: await using(credential, name, ...rest) };
           }),
         );
       },

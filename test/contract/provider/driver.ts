@@ -77,7 +77,7 @@ export interface System {
   /** For a slow system: how long a call may go on after its signal (default 2 s), and how long any single call may take (default 30 s). */
   readonly graceMillis?: number;
   readonly callMillis?: number;
-  /** The shortest life that cases ask for where they wait for its end. Default: 3 s, or the guarantee's `min_ttl_seconds`. */
+  /** The shortest life that cases ask for where they wait for its end. Default: 2 s, or the guarantee's `min_ttl_seconds`. */
   readonly shortestLifeSeconds?: number;
 }
 
@@ -118,7 +118,10 @@ export interface Faults {
   slow(millis: number): void | Promise<void>;
   /** Answers come at once and are nonsense, and nothing reaches the system. */
   garble?(): void | Promise<void>;
-  /** What is sent next is held on the way, whole, and arrives when it is released, whatever its sender did meanwhile. All else passes. */
-  hold?(): { readonly reached: Promise<void>; release(): void };
+  /**
+   * Lets so many pieces of what is sent pass (a request over HTTP is one, each exchange of a chattier protocol is another), and holds the
+   * next one on the way, whole. It arrives when it is released, whatever its sender did meanwhile. All else passes.
+   */
+  hold?(after: number): { readonly reached: Promise<void>; release(): void };
   heal(): void | Promise<void>;
 }

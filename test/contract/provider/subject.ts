@@ -135,7 +135,7 @@ export class Subject {
 
   /** The shortest life that is worth waiting for. Milliseconds. */
   shortLife({ guarantee }: Tested): number {
-    return 1000 * Math.max(guarantee.min_ttl_seconds, this.system.shortestLifeSeconds ?? 3);
+    return 1000 * Math.max(guarantee.min_ttl_seconds, this.system.shortestLifeSeconds ?? 2);
   }
 
   ref(lifeMillis = 60_000, session = this.session): Ref {

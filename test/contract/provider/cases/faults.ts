@@ -33,7 +33,7 @@ export const faultCases: readonly CaseOf[] = [
     run: async (subject) => {
       const faults = subject.need('faults');
       const on = await prepare(subject);
-      await faults.slow(50);
+      await faults.slow(20);
       const most = subject.system.callMillis ?? 30_000;
       const signal = subject.signal();
       const came = await callAll(subject, on, signal, most + subject.graceMillis);
