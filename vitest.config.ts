@@ -14,7 +14,7 @@ export default defineConfig({
     unstubGlobals: true,
     // A file that does not let go of its handles is ended, and said so, instead of hanging the run.
     teardownTimeout: 20_000,
-    env: { NODE_ENV: 'test', TZ: 'UTC' },
+    env: { NODE_ENV: 'test', TZ: 'UTC', AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED: 'true' },
     // What a test waits for comes when it comes: a slow machine, or a busy one, is no fault.
     setupFiles: ['test/support/patience.ts'],
     expect: { poll: { timeout: 60_000 } },

@@ -29,6 +29,8 @@ export interface Provider<TargetConfig = unknown, EntitlementConfig = unknown> {
    * params for this provider is refused; `mint` must refuse params all the same.
    */
   readonly bindsParams?: boolean;
+  /** What of an entitlement can not be, and its section alone does not show: sentences for `catalog check`. None: an empty list. */
+  faults?(entitlement: Omit<PreparedEntitlement<EntitlementConfig>, 'maxTtlSeconds'>): readonly string[];
   /**
    * Opens what is needed to work on one target. Must not fail because the target is down: connections are made
    * when needed. `context.secret` resolves a reference each time it is called, so a rotated file is read again.
@@ -40,6 +42,8 @@ export interface Provider<TargetConfig = unknown, EntitlementConfig = unknown> {
 
 /** What `mayfly target prepare` prints or applies. Idempotent: run again after every change of the entitlements. */
 export interface Preparation<TargetConfig = unknown, EntitlementConfig = unknown> {
+  /** What `script` can print besides its usual form. */
+  readonly formats?: readonly string[];
   /** A script for an administrator, without any secret in clear. `secret` is the broker's own, if it is to be set. */
   script(
     target: TargetConfig,
@@ -47,9 +51,10 @@ export interface Preparation<TargetConfig = unknown, EntitlementConfig = unknown
     installation: string,
     secret: Secret<string> | null,
     by?: PreparedBy,
+    format?: string,
   ): Promise<string>;
-  /** @throws ProviderError with what the target said. */
-  apply(
+  /** Absent where no administrator has a URL. @throws ProviderError with what the target said. */
+  apply?(
     adminUrl: Secret<string>,
     target: TargetConfig,
     entitlements: readonly PreparedEntitlement<EntitlementConfig>[],
@@ -69,9 +74,18 @@ export interface PreparedEntitlement<EntitlementConfig = unknown> {
   readonly maxTtlSeconds: number;
   readonly config: EntitlementConfig;
   /** What the entitlement declares; undefined where nobody said. */
-  readonly params?: Readonly<Record<string, { readonly type: 'string' | 'integer' | 'boolean' }>>;
+  readonly params?: Readonly<Record<string, DeclaredParam>>;
   /** What becomes of what its credentials own in the target at their end, where they can own anything. Default: drop. */
   readonly onOwnedObjects?: 'drop' | 'keep';
+}
+
+/** As the catalog declares it. */
+export interface DeclaredParam {
+  readonly type: 'string' | 'integer' | 'boolean';
+  readonly enum?: readonly (string | number | boolean)[] | undefined;
+  readonly pattern?: string | undefined;
+  readonly min?: number | undefined;
+  readonly max?: number | undefined;
 }
 
 export interface ConnectContext {
@@ -116,6 +130,12 @@ export interface Minted {
   readonly expiresAt: Date;
   readonly facts: Facts;
 }
+
+/** What is renewed, as the catalog says it now. */
+export type Renewal<EntitlementConfig = unknown> = Pick<
+  MintRequest<EntitlementConfig>,
+  'entitlement' | 'config' | 'params'
+>;
 
 export interface Renewed {
   readonly secret?: Secret<Readonly<Record<string, unknown>>>;
@@ -227,7 +247,7 @@ export interface Session<EntitlementConfig = unknown> {
   /** Makes the credential. What it made dies by itself or can be found by the handle. */
   mint(ref: Ref, request: MintRequest<EntitlementConfig>, signal: AbortSignal): Promise<Minted>;
   /** Moves the end to `until`. A new secret, if the target cannot extend, belongs to the same handle. */
-  renew?(ref: Ref, until: Date, signal: AbortSignal): Promise<Renewed>;
+  renew?(ref: Ref, until: Date, signal: AbortSignal, granted?: Renewal<EntitlementConfig>): Promise<Renewed>;
   /**
    * Cuts access now. Fast, idempotent. Already gone is success, permission denied never is. One bad ref fails alone. Its
    * evidence has the `sessions: [{address, application, since}]` that it ended, at most {@link observedSessions}.

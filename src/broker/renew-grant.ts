@@ -9,7 +9,7 @@ import { orAborted } from '../domain/within.ts';
 import { type DeliveryKey, requireDelivery } from '../identity/delivery-key.ts';
 import type { WorkloadCaller } from '../identity/types.ts';
 import type { PolicyDecision } from '../policy/types.ts';
-import { ProviderError, type Ref, type Renewed, type Secret, type Session } from '../provider.ts';
+import { ProviderError, type Ref, type Renewal, type Renewed, type Secret, type Session } from '../provider.ts';
 import { extendGrant, findGrants, type GrantWithRevocation } from '../store/grants.ts';
 import { birthLocks } from '../store/locks.ts';
 import { issuingWithin } from '../store/issuing.ts';
@@ -134,7 +134,9 @@ export async function renewGrant(
   const { session } = access;
   // Providers work by this machine's clock; what was decided is on the store's. The target never goes back to an earlier end.
   const signal = AbortSignal.timeout(deps.mintSeconds * 1000);
-  const renewed = await renewal(session, ref, new Date(until.getTime() + aheadMillis), signal);
+  const renewed = await renewal(session, ref, new Date(until.getTime() + aheadMillis), signal, {
+    ...{ entitlement: entitlement.name, config: access.config, params: grant.params },
+  });
   const stored = await deps.db.transaction(birthLocks(grant.rootId), async (tx) => {
     // What it was decided on must still stand: to let it live is less than to renew it.
     const now = await issuingWithin(tx).readTask(grant.taskId);
@@ -176,12 +178,18 @@ function refusalOf(
   return decision.sealedDelivery && delivery === null ? 'delivery_required' : null;
 }
 
-async function renewal(session: Session, ref: Ref, until: Date, signal: AbortSignal): Promise<Renewed> {
+async function renewal(
+  session: Session,
+  ref: Ref,
+  until: Date,
+  signal: AbortSignal,
+  granted: Renewal,
+): Promise<Renewed> {
   if (session.renew === undefined)
     throw new MayflyError('grant_ended', 'This target can not renew; ask for a new grant.');
   try {
     step('renew.before');
-    const renewed = await orAborted(session.renew(ref, until, signal), signal);
+    const renewed = await orAborted(session.renew(ref, until, signal, granted), signal);
     step('renew.after');
     return renewed;
   } catch (error) {

@@ -10,12 +10,12 @@ import { type Item, readItem, readList, schemaFaults, type YamlFile } from './ya
 /** What the catalog needs to know of the loaded providers. */
 export type ProviderSchemas = ReadonlyMap<
   string,
-  Pick<Provider, 'type' | 'targetSchema' | 'entitlementSchema' | 'bindsParams'>
+  Pick<Provider, 'type' | 'targetSchema' | 'entitlementSchema' | 'bindsParams' | 'faults'>
 >;
 
 export interface EntitlementsRead {
   readonly entitlements: ReadonlyMap<string, EntitlementDefinition>;
-  /** Those whose params their provider can not bind. */
+  /** Those that their provider could never issue as they are. */
   readonly unbound: readonly Fault[];
 }
 
@@ -74,10 +74,10 @@ export function readEntitlements(
       checkSecrets(item, 'provider', value.target, declaredTargets, faults);
       const type = targets.get(value.target)?.provider;
       const provider = type === undefined ? undefined : providers.get(type);
-      entitlements.set(
-        value.name,
-        definition(value, readSection(item, 'provider', provider?.entitlementSchema, faults)),
-      );
+      const sound = faults.length;
+      const read = definition(value, readSection(item, 'provider', provider?.entitlementSchema, faults));
+      entitlements.set(value.name, read);
+      if (faults.length === sound) unbound.push(...providerFaults(item, read, provider));
       if (provider !== undefined && provider.bindsParams !== true && Object.keys(value.params).length > 0) {
         const why = `the provider ${provider.type} can not bind params: every ask for this would be refused`;
         unbound.push(item.fault(['params'], why));
@@ -85,6 +85,20 @@ export function readEntitlements(
     }
   }
   return { entitlements, unbound };
+}
+
+/** What the provider finds in an entitlement whose own section it takes. */
+function providerFaults(
+  item: Item<EntitlementWire>,
+  { name, params, onOwnedObjects, provider: config }: EntitlementDefinition,
+  provider: Pick<Provider, 'faults'> | undefined,
+): readonly Fault[] {
+  try {
+    const found = provider?.faults?.({ name, params, onOwnedObjects, config }) ?? [];
+    return found.map((says) => item.fault(['provider'], says));
+  } catch {
+    return [item.fault(['provider'], 'the provider failed to check this')];
+  }
 }
 
 function definition(value: EntitlementWire, provider: unknown): EntitlementDefinition {

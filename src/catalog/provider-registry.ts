@@ -37,6 +37,8 @@ async function importProvider(type: string, importPackage: ImportPackage): Promi
       return import('../../providers/postgres/index.ts');
     case 'vault':
       return import('../../providers/vault/index.ts');
+    case 'aws-sts':
+      return import('../../providers/aws-sts/index.ts');
     default:
       return importPackage(`mayfly-provider-${type}`).catch((cause: unknown) => {
         const message = `provider ${type} is not part of the broker, and mayfly-provider-${type} could not be loaded`;

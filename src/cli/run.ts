@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import {
   AgentKey,
   type ApprovalOptions,
+  type Credential,
   MayflyClient,
   ProblemError,
   Renewal,
@@ -60,6 +61,7 @@ async function runWithCredential(command: readonly string[], options: RunOptions
   signals.check();
   const { task } = await client.openTask(request);
   let started = false;
+  let lingers = true;
   try {
     signals.check();
     let askedAt = performance.now();
@@ -71,6 +73,7 @@ async function runWithCredential(command: readonly string[], options: RunOptions
       ...awaitApproval(signals, options.waitApproval),
       onDecided,
     });
+    lingers = leavesSomething(issued.credential);
     const handover = await handOver(issued, options.env === true, askedAt);
     const renewal = new Renewal(client, issued.grant, {
       onRenewed: (renewed) => handover.renewed?.(renewed),
@@ -92,7 +95,7 @@ async function runWithCredential(command: readonly string[], options: RunOptions
     }
   } finally {
     signals.childEnded();
-    await endTask(client, task.id, started);
+    await endTask(client, task.id, started, lingers);
   }
 }
 
@@ -109,13 +112,13 @@ function awaitApproval(signals: Signals, bound: string | undefined): ApprovalOpt
 }
 
 /** The task is completed whatever became of the command; one that was never started cancels it. Never throws: the command's status counts. */
-async function endTask(client: MayflyClient, taskId: string, started: boolean): Promise<void> {
+async function endTask(client: MayflyClient, taskId: string, started: boolean, lingers: boolean): Promise<void> {
   for (let tries = 1; ; tries++) {
     try {
       const { revocations } = await (started
         ? client.complete(taskId, { wait: WAIT_SECONDS })
         : client.cancel(taskId, { wait: WAIT_SECONDS }));
-      await seeOff(client, revocations);
+      await seeOff(client, revocations, lingers);
       return;
     } catch (error) {
       // Its own deadline, or an operator, was faster.
@@ -135,13 +138,26 @@ function isOver(error: unknown): boolean {
   return error instanceof ProblemError && (error.is('grant_ended') || error.is('task_ended'));
 }
 
-/** What was contained is without effect; a moment more, and nothing of it is left either. */
-async function seeOff(client: MayflyClient, revocations: readonly RevocationBody[]): Promise<void> {
+/**
+ * Whether its target has something of it that can be found, and removed. Where it has not, as with sessions of AWS, all that is left is a
+ * denial, which must stay until their deadline: nobody waits for that.
+ */
+function leavesSomething({ guarantee }: Credential): boolean {
+  return !(
+    typeof guarantee === 'object' &&
+    guarantee !== null &&
+    'enumerable' in guarantee &&
+    guarantee.enumerable === false
+  );
+}
+
+/** What was contained is without effect; a moment more, and nothing of it is left either. @param lingers There is something to remove. */
+async function seeOff(client: MayflyClient, revocations: readonly RevocationBody[], lingers: boolean): Promise<void> {
   const until = performance.now() + CLEAN_SECONDS * 1000;
   for (const { target, state, grant_id: grantId } of revocations) {
     if (state !== 'contained' && state !== 'clean') {
       note(`mayfly: the credential on ${target ?? 'its target'} is still being taken back (${state}).`);
-    } else if (state === 'contained' && grantId !== undefined) {
+    } else if (state === 'contained' && grantId !== undefined && lingers) {
       while (performance.now() < until) {
         const { revocation } = await client.grant(grantId, { wait: CLEAN_SECONDS });
         if (revocation?.state === 'clean') break;

@@ -40,7 +40,7 @@ export function addOwnerCommands(target: Command): void {
       await onTarget(
         name,
         async ({ db, store, definition, provider, session, entitlements, installation, secret, policyDigest }) => {
-          if (provider.preparation === undefined)
+          if (provider.preparation?.apply === undefined)
             throw new CliError(`A target of type ${definition.provider} keeps no record of its holder.`);
           const preparedBy = { store, tenure: randomUUID() };
           // Known here before the target shows it.

@@ -19,6 +19,7 @@ export function addTargetCommands(program: Command): void {
     .description('Print the script that makes a target ready for the active catalog, or apply it with an admin’s URL.')
     .option('--admin-url-file <file>', 'apply it as this administrator; the file holds the URL (- reads it from stdin)')
     .option('--without-password', 'leave the password of the broker’s own login as it is')
+    .option('--format <format>', 'print it in another format, where there is one (aws-sts: json, terraform)')
     .option('--expire-cronjob', 'print a Kubernetes CronJob that ends sessions past their deadline without the broker')
     .action(async (name: string, options: PrepareFlags) => {
       await onTarget(name, async ({ definition, provider, entitlements, installation, store, secret }) => {
@@ -32,10 +33,19 @@ export function addTargetCommands(program: Command): void {
           return;
         }
         if (options.adminUrlFile === undefined) {
-          const password = options.withoutPassword === true ? null : secret();
-          say(await provider.preparation.script(connection, entitlements, installation, password, { store }));
+          const { format } = options;
+          const formats = provider.preparation.formats ?? [];
+          if (format !== undefined && !formats.includes(format))
+            throw new CliError(`A target of type ${definition.provider} is not printed as ${format}.`);
+          // Where there are formats there is no login to set a password for.
+          const password = options.withoutPassword === true || formats.length > 0 ? null : secret();
+          say(await provider.preparation.script(connection, entitlements, installation, password, { store }, format));
           return;
         }
+        if (provider.preparation.apply === undefined)
+          throw new CliError(
+            `A target of type ${definition.provider} has no administrator’s URL: apply what this prints without it.`,
+          );
         const adminUrl = readAdminUrl(options.adminUrlFile);
         await provider.preparation.apply(adminUrl, connection, entitlements, installation, secret(), { store });
         note(`${name} is prepared for ${entitlements.length} entitlements. Now: mayfly target check ${name}`);
@@ -80,7 +90,7 @@ export async function prepareDemoTarget(
   let prepared = 0;
   for (const definition of catalog.targets.values()) {
     const provider = providers.get(definition.provider);
-    if (provider?.preparation === undefined || !isDemo(definition, demo.port)) continue;
+    if (provider?.preparation?.apply === undefined || !isDemo(definition, demo.port)) continue;
     const connection = definition.connection;
     const password = secret(definition.name, passwordReference(definition));
     await provider.preparation.apply(
@@ -98,6 +108,7 @@ export async function prepareDemoTarget(
 interface PrepareFlags {
   readonly adminUrlFile?: string;
   readonly withoutPassword?: boolean;
+  readonly format?: string;
   readonly expireCronjob?: boolean;
 }
 

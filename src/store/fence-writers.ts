@@ -11,7 +11,7 @@ const WRITES = ' (writes)';
 type Items = readonly Pick<Claimed, 'id' | 'claimNumber'>[];
 
 export interface WriterView {
-  /** From the sequence of claims: a later writer has a larger one. */
+  /** A later writer has a larger one, also once the store was set back: it is its clock in microseconds, or the sequence where that is ahead. */
   readonly number: bigint;
   /** Grants of the target that nobody is ending, as they are now that the writer is chosen. */
   readonly live: readonly Pick<Claimed, 'grantId' | 'handle' | 'facts' | 'deadline'>[];
@@ -41,7 +41,8 @@ export async function takeWriter(
             SELECT FROM mayfly.revocations o WHERE o.target = $1 AND o.state IN ('running', 'contained')
               AND o.claimed_until > clock_timestamp() AND o.claimed_by LIKE '%' || $4)
           RETURNING r.id)
-        SELECT nextval('mayfly.claim_numbers') AS number WHERE EXISTS (SELECT FROM mine)`,
+        SELECT greatest(nextval('mayfly.claim_numbers'), floor(extract(epoch FROM clock_timestamp()) * 1000000)::bigint) AS number
+        WHERE EXISTS (SELECT FROM mine)`,
       values: [target, `${worker}${WRITES}`, rows(items), WRITES],
     });
     if (taken === undefined) return undefined;

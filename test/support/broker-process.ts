@@ -49,7 +49,11 @@ export async function startBrokerProcess(
   // Node looks at it once, when it starts.
   const { NODE_EXTRA_CA_CERTS = '' } = settings.env;
   const child = spawn(process.execPath, [compiled('test/support/broker-main.ts'), migrationsFolder], {
-    env: { PATH, HOME, ...(TMPDIR === undefined ? {} : { TMPDIR }), NODE_ENV: 'test', NODE_EXTRA_CA_CERTS },
+    env: {
+      ...{ PATH, HOME, NODE_ENV: 'test', NODE_EXTRA_CA_CERTS, ...(TMPDIR === undefined ? {} : { TMPDIR }) },
+      // Of what the AWS SDK will need one day.
+      AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED: 'true',
+    },
     stdio: ['pipe', 'pipe', 'pipe'],
   });
   child.stderr.on('data', (text: Buffer) => logTo.write(text));

@@ -2,10 +2,11 @@ import { buildGoServer, type GoServer } from './go-server.ts';
 
 /**
  * `npm run test:servers -- postgres spire`: fills the cache of test servers, outside the repository, with what is named, or with
- * the PostgreSQL versions alone: the others are built from their sources, which takes minutes and a Go, or need Java.
+ * the PostgreSQL versions alone: the others are built from their sources, which takes minutes and a Go, or need Java or Python.
  */
 const fetchers: Readonly<Record<string, () => Promise<unknown>>> = {
   postgres: () => import('./fetch-postgres.ts'),
+  ministack: async () => console.log(`MiniStack: ${await (await import('./ministack.ts')).fetchMiniStack()}`),
   openbao: async () => await built((await import('./openbao.ts')).openbaoSources),
   spire: async () => await built((await import('./spire.ts')).spireSources),
   kubernetes: async () => await built((await import('./kubernetes.ts')).kubernetesSources),

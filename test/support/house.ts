@@ -314,7 +314,7 @@ export async function prepareTarget(
   const provider = providers.get('postgres');
   const catalog = loadCatalog(files, { providers, allowDev: true });
   const target = catalog.targets.get(name);
-  if (provider?.preparation === undefined || target === undefined) throw new Error('nothing to prepare');
+  if (provider?.preparation?.apply === undefined || target === undefined) throw new Error('nothing to prepare');
   const connection = { ...record(target.connection), port: server.port };
   const entitlements = [...catalog.entitlements.values()]
     .filter((entitlement) => entitlement.target === name)

@@ -1,0 +1,109 @@
+import { type FenceView, type Outcome, ProviderError, type Ref } from '../../src/provider.ts';
+import type { Ended, Living } from './plan.ts';
+import type { Fenced } from './role-fence.ts';
+import type { Target } from './target.ts';
+
+/** What is powerless by itself within that is left to be so: a write would not be in force before. Milliseconds. */
+const notWorth = 10_000;
+
+/**
+ * Denies all of them on their roles: one document a role, written whole. One that is powerless by then needs no write. What lost its
+ * facts may have a session on any of the roles.
+ */
+export async function fence(
+  target: Target,
+  refs: readonly Ref[],
+  view: FenceView | undefined,
+  signal: AbortSignal,
+): Promise<readonly Outcome[]> {
+  if (view === undefined)
+    throw new ProviderError('misconfigured', 'The fence of this target is one document about all: it needs a view.');
+  const now = target.clock.now();
+  const placed = refs.map((ref) => ({ ref, ...placeOf(target, ref, now) }));
+  const roles = [...new Set(placed.flatMap(({ roles: some }) => some))];
+  const done = new Map(
+    await Promise.all(
+      roles.map(async (role) => {
+        const own = placed.filter((one) => one.roles.includes(role)).map(({ ref }) => ref);
+        const outcome = await settle(denyOn(target, role, own, view, signal));
+        return [role, outcome] as const;
+      }),
+    ),
+  );
+  return placed.map(({ ref, roles: own, error }): Outcome => {
+    if (error !== undefined) return { handle: ref.handle, ok: false, error };
+    const outcomes = own.map((role) => done.get(role));
+    for (const outcome of outcomes) {
+      const failed = outcome instanceof ProviderError ? outcome : outcome && target.strayed(ref, outcome.uniqueId);
+      if (failed instanceof ProviderError) return { handle: ref.handle, ok: false, error: failed };
+    }
+    return { handle: ref.handle, ok: true, evidence: evidenceOf(target, ref, outcomes) };
+  });
+}
+
+interface FencedRole extends Fenced {
+  readonly uniqueId: string;
+}
+
+/** What another role of that name has minted is not denied here. @throws ProviderError */
+async function denyOn(
+  target: Target,
+  role: string,
+  refs: readonly Ref[],
+  view: FenceView,
+  signal: AbortSignal,
+): Promise<FencedRole> {
+  const { uniqueId } = await target.identify(role, signal);
+  const ended = refs.filter((ref) => target.strayed(ref, uniqueId) === null).map((ref) => endedOf(target, ref));
+  if (ended.length === 0) return { policy: 'none', generation: 0, form: 'list', uniqueId };
+  return { ...(await target.fenceOf(role).deny(ended, livingOn(role, view), view, signal)), uniqueId };
+}
+
+/** Which grants go on at that role. What is being minted may become one of any role. */
+export function livingOn(role: string, { live }: FenceView): readonly Living[] {
+  return live
+    .filter(({ facts }) => facts === null || facts['role_arn'] === role)
+    .map(({ handle, facts }) => ({ handle, issuedFrom: numberOf(facts?.['issued_from_ms']) }));
+}
+
+export function numberOf(value: unknown): number | null {
+  return typeof value === 'number' ? value : null;
+}
+
+function placeOf(
+  target: Target,
+  ref: Ref,
+  now: number,
+): { readonly roles: readonly string[]; readonly error?: ProviderError } {
+  if (target.config.fence === 'none' || target.powerlessAt(ref) - now < notWorth) return { roles: [] };
+  try {
+    return { roles: target.rolesOf(ref) };
+  } catch (error) {
+    if (error instanceof ProviderError) return { roles: [], error };
+    throw error;
+  }
+}
+
+function endedOf(target: Target, ref: Ref): Ended {
+  return { handle: ref.handle, until: target.powerlessAt(ref), issuedBy: numberOf(ref.facts?.['issued_by_ms']) };
+}
+
+function evidenceOf(target: Target, ref: Ref, outcomes: readonly (FencedRole | ProviderError | undefined)[]) {
+  const [first] = outcomes;
+  if (first === undefined || first instanceof ProviderError)
+    return { ends_natively_at: new Date(target.powerlessAt(ref)).toISOString(), fence: target.config.fence };
+  const { policy, generation, form } = first;
+  return { policy, generation, form, roles: outcomes.length };
+}
+
+/** One role that fails leaves the others their answers. */
+async function settle(work: Promise<FencedRole>): Promise<FencedRole | ProviderError> {
+  try {
+    return await work;
+  } catch (error) {
+    if (error instanceof ProviderError) return error;
+    return new ProviderError('retryable', 'writing the fence: given up, AWS did not answer in time', {
+      wholeTarget: true,
+    });
+  }
+}

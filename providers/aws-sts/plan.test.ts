@@ -1,0 +1,91 @@
+import { describe, expect, test } from 'vitest';
+import { denies, epochOf, nobody, read } from './document.ts';
+import { handleOf, randomHandle } from './handle.ts';
+import { type FenceRequest, planFence } from './plan.ts';
+
+const now = Date.parse('2030-01-01T12:00:00.400Z');
+const base: FenceRequest = {
+  ...{ epoch: 17n, installation: '0123abcd', now, live: [], ended: [], previous: null },
+  ...{ budget: 10_240, lagMillis: 60_000 },
+};
+const many = (count: number) => Array.from({ length: count }, randomHandle);
+const ended = (handles: readonly string[], until = now + 600_000, issuedBy: number | null = now - 300_000) =>
+  handles.map((handle) => ({ handle, until, issuedBy }));
+
+function planned(request: Partial<FenceRequest>) {
+  const plan = planFence({ ...base, ...request });
+  if (plan === undefined) throw new Error('It does not fit.');
+  return plan;
+}
+
+test('a handle is twelve characters of base32, the same for the same grant', () => {
+  const id = '019ab000-0000-7000-8000-000000000001';
+  expect(handleOf(id)).toMatch(/^[a-z2-7]{12}$/);
+  expect(handleOf(id.toUpperCase())).toBe(handleOf(id));
+  expect(() => handleOf('x')).toThrow('must be a UUID');
+});
+
+describe('within the budget', () => {
+  test('each ended grant is denied by both keys, in a policy that bears the epoch and reads back as it was written', () => {
+    const handles = many(3);
+    const { name, document, form, says } = planned({ ended: ended(handles) });
+    expect({ name, form, epoch: epochOf(name) }).toEqual({ name: 'mayfly-fence-17', form: 'list', epoch: 17n });
+    expect(Object.keys(JSON.parse(document).Statement[1].Condition.StringEquals)).toEqual(['aws:SourceIdentity']);
+    expect(read(document)).toEqual({ ...says, until: Math.ceil(says.until / 1000) * 1000 });
+    expect(handles.every((handle) => denies(says, handle, null))).toBe(true);
+    expect(denies(says, randomHandle(), 0)).toBe(false);
+  });
+
+  test('nobody ended is written as nobody', () => {
+    expect(planned({}).document).toContain(`["${nobody}"]`);
+  });
+
+  test('an entry leaves when its grant is powerless by itself, and not before', () => {
+    const [first = '', second = ''] = many(2);
+    const { kept } = planned({ ended: [...ended([first], now + 1_000), ...ended([second], now + 2_000)] });
+    const later = planned({ previous: kept, now: now + 1_000 });
+    expect(later.says).toMatchObject({ denied: [second], generation: 2 });
+  });
+
+  test('what ended twice leaves at the later time', () => {
+    const handle = randomHandle();
+    const { kept } = planned({ ended: ended([handle], now + 9_000) });
+    const again = planned({ previous: kept, ended: ended([handle], now + 1_000) });
+    expect(again.kept.ended).toEqual(ended([handle], now + 9_000));
+  });
+});
+
+describe('beyond it', () => {
+  test('one key serves, then the cut, whose size goes with what lives, then the whole role', () => {
+    expect(planned({ ended: ended(many(300)) }).form).toBe('list');
+    expect(planned({ ended: ended(many(500)) }).form).toBe('list-by-tag');
+    const live = many(100).map((handle) => ({ handle, issuedFrom: now - 300_000 }));
+    const crowd = ended(many(5_000));
+    const { form, says, document, lost } = planned({ ended: crowd, live });
+    expect({ form, lost }).toEqual({ form: 'watermark', lost: [] });
+    expect(document.length).toBeLessThan(2_500);
+    expect(crowd.every(({ handle, issuedBy }) => denies(says, handle, issuedBy))).toBe(true);
+    expect(live.some(({ handle }) => denies(says, handle, now - 299_000))).toBe(false);
+    const young = planned({ ended: ended(many(5_000), now + 600_000, now), live });
+    expect({ form: young.form, lost: young.lost.length }).toEqual({ form: 'role-wide', lost: 100 });
+  });
+
+  test('the cut never moves back, and nothing lives is written as nobody', () => {
+    const { kept } = planned({ ended: ended(many(5_000)) });
+    const later = planned({ previous: kept, now: now - 30_000 });
+    expect(later.says.cut).toBe(kept.cut);
+    expect(later.document).toContain(`"StringNotEquals":{"aws:PrincipalTag/mayfly-grant":["${nobody}"]}`);
+  });
+
+  test('no room at all is no plan', () => {
+    expect(planFence({ ...base, budget: 100 })).toBeUndefined();
+  });
+});
+
+test('a policy that was touched by somebody else is not ours', () => {
+  const { document } = planned({ ended: ended(many(2)) });
+  expect(read(document.replace('"Deny"', '"Allow"'))).toBeNull();
+  expect(read(document.replace('}]}', '},{"Effect":"Allow","Action":"*","Resource":"*"}]}'))).toBeNull();
+  expect(read('{}')).toBeNull();
+  expect(read('not json')).toBeNull();
+});

@@ -1,0 +1,115 @@
+import { type FenceDocument, type FenceForm, policyName, write } from './document.ts';
+
+/** A grant that is to be denied until it is powerless by itself. Times are milliseconds on the target's clock. */
+export interface Ended {
+  readonly handle: string;
+  /** The latest deadline in any of its session policies, with skew to spare. */
+  readonly until: number;
+  /** The last of its sessions was issued before that. Null: one may still be issued. */
+  readonly issuedBy: number | null;
+}
+
+/** A grant that is to go on, or is being minted. */
+export interface Living {
+  readonly handle: string;
+  /** None of its sessions was issued before that. Null: nobody knows. */
+  readonly issuedFrom: number | null;
+}
+
+/** What this epoch has denied so far. */
+export interface FenceState {
+  readonly generation: number;
+  readonly ended: readonly Ended[];
+  /** The cut only moves on. */
+  readonly cut: number | null;
+}
+
+export interface FenceRequest {
+  /** Of the writer: it is in the policy's name. */
+  readonly epoch: bigint;
+  /** First eight hex digits of the installation. */
+  readonly installation: string;
+  readonly now: number;
+  readonly live: readonly Living[];
+  /** Those to be denied in addition to what `previous` denies. */
+  readonly ended: readonly Ended[];
+  readonly previous: FenceState | null;
+  /** Characters that the document may have. */
+  readonly budget: number;
+  /** A mint is over after that: what is issued by then is known. The cut stays behind it. */
+  readonly lagMillis: number;
+  /** No form that denies by time: of one who does not know what lives. */
+  readonly listOnly?: boolean;
+}
+
+export interface PlannedFence {
+  readonly name: string;
+  /** Minified JSON. */
+  readonly document: string;
+  readonly form: FenceForm;
+  readonly says: FenceDocument;
+  readonly kept: FenceState;
+  /** Of `live`, whom it denies all the same: only role-wide. They are to be minted again. */
+  readonly lost: readonly string[];
+}
+
+/**
+ * The whole document of one role, in the first form that fits: each ended grant by name, by both keys or by one; then the cut, whose size
+ * goes with what lives instead of what ended; then the whole role. Entries leave when the grant is powerless by itself. Pure.
+ * Undefined where the budget has no room for the shortest of them.
+ */
+export function planFence(request: FenceRequest): PlannedFence | undefined {
+  const { now, live, previous, epoch } = request;
+  const ended = merge(previous?.ended ?? [], request.ended).filter(({ until }) => until > now);
+  const second = (millis: number) => Math.floor(millis / 1000) * 1000;
+  const shared = {
+    generation: (previous?.generation ?? 0) + 1,
+    installation: request.installation,
+    until: ended.reduce((latest, { until }) => Math.max(latest, until), now),
+  };
+  const all = sorted(ended);
+  const cut = Math.max(second(now - request.lagMillis), previous?.cut ?? 0);
+  // Issued at the very second of the cut is not before it.
+  const since = ended.filter(({ issuedBy }) => issuedBy === null || issuedBy >= cut);
+  const before = live.filter(({ issuedFrom }) => issuedFrom === null || issuedFrom < cut);
+  // What was issued now must be before it: the next second but one.
+  const wide = second(now) + 2000;
+  const candidates: readonly FenceDocument[] = [
+    { ...shared, form: 'list', denied: all, cut: null, live: [] },
+    { ...shared, form: 'list-by-tag', denied: all, cut: null, live: [] },
+    { ...shared, form: 'watermark', denied: sorted(since), cut, live: sorted(before) },
+    { ...shared, form: 'role-wide', denied: [], cut: wide, live: [] },
+  ];
+  for (const says of candidates) {
+    const document = write(says);
+    if (document.length > request.budget || (request.listOnly === true && says.cut !== null)) continue;
+    const { form } = says;
+    const kept = { generation: shared.generation, ended, cut: form === 'watermark' ? cut : (previous?.cut ?? null) };
+    const lost = form === 'role-wide' ? sorted(live) : [];
+    return { name: policyName(epoch), document, form, says, kept, lost };
+  }
+  return undefined;
+}
+
+/** Of two that tell of one grant, the later of each time; one that nobody knows stays unknown. */
+function merge(before: readonly Ended[], added: readonly Ended[]): readonly Ended[] {
+  const merged = new Map(before.map((one) => [one.handle, one]));
+  for (const one of added) {
+    const known = merged.get(one.handle);
+    merged.set(
+      one.handle,
+      known === undefined
+        ? one
+        : {
+            handle: one.handle,
+            until: Math.max(known.until, one.until),
+            issuedBy: known.issuedBy === null || one.issuedBy === null ? null : Math.max(known.issuedBy, one.issuedBy),
+          },
+    );
+  }
+  return [...merged.values()];
+}
+
+function sorted(of: readonly { readonly handle: string }[]): readonly string[] {
+  return of.map(({ handle }) => handle).sort((a, b) => (a < b ? -1 : a > b ? 1 : 0));
+}

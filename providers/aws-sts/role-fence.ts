@@ -1,0 +1,303 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type FenceView, ProviderError } from '../../src/provider.ts';
+import { denies, type FenceForm, policyName } from './document.ts';
+import { AwsError, classify } from './errors.ts';
+import { randomHandle } from './handle.ts';
+import { type Ended, type FenceState, type Living, type PlannedFence, planFence } from './plan.ts';
+import { isRefused, type Probe, probeDeadline, sendProbe } from './probe.ts';
+import { InlinePolicies, type Standing } from './standing.ts';
+import type { Account } from './account.ts';
+
+/** A mint is over after that: its own time-out is far below. The cut stays behind it. */
+const lagMillis = 60_000;
+/** At least so long between two writes: what comes together is written together. */
+const paceMillis = 500;
+/** What IAM shows may be older than what was written. */
+const readBackMillis = 3_000;
+/** An epoch of another writer is removed so long after the last that it denies is powerless: what is read of it may be old. */
+const abandonedMillis = 600_000;
+/** Room for the shortest document of the next writer, so that there is always one. */
+const spareCharacters = 400;
+const proofMillis = 9_000;
+
+/** What was written last. */
+interface Published {
+  readonly epoch: bigint;
+  readonly plan: PlannedFence;
+  readonly at: number;
+  /** Its session is listed as denied. Or why there is none. */
+  readonly probe: Promise<Probe | AwsError>;
+  /** Its probe can prove nothing more: the next document bears another one. */
+  readonly spent: boolean;
+}
+
+export interface Fenced {
+  readonly policy: string;
+  readonly generation: number;
+  readonly form: FenceForm;
+}
+
+/**
+ * The fence of one role, as one writer writes it. An epoch is written by this process alone, one request after another; after a
+ * request whose outcome nobody knows, and after all of it is past, comes another epoch: what is late can then only deny.
+ */
+export class RoleFence {
+  readonly role: string;
+  readonly #target: Account;
+  readonly #policies: InlinePolicies;
+  #turn: Promise<unknown> = Promise.resolve();
+  #epoch: bigint | null = null;
+  #state: FenceState | null = null;
+  #last: Published | undefined;
+  /** Texts of this epoch, for what IAM shows late. */
+  #texts: string[] = [];
+  /** Left for another one, with when. All that they deny is denied by ours too. */
+  readonly #left = new Map<bigint, number>();
+  #proven: { readonly epoch: bigint; readonly generation: number; readonly at: Date } | undefined;
+  #proving: Promise<boolean> | undefined;
+  #sibling: Probe | undefined;
+  #alarm: string | undefined;
+
+  readonly #listOnly: boolean;
+
+  /** @param listOnly Of a canary, which knows nothing of what lives. */
+  constructor(target: Account, role: string, listOnly = false) {
+    this.role = role;
+    this.#listOnly = listOnly;
+    this.#target = target;
+    this.#policies = new InlinePolicies(target, role);
+  }
+
+  /** Why nothing may be issued on the role now. */
+  get alarm(): string | undefined {
+    return this.#alarm;
+  }
+
+  /** Whether this process has denied that handle. */
+  names(handle: string): boolean {
+    return this.#state?.ended.some((one) => one.handle === handle) ?? false;
+  }
+
+  /** Sees to it that all of these are denied. @throws ProviderError */
+  async deny(ended: readonly Ended[], live: readonly Living[], view: FenceView, signal: AbortSignal): Promise<Fenced> {
+    return await this.#inTurn(async () => {
+      const standing = await this.#look(signal);
+      const known = new Map(this.#state?.ended.map((one) => [one.handle, one.until]));
+      const last = this.#last;
+      const shown = last && standing.fences.get(last.epoch)?.text;
+      const stands = last !== undefined && !last.spent && last.epoch === this.#epoch && shown === last.plan.document;
+      if (stands && ended.every(({ handle, until }) => (known.get(handle) ?? 0) >= until)) return fencedBy(last.plan);
+      const plan = await this.#publish(ended, live, view, standing, signal);
+      return fencedBy(plan);
+    });
+  }
+
+  /** Takes out what is powerless by itself, where that is worth a write. @throws ProviderError */
+  async prune(live: readonly Living[], view: FenceView, signal: AbortSignal): Promise<void> {
+    await this.#inTurn(async () => {
+      const now = this.#target.clock.now();
+      const ended = this.#state?.ended ?? [];
+      const past = ended.filter(({ until }) => until <= now).length;
+      const waits = this.#last !== undefined && performance.now() - this.#last.at < 30_000;
+      if (this.#epoch === null || (past < ended.length && (past === 0 || waits))) return;
+      const standing = await this.#look(signal);
+      if (past < ended.length) await this.#publish([], live, view, standing, signal);
+      else {
+        const epoch = this.#epoch;
+        this.#leave();
+        this.#left.delete(epoch);
+        await this.#policies.remove(epoch, signal);
+        await this.#collect(standing, signal);
+      }
+    });
+  }
+
+  /** Takes away what it wrote: of a canary alone. @throws ProviderError */
+  async withdraw(signal: AbortSignal): Promise<void> {
+    await this.#inTurn(async () => {
+      const epochs = [...this.#left.keys(), ...(this.#epoch === null ? [] : [this.#epoch])];
+      for (const epoch of epochs) await this.#policies.remove(epoch, signal);
+    });
+  }
+
+  /** Whether what stands denies that handle, as IAM shows it now. @throws ProviderError `misconfigured` for a foreign hand. */
+  async standing(signal: AbortSignal): Promise<(handle: string, issuedBy: number | null) => boolean> {
+    const { fences, strange } = await this.#policies.look(signal);
+    this.#judge(strange);
+    return (handle, issuedBy) => {
+      const last = this.#last;
+      const found = last && fences.get(last.epoch);
+      return found !== undefined && denies(found.says, handle, issuedBy);
+    };
+  }
+
+  /** Whether a probe that the last document denies was seen refused, while its sibling was not. @throws ProviderError */
+  async prove(signal: AbortSignal): Promise<{ readonly generation: number; readonly at: Date } | null> {
+    const last = this.#last;
+    if (last === undefined) return null;
+    const { generation } = last.plan.says;
+    if (this.#proven?.epoch === last.epoch && this.#proven.generation === generation) return this.#proven;
+    this.#proving ??= this.#probe(last, signal).finally(() => {
+      this.#proving = undefined;
+    });
+    if (!(await this.#proving)) return null;
+    return this.#proven?.epoch === last.epoch && this.#proven.generation >= generation ? this.#proven : null;
+  }
+
+  async #probe(last: Published, signal: AbortSignal): Promise<boolean> {
+    const limited = AbortSignal.any([signal, AbortSignal.timeout(proofMillis)]);
+    const denied = await last.probe;
+    const failed = denied instanceof AwsError;
+    // One too old could not be told from one at its own end.
+    if (failed || denied.diesAt < this.#target.clock.now() + 5_000) {
+      if (this.#last === last) this.#last = { ...last, spent: true };
+      if (failed) throw denied;
+      return false;
+    }
+    const sibling = async () => {
+      const { clock } = this.#target;
+      // Nothing that is issued before a cut to come is let through.
+      const wait = (last.plan.says.cut ?? 0) + 1000 - clock.now();
+      if (wait > 0) await sleep(wait, undefined, { signal: limited });
+      const usable = this.#sibling !== undefined && this.#sibling.diesAt > clock.now() + 20_000;
+      // In the forms with a cut only what is new, or listed, is let through.
+      if (!usable || last.plan.says.cut !== null)
+        this.#sibling = await sendProbe(this.#target, this.role, randomHandle(), limited);
+      if (this.#sibling === undefined) throw new ProviderError('retryable', 'probing: no session');
+      return this.#sibling;
+    };
+    if (!(await isRefused(this.#target, this.role, denied, sibling, limited))) return false;
+    this.#proven = { epoch: last.epoch, generation: last.plan.says.generation, at: new Date() };
+    return true;
+  }
+
+  async #look(signal: AbortSignal): Promise<Standing> {
+    const standing = await this.#policies.look(signal);
+    this.#judge(standing.strange);
+    if (this.#epoch === null) return standing;
+    const shown = standing.fences.get(this.#epoch);
+    const touched = shown !== undefined && !this.#texts.includes(shown.text);
+    const past = (this.#state?.ended ?? []).every(({ until }) => until <= this.#target.clock.now());
+    if (touched) this.#judge([policyName(this.#epoch)]);
+    // Written by another hand, or all of it over: the denials go on under another name, and what stands there stays.
+    if (touched || standing.strange.includes(policyName(this.#epoch))) [this.#epoch, this.#texts] = [null, []];
+    else if (past) this.#leave();
+    return standing;
+  }
+
+  #judge(strange: readonly string[]): void {
+    const said = this.#alarm;
+    this.#alarm =
+      strange.length === 0
+        ? undefined
+        : `the role ${this.role} has policies in the name of the fence that this broker did not write: ${strange.join(', ')}`;
+    if (this.#alarm !== undefined && this.#alarm !== said)
+      this.#target.context.log(
+        { target: this.#target.context.target, role: this.role, policies: strange, alert: 'foreign_fence' },
+        'somebody else has written to the fence of a role',
+      );
+  }
+
+  #leave(): void {
+    if (this.#epoch !== null) this.#left.set(this.#epoch, performance.now());
+    this.#epoch = null;
+    this.#texts = [];
+  }
+
+  async #publish(
+    ended: readonly Ended[],
+    live: readonly Living[],
+    view: FenceView,
+    standing: Standing,
+    signal: AbortSignal,
+  ): Promise<PlannedFence> {
+    const { clock, config, mark, context } = this.#target;
+    const rest = paceMillis - (this.#last === undefined ? paceMillis : performance.now() - this.#last.at);
+    if (rest > 0) await sleep(rest, undefined, { signal });
+    const highest = [...standing.fences.keys(), ...this.#left.keys()].reduce(
+      (most, one) => (one > most ? one : most),
+      0n,
+    );
+    // A store that was set back may give a number that another writer has had.
+    const epoch = this.#epoch ?? (view.writer > highest ? view.writer : highest + 1n);
+    const now = clock.now();
+    const handle = randomHandle();
+    const probe: Ended = { handle, until: probeDeadline(now), issuedBy: null };
+    const elsewhere = [...standing.fences].filter(([one]) => one !== epoch);
+    const taken = elsewhere.reduce((sum, [, { text }]) => sum + text.length, standing.others);
+    const sibling = this.#sibling === undefined ? [] : [{ handle: this.#sibling.handle, issuedFrom: null }];
+    const plan = planFence({
+      ...{ epoch, installation: mark, now, previous: this.#state, lagMillis, listOnly: this.#listOnly },
+      ended: [...ended, probe],
+      live: [...live, ...sibling],
+      budget: config.policy_characters - taken - spareCharacters,
+    });
+    if (plan === undefined)
+      throw new ProviderError(
+        'misconfigured',
+        'writing the fence: the other inline policies of the role leave no room for it',
+      );
+    const sent = sendProbe(this.#target, this.role, handle, signal).catch((error: unknown) =>
+      classify(error, 'assuming the role'),
+    );
+    try {
+      await this.#policies.put(epoch, plan.document, signal);
+    } catch (error) {
+      // It may still arrive, after what is written next.
+      if (!(error instanceof AwsError && error.refused)) {
+        this.#epoch = epoch;
+        this.#leave();
+      }
+      throw error;
+    }
+    [this.#epoch, this.#state] = [epoch, plan.kept];
+    this.#texts = [...this.#texts.slice(-20), plan.document];
+    if (plan.form === 'role-wide')
+      context.log(
+        { target: context.target, role: this.role, lost: plan.lost.length, alert: 'fence_role_wide' },
+        'the fence of a role is full: every session of it was denied, and is to be minted again',
+      );
+    this.#last = { epoch, plan, at: performance.now(), probe: sent, spent: false };
+    await this.#readBack(this.#last, signal);
+    await this.#collect(standing, signal);
+    return plan;
+  }
+
+  /** @throws ProviderError `retryable` where IAM does not show it yet. */
+  async #readBack(last: Published, signal: AbortSignal): Promise<void> {
+    const until = performance.now() + readBackMillis;
+    for (let wait = 50; ; wait = Math.min(wait * 2, 500)) {
+      if ((await this.#policies.read(last.epoch, signal)) === last.plan.document) break;
+      if (performance.now() > until)
+        throw new ProviderError('retryable', 'writing the fence: IAM does not show it yet');
+      await sleep(wait, undefined, { signal });
+    }
+  }
+
+  /** Removes what nobody needs: epochs that all of it is in ours, and those long past. Published first, so nothing is let through. */
+  async #collect({ fences }: Standing, signal: AbortSignal): Promise<void> {
+    const now = this.#target.clock.now();
+    const denied = new Set(this.#state?.ended.filter(({ until }) => until > now).map(({ handle }) => handle));
+    const settled = Math.max(this.#target.config.propagation_seconds * 1000, lagMillis);
+    for (const [epoch, { says }] of fences) {
+      if (epoch === this.#epoch) continue;
+      const leftAt = this.#left.get(epoch) ?? Number.POSITIVE_INFINITY;
+      const ours = says.cut === null && says.denied.every((handle) => denied.has(handle));
+      const superseded = ours && performance.now() - leftAt > settled;
+      if (superseded || says.until + abandonedMillis < now) {
+        await this.#policies.remove(epoch, signal);
+        if (superseded) this.#left.delete(epoch);
+      }
+    }
+  }
+
+  async #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const mine = this.#turn.then(work, work);
+    this.#turn = mine.catch(() => {});
+    return await mine;
+  }
+}
+
+function fencedBy({ name, says, form }: PlannedFence): Fenced {
+  return { policy: name, generation: says.generation, form };
+}

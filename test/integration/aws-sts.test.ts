@@ -1,0 +1,167 @@
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { type AwsHouse, BUCKET, furnish } from '../contract/aws-sts-fixture.ts';
+import { accountOf, type AwsKeys, tryToRead } from '../support/aws-account.ts';
+import { startAwsStandIn } from '../support/aws-stand-in/server.ts';
+import { type House, startHouse } from '../support/house.ts';
+import { findMiniStack, startMiniStack } from '../support/ministack.ts';
+
+/** The whole way of AWS credentials, through the broker: issued, used, ended early, ended by themselves, lost in a crash. */
+
+const MARCH = 'aws/read-march';
+const ministack = await findMiniStack();
+
+let house: House;
+let aws: AwsHouse;
+let stopAws: () => Promise<unknown>;
+
+beforeAll(async () => {
+  if (ministack === undefined) {
+    const standIn = await startAwsStandIn();
+    stopAws = () => standIn.stop();
+    aws = await furnish(standIn);
+  } else {
+    const server = await startMiniStack(ministack);
+    stopAws = () => server.stop();
+    aws = await furnish(accountOf(server));
+  }
+  house = await startHouse({ inProcess: false, env: { MAYFLY_PROVIDERS: 'postgres,aws-sts' } });
+  const secrets = join(house.secretsDir, 'aws');
+  mkdirSync(secrets);
+  writeFileSync(join(secrets, 'key'), aws.broker.accessKeyId);
+  writeFileSync(join(secrets, 'secret'), aws.broker.secretAccessKey);
+  writeFileSync(join(secrets, 'session'), aws.broker.sessionToken ?? '');
+  await house.broker.apply({ ...house.files, ...catalogFiles() });
+}, 180_000);
+afterAll(async () => {
+  await house?.stop();
+  await stopAws?.();
+});
+
+function catalogFiles(): Record<string, string> {
+  const { account, roles } = aws;
+  const connection = {
+    account_id: account.id,
+    region: account.region,
+    roles: [{ arn: roles[0] }],
+    broker: { access_key_id: 'file:key', secret_access_key: 'file:secret', session_token: 'file:session' },
+    endpoints: { sts: account.endpoint, iam: account.endpoint, s3: account.endpoint },
+    probe: { action: 's3:ListBucket', bucket: BUCKET },
+  };
+  const target = {
+    name: 'aws',
+    provider: 'aws-sts',
+    connection,
+    environment: 'demo',
+    owner: 'finance',
+    sensitivity: 'internal',
+  };
+  const statements = [{ Effect: 'Allow', Action: 's3:GetObject', Resource: `arn:aws:s3:::${BUCKET}/march` }];
+  const entitlement = {
+    ...{ name: MARCH, target: 'aws', sensitivity: 'internal', actions: ['read'], max_ttl_seconds: 900 },
+    provider: { role: roles[0], statements },
+  };
+  return {
+    'targets/aws.yaml': JSON.stringify(target),
+    'entitlements/aws.yaml': JSON.stringify([entitlement]),
+    'policies/aws.cedar': `@id("aws") permit (principal, action, resource == Mayfly::Entitlement::"${MARCH}");`,
+  };
+}
+
+async function openTask(url = house.url): Promise<string> {
+  const { task } = await house.client('agent-recon', url).openTask(await house.sign({ entitlements: [MARCH] }));
+  return task.id;
+}
+
+async function issue(task: string, ttl = 600) {
+  const issued = await house.client().issue(task, { entitlement: MARCH, ttl_seconds: ttl });
+  return { id: issued.grant.id, deadline: Date.parse(issued.grant.deadline), keys: keysOf(issued.credential), issued };
+}
+
+function keysOf(credential: Readonly<Record<string, unknown>>): AwsKeys {
+  const { access_key_id: id, secret_access_key: secret, session_token: token } = credential;
+  return { accessKeyId: String(id), secretAccessKey: String(secret), sessionToken: String(token) };
+}
+
+async function reads(keys: AwsKeys): Promise<string> {
+  return await tryToRead(aws.account, keys, BUCKET, 'march');
+}
+
+async function revocationOf(grant: string) {
+  const { revocation } = await house.client().grant(grant);
+  return revocation;
+}
+
+describe('a credential for AWS', () => {
+  test('works until its task is completed, and then no more, while that of another task goes on', async () => {
+    const [task, other] = [await openTask(), await openTask()];
+    const [grant, sibling] = [await issue(task), await issue(other)];
+    expect(grant.issued.credential).toMatchObject({
+      region: aws.account.region,
+      guarantee: { revocation: 'propagating', propagation_seconds: 60, enumerable: false, native_expiry: true },
+    });
+    expect(await reads(grant.keys)).toBe('read');
+
+    const { revocations } = await house.client().complete(task, { wait: 30 });
+    expect(revocations).toMatchObject([
+      { state: 'contained', evidence: { by: 'fence', probe_refused: 3, sibling: 'allowed' } },
+    ]);
+    expect(await reads(grant.keys)).toBe('AccessDenied');
+    expect(await reads(sibling.keys)).toBe('read');
+    expect(await house.client().grant(grant.id)).toMatchObject({ state: 'revoked' });
+
+    await house.client().complete(other, { wait: 30 });
+    expect(await reads(sibling.keys)).toBe('AccessDenied');
+  });
+
+  test('is renewed by another session of the same identity, and both end together', async () => {
+    const task = await openTask();
+    const grant = await issue(task, 60);
+    const { credential, grant: renewed } = await house.client().renew(grant.id, 120);
+    expect(Date.parse(renewed.deadline)).toBeGreaterThan(grant.deadline);
+    const second = keysOf(credential ?? {});
+    expect(second.accessKeyId).not.toBe(grant.keys.accessKeyId);
+    expect([await reads(grant.keys), await reads(second)]).toEqual(['read', 'read']);
+    await house.client().complete(task, { wait: 30 });
+    expect([await reads(grant.keys), await reads(second)]).toEqual(['AccessDenied', 'AccessDenied']);
+  });
+
+  test('dies by itself at its deadline, far below the shortest session of STS, and is called ended by that', async () => {
+    const grant = await issue(await openTask(), 6);
+    expect(await reads(grant.keys)).toBe('read');
+    await vi.waitFor(async () => expect(await reads(grant.keys)).toBe('AccessDenied'), {
+      timeout: 60_000,
+      interval: 200,
+    });
+    await vi.waitFor(
+      async () => expect(await revocationOf(grant.id)).toMatchObject({ state: 'clean', evidence: { by: 'deadline' } }),
+      {
+        timeout: 60_000,
+        interval: 500,
+      },
+    );
+  });
+
+  test('that was lost in a crash between AssumeRole and the commit is denied by its handle, and nobody’s failure at the end', async () => {
+    const replica = await house.startReplica({ MAYFLY_MINT_SECONDS: '2' }, [{ step: 'mint.after', signal: 'SIGKILL' }]);
+    const task = await openTask();
+    const lost = house.client('agent-recon', replica.url).issue(task, { entitlement: MARCH, ttl_seconds: 30 });
+    await expect(lost).rejects.toBeInstanceOf(Error);
+    const [row] = await house.onStore<{ id: string; handle: string; facts: unknown }>(
+      `SELECT id, handle, facts FROM mayfly.grants WHERE task_id = $1`,
+      [task.replace('task_', '')],
+    );
+    expect(row).toMatchObject({ facts: null });
+    await house.client().complete(task, { wait: 30 });
+    const grant = `grt_${row?.id}`;
+    await vi.waitFor(async () => expect(await house.client().grant(grant)).toMatchObject({ state: 'revoked' }), {
+      timeout: 60_000,
+      interval: 500,
+    });
+    await vi.waitFor(async () => expect(await revocationOf(grant)).toMatchObject({ state: 'clean' }), {
+      timeout: 90_000,
+      interval: 500,
+    });
+  });
+});
