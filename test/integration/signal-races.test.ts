@@ -14,6 +14,8 @@ import { FORBIDS, ISSUER, send, signal, sources } from '../support/signals.ts';
 
 const WAIT = { timeout: 20_000, interval: 20 };
 const INVOICES = 'ledger-db/read-invoices';
+/** As in `store/locks.ts`. */
+const CATALOG_LOCK = 0x4d460002;
 const POLICIES = 'policies/test.cedar';
 
 let house: House;
@@ -225,7 +227,8 @@ test('a source that a catalog withdraws at this moment is not heard, and leaves 
     // It waits for the catalog, whatever else waits.
     await vi.waitFor(async () => {
       const waits = await house.onStore(
-        `SELECT FROM pg_locks WHERE NOT granted AND locktype = 'advisory' AND classid = ${0x4d460002}`,
+        "SELECT FROM pg_locks WHERE NOT granted AND locktype = 'advisory' AND classid = $1",
+        [CATALOG_LOCK],
       );
       expect(waits).not.toEqual([]);
     }, WAIT);
