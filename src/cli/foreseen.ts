@@ -70,6 +70,14 @@ export function renderDecisions(decisions: WhatIfBody['decisions']): string {
   ].join('\n');
 }
 
+/** Tasks that stay suspended by sources that are not heard any more, for people; none: nothing. */
+export function renderLeft(left: WhatIfBody['left_suspended']): string[] {
+  return left.map(
+    ({ source, kind, tasks }) =>
+      `${tasks} tasks stay suspended by ${source} (${kind}), which the catalog does not hear on that, until an operator resumes them.`,
+  );
+}
+
 type Approvals = WhatIfBody['decisions']['approvals'];
 type ApprovedBy = Pick<WhatIfBody['decisions']['changed'][number], 'newly_approved_by' | 'no_longer_approved_by'>;
 

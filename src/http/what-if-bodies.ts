@@ -5,6 +5,7 @@ import type { ApprovalCounts } from '../broker/foresee-approvals.ts';
 import { countLiving, type Foreseen } from '../broker/foresee-drift.ts';
 import type { WhatIf } from '../broker/what-if.ts';
 import { wireId } from '../domain/ids.ts';
+import { leftSuspended } from './signal-bodies.ts';
 import { decisionId, grantId, taskId, time } from './answers.ts';
 
 // What operators send of a catalog that is not in force, and what they are answered. `mayfly catalog` prints the same.
@@ -119,6 +120,7 @@ export const whatIfBody = z
           .meta({ description: 'The newest of those that would come out otherwise.' }),
       })
       .meta({ description: 'What was decided in the last day, decided again from its inputs.' }),
+    left_suspended: leftSuspended,
   })
   .meta({ id: 'WhatIf' });
 export type WhatIfBody = z.output<typeof whatIfBody>;
@@ -132,13 +134,14 @@ export function viewOfChecked({ catalog, faults, policyTests }: CheckedCatalog):
   };
 }
 
-export function viewOfWhatIf({ diff, drift, decisions }: WhatIf): WhatIfBody {
+export function viewOfWhatIf({ diff, drift, decisions, leftSuspended: left }: WhatIf): WhatIfBody {
   return {
     from: diff.from,
     to: diff.to,
     changes: diff.changes.map((change) => ({ ...change, fields: [...change.fields] })),
     drift: viewOfDrift(drift),
     decisions: viewOfDecisions(decisions),
+    left_suspended: left.map((each) => ({ ...each })),
   };
 }
 
