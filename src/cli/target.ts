@@ -37,7 +37,9 @@ export function addTargetCommands(program: Command): void {
           return;
         }
         const adminUrl = readAdminUrl(options.adminUrlFile);
-        await provider.preparation.apply(adminUrl, connection, entitlements, installation, secret(), { store });
+        await provider.preparation.apply(adminUrl, connection, entitlements, installation, secret() ?? new Secret(''), {
+          store,
+        });
         note(`${name} is prepared for ${entitlements.length} entitlements. Now: mayfly target check ${name}`);
       });
     });
@@ -82,7 +84,9 @@ export async function prepareDemoTarget(
     const provider = providers.get(definition.provider);
     if (provider?.preparation === undefined || !isDemo(definition, demo.port)) continue;
     const connection = definition.connection;
-    const password = secret(definition.name, passwordReference(definition));
+    const reference = passwordReference(definition);
+    if (reference === undefined) continue;
+    const password = secret(definition.name, reference);
     await provider.preparation.apply(
       new Secret(demo.adminUrl('ledger')),
       connection,
