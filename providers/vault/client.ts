@@ -47,6 +47,8 @@ export class Node {
   readonly #options: NodeOptions;
   readonly #client: nodeVault.client;
   #agent: http.Agent | undefined;
+  /** With what is still on its way over them. */
+  readonly #agents = new Set<http.Agent>();
 
   constructor(address: string, options: NodeOptions) {
     this.address = address;
@@ -74,8 +76,14 @@ export class Node {
     return mayfly.received ?? { status: 0, body: null, date: null };
   }
 
+  /** What comes next goes over new connections. What is on its way stays. */
+  reconnect(): void {
+    this.#agent = undefined;
+  }
+
   close(): void {
-    this.#agent?.destroy();
+    for (const agent of this.#agents) agent.destroy();
+    this.#agents.clear();
     this.#agent = undefined;
   }
 
@@ -117,7 +125,7 @@ export class Node {
       });
     } catch (error) {
       // The certificates may have been replaced: they are read again.
-      if (error instanceof Unreached && error.errorClass === 'misconfigured') this.close();
+      if (error instanceof Unreached && error.errorClass === 'misconfigured') this.reconnect();
       throw error;
     }
     const { status, body: answer } = mayfly.received;
@@ -126,10 +134,15 @@ export class Node {
 
   #connections(): http.Agent {
     const settings = { keepAlive: true, timeout: idleMillis, maxSockets: connectionsAtOnce };
+    if (this.#agent !== undefined) return this.#agent;
+    // Those that have no connection any more.
+    for (const old of this.#agents)
+      if (Object.keys(old.sockets).length + Object.keys(old.freeSockets).length === 0) this.#agents.delete(old);
     const ca = this.#options.ca();
-    this.#agent ??= this.address.startsWith('https:')
+    this.#agent = this.address.startsWith('https:')
       ? new https.Agent({ ...settings, ...(ca === undefined ? {} : { ca }), minVersion: 'TLSv1.2' })
       : new http.Agent(settings);
+    this.#agents.add(this.#agent);
     return this.#agent;
   }
 }

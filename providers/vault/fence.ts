@@ -74,7 +74,7 @@ async function endFound(
   return { ok: true, evidence: { cluster_id: clusterId, facts: 'lost', found: evidence } };
 }
 
-async function end(target: Target, ref: Ref, facts: VaultFacts, signal: AbortSignal): Promise<Outcome> {
+async function end(target: Target, ref: Ref, facts: Omit<VaultFacts, 'digest'>, signal: AbortSignal): Promise<Outcome> {
   const known = await lookUp(target, facts.accessor, signal);
   if (known !== null && known.meta?.['mayfly_grant'] !== ref.grantId)
     throw new ProviderError(

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { type Facts, ProviderError, type Ref } from '../../src/provider.ts';
 
@@ -14,7 +15,9 @@ export function assertHandle({ handle, grantId }: Pick<Ref, 'handle' | 'grantId'
 }
 
 /** What `mint` learnt. Scalars only, and no secret. */
-const factsSchema = z.object({
+const factsSchema = z.strictObject({
+  /** Of all the others and the grant: facts that were mixed up or changed would find nothing, and that would count as gone. */
+  digest: z.string(),
   cluster_id: z.string(),
   accessor: z.string().regex(/^[A-Za-z0-9_.-]{1,128}$/),
   mode: z.enum(['token', 'dynamic', 'kv']),
@@ -33,18 +36,32 @@ const factsSchema = z.object({
 
 export type VaultFacts = z.infer<typeof factsSchema>;
 
-/** Null where a crash lost them. @throws ProviderError `misconfigured` for facts that are none of ours. */
-export function factsOf(ref: Pick<Ref, 'facts'>): VaultFacts | null {
+type Learnt = Omit<VaultFacts, 'digest'>;
+
+/** Null where a crash lost them. @throws ProviderError `misconfigured` for facts that are not those of this grant. */
+export function factsOf(ref: Pick<Ref, 'facts' | 'grantId'>): VaultFacts | null {
   if (ref.facts === null) return null;
   const parsed = factsSchema.safeParse(ref.facts);
   if (!parsed.success) throw new ProviderError('misconfigured', 'the facts are not those of a grant in Vault');
+  const { digest, ...learnt } = parsed.data;
+  if (digest !== digestOf(ref.grantId, learnt))
+    throw new ProviderError('misconfigured', 'the facts are not those that were noted of this grant');
   return parsed.data;
 }
 
-export function toFacts(facts: { readonly [K in keyof VaultFacts]: VaultFacts[K] | undefined }): Facts {
-  return Object.fromEntries(
+export function toFacts(grantId: string, facts: { readonly [K in keyof Learnt]: Learnt[K] | undefined }): Facts {
+  const learnt = Object.fromEntries(
     Object.entries(facts).flatMap(([key, value]) => (value === undefined ? [] : [[key, value]])),
   );
+  return { ...learnt, digest: digestOf(grantId, learnt) };
+}
+
+function digestOf(grantId: string, learnt: Readonly<Record<string, unknown>>): string {
+  const entries = Object.entries(learnt).sort(([a], [b]) => (a < b ? -1 : 1));
+  return createHash('sha256')
+    .update(JSON.stringify([grantId, entries]))
+    .digest('base64url')
+    .slice(0, 22);
 }
 
 /** In another cluster behind the same address, absence means nothing. */

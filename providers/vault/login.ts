@@ -18,13 +18,17 @@ interface Held {
   /** As long as it was given for at first, in milliseconds. A renewal that gives much less meets its end. */
   readonly life: number;
   readonly renewable: boolean;
-  /** By `performance.now()`. Infinity for a token that has no end. */
+  /** Of the login, and of its end, by `performance.now()`. */
+  readonly since: number;
+  /** Infinity for a token that has no end. */
   readonly endsAt: number;
 }
 
 /** Milliseconds between two tries to log in, while the token in hand lives on. */
 const againMillis = 5000;
 const loginMillis = 10_000;
+/** A token that was had so lately is not the reason why something is refused. */
+const restMillis = 10_000;
 const longestTimer = 2 ** 31 - 1;
 
 /** The broker's own token: had by a login, renewed in time, and had by a new login when it can be renewed no more. */
@@ -52,15 +56,20 @@ export class BrokerToken {
   }
 
   /** @throws ProviderError for the whole target when there is none and none is to be had. */
-  async get(): Promise<string> {
+  async get(signal: AbortSignal): Promise<string> {
     const held = this.#held;
     if (held !== undefined && held.endsAt > performance.now()) return held.token;
-    return (await this.#anew()).token;
+    if (signal.aborted) throw givenUp();
+    return (await orGivenUp(this.#anew(), signal)).token;
   }
 
-  /** It was refused: the next call logs in. Another's that was had meanwhile stays. */
+  /**
+   * It was refused: the next call logs in. Not anew and anew: a broker that lost its rights is refused with any token, and each
+   * login leaves one.
+   */
   forget(token: string): void {
-    if (this.#held?.token === token) this.#held = undefined;
+    const held = this.#held;
+    if (held?.token === token && performance.now() - held.since > restMillis) this.#held = undefined;
   }
 
   close(): void {
@@ -139,20 +148,35 @@ export class BrokerToken {
   }
 
   /** Undefined when it is refused: only a login helps. */
-  async #renew({ token, life }: Held): Promise<Held | undefined> {
+  async #renew(held: Held): Promise<Held | undefined> {
     const signal = within(loginMillis, this.#closing.signal);
     const path = 'auth/token/renew-self';
+    const { token } = held;
     const received = await this.#nodes.ask({ method: 'POST', path, data: {}, token, signal }, true);
     if (received.status >= 500 || received.status === 429) throw refusal(received, 'renewing the token of the broker');
-    return received.status === 200 ? heldBy(received.body, { token, life }) : undefined;
+    return received.status === 200 ? heldBy(received.body, held) : undefined;
   }
 }
 
-function heldBy(body: unknown, before: Pick<Held, 'token' | 'life'> | undefined): Held | undefined {
+function heldBy(body: unknown, before: Held | undefined): Held | undefined {
   const parsed = authSchema.safeParse(body);
   if (!parsed.success) return undefined;
   const { client_token: token, lease_duration: seconds, renewable } = parsed.data.auth;
   const life = seconds * 1000;
   const endsAt = seconds === 0 ? Number.POSITIVE_INFINITY : performance.now() + life;
-  return { token: before?.token ?? token, life: before?.life ?? life, renewable, endsAt };
+  const since = before?.since ?? performance.now();
+  return { token: before?.token ?? token, life: before?.life ?? life, renewable, since, endsAt };
+}
+
+/** The others who wait for the same login go on waiting. */
+async function orGivenUp<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  return await new Promise<T>((resolve, reject) => {
+    const stop = (): void => reject(givenUp());
+    signal.addEventListener('abort', stop, { once: true });
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', stop));
+  });
+}
+
+function givenUp(): ProviderError {
+  return new ProviderError('retryable', 'logging in: it did not answer in time', { wholeTarget: true });
 }

@@ -3,30 +3,30 @@ import { factsOf, type VaultFacts } from './handle.ts';
 import type { Marked } from './inventory.ts';
 import type { Target } from './target.ts';
 
-/**
- * Milliseconds after its intent in which a mint may still be on its way, with room for clocks: the broker itself allows a minute.
- * Later a mint takes back what it makes, since its time is over.
- */
+/** How far clocks may be apart, and how long a request may be on its way. Milliseconds. */
+const slackMillis = 10_000;
+/** The broker itself allows a mint a minute. */
 const mintingMillis = 300_000;
 
-/** When the grant was intended, as its UUIDv7 says; long ago for another id. */
-function intendedAt({ grantId }: Pick<Ref, 'grantId'>): Date {
-  const isTimed = /^[0-9a-f]{8}-[0-9a-f]{4}-7/i.test(grantId);
-  return new Date(isTimed ? Number.parseInt(grantId.replaceAll('-', '').slice(0, 12), 16) : 0);
+/** When the grant was intended, as its UUIDv7 says; null for another id. */
+function intendedAt({ grantId }: Pick<Ref, 'grantId'>): Date | null {
+  if (!/^[0-9a-f]{8}-[0-9a-f]{4}-7/i.test(grantId)) return null;
+  return new Date(Number.parseInt(grantId.replaceAll('-', '').slice(0, 12), 16));
 }
 
-/** When no mint of it can be on its way any more. */
-export function mintedBy(ref: Pick<Ref, 'grantId'>): Date {
-  return new Date(intendedAt(ref).getTime() + mintingMillis);
+/** When no mint of it can be on its way any more: one that is later than its deadline or its time takes back what it made. */
+export function mintedBy(ref: Ref): Date {
+  const intended = intendedAt(ref)?.getTime() ?? Number.POSITIVE_INFINITY;
+  return new Date(Math.min(ref.deadline.getTime() + slackMillis, intended + mintingMillis));
 }
 
 /** Leases issued before are none of this grant's. A minute for the clocks. */
 export function leasesSince(ref: Pick<Ref, 'grantId'>): Date {
-  return new Date(intendedAt(ref).getTime() - 60_000);
+  return new Date((intendedAt(ref)?.getTime() ?? 60_000) - 60_000);
 }
 
 /** Facts as far as a token shows them. Of a lease it shows only where it may stand. */
-export function factsShown({ accessor, policies, mark }: Marked, clusterId: string): VaultFacts {
+export function factsShown({ accessor, policies, mark }: Marked, clusterId: string): Omit<VaultFacts, 'digest'> {
   return {
     cluster_id: clusterId,
     accessor,
@@ -39,7 +39,7 @@ export function factsShown({ accessor, policies, mark }: Marked, clusterId: stri
 }
 
 /** Where leases may stand of which only the place is known. */
-export function leasePathsOf(facts: VaultFacts): readonly string[] {
+export function leasePathsOf(facts: Omit<VaultFacts, 'digest'>): readonly string[] {
   const declared = facts.lease_paths?.split(' ') ?? [];
   const { mode, lease_id: lease, path } = facts;
   return mode === 'dynamic' && lease === undefined && path !== undefined ? [...declared, path] : declared;

@@ -17,7 +17,7 @@ import type { Target } from './target.ts';
 import { lookUp, revokeAccessor } from './tokens.ts';
 
 /** Milliseconds for taking back what a failed mint has made. Should it not do: the reconciler finds it by its metadata. */
-const undoMillis = 3000;
+const undoMillis = 1000;
 
 const madeSchema = z.object({
   auth: z
@@ -50,6 +50,7 @@ export async function mint(
   const path = pathOf(config, request.params);
   if (request.oneConnection === true)
     throw new ProviderError('misconfigured', 'nothing here holds a credential to one connection');
+  target.mintsOnce(ref.handle);
   const { cluster_id: clusterId } = await target.issuing.health(signal);
   const made = await makeToken(target, ref, request, path, signal);
   try {
@@ -84,8 +85,9 @@ function pathOf(config: VaultEntitlement, params: MintRequest['params']): string
 }
 
 /** A process that was held up makes nothing any more. @throws ProviderError */
-function assertInTime({ mintBy }: MintRequest): void {
-  if (Date.now() > mintBy.getTime()) throw new ProviderError('retryable', 'minting: its time is over');
+function assertInTime({ mintBy, deadline }: MintRequest): void {
+  if (Date.now() > Math.min(mintBy.getTime(), deadline.getTime()))
+    throw new ProviderError('retryable', 'minting: its time is over');
 }
 
 async function makeToken(
@@ -188,10 +190,10 @@ function facts(
   clusterId: string,
   made: GrantToken,
   read: Read,
-  { config, notAfter }: MintRequest<VaultEntitlement>,
+  { config, grantId, notAfter }: MintRequest<VaultEntitlement>,
   path: string | null,
 ): Facts {
-  return toFacts({
+  return toFacts(grantId, {
     cluster_id: clusterId,
     accessor: made.accessor,
     mode: config.mode,

@@ -37,7 +37,7 @@ export class Nodes {
     let failure: ProviderError | undefined;
     for (const node of [...(first ? [first] : []), ...this.#nodes.filter((other) => other !== first)]) {
       try {
-        const received = await node.ask(ask);
+        const received = await askFresh(node, ask, again);
         if (!isAway(received)) {
           this.#current = node;
           return received;
@@ -45,11 +45,7 @@ export class Nodes {
         failure = refusal(received, at(node));
       } catch (error) {
         if (!(error instanceof Unreached)) throw error;
-        failure = new Unreached(
-          `${at(node)}: ${error.message}`,
-          error.sent,
-          error.errorClass === 'misconfigured' ? 'misconfigured' : 'retryable',
-        );
+        failure = new Unreached(`${at(node)}: ${error.message}`, error.sent, error);
         if (error.sent && !again) break;
       }
       this.#current = undefined;
@@ -91,6 +87,17 @@ export class Nodes {
           )
         : active
     ];
+  }
+}
+
+/** A connection that stood for a while may have been closed by the server as it was used: another is opened, once. */
+async function askFresh(node: Node, ask: Ask, again: boolean): Promise<Received> {
+  try {
+    return await node.ask(ask);
+  } catch (error) {
+    if (!(error instanceof Unreached) || !error.stale || !again || ask.signal.aborted) throw error;
+    node.reconnect();
+    return await node.ask(ask);
   }
 }
 

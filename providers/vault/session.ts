@@ -44,7 +44,7 @@ async function list(target: Target, signal: AbortSignal, after: string | undefin
     .sort((a, b) => (a.handle < b.handle ? -1 : 1))
     .map((one) => ({
       ...{ handle: one.handle, grantId: one.grantId, installation: one.mark.mayfly_installation },
-      facts: toFacts({ ...EMPTY, ...factsShown(one, clusterId) }),
+      facts: toFacts(one.grantId, { ...EMPTY, ...factsShown(one, clusterId) }),
     }));
   return after === undefined ? found : found.slice(0, listedAtOnce);
 }

@@ -1,4 +1,4 @@
-import type { ConnectContext } from '../../src/provider.ts';
+import { type ConnectContext, ProviderError } from '../../src/provider.ts';
 import type { Ask } from './client.ts';
 import { Engines } from './engines.ts';
 import { refusal } from './errors.ts';
@@ -10,6 +10,9 @@ import type { VaultTarget } from './schema.ts';
 import type { Received } from './transport.ts';
 
 type Call = Omit<Ask, 'token' | 'signal'>;
+
+/** Grants that this process has minted and remembers. */
+const mostRemembered = 10_000;
 
 /** One target as the parts of this provider share it. Opening it touches no network. */
 export class Target {
@@ -24,6 +27,7 @@ export class Target {
   readonly record: KeptRecord | null;
   readonly token: BrokerToken;
   readonly #nodes: readonly Nodes[];
+  readonly #minted = new Set<string>();
 
   constructor(config: VaultTarget, context: ConnectContext) {
     this.config = config;
@@ -44,6 +48,14 @@ export class Target {
     this.inventory = new Inventory(this);
     this.engines = new Engines(this);
     this.record = config.record === 'none' ? null : new KeptRecord(config.record.mount);
+  }
+
+  /** Nothing in Vault keeps two tokens from bearing one handle. @throws ProviderError `misconfigured` the second time. */
+  mintsOnce(handle: string): void {
+    if (this.#minted.has(handle)) throw new ProviderError('misconfigured', 'minting: this grant was minted before');
+    this.#minted.add(handle);
+    const [oldest] = this.#minted;
+    if (this.#minted.size > mostRemembered && oldest !== undefined) this.#minted.delete(oldest);
   }
 
   close(): void {
@@ -74,12 +86,12 @@ export class Lane {
     good: readonly number[] = [200, 204],
     once = false,
   ): Promise<Received> {
-    const token = await this.#token.get();
+    const token = await this.#token.get(signal);
     let received = await this.#nodes.ask({ ...call, token, signal }, !once);
     // It did nothing. Either the broker may not do it, or its token is dead and nothing can be done with it.
     if (received.status === 403 && !good.includes(403) && (await this.#isDead(token, signal))) {
       this.#token.forget(token);
-      received = await this.#nodes.ask({ ...call, token: await this.#token.get(), signal }, !once);
+      received = await this.#nodes.ask({ ...call, token: await this.#token.get(signal), signal }, !once);
     }
     if (!good.includes(received.status)) throw refusal(received, doing);
     return received;

@@ -1,6 +1,6 @@
 import http from 'node:http';
 import https from 'node:https';
-import { ProviderError, within } from '../../src/provider.ts';
+import { type ErrorClass, ProviderError, within } from '../../src/provider.ts';
 
 /** More than this is no answer of Vault's: its own limit for a request is 32 MB, a list of 500,000 accessors has 14. */
 const mostBytes = 16 << 20;
@@ -33,11 +33,18 @@ export interface Received {
 export class Unreached extends ProviderError {
   /** It may have had its effect. */
   readonly sent: boolean;
+  /** On a connection that stood before: the server may just have closed it. */
+  readonly stale: boolean;
 
-  constructor(message: string, sent: boolean, errorClass: 'retryable' | 'misconfigured' = 'retryable') {
+  constructor(
+    message: string,
+    sent: boolean,
+    { errorClass = 'retryable', stale = false }: { errorClass?: ErrorClass; stale?: boolean } = {},
+  ) {
     super(errorClass, message, { wholeTarget: true });
     this.name = 'Unreached';
     this.sent = sent;
+    this.stale = stale;
   }
 }
 
@@ -76,7 +83,7 @@ export async function exchange(sent: Sent): Promise<Received> {
       });
       socket.once('close', () => clearTimeout(slow));
     });
-    request.on('error', (error) => fail(failure(error, connected)));
+    request.on('error', (error) => fail(failure(error, connected, request.reusedSocket)));
     request.on('response', (response) => {
       const status = response.statusCode ?? 0;
       if (status >= 300 && status < 400) {
@@ -93,7 +100,7 @@ export async function exchange(sent: Sent): Promise<Received> {
         bytes += piece.length;
         if (bytes > mostBytes) fail(new Unreached('its answer has no end', true));
       });
-      response.on('error', (error) => fail(failure(error, true)));
+      response.on('error', (error) => fail(failure(error, true, false)));
       response.on('end', () => {
         limited.removeEventListener('abort', late);
         const text = Buffer.concat(pieces).toString('utf8');
@@ -110,8 +117,9 @@ export async function exchange(sent: Sent): Promise<Received> {
   });
 }
 
-function failure(error: Error, connected: boolean): Unreached {
+function failure(error: Error, connected: boolean, reused: boolean): Unreached {
   const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
-  if (tlsFailure.test(code)) return new Unreached(`it can not be trusted over TLS (${code})`, false, 'misconfigured');
-  return new Unreached(`the connection failed${code === '' ? '' : ` (${code})`}`, connected);
+  if (tlsFailure.test(code))
+    return new Unreached(`it can not be trusted over TLS (${code})`, false, { errorClass: 'misconfigured' });
+  return new Unreached(`the connection failed${code === '' ? '' : ` (${code})`}`, connected, { stale: reused });
 }
