@@ -280,7 +280,7 @@ export class RoleFence {
     const denied = new Set(this.#state?.ended.filter(({ until }) => until > now).map(({ handle }) => handle));
     const settled = Math.max(this.#target.config.propagation_seconds * 1000, lagMillis);
     for (const [epoch, { says }] of fences) {
-      if (epoch === this.#epoch) continue;
+      if (epoch === this.#epoch || says.installation !== this.#target.mark) continue;
       const leftAt = this.#left.get(epoch) ?? Number.POSITIVE_INFINITY;
       const ours = says.cut === null && says.denied.every((handle) => denied.has(handle));
       const superseded = ours && performance.now() - leftAt > settled;
