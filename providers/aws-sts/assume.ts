@@ -2,7 +2,7 @@ import { AssumeRoleCommand } from '@aws-sdk/client-sts';
 import { ProviderError } from '../../src/provider.ts';
 import { ask, type AwsKeys } from './clients.ts';
 import { grantTag } from './handle.ts';
-import type { Target } from './target.ts';
+import type { Account } from './account.ts';
 
 /** STS gives no session a shorter life. */
 const leastSeconds = 900;
@@ -25,12 +25,13 @@ export interface AssumedSession {
   /** Its issue time is not before, and before; milliseconds on AWS's clock. */
   readonly issuedFrom: number;
   readonly issuedBy: number;
-  /** Percent of what policy and tags may be packed to. */
+  /** Percent of what policy and tags may be packed to, and of the session token's size; null where STS does not say. */
   readonly packed: number | null;
+  readonly tokenUsed: number | null;
 }
 
 /** The source identity that a session of the broker has by itself: then it can set no other. Null: none. */
-export async function sourceIdentityOf(target: Target, wanted: Wanted, signal: AbortSignal): Promise<string | null> {
+export async function sourceIdentityOf(target: Account, wanted: Wanted, signal: AbortSignal): Promise<string | null> {
   const command = new AssumeRoleCommand({
     RoleArn: wanted.role,
     RoleSessionName: `mayfly-${wanted.handle}`,
@@ -46,7 +47,7 @@ export async function sourceIdentityOf(target: Target, wanted: Wanted, signal: A
 }
 
 /** A session that bears the handle in its SourceIdentity and, for what is assumed from it too, in a tag. @throws AwsError */
-export async function assume(target: Target, wanted: Wanted, signal: AbortSignal): Promise<AssumedSession> {
+export async function assume(target: Account, wanted: Wanted, signal: AbortSignal): Promise<AssumedSession> {
   const { role, handle, policy, deadline } = wanted;
   const { clock, config } = target;
   const began = clock.now();
@@ -79,6 +80,13 @@ export async function assume(target: Target, wanted: Wanted, signal: AbortSignal
     // Issue times are whole seconds, and clocks are known to about one.
     issuedFrom: Math.floor(began / 1000) * 1000 - 1000,
     issuedBy: clock.now() + 2000,
-    packed: answer.PackedPolicySize ?? null,
+    // Said to be replaced by the other, and told by every server; over a hundred of either STS refuses.
+    packed: percentOf(answer, 'PackedPolicySize'),
+    tokenUsed: answer.SessionTokenUtilization ?? null,
   };
+}
+
+function percentOf(answer: object, key: string): number | null {
+  const value: unknown = Reflect.get(answer, key);
+  return typeof value === 'number' ? value : null;
 }

@@ -58,7 +58,7 @@ async function checkBroker(target: Target, say: Say, signal: AbortSignal): Promi
 }
 
 async function checkRole(target: Target, role: string, say: Say, signal: AbortSignal): Promise<void> {
-  const { boundary, maxSessionSeconds, uniqueId } = await target.identify(role, signal, true);
+  const { boundary, maxSessionSeconds, uniqueId } = await target.identify(role, signal);
   const { permissions_boundary: wanted, max_session_seconds: longest } = target.config;
   const bounded = boundary !== null && (wanted === undefined || wanted === boundary);
   say(

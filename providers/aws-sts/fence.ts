@@ -24,8 +24,8 @@ export async function fence(
   const done = new Map(
     await Promise.all(
       roles.map(async (role) => {
-        const ended = placed.filter((one) => one.roles.includes(role)).map(({ ref }) => endedOf(target, ref));
-        const outcome = await settle(target.fenceOf(role).deny(ended, livingOn(role, view), view, signal));
+        const own = placed.filter((one) => one.roles.includes(role)).map(({ ref }) => ref);
+        const outcome = await settle(denyOn(target, role, own, view, signal));
         return [role, outcome] as const;
       }),
     ),
@@ -33,10 +33,30 @@ export async function fence(
   return placed.map(({ ref, roles: own, error }): Outcome => {
     if (error !== undefined) return { handle: ref.handle, ok: false, error };
     const outcomes = own.map((role) => done.get(role));
-    const failed = outcomes.find((outcome) => outcome instanceof ProviderError);
-    if (failed instanceof ProviderError) return { handle: ref.handle, ok: false, error: failed };
+    for (const outcome of outcomes) {
+      const failed = outcome instanceof ProviderError ? outcome : outcome && target.strayed(ref, outcome.uniqueId);
+      if (failed instanceof ProviderError) return { handle: ref.handle, ok: false, error: failed };
+    }
     return { handle: ref.handle, ok: true, evidence: evidenceOf(target, ref, outcomes) };
   });
+}
+
+interface FencedRole extends Fenced {
+  readonly uniqueId: string;
+}
+
+/** What another role of that name has minted is not denied here. @throws ProviderError */
+async function denyOn(
+  target: Target,
+  role: string,
+  refs: readonly Ref[],
+  view: FenceView,
+  signal: AbortSignal,
+): Promise<FencedRole> {
+  const { uniqueId } = await target.identify(role, signal);
+  const ended = refs.filter((ref) => target.strayed(ref, uniqueId) === null).map((ref) => endedOf(target, ref));
+  if (ended.length === 0) return { policy: 'none', generation: 0, form: 'list', uniqueId };
+  return { ...(await target.fenceOf(role).deny(ended, livingOn(role, view), view, signal)), uniqueId };
 }
 
 /** Which grants go on at that role. What is being minted may become one of any role. */
@@ -68,16 +88,16 @@ function endedOf(target: Target, ref: Ref): Ended {
   return { handle: ref.handle, until: target.powerlessAt(ref), issuedBy: numberOf(ref.facts?.['issued_by_ms']) };
 }
 
-function evidenceOf(target: Target, ref: Ref, outcomes: readonly (Fenced | ProviderError | undefined)[]) {
-  const fenced = outcomes.filter((outcome) => outcome !== undefined && !(outcome instanceof ProviderError));
-  if (fenced.length === 0)
+function evidenceOf(target: Target, ref: Ref, outcomes: readonly (FencedRole | ProviderError | undefined)[]) {
+  const [first] = outcomes;
+  if (first === undefined || first instanceof ProviderError)
     return { ends_natively_at: new Date(target.powerlessAt(ref)).toISOString(), fence: target.config.fence };
-  const [first] = fenced;
-  return { ...first, roles: fenced.length };
+  const { policy, generation, form } = first;
+  return { policy, generation, form, roles: outcomes.length };
 }
 
 /** One role that fails leaves the others their answers. */
-async function settle(work: Promise<Fenced>): Promise<Fenced | ProviderError> {
+async function settle(work: Promise<FencedRole>): Promise<FencedRole | ProviderError> {
   try {
     return await work;
   } catch (error) {

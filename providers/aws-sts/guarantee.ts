@@ -1,6 +1,7 @@
 import { type Guarantee, ProviderError } from '../../src/provider.ts';
 import type { AwsEntitlement } from './schema.ts';
-import { nameOf, type Target } from './target.ts';
+import { nameOf } from './account.ts';
+import type { Target } from './target.ts';
 
 const atItsEnd =
   'At its deadline AWS itself refuses every request of the credential, by the clock of AWS and to the second: the session policy says so.';

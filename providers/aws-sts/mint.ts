@@ -14,7 +14,8 @@ import { type AssumedSession, assume } from './assume.ts';
 import { handleOf } from './handle.ts';
 import type { AwsEntitlement } from './schema.ts';
 import { sessionPolicy } from './session-policy.ts';
-import { nameOf, type Target } from './target.ts';
+import { nameOf } from './account.ts';
+import type { Target } from './target.ts';
 
 /**
  * A session of the entitlement's role, or of one of its clones. Its own policy ends it at the deadline, so that one that nobody
@@ -39,7 +40,8 @@ export async function mint(
   const session = await assume(target, { role, handle: ref.handle, policy, deadline }, within(left, signal));
   // A process that slept meanwhile: what it holds is not handed out, and dies at the deadline.
   if (Date.now() > request.mintBy.getTime()) throw new ProviderError('gone', 'minting: its time is over');
-  const facts = factsOf(target, role, session, deadline, null);
+  const notAfter = target.clock.toTarget(request.notAfter).getTime();
+  const facts = { ...factsOf(target, role, session, deadline, null), not_after_ms: notAfter };
   return { secret: secretOf(target, session), expiresAt: endOf(target, session, deadline), facts };
 }
 
@@ -55,12 +57,16 @@ export async function renew(
   if (typeof role !== 'string' || granted === undefined)
     throw new ProviderError('misconfigured', 'renewing: nobody says what it was granted');
   if (target.isPowerless(ref)) throw new ProviderError('gone', 'renewing: its deadline is over');
-  const deadline = wholeSecond(target.clock.toTarget(until));
+  // A session that outlives its entry in the fence would be let in again.
+  if (target.fenceOf(role).names(ref.handle)) throw new ProviderError('gone', 'renewing: it was ended');
+  const notAfter = ref.facts?.['not_after_ms'];
+  const asked = target.clock.toTarget(until).getTime();
+  const deadline = wholeSecond(new Date(typeof notAfter === 'number' ? Math.min(asked, notAfter) : asked));
   const policy = sessionPolicy(granted.config.statements, granted.params, deadline);
   // Before it is asked for: its answer may be lost, and it lives all the same.
   remember(target, ref.handle, deadline);
   const session = await assume(target, { role, handle: ref.handle, policy, deadline }, signal);
-  const facts = factsOf(target, role, session, deadline, ref.facts);
+  const facts = { ...ref.facts, ...factsOf(target, role, session, deadline, ref.facts) };
   return { secret: secretOf(target, session), expiresAt: endOf(target, session, deadline), facts };
 }
 
@@ -104,6 +110,7 @@ function factsOf(target: Target, role: string, session: AssumedSession, deadline
     deadline_ms: Math.max(deadline.getTime(), typeof until === 'number' ? until : 0),
     sts_expiration: session.expiration.toISOString(),
     packed_policy_percent: session.packed,
+    session_token_percent: session.tokenUsed,
   };
 }
 

@@ -1,7 +1,8 @@
 import { type PreparedEntitlement, ProviderError } from '../../src/provider.ts';
 import { grantTag } from './handle.ts';
 import { allRoles, type AwsEntitlement, type AwsTarget, type Statement } from './schema.ts';
-import { nameOf } from './target.ts';
+import { filled } from './session-policy.ts';
+import { nameOf } from './account.ts';
 
 export const prepareFormats = ['json', 'terraform'] as const;
 
@@ -131,9 +132,8 @@ function probing({ probe }: AwsTarget, roles: readonly string[]): Statement {
 }
 
 /** With any value for its params. */
-function widest({ Sid: _, ...statement }: Statement): Statement {
-  const widened: Statement = JSON.parse(JSON.stringify(statement).replace(/\$\{[a-z][a-z0-9_]*\}/g, '*'));
-  return widened;
+function widest(statement: Statement): Statement {
+  return { ...filled(statement, () => '*'), Sid: undefined };
 }
 
 function brokerRole(target: AwsTarget): string {

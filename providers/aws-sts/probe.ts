@@ -7,7 +7,7 @@ import { AwsError } from './errors.ts';
 import { listBucket } from './s3-probe.ts';
 import type { Statement } from './schema.ts';
 import { powerlessFrom } from './session-policy.ts';
-import { nameOf, type Target } from './target.ts';
+import { type Account, nameOf } from './account.ts';
 
 /** A probe may do its one action and dies by its own deadline. Seconds. */
 const probeSeconds = 150;
@@ -23,7 +23,7 @@ export interface Probe {
 }
 
 /** A session of the role that may do nothing but the probe's action. @throws AwsError */
-export async function sendProbe(target: Target, role: string, handle: string, signal: AbortSignal): Promise<Probe> {
+export async function sendProbe(target: Account, role: string, handle: string, signal: AbortSignal): Promise<Probe> {
   const { probe } = target.config;
   const partition = role.split(':')[1] ?? 'aws';
   const resource = probe.action === 's3:ListBucket' ? `arn:${partition}:s3:::${probe.bucket}` : role;
@@ -44,7 +44,7 @@ export function probeDeadline(now: number): number {
  * @returns Whether it was seen before the signal. @throws ProviderError where the sibling is refused: then nothing is proven.
  */
 export async function isRefused(
-  target: Target,
+  target: Account,
   role: string,
   denied: Probe,
   sibling: () => Promise<Probe>,
@@ -66,7 +66,7 @@ export async function isRefused(
 }
 
 /** @throws AwsError for an answer that is neither. */
-export async function isAllowed(target: Target, role: string, { keys }: Probe, signal: AbortSignal): Promise<boolean> {
+export async function isAllowed(target: Account, role: string, { keys }: Probe, signal: AbortSignal): Promise<boolean> {
   const { probe } = target.config;
   if (probe.action === 's3:ListBucket')
     return await listBucket(target.config, probe.bucket, keys, target.clock, signal);
@@ -75,7 +75,7 @@ export async function isAllowed(target: Target, role: string, { keys }: Probe, s
     await ask('probing', () => iam.send(new GetRoleCommand({ RoleName: nameOf(role) }), { abortSignal: signal }));
     return true;
   } catch (error) {
-    if (error instanceof AwsError && /^AccessDenied/.test(error.code)) return false;
+    if (error instanceof AwsError && error.code.startsWith('AccessDenied')) return false;
     throw error;
   } finally {
     iam.destroy();

@@ -6,7 +6,7 @@ import { randomHandle } from './handle.ts';
 import { type Ended, type FenceState, type Living, type PlannedFence, planFence } from './plan.ts';
 import { isRefused, type Probe, probeDeadline, sendProbe } from './probe.ts';
 import { InlinePolicies, type Standing } from './standing.ts';
-import type { Target } from './target.ts';
+import type { Account } from './account.ts';
 
 /** A mint is over after that: its own time-out is far below. The cut stays behind it. */
 const lagMillis = 60_000;
@@ -43,7 +43,7 @@ export interface Fenced {
  */
 export class RoleFence {
   readonly role: string;
-  readonly #target: Target;
+  readonly #target: Account;
   readonly #policies: InlinePolicies;
   #turn: Promise<unknown> = Promise.resolve();
   #epoch: bigint | null = null;
@@ -61,7 +61,7 @@ export class RoleFence {
   readonly #listOnly: boolean;
 
   /** @param listOnly Of a canary, which knows nothing of what lives. */
-  constructor(target: Target, role: string, listOnly = false) {
+  constructor(target: Account, role: string, listOnly = false) {
     this.role = role;
     this.#listOnly = listOnly;
     this.#target = target;
@@ -71,6 +71,11 @@ export class RoleFence {
   /** Why nothing may be issued on the role now. */
   get alarm(): string | undefined {
     return this.#alarm;
+  }
+
+  /** Whether this process has denied that handle. */
+  names(handle: string): boolean {
+    return this.#state?.ended.some((one) => one.handle === handle) ?? false;
   }
 
   /** Sees to it that all of these are denied. @throws ProviderError */

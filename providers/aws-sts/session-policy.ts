@@ -56,12 +56,26 @@ export function sizeOf(statements: readonly Statement[], value: (param: string) 
 }
 
 function compose(statements: readonly Statement[], value: (param: string) => string, deadline: Date): string {
-  const filled = statements.map((statement) => ({
+  const own = statements.map((statement) => filled(statement, value));
+  return JSON.stringify({ Version: '2012-10-17', Statement: [...own, never, powerlessFrom(deadline)] });
+}
+
+/** The statement with those texts for its params. */
+export function filled(statement: Statement, value: (param: string) => string): Statement {
+  const { Resource, Condition } = statement;
+  const text = (one: string) => one.replace(placeholder, (_, name: string) => value(name));
+  const texts = (one: string | string[]) => (typeof one === 'string' ? text(one) : one.map(text));
+  const one = (of: string | number | boolean | string[]) =>
+    typeof of === 'string' || Array.isArray(of) ? texts(of) : of;
+  return {
     ...statement,
-    ...(statement.Resource !== undefined && { Resource: fill(statement.Resource, value) }),
-    ...(statement.Condition !== undefined && { Condition: fill(statement.Condition, value) }),
-  }));
-  return JSON.stringify({ Version: '2012-10-17', Statement: [...filled, never, powerlessFrom(deadline)] });
+    ...(Resource !== undefined && { Resource: texts(Resource) }),
+    ...(Condition !== undefined && { Condition: mapped(Condition, (keys) => mapped(keys, one)) }),
+  };
+}
+
+function mapped<V, W>(of: Readonly<Record<string, V>>, to: (value: V) => W): Record<string, W> {
+  return Object.fromEntries(Object.entries(of).map(([key, value]) => [key, to(value)] as const));
 }
 
 /** The deny that ends a session natively. To the second, and never later than it is. */
@@ -74,16 +88,8 @@ export function powerlessFrom(deadline: Date): Statement {
   };
 }
 
-export function toSecond(time: Date): string {
+function toSecond(time: Date): string {
   return time.toISOString().replace(/\.\d+Z$/, 'Z');
-}
-
-function fill(value: unknown, param: (name: string) => string): unknown {
-  if (typeof value === 'string') return value.replace(placeholder, (_, name: string) => param(name));
-  if (Array.isArray(value)) return value.map((one) => fill(one, param));
-  if (typeof value === 'object' && value !== null)
-    return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, fill(one, param)]));
-  return value;
 }
 
 /** As IAM matches it literally: its wildcards and variables are written as variables of their own. @throws ProviderError */

@@ -7,7 +7,7 @@ import {
 import { ask } from './clients.ts';
 import { epochOf, type FenceDocument, isInOurName, policyName, read } from './document.ts';
 import { AwsError } from './errors.ts';
-import { nameOf, type Target } from './target.ts';
+import { type Account, nameOf } from './account.ts';
 
 /** Policies that are nobody's fence are read anew after that: only how long they are counts. */
 const othersMillis = 60_000;
@@ -23,11 +23,11 @@ export interface Standing {
 
 /** The inline policies of one role. */
 export class InlinePolicies {
-  readonly #target: Target;
+  readonly #target: Account;
   readonly #role: string;
   #others: { readonly names: string; readonly characters: number; readonly readAt: number } | undefined;
 
-  constructor(target: Target, role: string) {
+  constructor(target: Account, role: string) {
     this.#target = target;
     this.#role = nameOf(role);
   }

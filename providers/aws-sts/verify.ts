@@ -4,6 +4,7 @@ import { classify } from './errors.ts';
 import type { Target } from './target.ts';
 
 interface RoleSeen {
+  readonly uniqueId: string;
   readonly denies: (handle: string, issuedBy: number | null) => boolean;
   readonly proof: { readonly generation: number; readonly at: Date } | null;
 }
@@ -25,7 +26,7 @@ export async function verify(target: Target, refs: readonly Ref[], signal: Abort
   return await Promise.all(
     refs.map(async (ref): Promise<Verdict> => {
       try {
-        return { handle: ref.handle, ...(await verdictOf(target, ref, look, signal)) };
+        return { handle: ref.handle, ...(await verdictOf(target, ref, look)) };
       } catch (error) {
         return { handle: ref.handle, ok: false, error: classify(error, 'verifying') };
       }
@@ -33,12 +34,7 @@ export async function verify(target: Target, refs: readonly Ref[], signal: Abort
   );
 }
 
-async function verdictOf(
-  target: Target,
-  ref: Ref,
-  look: (role: string) => Promise<RoleSeen>,
-  signal: AbortSignal,
-): Promise<Verdict> {
+async function verdictOf(target: Target, ref: Ref, look: (role: string) => Promise<RoleSeen>): Promise<Verdict> {
   const powerlessAt = new Date(target.powerlessAt(ref)).toISOString();
   if (target.isPowerless(ref)) {
     // What lost its facts is first contained by that, then reaped, and clean after it.
@@ -54,8 +50,11 @@ async function verdictOf(
   const open = { ok: true, contained: false, clean: false, open: true } as const;
   if (target.config.fence === 'none') return { ...open, evidence: { powerless_at: powerlessAt } };
   const roles = target.rolesOf(ref);
-  for (const role of roles) await target.requireIncarnation(ref, role, signal);
   const looks = await Promise.all(roles.map(look));
+  for (const { uniqueId } of looks) {
+    const strayed = target.strayed(ref, uniqueId);
+    if (strayed !== null) throw strayed;
+  }
   const issuedBy = numberOf(ref.facts?.['issued_by_ms']);
   if (!looks.every(({ denies }) => denies(ref.handle, issuedBy)))
     return { ...open, evidence: { denied: false, powerless_at: powerlessAt } };
@@ -77,9 +76,10 @@ async function verdictOf(
 
 async function lookAt(target: Target, role: string, signal: AbortSignal): Promise<RoleSeen> {
   const fence = target.fenceOf(role);
+  const { uniqueId } = await target.identify(role, signal);
   const proof = await fence.prove(signal);
   // Last: what is denied now, by the document that was proven or by one after it.
   const denies = await fence.standing(signal);
   if (fence.alarm !== undefined) throw new ProviderError('misconfigured', fence.alarm);
-  return { denies, proof };
+  return { uniqueId, denies, proof };
 }

@@ -4,15 +4,13 @@ import { type FenceView, type MintRequest, type Ref, Secret, type Session } from
 import { type AwsAccount, type AwsKeys, makeBroker, type PolicyStatement, tryToRead } from '../support/aws-account.ts';
 
 export const BUCKET = 'reports';
-export const BOUNDARY: readonly PolicyStatement[] = [
-  { Effect: 'Allow', Action: ['s3:*', 'iam:GetRole'], Resource: '*' },
-];
+const BOUNDARY: readonly PolicyStatement[] = [{ Effect: 'Allow', Action: ['s3:*', 'iam:GetRole'], Resource: '*' }];
 const OWN: readonly PolicyStatement[] = [
   { Effect: 'Allow', Action: 's3:GetObject', Resource: `arn:aws:s3:::${BUCKET}/*` },
   { Effect: 'Allow', Action: 's3:ListBucket', Resource: `arn:aws:s3:::${BUCKET}` },
 ];
 
-export const installation = '0a1b2c3d-0000-4000-8000-000000000001';
+const installation = '0a1b2c3d-0000-4000-8000-000000000001';
 
 /** An account with a bucket, roles that agents get and a broker that runs as a role. */
 export interface AwsHouse {
@@ -26,14 +24,8 @@ export interface AwsHouse {
 
 type Entitlement = ReturnType<typeof provider.entitlementSchema.parse>;
 
-export const FENCE = [
-  'iam:GetRole',
-  'iam:ListRolePolicies',
-  'iam:GetRolePolicy',
-  'iam:PutRolePolicy',
-  'iam:DeleteRolePolicy',
-];
-export const ASSUME = ['sts:AssumeRole', 'sts:SetSourceIdentity', 'sts:TagSession'];
+const FENCE = ['iam:GetRole', 'iam:ListRolePolicies', 'iam:GetRolePolicy', 'iam:PutRolePolicy', 'iam:DeleteRolePolicy'];
+const ASSUME = ['sts:AssumeRole', 'sts:SetSourceIdentity', 'sts:TagSession'];
 
 export async function furnish(
   account: AwsAccount,
@@ -72,7 +64,7 @@ export async function furnish(
   };
 }
 
-export function connectionOf(account: AwsAccount, roles: readonly string[], broker: Readonly<Record<string, string>>) {
+function connectionOf(account: AwsAccount, roles: readonly string[], broker: Readonly<Record<string, string>>) {
   const [arn, ...clones] = roles;
   const { endpoint } = account;
   return {
@@ -115,7 +107,7 @@ export async function mintGrant(
   return { ref: { ...ref, facts }, keys: keysOf(secret), request };
 }
 
-export function keysOf(secret: Secret<Readonly<Record<string, unknown>>>): AwsKeys {
+function keysOf(secret: Secret<Readonly<Record<string, unknown>>>): AwsKeys {
   const { access_key_id: id, secret_access_key: key, session_token: token } = secret.reveal();
   return { accessKeyId: String(id), secretAccessKey: String(key), sessionToken: String(token) };
 }

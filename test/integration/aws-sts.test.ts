@@ -147,7 +147,7 @@ describe('a credential for AWS', () => {
     const replica = await house.startReplica({ MAYFLY_MINT_SECONDS: '2' }, [{ step: 'mint.after', signal: 'SIGKILL' }]);
     const task = await openTask();
     const lost = house.client('agent-recon', replica.url).issue(task, { entitlement: MARCH, ttl_seconds: 30 });
-    await expect(lost).rejects.toThrow();
+    await expect(lost).rejects.toBeInstanceOf(Error);
     const [row] = await house.onStore<{ id: string; handle: string; facts: unknown }>(
       `SELECT id, handle, facts FROM mayfly.grants WHERE task_id = $1`,
       [task.replace('task_', '')],

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
 import {
   type Beat,
+  type CheckStep,
   type FenceView,
   type Found,
   type Guarantee,
@@ -62,6 +63,7 @@ class SyntheticSession implements Session {
 
   mint(ref: Ref, request: MintRequest, signal: AbortSignal): Promise<Minted> {
     return this.#target.call('mint', [ref], signal, async () => {
+      if (Object.keys(request.params).length > 0) throw new ProviderError('misconfigured', 'It binds no params.');
       const { system } = this.#target;
       const identity = {
         handle: ref.handle,
@@ -72,7 +74,7 @@ class SyntheticSession implements Session {
       const refused = system.make(identity, request.mintBy.getTime());
       if (refused !== undefined) throw new ProviderError('gone', `It was not made: ${refused}.`);
       return {
-        secret: new Secret({ token: randomUUID() }),
+        secret: new Secret({ handle: ref.handle, token: randomUUID() }),
         expiresAt: request.deadline,
         facts: { incarnation: system.incarnation },
       };
@@ -125,8 +127,8 @@ class SyntheticSession implements Session {
     return this.#target.keepsRecord ? this.#target.system.hold(this.#installation, beat) : null;
   }
 
-  check(): Promise<readonly []> {
-    return Promise.resolve([]);
+  check(_entitlement: unknown, signal: AbortSignal): Promise<readonly CheckStep[]> {
+    return this.#target.call('guarantee', [], signal, async () => [{ step: 'reach', ok: true, says: 'It answers.' }]);
   }
 
   close(): Promise<void> {

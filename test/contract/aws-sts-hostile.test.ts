@@ -1,0 +1,228 @@
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { ProviderError } from '../../src/provider.ts';
+import { type AwsStandIn, startAwsStandIn } from '../support/aws-stand-in/server.ts';
+import { type AwsHouse, furnish, mintGrant, patience, read, readsMarch, viewOf } from './aws-sts-fixture.ts';
+
+/** What AWS, and others who have hands on the account, do to a fence: on the stand-in, whose knobs can be turned. */
+
+let aws: AwsStandIn;
+let house: AwsHouse;
+let config: ReturnType<typeof readsMarch>;
+let session: ReturnType<AwsHouse['open']>;
+
+beforeEach(async () => {
+  aws = await startAwsStandIn();
+  house = await furnish(aws);
+  config = readsMarch(house.roles[0] ?? '');
+  session = house.open();
+});
+afterEach(async () => {
+  await session.close();
+  await aws.stop();
+});
+
+const fences = () => [...aws.policies('agent').keys()].filter((name) => name.startsWith('mayfly-fence-'));
+const puts = () => aws.calls.filter(({ action }) => action === 'PutRolePolicy').length;
+const fault = (action: string, made: ReturnType<AwsStandIn['knobs']['fault']>, times = 1) => {
+  let left = times;
+  aws.knobs.fault = (call) => (call.action === action && left-- > 0 ? made : undefined);
+};
+
+async function errorOf(work: Promise<unknown>): Promise<ProviderError> {
+  const error = await work.then(
+    () => undefined,
+    (thrown: unknown) => thrown,
+  );
+  if (error instanceof ProviderError) return error;
+  throw new Error('no ProviderError', { cause: error });
+}
+
+describe('the fence', () => {
+  test('is written once for many, and not again for those that it denies', async () => {
+    const grants = await Promise.all(Array.from({ length: 10 }, () => mintGrant(session, config)));
+    const refs = grants.map(({ ref }) => ref);
+    const first = await session.fence(refs, patience(), viewOf());
+    expect(first.every(({ ok }) => ok)).toBe(true);
+    await session.fence(refs.slice(3), patience(), viewOf());
+    expect({ puts: puts(), fences: fences().length }).toEqual({ puts: 1, fences: 1 });
+    const verdicts = await session.verify(refs, patience());
+    expect(verdicts.filter((verdict) => verdict.ok && verdict.contained)).toHaveLength(10);
+  });
+
+  test('is called in force only when it is: after its propagation, not after its acceptance', async () => {
+    const grant = await mintGrant(session, config);
+    aws.knobs.propagationMs = () => 3_000;
+    await session.fence([grant.ref], patience(), viewOf());
+    expect(await read(house, grant)).toBe('read');
+    const began = Date.now();
+    await expect
+      .poll(() => session.verify([grant.ref], patience()), { timeout: 30_000 })
+      .toMatchObject([{ contained: true }]);
+    expect(Date.now() - began).toBeGreaterThan(1_500);
+    expect(await read(house, grant)).toBe('AccessDenied');
+  });
+
+  test('that nobody knows to be written is written again by another name, and the late one can only deny', async () => {
+    const [lost, next] = [await mintGrant(session, config), await mintGrant(session, config)];
+    fault('PutRolePolicy', { kind: 'drop', done: true });
+    const [failed] = await session.fence([lost.ref], patience(), viewOf(next));
+    expect(failed).toMatchObject({ ok: false, error: { errorClass: 'retryable' } });
+    const [again] = await session.fence([lost.ref], patience(), viewOf(next));
+    expect(again).toMatchObject({ ok: true });
+    expect(fences()).toHaveLength(2);
+    expect(await read(house, lost)).toBe('AccessDenied');
+    expect(await read(house, next)).toBe('read');
+  });
+
+  test('of a broker that died goes on denying, and a new one neither reads nor removes it before its time', async () => {
+    const [before, after] = [await mintGrant(session, config), await mintGrant(session, config)];
+    await session.fence([before.ref], patience(), viewOf(after));
+    const successor = house.open();
+    const [found] = await successor.verify([before.ref], patience());
+    expect(found).toMatchObject({ ok: true, contained: false });
+    await successor.fence([after.ref], patience(), viewOf());
+    expect(fences()).toHaveLength(2);
+    expect([await read(house, before), await read(house, after)]).toEqual(['AccessDenied', 'AccessDenied']);
+    aws.advance(1_300_000);
+    await successor.close();
+  });
+
+  test('leaves the role when all that it denies is powerless by itself', async () => {
+    const grant = await mintGrant(session, config, { seconds: 14 });
+    const view = viewOf();
+    await session.fence([grant.ref], patience(), view);
+    expect(fences()).toHaveLength(1);
+    const past = {
+      ...grant.ref,
+      deadline: new Date(Date.now() - 60_000),
+      facts: { ...grant.ref.facts, deadline_ms: 0 },
+    };
+    const [reaped] = await session.reap([past], patience(), viewOf());
+    expect(reaped).toMatchObject({ ok: true });
+    expect(fences()).toHaveLength(1);
+  });
+
+  test('that another hand has touched is an alarm and stays as it is; the denials go on elsewhere', async () => {
+    const [first, second] = [await mintGrant(session, config), await mintGrant(session, config)];
+    await session.fence([first.ref], patience(), viewOf(second));
+    const [name = ''] = fences();
+    const foreign = [{ Effect: 'Allow' as const, Action: 's3:*', Resource: '*' }];
+    aws.putPolicy('agent', name, foreign);
+    const [verdict] = await session.verify([first.ref], patience());
+    expect(verdict).toMatchObject({ ok: false, error: { errorClass: 'misconfigured' } });
+    const outcomes = await session.fence([first.ref, second.ref], patience(), viewOf());
+    expect(outcomes.every(({ ok }) => ok)).toBe(true);
+    expect([await read(house, first), await read(house, second)]).toEqual(['AccessDenied', 'AccessDenied']);
+    expect(aws.policies('agent').get(name)).toContain('"Allow"');
+    expect(house.logged).toContainEqual(expect.objectContaining({ alert: 'foreign_fence' }));
+    const refused = await errorOf(session.guarantee(config, patience()));
+    expect(refused.errorClass).toBe('misconfigured');
+  });
+
+  test('beyond its budget takes the cut, which lets live what lives; and beyond that the whole role, loudly', async () => {
+    const small = house.open({ policy_characters: 1_600 });
+    const grants = await Promise.all(Array.from({ length: 30 }, () => mintGrant(small, config)));
+    const live = await mintGrant(small, config);
+    aws.advance(0);
+    const [first] = await small.fence(
+      grants.map(({ ref }) => ref),
+      patience(),
+      viewOf(live),
+    );
+    expect(first).toMatchObject({ ok: true, evidence: { form: 'list-by-tag' } });
+    const more = await Promise.all(Array.from({ length: 30 }, () => mintGrant(small, config)));
+    const [wide] = await small.fence(
+      more.map(({ ref }) => ref),
+      patience(),
+      viewOf(live),
+    );
+    expect(wide).toMatchObject({ ok: true, evidence: { form: 'role-wide' } });
+    expect(house.logged).toContainEqual(expect.objectContaining({ alert: 'fence_role_wide', lost: 1 }));
+    await expect
+      .poll(
+        () =>
+          small.verify(
+            more.map(({ ref }) => ref),
+            patience(),
+          ),
+        { timeout: 30_000 },
+      )
+      .toMatchObject(more.map(() => ({ contained: true })));
+    expect(await read(house, live)).toBe('AccessDenied');
+    const renewed = await small.renew?.(live.ref, new Date(Date.now() + 600_000), patience(), live.request);
+    expect(renewed?.secret).toBeDefined();
+    await small.close();
+  });
+});
+
+describe('each failure is told for what it is', () => {
+  test.each([
+    ['AccessDenied', 403, 'denied', false],
+    ['Throttling', 400, 'retryable', true],
+    ['LimitExceeded', 409, 'retryable', false],
+    ['ConcurrentModification', 409, 'retryable', false],
+    ['UnmodifiableEntity', 400, 'misconfigured', false],
+    ['ServiceFailure', 500, 'retryable', true],
+  ] as const)('%s', async (code, status, errorClass, wholeTarget) => {
+    const grant = await mintGrant(session, config);
+    fault('PutRolePolicy', { kind: 'error', status, code });
+    const [outcome] = await session.fence([grant.ref], patience(), viewOf());
+    expect(outcome).toMatchObject({ ok: false, error: { errorClass, wholeTarget } });
+    const [again] = await session.fence([grant.ref], patience(), viewOf());
+    expect(again).toMatchObject({ ok: true });
+  });
+
+  test('a deleted role, and one that was made anew, are misconfigured and never gone', async () => {
+    const grant = await mintGrant(session, config);
+    await aws.removeRole('agent');
+    const [fenced] = await session.fence([grant.ref], patience(), viewOf());
+    expect(fenced).toMatchObject({ ok: false, error: { errorClass: 'misconfigured' } });
+    await furnish(aws, ['agent'], '').catch(() => {});
+    await session.close();
+    session = house.open();
+    const [verdict] = await session.verify([grant.ref], patience());
+    expect(verdict).toMatchObject({ ok: false, error: { errorClass: 'misconfigured' } });
+  });
+
+  test('a hang is given up in time, and nothing of a secret is in any error', async () => {
+    fault('AssumeRole', { kind: 'hang' });
+    const signal = AbortSignal.timeout(1_000);
+    const began = Date.now();
+    const grantId = '00000000-0000-4000-8000-000000000001';
+    const deadline = new Date(Date.now() + 60_000);
+    const ref = { grantId, handle: session.reserve(grantId), facts: null, deadline };
+    const mintBy = new Date(Date.now() + 10_000);
+    const request = { grantId, entitlement: 'aws/read', config, params: {}, deadline, notAfter: deadline, mintBy };
+    const error = await errorOf(session.mint(ref, request, signal));
+    expect(error.errorClass).toBe('retryable');
+    expect(Date.now() - began).toBeLessThan(8_000);
+    const shown = JSON.stringify([error, error.message, String(error.cause), error.stack]);
+    expect(shown).not.toContain(house.broker.secretAccessKey);
+    const late = await errorOf(session.mint(ref, { ...request, mintBy: new Date(Date.now() - 1) }, patience()));
+    expect(late.errorClass).toBe('gone');
+  });
+
+  test('a probe that may not do its action proves nothing', async () => {
+    const grant = await mintGrant(session, config);
+    await session.fence([grant.ref], patience(), viewOf());
+    aws.putPolicy('agent', 'no-probing', [{ Effect: 'Deny', Action: 's3:ListBucket', Resource: '*' }]);
+    const [verdict] = await session.verify([grant.ref], patience());
+    expect(verdict).toMatchObject({ ok: false, error: { errorClass: 'misconfigured' } });
+  });
+});
+
+describe('check', () => {
+  const failing = async () => {
+    const steps = await session.check({ name: 'aws/read', config }, patience(60));
+    return steps.filter(({ ok }) => !ok).map(({ step }) => step);
+  };
+
+  test('finds a broker with long-term keys, a clock that is off, and a role without its boundary', async () => {
+    aws.knobs.clockOffsetMs = 20_000;
+    expect(await failing()).toContain('clock');
+    aws.knobs.clockOffsetMs = 0;
+    await session.close();
+    session = house.open({ permissions_boundary: `arn:aws:iam::${aws.id}:policy/another` });
+    expect(await failing()).toContain('boundary');
+  });
+});

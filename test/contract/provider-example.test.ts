@@ -1,0 +1,8 @@
+import { afterAll, describe, test } from 'vitest';
+import { redisAvailable } from '../support/redis-server.ts';
+import { driver } from './example/driver.ts';
+import { testProvider } from './provider/index.ts';
+
+describe.runIf(redisAvailable())('redis-acl', () => {
+  testProvider(driver, { test, after: afterAll });
+});
