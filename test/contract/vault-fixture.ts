@@ -99,7 +99,7 @@ export async function startVaultHouse(options: VaultHouseOptions): Promise<Vault
   const secrets = new Map<string, string>();
   const admin = new URL(bao.url);
   admin.password = bao.token;
-  await provider.preparation?.apply(
+  await provider.preparation?.apply?.(
     new Secret(admin.href),
     targetSchema.parse(connection),
     options.entitlements.map((config, index) => ({ name: `vault/e${index}`, maxTtlSeconds: 3600, config })),

@@ -49,7 +49,7 @@ describe.skipIf(!haveSystems)('one task holds credentials in three systems', () 
     const { task, held } = await hold('confidential', 1);
     expect(await working(held)).toEqual([true, true, true]);
     const { revocations } = await client.complete(task, { wait: 60 });
-    expect(revocations.map(({ target }) => target).toSorted()).toEqual([...SYSTEMS].toSorted());
+    expect(new Set(revocations.map(({ target }) => target))).toEqual(new Set(SYSTEMS));
     for (const { state, evidence } of revocations) {
       expect(['contained', 'clean']).toContain(state);
       expect(evidence).toBeDefined();
@@ -83,9 +83,9 @@ describe.skipIf(!haveSystems)('one task holds credentials in three systems', () 
     const rows = await house.onStore<{ target: string; n: number; millis: number }>(
       `SELECT g.target, count(*)::int AS n, max(extract(epoch FROM r.contained_at - c.applied_at) * 1000)::float8 AS millis
        FROM mayfly.grants g JOIN mayfly.revocations r ON r.grant_id = g.id, mayfly.catalog_active a JOIN mayfly.catalog_revisions c ON c.number = a.revision
-       WHERE g.ended_by = 'drift' GROUP BY 1 ORDER BY 1`,
+       WHERE g.ended_by = 'drift' GROUP BY 1`,
     );
-    expect(rows.map(({ target, n }) => [target, n])).toEqual([...SYSTEMS].toSorted().map((system) => [system, 2]));
+    expect(Object.fromEntries(rows.map(({ target, n }) => [target, n]))).toEqual({ 'ledger-db': 2, aws: 2, vault: 2 });
     for (const { target, n, millis } of rows)
       console.log(`drift: ${n} grants on ${target} contained ${millis.toFixed(0)} ms after the apply`);
   });

@@ -149,7 +149,7 @@ async function prepare(
   const declared = entitlements.map(({ name, config }) => ({
     ...{ name, maxTtlSeconds: 3600, config: entitlementSchema.parse(config) },
   }));
-  await provider.preparation?.apply(
+  await provider.preparation?.apply?.(
     new Secret(admin.href),
     targetSchema.parse(connection),
     declared,
