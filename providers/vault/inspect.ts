@@ -27,7 +27,7 @@ export async function inspect(
       const facts = factsOf(grant);
       assertHere(facts, clusterId);
       if (facts === null) throw new ProviderError('retryable', 'inspecting: its facts are lost');
-      const token = await lookUp(target, facts.accessor, signal);
+      const token = await lookUp(target, facts.accessor, signal, target.issuing);
       const lease = facts.lease_id === undefined ? undefined : await lookUpLease(target, facts.lease_id, signal);
       found.set(index, { ok: true, drift: driftOf(grant, facts, token, lease === null) });
     } catch (error) {

@@ -153,7 +153,7 @@ async function lookAtWrapped(
   const wrapped = { token: wrap.token, accessor: wrap.accessor };
   const made = { accessor, token: null, wrapped, expiresAt: new Date() };
   try {
-    const known = await lookUp(target, accessor, signal);
+    const known = await lookUp(target, accessor, signal, target.issuing);
     if (known === null) throw new ProviderError('retryable', 'making a token: it is gone already');
     const fault = faultOf(config, known.policies, known.ttl, 'service');
     if (fault !== null) throw new ProviderError('misconfigured', `making a token: ${fault}`);

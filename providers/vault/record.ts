@@ -10,12 +10,13 @@ const holderSchema = z.object({
   tenure: z.string().nullable(),
   beat: z.int(),
 });
+const endedSchema = z.object({ lease_paths: z.string().optional() });
+
 /** What was found of a grant whose facts a crash lost, before it was ended. */
-const endedSchema = z.object({
-  /** Prefixes under which it may have left leases, joined by spaces. */
-  lease_paths: z.string().optional(),
-});
-export type Ended = z.infer<typeof endedSchema>;
+export interface Ended {
+  /** Under which it may have left leases. */
+  readonly leasePaths: readonly string[];
+}
 
 const versioned = <T extends z.ZodType>(data: T) =>
   z.object({ data: z.object({ data, metadata: z.object({ version: z.int() }) }) });
@@ -52,16 +53,27 @@ export class KeptRecord {
     }
   }
 
-  /** Notes that a grant was ended before it was known what was made of it: a mint on its way looks here. @throws ProviderError */
-  async noteEnded(lane: Lane, handle: string, ended: Ended, signal: AbortSignal): Promise<void> {
-    const call = { method: 'POST', path: `${this.#mount}/data/ended/${handle}`, data: { data: ended } } as const;
-    await lane.call('noting an end', call, signal);
+  /**
+   * Notes that a grant was ended before it was known what was made of it: a mint on its way looks here. What was noted of it before
+   * stays. @throws ProviderError
+   */
+  async noteEnded(lane: Lane, handle: string, signal: AbortSignal): Promise<void> {
+    const doing = 'noting an end';
+    const call = { method: 'POST', path: this.#ended(handle), data: { data: {}, options: { cas: 0 } } } as const;
+    const received = await lane.call(doing, call, signal, [200, 400]);
+    if (received.status === 400 && !/check-and-set/i.test(saidBy(received))) throw refusal(received, doing);
+  }
+
+  /** @throws ProviderError */
+  async notePaths(lane: Lane, handle: string, paths: readonly string[], signal: AbortSignal): Promise<void> {
+    const data = { lease_paths: paths.join(' ') };
+    await lane.call('noting an end', { method: 'POST', path: this.#ended(handle), data: { data } }, signal);
   }
 
   /** @throws ProviderError */
   async findEnded(lane: Lane, handle: string, signal: AbortSignal): Promise<Ended | null> {
     const doing = 'looking for an end';
-    const call = { method: 'GET', path: `${this.#mount}/data/ended/${handle}` } as const;
+    const call = { method: 'GET', path: this.#ended(handle) } as const;
     const received = await lane.call(doing, call, signal, [200, 404]);
     if (received.status === 404) {
       // Without a mount nothing was looked for.
@@ -70,13 +82,17 @@ export class KeptRecord {
     }
     const parsed = versioned(endedSchema).safeParse(received.body);
     if (!parsed.success) throw unreadable(doing);
-    return parsed.data.data.data;
+    return { leasePaths: parsed.data.data.data.lease_paths?.split(' ').filter(Boolean) ?? [] };
   }
 
   /** @throws ProviderError */
   async forgetEnded(lane: Lane, handle: string, signal: AbortSignal): Promise<void> {
     const call = { method: 'DELETE', path: `${this.#mount}/metadata/ended/${handle}` } as const;
     await lane.call('forgetting an end', call, signal, [200, 204, 404]);
+  }
+
+  #ended(handle: string): string {
+    return `${this.#mount}/data/ended/${handle}`;
   }
 
   async #holder(lane: Lane, signal: AbortSignal): Promise<{ readonly holder: Holder; readonly version: number }> {

@@ -21,7 +21,7 @@ export async function renew(target: Target, ref: Ref, until: Date, signal: Abort
   assertHere(facts, clusterId);
   if (facts.native_expiry !== undefined)
     throw new ProviderError('misconfigured', 'renewing: what was given can not be extended');
-  const known = await lookUp(target, facts.accessor, signal);
+  const known = await lookUp(target, facts.accessor, signal, target.issuing);
   if (known === null || known.ttl <= 0) throw new ProviderError('gone', 'renewing: the token is gone');
   if (known.meta?.['mayfly_grant'] !== ref.grantId)
     throw new ProviderError('misconfigured', 'renewing: the accessor is that of a token without our mark');

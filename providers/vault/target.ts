@@ -50,9 +50,14 @@ export class Target {
     this.record = config.record === 'none' ? null : new KeptRecord(config.record.mount);
   }
 
-  /** Nothing in Vault keeps two tokens from bearing one handle. @throws ProviderError `misconfigured` the second time. */
+  /** Nothing in Vault keeps two tokens from bearing one handle. @throws ProviderError `gone` the second time. */
   mintsOnce(handle: string): void {
-    if (this.#minted.has(handle)) throw new ProviderError('misconfigured', 'minting: this grant was minted before');
+    if (this.#minted.has(handle)) throw new ProviderError('gone', 'minting: this grant was minted or ended before');
+    this.forbid(handle);
+  }
+
+  /** From here on this process mints nothing by that handle. */
+  forbid(handle: string): void {
     this.#minted.add(handle);
     const [oldest] = this.#minted;
     if (this.#minted.size > mostRemembered && oldest !== undefined) this.#minted.delete(oldest);

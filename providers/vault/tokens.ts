@@ -27,10 +27,15 @@ function isAbsent(received: Received): boolean {
 }
 
 /** The token of an accessor, or null when there is none. @throws ProviderError `denied` when it may not be seen. */
-export async function lookUp(target: Target, accessor: string, signal: AbortSignal): Promise<KnownToken | null> {
+export async function lookUp(
+  target: Target,
+  accessor: string,
+  signal: AbortSignal,
+  lane = target.revoking,
+): Promise<KnownToken | null> {
   const doing = 'looking up a token';
   const call = { method: 'POST', path: 'auth/token/lookup-accessor', data: { accessor } } as const;
-  const received = await callKnowing(target, doing, call, signal);
+  const received = await callKnowing(lane, doing, call, signal);
   if (isAbsent(received)) return null;
   if (received.status !== 200) throw refusal(received, doing);
   const parsed = tokenSchema.safeParse(received.body);
@@ -43,7 +48,7 @@ export async function lookUp(target: Target, accessor: string, signal: AbortSign
 export async function revokeAccessor(target: Target, accessor: string, signal: AbortSignal): Promise<boolean> {
   const doing = 'revoking a token';
   const call = { method: 'POST', path: 'auth/token/revoke-accessor', data: { accessor } } as const;
-  const received = await callKnowing(target, doing, call, signal);
+  const received = await callKnowing(target.revoking, doing, call, signal);
   if (isAbsent(received)) return false;
   if (received.status !== 204 && received.status !== 200) throw refusal(received, doing);
   // 200 comes with the warning that there is no such token.
@@ -52,16 +57,16 @@ export async function revokeAccessor(target: Target, accessor: string, signal: A
 
 /** 403 is told from a dead token of the broker's before it is given back. */
 async function callKnowing(
-  target: Target,
+  lane: Target['revoking'],
   doing: string,
   call: Parameters<Target['revoking']['call']>[1],
   signal: AbortSignal,
 ): Promise<Received> {
   try {
-    return await target.revoking.call(doing, call, signal, [200, 204, 400]);
+    return await lane.call(doing, call, signal, [200, 204, 400]);
   } catch (error) {
     if (!(error instanceof ProviderError) || error.errorClass !== 'denied') throw error;
-    const received = await target.revoking.call(doing, call, signal, [200, 204, 400, 403]);
+    const received = await lane.call(doing, call, signal, [200, 204, 400, 403]);
     if (received.status === 403 && !isAbsent(received)) throw error;
     return received;
   }

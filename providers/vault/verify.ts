@@ -88,8 +88,7 @@ async function judgeLost(
   signal: AbortSignal,
 ): Promise<Verdict> {
   const ended = (await target.record?.findEnded(target.revoking, ref.handle, signal)) ?? null;
-  const paths = ended?.lease_paths?.split(' ').filter(Boolean) ?? [];
-  const pending = await pendingOf(target, ref, paths, tokens.length === 0, signal);
+  const pending = await pendingOf(target, ref, ended?.leasePaths ?? [], tokens.length === 0, signal);
   // Without a note a mint on its way could still make one. Without a record there are no notes, and nothing tells what was left.
   const nothingInFlight = ended !== null || (target.record !== null && Date.now() > mintedBy(ref).getTime());
   const contained = tokens.length === 0 && pending.length === 0 && nothingInFlight;

@@ -37,6 +37,8 @@ export async function startOpenbao(folder: string): Promise<OpenbaoServer> {
 }
 
 export interface SealedOpenbao extends OpenbaoServer {
+  /** Without TLS, for whom a test needs no CA for. The same as `url` where there is none. */
+  readonly plainUrl: string;
   /** Goes down and comes back at the same address with its data, unsealed. */
   restart(): Promise<void>;
   unseal(): Promise<void>;
@@ -77,7 +79,7 @@ export async function startOpenbaoOnDisk(
   };
   await unseal();
   return {
-    ...{ url, token: initial.root_token, unseal },
+    ...{ url, plainUrl: plain, token: initial.root_token, unseal },
     log: () => server.log(),
     restart: async () => {
       await server.stop();
