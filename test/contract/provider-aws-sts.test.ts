@@ -5,6 +5,6 @@ import { testProvider } from './provider/index.ts';
 
 const home = await findMiniStack();
 
-describe.skipIf(home === undefined)('aws-sts', () => {
+describe.skipIf(home === undefined)('aws-sts MiniStack', () => {
   testProvider(awsDriver(home ?? ''), { test, after: afterAll });
 });
