@@ -64,8 +64,6 @@ const shares: Readonly<Record<FenceForm, number>> = {
   watermark: 1 / 2,
   'role-wide': 1,
 };
-/** One request is over after that, at AWS too. */
-const requestMillis = 10_000;
 /** Left free by all forms but the shortest, so that there is always room for that one. */
 const spareCharacters = 400;
 
@@ -97,9 +95,9 @@ export function supersedes(ours: FenceDocument, state: FenceState, other: FenceD
  */
 export function planFence(request: FenceRequest): PlannedFence | undefined {
   const { now, live, previous, epoch } = request;
-  // What is under way when its grant ends may be issued yet: a renewal's one request, or all of a mint.
-  const [renewed, minted] = [now + requestMillis, now + request.lagMillis];
-  const added = request.ended.map((one) => ({ ...one, issuedBy: Math.max(one.issuedBy ?? minted, renewed) }));
+  // A mint that was under way when its grant ended is over by then. A renewal's session is given to nobody, and dies at its deadline.
+  const minted = now + request.lagMillis;
+  const added = request.ended.map((one) => ({ ...one, issuedBy: one.issuedBy ?? minted }));
   const ended = merge(previous?.ended ?? [], added).filter(({ until }) => until > now);
   const second = (millis: number) => Math.floor(millis / 1000) * 1000;
   const shared = {

@@ -41,7 +41,7 @@ for (const roles of values.roles.split(',').map(Number)) {
     restartSeconds: 600,
     heldUp: 0.0005,
     samples: Number(values.samples),
-    rules: { paceMs: 1000, lagMs: 60_000, settledMs: 60_000, abandonedMs: 600_000, adopts: true },
+    rules: { paceMs: 1000, lagMs: 60_000, settledMs: 60_000, abandonedMs: 600_000 },
   });
   rows.push(...rowsOf(`${roles} roles, ${values.brokers} brokers`, roles, seconds, result));
 }

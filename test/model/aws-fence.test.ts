@@ -3,7 +3,7 @@ import { expect, it } from 'vitest';
 import { type Scenario, simulate } from './aws-fence/simulate.ts';
 
 /** As `role-fence.ts` does it. */
-const rules = { paceMs: 1000, lagMs: 60_000, settledMs: 60_000, abandonedMs: 600_000, adopts: true };
+const rules = { paceMs: 1000, lagMs: 60_000, settledMs: 60_000, abandonedMs: 600_000 };
 
 const lives: fc.Arbitrary<Scenario> = fc.record({
   seed: fc.nat(),

@@ -14,20 +14,16 @@ export interface WriterRules {
   readonly settledMs: number;
   /** What others wrote goes so long after the last that it denies is powerless. */
   readonly abandonedMs: number;
-  /** A broker that begins takes over what others deny. */
-  readonly adopts: boolean;
 }
 
 /** One broker's memory of one role. */
 interface Desk {
   epoch: bigint | null;
   state: FenceState | null;
-  /** Since when a document of this epoch stands. */
-  publishedAt: number;
   /** Epochs that were given up, whose last write may still arrive. */
   readonly left: Set<bigint>;
-  /** What others had written when it began: it denies all that too. */
-  readonly adopted: Map<bigint, string>;
+  /** What of others, and of what it left, is taken over; and since when a document stands that denies it. */
+  readonly taken: Map<bigint, { readonly text: string; readonly since: number | null }>;
   begun: boolean;
 }
 
@@ -127,11 +123,10 @@ export class ModelWriters {
     const fences = fencesOf(role);
     const highest = [...fences.keys(), ...desk.left].reduce((most, one) => (one > most ? one : most), 0n);
     const epoch = desk.epoch ?? (number > highest ? number : highest + 1n);
-    if (!desk.begun && rules.adopts) {
-      for (const [one, { text, says }] of fences) {
-        desk.state = adopt(desk.state, says, this.#grants.believed(this.#timeline.now) + rules.lagMs);
-        desk.adopted.set(one, text);
-      }
+    for (const [one, { text, says }] of fences) {
+      if (one === epoch || (desk.begun && !desk.left.has(one)) || desk.taken.get(one)?.text === text) continue;
+      desk.state = adopt(desk.state, says, this.#grants.believed(this.#timeline.now) + rules.lagMs);
+      desk.taken.set(one, { text, since: null });
     }
     desk.begun = true;
     const taken = [...fences].reduce((sum, [one, { text }]) => sum + (one === epoch ? 0 : text.length), role.others);
@@ -158,7 +153,9 @@ export class ModelWriters {
   ): void {
     this.forms[plan.form] = (this.forms[plan.form] ?? 0) + 1;
     const epoch = epochOf(plan.name);
-    if (desk.epoch !== epoch) desk.publishedAt = this.#timeline.now;
+    for (const [one, { text, since }] of desk.taken) {
+      if (since === null) desk.taken.set(one, { text, since: this.#timeline.now });
+    }
     desk.epoch = epoch;
     desk.state = plan.kept;
     for (const grant of ending) {
@@ -178,12 +175,15 @@ export class ModelWriters {
   #collect(role: ModelRole, desk: Desk, plan: PlannedFence): void {
     const { rules } = this.#scenario;
     const now = this.#grants.believed(this.#timeline.now);
-    const settled = this.#timeline.now - desk.publishedAt > rules.settledMs;
     for (const [epoch, { name, text, says }] of fencesOf(role)) {
       if (epoch === desk.epoch) continue;
-      const ours = desk.left.has(epoch) || desk.adopted.get(epoch) === text;
-      const superseded = settled && ours && supersedes(plan.says, plan.kept, says);
-      if (superseded || says.until + rules.abandonedMs < now) role.put(name, undefined);
+      const taken = desk.taken.get(epoch);
+      const stands = taken?.since !== null && taken?.since !== undefined && taken.text === text;
+      const settled = stands && this.#timeline.now - taken.since > rules.settledMs;
+      const superseded = settled && supersedes(plan.says, plan.kept, says);
+      if (!superseded && says.until + rules.abandonedMs >= now) continue;
+      role.put(name, undefined);
+      desk.taken.delete(epoch);
     }
   }
 }
@@ -192,9 +192,9 @@ function newDesk(): Desk {
   return {
     epoch: null,
     state: null,
-    publishedAt: Number.POSITIVE_INFINITY,
+
     left: new Set(),
-    adopted: new Map(),
+    taken: new Map(),
     begun: false,
   };
 }
