@@ -1,4 +1,5 @@
 import { type FenceView, type Outcome, ProviderError, type Ref } from '../../src/provider.ts';
+import { isHandle } from './handle.ts';
 import type { Ended, Living } from './plan.ts';
 import type { Fenced } from './role-fence.ts';
 import type { Target } from './target.ts';
@@ -75,6 +76,9 @@ function placeOf(
   ref: Ref,
   now: number,
 ): { readonly roles: readonly string[]; readonly error?: ProviderError } {
+  // What is no handle of ours names nobody, and would make the policy one that is not ours.
+  if (!isHandle(ref.handle))
+    return { roles: [], error: new ProviderError('misconfigured', 'the handle is none of ours') };
   if (target.config.fence === 'none' || target.powerlessAt(ref) - now < notWorth) return { roles: [] };
   try {
     return { roles: target.rolesOf(ref) };

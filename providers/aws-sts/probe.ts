@@ -50,17 +50,21 @@ export async function isRefused(
   sibling: () => Promise<Probe>,
   signal: AbortSignal,
 ): Promise<boolean> {
-  let inARow = 0;
-  while (!signal.aborted) {
-    inARow = (await isAllowed(target, role, denied, signal)) ? 0 : inARow + 1;
-    if (inARow >= refusals) {
-      if (await isAllowed(target, role, await sibling(), signal)) return true;
-      throw new ProviderError(
-        'misconfigured',
-        `the role does not allow the probe its action ${target.config.probe.action}: a refusal proves nothing`,
-      );
+  try {
+    for (let inARow = 0; !signal.aborted; ) {
+      inARow = (await isAllowed(target, role, denied, signal)) ? 0 : inARow + 1;
+      if (inARow >= refusals) {
+        if (await isAllowed(target, role, await sibling(), signal)) return true;
+        throw new ProviderError(
+          'misconfigured',
+          `the role does not allow the probe its action ${target.config.probe.action}: a refusal proves nothing`,
+        );
+      }
+      await sleep(pauseMillis, undefined, { signal });
     }
-    await sleep(pauseMillis, undefined, { signal }).catch(() => {});
+  } catch (error) {
+    // Its time was over in the midst of a request.
+    if (!signal.aborted) throw error;
   }
   return false;
 }

@@ -46,7 +46,9 @@ export class InlinePolicies {
       const text = await this.#get(name, signal);
       if (text === undefined) continue;
       const [epoch, says] = [epochOf(name), read(text)];
-      if (epoch === null || says === null || says.installation !== this.#target.mark) strange.push(name);
+      // Another installation's list does us no harm. Its cut would deny whatever it does not know.
+      const theirs = says !== null && says.installation !== this.#target.mark;
+      if (epoch === null || says === null || (theirs && says.cut !== null)) strange.push(name);
       else fences.set(epoch, { text, says });
     }
     const own = names.filter((name) => !isInOurName(name) || strange.includes(name));

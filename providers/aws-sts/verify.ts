@@ -77,6 +77,9 @@ async function verdictOf(target: Target, ref: Ref, look: (role: string) => Promi
 async function lookAt(target: Target, role: string, signal: AbortSignal): Promise<RoleSeen> {
   const fence = target.fenceOf(role);
   const { uniqueId } = await target.identify(role, signal);
+  // A fence that was tampered with is not worth a probe.
+  await fence.standing(signal);
+  if (fence.alarm !== undefined) throw new ProviderError('misconfigured', fence.alarm);
   const proof = await fence.prove(signal);
   // Last: what is denied now, by the document that was proven or by one after it.
   const denies = await fence.standing(signal);

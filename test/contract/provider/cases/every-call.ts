@@ -52,7 +52,7 @@ export async function callAll(
     ['fence', subject.fence([on.fenced.ref], signal)],
     ['verify', session.verify([on.verified.ref], signal)],
     ['reap', subject.reap([on.reaped.ref], signal)],
-    ['renew', session.renew?.(on.renewed.ref, then, signal)],
+    ['renew', session.renew?.(on.renewed.ref, then, signal, subject.request(on.renewed.ref))],
     ['inspect', session.inspect?.([granted], signal)],
     ['observe', session.observe?.([on.verified.ref], signal)],
     ['ends', session.ends?.([on.verified.ref], signal)],

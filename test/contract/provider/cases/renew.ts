@@ -96,7 +96,7 @@ function renewOf(subject: Subject): (ref: Ref, then: Date) => Promise<Renewed> {
   const { session } = subject;
   if (session.renew === undefined) throw new NotApplicable('the provider has no `renew`');
   return async (ref, then) => {
-    const renewed = await session.renew?.(ref, then, subject.signal());
+    const renewed = await session.renew?.(ref, then, subject.signal(), subject.request(ref));
     assert.ok(renewed !== undefined);
     return renewed;
   };
