@@ -3,6 +3,7 @@ import { Secret } from '../../src/domain/secret.ts';
 import { ProviderError } from '../../src/provider.ts';
 import { endBatch } from '../../src/revocation/end-batch.ts';
 import { Database } from '../../src/store/database.ts';
+import { leaveWriter, takeWriter } from '../../src/store/fence-writers.ts';
 import { type EngineHouse, type EngineTarget, startEngineHouse, only } from '../support/engine.ts';
 import { badHandle } from '../support/synthetic/faults.ts';
 import { startTcpProxy } from '../support/tcp-proxy.ts';
@@ -140,6 +141,26 @@ describe('a target whose fence is one document', () => {
     expect((await waiting).contained).toHaveLength(1);
     expect(target.synthetic.writers.most).toBe(1);
     for (const { handle } of [...first.born, ...second]) expect(target.synthetic.system.accepts(handle)).toBe(false);
+  });
+
+  test('has writers with ever larger numbers, also once the store was set back', async () => {
+    const { claim } = await target.claimed(1);
+    const { db, worker } = house.deps;
+    const number = async () => {
+      const taken = await takeWriter(db, target.name, worker, claim.items);
+      await leaveWriter(db, worker, claim.items);
+      return taken?.number ?? 0n;
+    };
+    const before = await number();
+    const [sequence] = await house.onStore<{ last: string }>('SELECT last_value AS last FROM mayfly.claim_numbers');
+    await house.onStore('ALTER SEQUENCE mayfly.claim_numbers RESTART WITH 1');
+    try {
+      expect(await number()).toBeGreaterThan(before);
+      await house.onStore(`ALTER SEQUENCE mayfly.claim_numbers RESTART WITH ${before + 1_000_000_000_000n}`);
+      expect(await number()).toBe(before + 1_000_000_000_000n);
+    } finally {
+      await house.onStore(`ALTER SEQUENCE mayfly.claim_numbers RESTART WITH ${BigInt(sequence?.last ?? 1) + 10n}`);
+    }
   });
 
   test('is let go with its claim where the store went away meanwhile', async () => {
