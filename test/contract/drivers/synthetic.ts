@@ -54,6 +54,7 @@ export function syntheticDriver(kind: Kind): Driver {
           };
         },
         clock: { now: () => target.now(), turn: (millis) => target.turn(millis) },
+        shortestLifeSeconds: 2,
         without: {
           exceed: 'an identity in memory has no rights',
           open: 'an identity in memory has no sessions',
