@@ -1,5 +1,18 @@
-import { adopt, type FenceState, type PlannedFence, supersedes } from './plan.ts';
+import { adopt, type FenceRequest, type PlannedFence, planFence, supersedes } from './plan.ts';
 import type { StandingFence } from './standing.ts';
+
+type Standing = readonly (readonly [bigint, StandingFence])[];
+
+/**
+ * A plan that denies all that these do, too, and so makes them needless; where that would deny a whole role, one without: they stand, after
+ * all. @param issuedBy See `adopt`.
+ */
+export function planWith(untaken: Standing, issuedBy: number, request: FenceRequest) {
+  const previous = untaken.reduce((state, [, { says }]) => adopt(state, says, issuedBy), request.previous);
+  const all = planFence({ ...request, previous });
+  if (untaken.length === 0 || (all !== undefined && all.form !== 'role-wide')) return { plan: all, taken: untaken };
+  return { plan: planFence(request), taken: [] };
+}
 
 /**
  * The epochs before ours: those that this broker gave up, and those of other brokers as they stood when it began. What they deny is taken
@@ -8,8 +21,8 @@ import type { StandingFence } from './standing.ts';
 export class Predecessors {
   readonly #left = new Set<bigint>();
   /** What of them is taken over, and since when a document of ours that denies it stands. */
-  readonly #taken = new Map<bigint, { readonly text: string; readonly since: number | null }>();
-  #begun = false;
+  readonly #taken = new Map<bigint, { readonly text: string; readonly since: number }>();
+  #others: ReadonlyMap<bigint, string> | undefined;
 
   get left(): readonly bigint[] {
     return [...this.#left];
@@ -25,32 +38,25 @@ export class Predecessors {
     this.#taken.delete(epoch);
   }
 
-  /** The state with what they deny. Those of others once: two at work would for ever tell each other. @param issuedBy See `adopt`. */
-  takeOver(
-    state: FenceState | null,
-    fences: readonly (readonly [bigint, StandingFence])[],
-    issuedBy: number,
-  ): FenceState | null {
-    let taken = state;
-    for (const [epoch, { text, says }] of fences) {
-      if ((this.#begun && !this.#left.has(epoch)) || this.#taken.get(epoch)?.text === text) continue;
-      taken = adopt(taken, says, issuedBy);
-      this.#taken.set(epoch, { text, since: null });
-    }
-    this.#begun = true;
-    return taken;
+  /** Those that are not taken over yet. Of other brokers only as they stood at first: two at work would for ever tell each other. */
+  untaken(fences: Standing): Standing {
+    const others = this.#others ?? new Map(fences.map(([epoch, { text }]) => [epoch, text]));
+    this.#others = others;
+    return fences.filter(
+      ([epoch, { text }]) =>
+        (this.#left.has(epoch) || others.get(epoch) === text) && this.#taken.get(epoch)?.text !== text,
+    );
   }
 
-  /** What was planned from the state with all of them stands. */
-  published(): void {
-    for (const [epoch, { text, since }] of this.#taken)
-      if (since === null) this.#taken.set(epoch, { text, since: performance.now() });
+  /** A document that denies all that these do stands from now on. */
+  take(fences: Standing): void {
+    for (const [epoch, { text }] of fences) this.#taken.set(epoch, { text, since: performance.now() });
   }
 
   /** A deletion may be in force sooner than what was written before it: only what was written so long ago counts. */
   isNeedless(epoch: bigint, { text, says }: StandingFence, plan: PlannedFence, settledMillis: number): boolean {
     const taken = this.#taken.get(epoch);
-    if (taken === undefined || taken.text !== text || taken.since === null) return false;
+    if (taken === undefined || taken.text !== text) return false;
     return performance.now() - taken.since > settledMillis && supersedes(plan.says, plan.kept, says);
   }
 }

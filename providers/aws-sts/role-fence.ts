@@ -3,8 +3,8 @@ import { type FenceView, ProviderError } from '../../src/provider.ts';
 import { denies, type FenceForm, policyName } from './document.ts';
 import { AwsError, classify } from './errors.ts';
 import { randomHandle } from './handle.ts';
-import { type Ended, type FenceState, type Living, type PlannedFence, planFence } from './plan.ts';
-import { Predecessors } from './predecessors.ts';
+import { type Ended, type FenceState, type Living, type PlannedFence } from './plan.ts';
+import { planWith, Predecessors } from './predecessors.ts';
 import { isRefused, type Probe, probeDeadline, sendProbe } from './probe.ts';
 import { InlinePolicies, type Standing } from './standing.ts';
 import type { Account } from './account.ts';
@@ -219,11 +219,10 @@ export class RoleFence {
     const handle = randomHandle();
     const probe: Ended = { handle, until: probeDeadline(now), issuedBy: null };
     const elsewhere = [...standing.fences].filter(([one]) => one !== epoch);
-    const ours = elsewhere.filter(([, { says }]) => !this.#listOnly && says.installation === mark);
-    this.#state = this.#predecessors.takeOver(this.#state, ours, now + lagMillis);
     const taken = elsewhere.reduce((sum, [, { text }]) => sum + text.length, standing.others);
     const sibling = this.#sibling === undefined ? [] : [{ handle: this.#sibling.handle, issuedFrom: null }];
-    const plan = planFence({
+    const ours = elsewhere.filter(([, { says }]) => !this.#listOnly && says.installation === mark);
+    const { plan, taken: over } = planWith(this.#predecessors.untaken(ours), now + lagMillis, {
       ...{ epoch, installation: mark, now, previous: this.#state, lagMillis, listOnly: this.#listOnly },
       ended: [...ended, probe],
       live: [...live, ...sibling],
@@ -248,7 +247,7 @@ export class RoleFence {
       }
       throw error;
     }
-    this.#predecessors.published();
+    this.#predecessors.take(over);
     [this.#epoch, this.#state] = [epoch, plan.kept];
     this.#texts = [...this.#texts.slice(-20), plan.document];
     if (plan.form === 'role-wide')

@@ -1,5 +1,6 @@
 import { epochOf, type FenceDocument, type FenceForm, read } from '../../../providers/aws-sts/document.ts';
-import { adopt, type FenceState, type PlannedFence, planFence, supersedes } from '../../../providers/aws-sts/plan.ts';
+import { planWith } from '../../../providers/aws-sts/predecessors.ts';
+import { type FenceState, type PlannedFence, supersedes } from '../../../providers/aws-sts/plan.ts';
 import type { Grants, ModelGrant } from './grants.ts';
 import { INLINE_CHARACTERS, type ModelRole } from './role.ts';
 import type { Scenario } from './simulate.ts';
@@ -23,8 +24,8 @@ interface Desk {
   /** Epochs that were given up, whose last write may still arrive. */
   readonly left: Set<bigint>;
   /** What of others, and of what it left, is taken over; and since when a document stands that denies it. */
-  readonly taken: Map<bigint, { readonly text: string; readonly since: number | null }>;
-  begun: boolean;
+  readonly taken: Map<bigint, { readonly text: string; readonly since: number }>;
+  others: ReadonlyMap<bigint, string> | undefined;
 }
 
 /** The brokers: whoever claims what ended writes the fence, one at a time for each role. */
@@ -84,7 +85,7 @@ export class ModelWriters {
     if (role === undefined || desk === undefined) return;
     const ending = [...(this.#pending[index] ?? [])];
     const number = (this.#numbers += 1n);
-    const plan = this.#plan(index, role, desk, ending, number);
+    const { plan, taken } = this.#plan(index, role, desk, ending, number);
     const done = () => {
       this.#busy[index] = false;
       if ((this.#pending[index]?.size ?? 0) > 0) this.#soon(index, plan === undefined ? 5000 : 20);
@@ -107,7 +108,7 @@ export class ModelWriters {
     }
     this.#timeline.after(this.#chance.between(40, 300), () => {
       const effectiveAt = put();
-      if (effectiveAt !== undefined) this.#keep(index, role, desk, plan, ending, effectiveAt);
+      if (effectiveAt !== undefined) this.#keep(index, role, desk, { plan, taken }, ending, effectiveAt);
       done();
     });
   }
@@ -118,22 +119,22 @@ export class ModelWriters {
     desk: Desk,
     ending: readonly ModelGrant[],
     number: bigint,
-  ): PlannedFence | undefined {
+  ): ReturnType<typeof planWith> {
     const { rules } = this.#scenario;
     const fences = fencesOf(role);
     const highest = [...fences.keys(), ...desk.left].reduce((most, one) => (one > most ? one : most), 0n);
     const epoch = desk.epoch ?? (number > highest ? number : highest + 1n);
-    for (const [one, { text, says }] of fences) {
-      if (one === epoch || (desk.begun && !desk.left.has(one)) || desk.taken.get(one)?.text === text) continue;
-      desk.state = adopt(desk.state, says, this.#grants.believed(this.#timeline.now) + rules.lagMs);
-      desk.taken.set(one, { text, since: null });
-    }
-    desk.begun = true;
+    desk.others ??= new Map([...fences].map(([one, { text }]) => [one, text]));
+    const untaken = [...fences].filter(
+      ([one, { text }]) =>
+        one !== epoch && (desk.left.has(one) || desk.others?.get(one) === text) && desk.taken.get(one)?.text !== text,
+    );
     const taken = [...fences].reduce((sum, [one, { text }]) => sum + (one === epoch ? 0 : text.length), role.others);
-    return planFence({
+    const now = this.#grants.believed(this.#timeline.now);
+    return planWith(untaken, now + rules.lagMs, {
       epoch,
       installation: '0123abcd',
-      now: this.#grants.believed(this.#timeline.now),
+      now,
       live: this.#grants.living(index),
       ended: ending.map((grant) => this.#grants.asEnded(grant)),
       previous: desk.state,
@@ -147,15 +148,13 @@ export class ModelWriters {
     index: number,
     role: ModelRole,
     desk: Desk,
-    plan: PlannedFence,
+    { plan, taken }: { plan: PlannedFence; taken: ReturnType<typeof planWith>['taken'] },
     ending: readonly ModelGrant[],
     effectiveAt: number,
   ): void {
     this.forms[plan.form] = (this.forms[plan.form] ?? 0) + 1;
     const epoch = epochOf(plan.name);
-    for (const [one, { text, since }] of desk.taken) {
-      if (since === null) desk.taken.set(one, { text, since: this.#timeline.now });
-    }
+    for (const [one, { text }] of taken) desk.taken.set(one, { text, since: this.#timeline.now });
     desk.epoch = epoch;
     desk.state = plan.kept;
     for (const grant of ending) {
@@ -178,8 +177,7 @@ export class ModelWriters {
     for (const [epoch, { name, text, says }] of fencesOf(role)) {
       if (epoch === desk.epoch) continue;
       const taken = desk.taken.get(epoch);
-      const stands = taken?.since !== null && taken?.since !== undefined && taken.text === text;
-      const settled = stands && this.#timeline.now - taken.since > rules.settledMs;
+      const settled = taken?.text === text && this.#timeline.now - taken.since > rules.settledMs;
       const superseded = settled && supersedes(plan.says, plan.kept, says);
       if (!superseded && says.until + rules.abandonedMs >= now) continue;
       role.put(name, undefined);
@@ -195,7 +193,7 @@ function newDesk(): Desk {
 
     left: new Set(),
     taken: new Map(),
-    begun: false,
+    others: undefined,
   };
 }
 
