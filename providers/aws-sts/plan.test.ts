@@ -6,7 +6,7 @@ import { type FenceRequest, planFence } from './plan.ts';
 const now = Date.parse('2030-01-01T12:00:00.400Z');
 const base: FenceRequest = {
   ...{ epoch: 17n, installation: '0123abcd', now, live: [], ended: [], previous: null },
-  ...{ budget: 10_240, lagMillis: 60_000 },
+  ...{ budget: 10_240, quota: 30_000, lagMillis: 60_000 },
 };
 const many = (count: number) => Array.from({ length: count }, randomHandle);
 const ended = (handles: readonly string[], until = now + 600_000, issuedBy: number | null = now - 300_000) =>

@@ -22,6 +22,8 @@ export interface FenceState {
   readonly ended: readonly Ended[];
   /** The cut only moves on. */
   readonly cut: number | null;
+  /** Until then some of what is denied by the cut is known by no name: only a form with a cut will do. */
+  readonly unnamedUntil: number | null;
 }
 
 export interface FenceRequest {
@@ -34,8 +36,10 @@ export interface FenceRequest {
   /** Those to be denied in addition to what `previous` denies. */
   readonly ended: readonly Ended[];
   readonly previous: FenceState | null;
-  /** Characters that the document may have. */
+  /** Characters that the role has left for the document. */
   readonly budget: number;
+  /** Characters of all fences of the role together: each broker has one, and those that brokers before it left stand for a while. */
+  readonly quota: number;
   /** A mint is over after that: what is issued by then is known. The cut stays behind it. */
   readonly lagMillis: number;
   /** No form that denies by time: of one who does not know what lives. */
@@ -53,6 +57,37 @@ export interface PlannedFence {
   readonly lost: readonly string[];
 }
 
+/** Of the quota: beside one document there must be room for that of another broker, and of one that starts anew. */
+const shares: Readonly<Record<FenceForm, number>> = {
+  list: 1 / 3,
+  'list-by-tag': 1 / 3,
+  watermark: 1 / 2,
+  'role-wide': 1,
+};
+/** Left free by all forms but the shortest, so that there is always room for that one. */
+const spareCharacters = 400;
+
+/**
+ * With what another epoch denies: a document that is planned from it makes that one needless.
+ * @param issuedBy By then all of its sessions are issued: a mint's time from now.
+ */
+export function adopt(state: FenceState | null, { denied, cut, until }: FenceDocument, issuedBy: number): FenceState {
+  const added = denied.map((handle) => ({ handle, until, issuedBy }));
+  return {
+    generation: state?.generation ?? 0,
+    ended: merge(state?.ended ?? [], added),
+    cut: latest(state?.cut, cut),
+    unnamedUntil: latest(state?.unnamedUntil, cut === null ? null : until),
+  };
+}
+
+/** Whether everything that `other` denies is denied by a document that was planned from that state, too. */
+export function supersedes(ours: FenceDocument, state: FenceState, other: FenceDocument): boolean {
+  const denied = new Set(state.ended.map(({ handle }) => handle));
+  const cutOff = other.cut === null || (ours.cut !== null && ours.cut >= other.cut);
+  return cutOff && other.denied.every((handle) => denied.has(handle));
+}
+
 /**
  * The whole document of one role, in the first form that fits: each ended grant by name, by both keys or by one; then the cut, whose size
  * goes with what lives instead of what ended; then the whole role. Entries leave when the grant is powerless by itself. Pure.
@@ -60,18 +95,22 @@ export interface PlannedFence {
  */
 export function planFence(request: FenceRequest): PlannedFence | undefined {
   const { now, live, previous, epoch } = request;
-  const ended = merge(previous?.ended ?? [], request.ended).filter(({ until }) => until > now);
+  // A mint that was under way when its grant ended is over by then. A renewal's session is given to nobody, and dies at its deadline.
+  const minted = now + request.lagMillis;
+  const added = request.ended.map((one) => ({ ...one, issuedBy: one.issuedBy ?? minted }));
+  const ended = merge(previous?.ended ?? [], added).filter(({ until }) => until > now);
   const second = (millis: number) => Math.floor(millis / 1000) * 1000;
   const shared = {
     generation: (previous?.generation ?? 0) + 1,
     installation: request.installation,
-    until: ended.reduce((latest, { until }) => Math.max(latest, until), now),
+    until: ended.reduce((last, { until }) => Math.max(last, until), Math.max(now, previous?.unnamedUntil ?? 0)),
   };
   const all = sorted(ended);
   const cut = Math.max(second(now - request.lagMillis), previous?.cut ?? 0);
   // Issued at the very second of the cut is not before it.
   const since = ended.filter(({ issuedBy }) => issuedBy === null || issuedBy >= cut);
   const before = live.filter(({ issuedFrom }) => issuedFrom === null || issuedFrom < cut);
+  const unnamed = (previous?.unnamedUntil ?? 0) > now;
   // What was issued now must be before it: the next second but one.
   const wide = second(now) + 2000;
   const candidates: readonly FenceDocument[] = [
@@ -81,10 +120,15 @@ export function planFence(request: FenceRequest): PlannedFence | undefined {
     { ...shared, form: 'role-wide', denied: [], cut: wide, live: [] },
   ];
   for (const says of candidates) {
-    const document = write(says);
-    if (document.length > request.budget || (request.listOnly === true && says.cut !== null)) continue;
     const { form } = says;
-    const kept = { generation: shared.generation, ended, cut: form === 'watermark' ? cut : (previous?.cut ?? null) };
+    if (says.cut === null ? unnamed : request.listOnly === true) continue;
+    const document = write(says);
+    const room = form === 'role-wide' ? request.budget : request.budget - spareCharacters;
+    if (document.length > Math.min(room, request.quota * shares[form])) continue;
+    const kept = {
+      ...{ generation: shared.generation, ended, unnamedUntil: unnamed ? (previous?.unnamedUntil ?? null) : null },
+      cut: form === 'watermark' ? cut : (previous?.cut ?? null),
+    };
     const lost = form === 'role-wide' ? sorted(live) : [];
     return { name: policyName(epoch), document, form, says, kept, lost };
   }
@@ -108,6 +152,10 @@ function merge(before: readonly Ended[], added: readonly Ended[]): readonly Ende
     );
   }
   return [...merged.values()];
+}
+
+function latest(one: number | null | undefined, other: number | null): number | null {
+  return one === null || one === undefined || (other !== null && other > one) ? other : one;
 }
 
 function sorted(of: readonly { readonly handle: string }[]): readonly string[] {

@@ -3,7 +3,8 @@ import { type FenceView, ProviderError } from '../../src/provider.ts';
 import { denies, type FenceForm, policyName } from './document.ts';
 import { AwsError, classify } from './errors.ts';
 import { randomHandle } from './handle.ts';
-import { type Ended, type FenceState, type Living, type PlannedFence, planFence } from './plan.ts';
+import { type Ended, type FenceState, type Living, type PlannedFence } from './plan.ts';
+import { planWith, Predecessors } from './predecessors.ts';
 import { isRefused, type Probe, probeDeadline, sendProbe } from './probe.ts';
 import { InlinePolicies, type Standing } from './standing.ts';
 import type { Account } from './account.ts';
@@ -16,8 +17,6 @@ const paceMillis = 500;
 const readBackMillis = 3_000;
 /** An epoch of another writer is removed so long after the last that it denies is powerless: what is read of it may be old. */
 const abandonedMillis = 600_000;
-/** Room for the shortest document of the next writer, so that there is always one. */
-const spareCharacters = 400;
 const proofMillis = 9_000;
 
 /** What was written last. */
@@ -51,13 +50,11 @@ export class RoleFence {
   #last: Published | undefined;
   /** Texts of this epoch, for what IAM shows late. */
   #texts: string[] = [];
-  /** Left for another one, with when. All that they deny is denied by ours too. */
-  readonly #left = new Map<bigint, number>();
+  readonly #predecessors = new Predecessors();
   #proven: { readonly epoch: bigint; readonly generation: number; readonly at: Date } | undefined;
   #proving: Promise<boolean> | undefined;
   #sibling: Probe | undefined;
   #alarm: string | undefined;
-
   readonly #listOnly: boolean;
 
   /** @param listOnly Of a canary, which knows nothing of what lives. */
@@ -105,7 +102,7 @@ export class RoleFence {
       else {
         const epoch = this.#epoch;
         this.#leave();
-        this.#left.delete(epoch);
+        this.#predecessors.forget(epoch);
         await this.#policies.remove(epoch, signal);
         await this.#collect(standing, signal);
       }
@@ -115,7 +112,7 @@ export class RoleFence {
   /** Takes away what it wrote: of a canary alone. @throws ProviderError */
   async withdraw(signal: AbortSignal): Promise<void> {
     await this.#inTurn(async () => {
-      const epochs = [...this.#left.keys(), ...(this.#epoch === null ? [] : [this.#epoch])];
+      const epochs = [...this.#predecessors.left, ...(this.#epoch === null ? [] : [this.#epoch])];
       for (const epoch of epochs) await this.#policies.remove(epoch, signal);
     });
   }
@@ -199,7 +196,7 @@ export class RoleFence {
   }
 
   #leave(): void {
-    if (this.#epoch !== null) this.#left.set(this.#epoch, performance.now());
+    if (this.#epoch !== null) this.#predecessors.leave(this.#epoch);
     this.#epoch = null;
     this.#texts = [];
   }
@@ -214,10 +211,8 @@ export class RoleFence {
     const { clock, config, mark, context } = this.#target;
     const rest = paceMillis - (this.#last === undefined ? paceMillis : performance.now() - this.#last.at);
     if (rest > 0) await sleep(rest, undefined, { signal });
-    const highest = [...standing.fences.keys(), ...this.#left.keys()].reduce(
-      (most, one) => (one > most ? one : most),
-      0n,
-    );
+    const before = [...standing.fences.keys(), ...this.#predecessors.left];
+    const highest = before.reduce((most, one) => (one > most ? one : most), 0n);
     // A store that was set back may give a number that another writer has had.
     const epoch = this.#epoch ?? (view.writer > highest ? view.writer : highest + 1n);
     const now = clock.now();
@@ -226,11 +221,13 @@ export class RoleFence {
     const elsewhere = [...standing.fences].filter(([one]) => one !== epoch);
     const taken = elsewhere.reduce((sum, [, { text }]) => sum + text.length, standing.others);
     const sibling = this.#sibling === undefined ? [] : [{ handle: this.#sibling.handle, issuedFrom: null }];
-    const plan = planFence({
+    const ours = elsewhere.filter(([, { says }]) => !this.#listOnly && says.installation === mark);
+    const { plan, taken: over } = planWith(this.#predecessors.untaken(ours), now + lagMillis, {
       ...{ epoch, installation: mark, now, previous: this.#state, lagMillis, listOnly: this.#listOnly },
       ended: [...ended, probe],
       live: [...live, ...sibling],
-      budget: config.policy_characters - taken - spareCharacters,
+      budget: config.policy_characters - taken,
+      quota: config.policy_characters - standing.others,
     });
     if (plan === undefined)
       throw new ProviderError(
@@ -250,6 +247,7 @@ export class RoleFence {
       }
       throw error;
     }
+    this.#predecessors.take(over);
     [this.#epoch, this.#state] = [epoch, plan.kept];
     this.#texts = [...this.#texts.slice(-20), plan.document];
     if (plan.form === 'role-wide')
@@ -259,7 +257,7 @@ export class RoleFence {
       );
     this.#last = { epoch, plan, at: performance.now(), probe: sent, spent: false };
     await this.#readBack(this.#last, signal);
-    await this.#collect(standing, signal);
+    await this.#collect(standing, signal, plan);
     return plan;
   }
 
@@ -274,19 +272,17 @@ export class RoleFence {
     }
   }
 
-  /** Removes what nobody needs: epochs that all of it is in ours, and those long past. Published first, so nothing is let through. */
-  async #collect({ fences }: Standing, signal: AbortSignal): Promise<void> {
+  /** Removes what nobody needs: epochs that all of it is in ours, which is in force, and those long past. */
+  async #collect({ fences }: Standing, signal: AbortSignal, plan?: PlannedFence): Promise<void> {
     const now = this.#target.clock.now();
-    const denied = new Set(this.#state?.ended.filter(({ until }) => until > now).map(({ handle }) => handle));
     const settled = Math.max(this.#target.config.propagation_seconds * 1000, lagMillis);
-    for (const [epoch, { says }] of fences) {
+    for (const [epoch, fence] of fences) {
+      const { says } = fence;
       if (epoch === this.#epoch || says.installation !== this.#target.mark) continue;
-      const leftAt = this.#left.get(epoch) ?? Number.POSITIVE_INFINITY;
-      const ours = says.cut === null && says.denied.every((handle) => denied.has(handle));
-      const superseded = ours && performance.now() - leftAt > settled;
-      if (superseded || says.until + abandonedMillis < now) {
+      const needless = plan !== undefined && this.#predecessors.isNeedless(epoch, fence, plan, settled);
+      if (needless || says.until + abandonedMillis < now) {
         await this.#policies.remove(epoch, signal);
-        if (superseded) this.#left.delete(epoch);
+        this.#predecessors.forget(epoch);
       }
     }
   }

@@ -12,9 +12,14 @@ import { type Account, nameOf } from './account.ts';
 /** Policies that are nobody's fence are read anew after that: only how long they are counts. */
 const othersMillis = 60_000;
 
+export interface StandingFence {
+  readonly text: string;
+  readonly says: FenceDocument;
+}
+
 /** What stands at a role now, as IAM says: it may be some seconds old. */
 export interface Standing {
-  readonly fences: ReadonlyMap<bigint, { readonly text: string; readonly says: FenceDocument }>;
+  readonly fences: ReadonlyMap<bigint, StandingFence>;
   /** In our name, and nothing that we would have written: names. */
   readonly strange: readonly string[];
   /** Characters of all inline policies but the fences. Whitespace is not counted. */
@@ -35,7 +40,7 @@ export class InlinePolicies {
   /** @throws AwsError */
   async look(signal: AbortSignal): Promise<Standing> {
     const names = await this.#list(signal);
-    const fences = new Map<bigint, { readonly text: string; readonly says: FenceDocument }>();
+    const fences = new Map<bigint, StandingFence>();
     const strange: string[] = [];
     for (const name of names.filter(isInOurName)) {
       const text = await this.#get(name, signal);
