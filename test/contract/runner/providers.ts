@@ -2,7 +2,7 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { casesOf } from '../provider/cases/index.ts';
 import type { Blank, Row } from './rows.ts';
-import { type CaseResult, runVitest } from './vitest.ts';
+import { type CaseResult, runVitest, type VitestRun } from './vitest.ts';
 
 /** What the provider suite came to on one system: `postgres 18`, `redis-acl`. */
 export interface Verdicts {
@@ -23,7 +23,11 @@ export function providerSuites(root: string): readonly string[] {
 /** Runs one of them: each `describe` in it is a backend, each test in that a case of it. */
 export async function runProviders(root: string, suite: string): Promise<Verdicts> {
   const run = await runVitest(root, ['--project', 'system', suite], { MAYFLY_TEST_EVERY_BACKEND: '1' });
-  const name = /provider-(.*)\.test\.ts$/.exec(suite)?.[1] ?? suite;
+  return verdictsOf(run, /provider-(.*)\.test\.ts$/.exec(suite)?.[1] ?? suite);
+}
+
+/** @param name Of what ran, where no case says more. */
+export function verdictsOf(run: VitestRun, name: string): Verdicts {
   const results = run.suites.flatMap(({ assertionResults }) => assertionResults);
   const rows: Row[] = [];
   const blanks: Verdicts['blanks'] = [];
