@@ -40,7 +40,7 @@ export function syntheticDriver(kind: Kind): Driver {
                 return answer;
               },
             }),
-          hold: () => target.holds.hold('mint.sent'),
+          hold: (after) => target.holds.hold(after === 0 ? 'mint.sent' : 'mint.done'),
           heal: () => target.faults.clear(),
         },
         rights: {
@@ -54,6 +54,7 @@ export function syntheticDriver(kind: Kind): Driver {
           };
         },
         clock: { now: () => target.now(), turn: (millis) => target.turn(millis) },
+        shortestLifeSeconds: 2,
         without: {
           exceed: 'an identity in memory has no rights',
           open: 'an identity in memory has no sessions',

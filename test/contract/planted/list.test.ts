@@ -2,12 +2,13 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
+import { exampleBugs } from './example.ts';
 import { plantedBugs } from './list.ts';
 import { edited } from './plant.ts';
 
 const root = fileURLToPath(new URL('../../..', import.meta.url));
 
-test.each(plantedBugs.map((bug) => [bug.name, bug] as const))(
+test.each([...plantedBugs, ...exampleBugs].map((bug) => [bug.name, bug] as const))(
   '%s: still fits the source',
   (_name, { edits, suites }) => {
     const texts = new Map<string, string>();
@@ -16,7 +17,7 @@ test.each(plantedBugs.map((bug) => [bug.name, bug] as const))(
       texts.set(edit.file, edited(text, edit));
       expect(texts.get(edit.file)).not.toBe(text);
     }
-    for (const suite of suites) expect(readFileSync(join(root, suite), 'utf8')).toContain('test(');
+    for (const suite of suites) expect(readFileSync(join(root, suite), 'utf8')).toMatch(/test\(|testProvider\(/);
   },
 );
 

@@ -74,10 +74,13 @@ export interface System {
 
   /** One sentence for each optional member that is missing: why. It is printed in place of a result. */
   readonly without?: Readonly<Partial<Record<Optional, string>>>;
-  /** For a slow system: how long a call may go on after its signal (default 2 s), and how long any single call may take (default 30 s). */
+  /** For a slow system: how long a call may go on after its signal (default 5 s), and how long any single call may take (default 30 s). */
   readonly graceMillis?: number;
   readonly callMillis?: number;
-  /** The shortest life that cases ask for where they wait for its end. Default: 3 s, or the guarantee's `min_ttl_seconds`. */
+  /**
+   * The shortest life that cases ask for where they wait for its end (default 2 s, or the guarantee's `min_ttl_seconds`). Where `reap` asks
+   * for the deadline before all is clean, give it: those cases wait for that too, and ask for 30 s without it.
+   */
   readonly shortestLifeSeconds?: number;
 }
 
@@ -118,7 +121,10 @@ export interface Faults {
   slow(millis: number): void | Promise<void>;
   /** Answers come at once and are nonsense, and nothing reaches the system. */
   garble?(): void | Promise<void>;
-  /** What is sent next is held on the way, whole, and arrives when it is released, whatever its sender did meanwhile. All else passes. */
-  hold?(): { readonly reached: Promise<void>; release(): void };
+  /**
+   * Lets so many pieces of what is sent pass (a request over HTTP is one, each exchange of a chattier protocol is another), and holds the
+   * next one on the way, whole. It arrives when it is released, whatever its sender did meanwhile. All else passes.
+   */
+  hold?(after: number): { readonly reached: Promise<void>; release(): void };
   heal(): void | Promise<void>;
 }

@@ -83,13 +83,6 @@ export async function assertRefused(subject: Subject, live: Live, after: string)
   assert.equal(await subject.uses(live), false, `The credential of ${live.entitlement.name} works after ${after}`);
 }
 
-/** Waits for its own end, which the target keeps by itself. */
-export async function passDeadline(subject: Subject, ref: Ref): Promise<void> {
-  while (subject.now() <= ref.deadline.getTime() + SKEW_MILLIS) {
-    await subject.pass(Math.min(1000, ref.deadline.getTime() + SKEW_MILLIS + 50 - subject.now()));
-  }
-}
-
 /** A failure of a call or of one ref in it must be one of the four classes. */
 export function classified(error: unknown, doing: string): ProviderError {
   assert.ok(error instanceof ProviderError, `${doing} failed with what is no ProviderError: ${nameOf(error)}`);

@@ -12,6 +12,8 @@ export interface FaultyTcp extends Required<Faults> {
 }
 
 interface Held {
+  /** Pieces that pass before it. */
+  after: number;
   readonly reach: () => void;
   readonly released: Promise<void>;
 }
@@ -52,8 +54,9 @@ export async function tcpFaults(towards: number, garbage: string | Buffer = nons
       if (mode === 'hang') lost = true;
       if (mode === 'garble') client.end(garbage);
       if (lost || mode === 'garble') return;
-      const stop = held;
-      held = undefined;
+      const stop = held !== undefined && held.after === 0 ? held : undefined;
+      if (stop !== undefined) held = undefined;
+      else if (held !== undefined) held.after -= 1;
       inOrder = inOrder.then(async () => {
         stop?.reach();
         await stop?.released;
@@ -92,7 +95,7 @@ export async function tcpFaults(towards: number, garbage: string | Buffer = nons
     garble: () => {
       mode = 'garble';
     },
-    hold: () => {
+    hold: (after) => {
       let reach = () => {};
       let release = () => {};
       const reached = new Promise<void>((resolve) => {
@@ -101,7 +104,7 @@ export async function tcpFaults(towards: number, garbage: string | Buffer = nons
       const released = new Promise<void>((resolve) => {
         release = resolve;
       });
-      held = { reach, released };
+      held = { after, reach, released };
       return { reached, release };
     },
     heal: () => {

@@ -18,7 +18,14 @@ const reportSchema = z.object({
           ancestorTitles: z.array(z.string()),
           failureMessages: z.array(z.string()).nullish(),
           /** A case may say how late it was seen to be over, and how much was left behind: `task.meta.late_ms`. */
-          meta: z.object({ late_ms: z.number().optional(), left_behind: z.number().optional() }).optional(),
+          meta: z
+            .object({
+              late_ms: z.number().optional(),
+              left_behind: z.number().optional(),
+              /** Why it has nothing to show here; then it was skipped. */
+              not_applicable: z.string().optional(),
+            })
+            .optional(),
         }),
       ),
     }),

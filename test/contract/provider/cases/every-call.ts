@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { setMaxListeners } from 'node:events';
 import type { Outcome, Ref, Verdict } from '../../../../src/provider.ts';
 import { assertNothingLeft, classified, contain } from '../ending.ts';
 import type { Live, Subject } from '../subject.ts';
@@ -28,7 +29,9 @@ export async function prepare(subject: Subject): Promise<Prepared> {
     fenced: await subject.mint(),
     verified: await subject.mint(),
     renewed: await subject.mint(),
-    late: subject.ref(subject.first.guarantee.revocation === 'expiry-only' ? subject.shortLife(subject.first) : 60_000),
+    late: subject.ref(
+      subject.first.guarantee.revocation === 'expiry-only' ? subject.lifeToClean(subject.first) : 60_000,
+    ),
   };
 }
 
@@ -40,6 +43,8 @@ export async function callAll(
   most: number,
 ): Promise<readonly Came[]> {
   const { session, first } = subject;
+  // So many calls listen to it at once.
+  setMaxListeners(0, signal);
   const then = new Date(on.renewed.ref.deadline.getTime() + 1_000);
   const granted = { ...on.verified.ref, config: first.config };
   const mintBy = new Date(subject.now() + 5_000);

@@ -30,7 +30,7 @@ export const fenceCases: readonly CaseOf[] = [
       const sibling = await subject.mint({ lifeMillis: 60_000 });
       const mint = (): Promise<Live> => subject.mint();
       const lives = [await mint(), await mint(), await mint()] as const;
-      const gone = await subject.mint({ lifeMillis: subject.shortLife(subject.first) });
+      const gone = await subject.mintBriefly({}, subject.lifeToClean(subject.first));
       await endWhole(subject, [gone.ref]);
       const refs = [lives[0].ref, subject.ref(), lives[1].ref, gone.ref, { ...lives[2].ref, facts: null }];
       assertAnswers(await subject.fence(refs), refs);
