@@ -6,7 +6,7 @@ import { type KnownToken, lookUp } from './tokens.ts';
 import type { Target } from './target.ts';
 
 /** Lookups at once. */
-const width = 8;
+const width = 16;
 
 const keysSchema = z.object({ data: z.object({ keys: z.array(z.string()) }) });
 

@@ -167,8 +167,10 @@ describe('preparing', () => {
 test('the example in the README is one', () => {
   const readme = readFileSync(new URL('./README.md', import.meta.url), 'utf8');
   const [, block = ''] = /```yaml\n([\s\S]*?)```/.exec(readme) ?? [];
-  const [target = '', entitlements = ''] = block.replaceAll(/^ {3}/gm, '').split('# catalog/entitlements/vault.yaml');
-  const { connection } = z.object({ connection: z.unknown() }).parse(parse(target));
+  const [described = '', entitlements = ''] = block
+    .replaceAll(/^ {3}/gm, '')
+    .split('# catalog/entitlements/vault.yaml');
+  const { connection } = z.object({ connection: z.unknown() }).parse(parse(described));
   expect(targetSchema.safeParse(connection).error).toBeUndefined();
   const declared = z.array(z.object({ name: z.string(), provider: z.unknown() })).parse(parse(entitlements));
   expect(declared).toHaveLength(3);

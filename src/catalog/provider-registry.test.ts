@@ -4,7 +4,7 @@ import { ProviderError } from '../provider.ts';
 import { type ImportPackage, loadProviders } from './provider-registry.ts';
 
 const provider = {
-  type: 'vault',
+  type: 'mysql',
   targetSchema: z.strictObject({}),
   entitlementSchema: z.strictObject({}),
   connect: () => {
@@ -20,9 +20,9 @@ test('the provider that comes with the broker is loaded by its name', async () =
 
 test('a third party’s package is loaded by its name, from `provider` or the default export', async () => {
   const importPackage = vi.fn<ImportPackage>(() => Promise.resolve({ default: provider }));
-  expect((await loadProviders(['vault'], importPackage)).get('vault')).toBe(provider);
-  expect(importPackage).toHaveBeenCalledExactlyOnceWith('mayfly-provider-vault');
-  expect((await loadProviders(['vault'], async () => ({ provider }))).get('vault')).toBe(provider);
+  expect((await loadProviders(['mysql'], importPackage)).get('mysql')).toBe(provider);
+  expect(importPackage).toHaveBeenCalledExactlyOnceWith('mayfly-provider-mysql');
+  expect((await loadProviders(['mysql'], async () => ({ provider }))).get('mysql')).toBe(provider);
 });
 
 test('what is not named is never imported', async () => {
@@ -49,13 +49,13 @@ test('a package that is not installed is refused by name', async () => {
 
 test.each([
   ['nothing', {}],
-  ['no object', { provider: 'vault' }],
+  ['no object', { provider: 'mysql' }],
   ['no connect', { provider: { ...provider, connect: undefined } }],
   ['no schema', { provider: { ...provider, targetSchema: {} } }],
 ])('a module that exports %s is refused', async (_what, module) => {
-  await expect(loadProviders(['vault'], () => Promise.resolve(module))).rejects.toThrow('does not export a provider');
+  await expect(loadProviders(['mysql'], () => Promise.resolve(module))).rejects.toThrow('does not export a provider');
 });
 
 test('a module that is another provider is refused', async () => {
-  await expect(loadProviders(['aws'], () => Promise.resolve({ provider }))).rejects.toThrow('exports provider vault');
+  await expect(loadProviders(['aws'], () => Promise.resolve({ provider }))).rejects.toThrow('exports provider mysql');
 });

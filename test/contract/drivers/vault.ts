@@ -111,6 +111,8 @@ export function vaultDriver(folder: string): Driver {
           };
         },
         faults: proxy,
+        // Notes of ends stay until no mint can be on its way: the deadline, and ten seconds.
+        shortestLifeSeconds: 2,
         rights: {
           lose: async () => {
             const { body } = await root('GET', brokerPolicy);
