@@ -174,6 +174,12 @@ describe('a credential for AWS', () => {
         interval: 500,
       },
     );
+    // To wait for it was no failure.
+    const failures = await house.onStore(
+      `SELECT payload FROM mayfly.audit_events WHERE grant_id = $1 AND type = 'revocation.attempted'`,
+      [grant.id.replace('grt_', '')],
+    );
+    expect(failures).toEqual([]);
   });
 
   test('is renewed inside the command that `mayfly run` runs, which ends as soon as both of its sessions are cut', async () => {
