@@ -44,6 +44,7 @@ import { Changes } from './store/changes.ts';
 import { Database } from './store/database.ts';
 import { coalescedIssuing } from './store/issuing.ts';
 import { coalescedOwnedGrants } from './store/owned-grants.ts';
+import { OwnedRoots } from './store/owned-roots.ts';
 import { compareSchema } from './store/migrate.ts';
 import { SharedNonces } from './store/nonces.ts';
 import { coalescedProofs } from './store/proofs.ts';
@@ -201,8 +202,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
 
   const broker: BrokerDeps = {
     db,
-    issuing: coalescedIssuing(db),
-    ownedGrants: coalescedOwnedGrants(db),
+    ...{ issuing: coalescedIssuing(db), ownedGrants: coalescedOwnedGrants(db), ownedRoots: new OwnedRoots(db) },
     proofs: coalescedProofs(db),
     nonces: config.dpop_nonce === 'required' ? new SharedNonces(db) : null,
     ...{ changes, catalog, identity },

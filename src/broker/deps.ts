@@ -11,6 +11,7 @@ import type { Kill } from '../store/kills.ts';
 import type { Nonces } from '../store/nonces.ts';
 import type { OwnedGrants } from '../store/owned-grants.ts';
 import type { Proofs } from '../store/proofs.ts';
+import type { OwnedRoots } from '../store/owned-roots.ts';
 import type { TaskEvaluations } from '../store/task-evaluations.ts';
 import type { TasksAlive } from '../store/tasks-alive.ts';
 import type { Proposals } from './proposals.ts';
@@ -91,6 +92,7 @@ export interface BrokerDeps {
   readonly sessionSeconds: number;
   readonly proposals: Proposals;
   readonly taskEvaluations: Pick<TaskEvaluations, 'hasRoom'>;
+  readonly ownedRoots: Pick<OwnedRoots, 'find'>;
   readonly tasksAlive: Pick<TasksAlive, 'hasRoom'>;
   /** Uncaught trouble with a public answer: for the log. */
   readonly log: (event: Readonly<Record<string, unknown>>, message: string) => void;

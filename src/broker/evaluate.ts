@@ -69,6 +69,11 @@ export async function evaluate(
     const use = permitted
       ? await settleUse(tx, caller, found, asked, { id, singleUse, seconds: decided.seconds })
       : 'free';
+    if (subject.kind === 'task') {
+      // A permit for one use is a call when it is used.
+      const isCall = permitted && (use === 'free' || use === 'used');
+      tx.used({ root_id: subject.root, task_id: subject.id, permitted: isCall });
+    }
     const settled = use === 'refused' ? { ...decided, ...notUsable } : decided;
     tx.record(useEvent(active, found, asked, settled, id, context, use));
     step('evaluate.before');

@@ -3,7 +3,7 @@ import type { ToolGateway } from '../catalog/types.ts';
 import { MayflyError } from '../domain/errors.ts';
 import { parseWireId, type TaskId } from '../domain/ids.ts';
 import { namesWorkload } from '../domain/named-workloads.ts';
-import { type Task, type Workload, workloadId } from '../domain/task.ts';
+import { owns, type Task, type Workload, workloadId } from '../domain/task.ts';
 import type { WorkloadCaller } from '../identity/types.ts';
 import { historyOf } from '../policy/history.ts';
 import { type KnownSignals, signalFacts } from '../policy/signals.ts';
@@ -61,7 +61,7 @@ export async function subjectOf(
 ): Promise<Subject | undefined> {
   const { type, id } = asked.subject;
   const taskId = type === 'task' ? parseWireId('task', id) : undefined;
-  const ownRoot = taskId === undefined ? undefined : await findOwnedRoot(deps.db, taskId, caller);
+  const ownRoot = taskId === undefined ? undefined : await deps.ownedRoots.find(taskId, caller);
   if (taskId !== undefined && ownRoot !== undefined) return { kind: 'task', id: taskId, root: ownRoot, gateway: null };
   if (type === 'workload' && id === workloadId(caller.workload))
     return { kind: 'workload', workload: caller.workload, gateway: null };
@@ -124,7 +124,8 @@ export async function findSubject(
     };
   }
   const state = await issuingWithin(tx).readTask(subject.id);
-  if (state === null || (gateway !== null && !isAgentOf(gateway, state.task.workload))) return undefined;
+  if (state === null) return undefined;
+  if (gateway === null ? !owns(caller, state.task) : !isAgentOf(gateway, state.task.workload)) return undefined;
   requireRevision(active, state.seen.revision);
   const killed = state.killed || (await isAnyKilled(tx, asking));
   return {
@@ -136,7 +137,7 @@ export async function findSubject(
       checkAlive(state.task, tx.now);
       requireStanding(active.catalog, state.task);
       const within = withinAncestors(state);
-      const history = historyOf(state.seen, state.heldSeconds, active.catalog);
+      const history = historyOf(state.seen, state.heldSeconds, null, active.catalog);
       return {
         subject: { kind: 'task', task: policyTask(active.catalog, within), history },
         signals: factsOf(active, knownSignals(state), tx.now),

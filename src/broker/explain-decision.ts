@@ -8,6 +8,7 @@ import { type Approval, findApprovalOfGrant } from '../store/approvals.ts';
 import { findRevision } from '../store/catalog-revisions.ts';
 import { type DecisionFilter, findDecision, listDecisions, type StoredDecision } from '../store/decisions.ts';
 import type { BrokerDeps } from './deps.ts';
+import { InTurn } from './in-turn.ts';
 import { isTargetInScope, requireRole } from './operator-scope.ts';
 
 /** The same answer came again, another one did, or it can not be asked again: no policy made it, or its revision does not hold any more. */
@@ -24,24 +25,24 @@ export interface ExplainedDecision {
 
 /**
  * A decision with all that it was made from, and made again from just that.
- * @throws MayflyError `operator_only`, `not_found`
+ * @throws MayflyError `operator_only`, `not_found`, `policies_busy`
  */
 export async function explainDecision(deps: BrokerDeps, caller: Caller, id: DecisionId): Promise<ExplainedDecision> {
   const { scope } = requireRole(deps, caller, 'viewer');
   const decision = await findDecision(deps.db, id);
   if (decision === undefined || !isTargetInScope(scope, targetOf(decision))) throw new MayflyError('not_found');
-  const revisions = new Revisions(deps);
-  try {
+  const approval = decision.grantId === null ? undefined : await findApprovalOfGrant(deps.db, decision.grantId);
+  return await withRevisions(deps, async (revisions) => {
     const { policySet } = await revisions.of(decision.revision);
     const policies = policySet.policies.filter((policy) => decision.policies.includes(policy.id));
-    const approval = decision.grantId === null ? undefined : await findApprovalOfGrant(deps.db, decision.grantId);
     return { decision, policies, replay: await revisions.replay(decision), approval };
-  } finally {
-    revisions.close();
-  }
+  });
 }
 
-/** A page of decisions in the caller's scope, the latest first, each made again. */
+/**
+ * A page of decisions in the caller's scope, the latest first, each made again.
+ * @throws MayflyError `operator_only`, `policies_busy`
+ */
 export async function replayDecisions(
   deps: BrokerDeps,
   caller: Caller,
@@ -54,14 +55,11 @@ export async function replayDecisions(
 }> {
   const { scope } = requireRole(deps, caller, 'viewer');
   const found = await listDecisions(deps.db, filter, scope && [...scope], before, limit + 1);
-  const revisions = new Revisions(deps);
-  try {
+  return await withRevisions(deps, async (revisions) => {
     const items = [];
     for (const decision of found.slice(0, limit)) items.push({ decision, replay: await revisions.replay(decision) });
     return { items, next: found.length > limit ? items.at(-1)?.decision.id : undefined };
-  } finally {
-    revisions.close();
-  }
+  });
 }
 
 /** `<target>/<name>`, also of an entitlement that the catalog does not know any more. */
@@ -75,7 +73,21 @@ interface Revision {
   readonly engine: OwnedPolicyEngine | undefined;
 }
 
-/** Engines at once: few may be open in all (`cedar.ts`), those of other calls and of the revision in force among them. */
+/** One call after another has policies of earlier revisions made ready: several at once would leave none for a revision that is applied. */
+const turns = new InTurn(10_000);
+
+async function withRevisions<T>(deps: BrokerDeps, work: (revisions: Revisions) => Promise<T>): Promise<T> {
+  return await turns.run(async () => {
+    const revisions = new Revisions(deps);
+    try {
+      return await work(revisions);
+    } finally {
+      revisions.close();
+    }
+  });
+}
+
+/** Engines at once: few may be open in all (`cedar.ts`), those of a comparison and of the revision in force among them. */
 const READY = 3;
 
 /** Policies of earlier revisions, made ready, those used last. They hold memory until they are closed. */
@@ -127,7 +139,9 @@ class Revisions {
 function ready(policySet: PolicySet, digest: string): OwnedPolicyEngine | undefined {
   try {
     return createPolicyEngine(policySet, digest);
-  } catch {
+  } catch (error) {
+    // That it can not be said now says nothing of the decision.
+    if (error instanceof MayflyError && error.code === 'policies_busy') throw error;
     return undefined;
   }
 }

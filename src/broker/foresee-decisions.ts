@@ -9,6 +9,13 @@ import type { PolicyDecision } from '../policy/types.ts';
 import type { Queryable } from '../store/database.ts';
 import { listRecentDecisions, type RecentDecision, storeTimeBefore } from '../store/recent-decisions.ts';
 import { findTasks } from '../store/tasks.ts';
+import {
+  type ApprovalCounts,
+  type ChangedApprovals,
+  CountedApprovals,
+  ForeseenApprovals,
+  noChange,
+} from './foresee-approvals.ts';
 import { giveWay } from './give-way.ts';
 import { checkParams } from './params.ts';
 import { fallenOf } from './standing.ts';
@@ -30,10 +37,11 @@ export interface ChangedDecision {
   readonly resource: string;
   /** What it would be. */
   readonly permitted: boolean;
-  /** `denied_by_policy`, or what is gone; null where it would be permitted. */
+  /** `denied_by_policy`, or what is gone; `approval_required`: permitted once approved, which it had not to be; null where it would be permitted. */
   readonly because: string | null;
   /** Those that would determine it. */
   readonly policies: readonly string[];
+  readonly approvals: ChangedApprovals;
 }
 
 export interface ChangedCount {
@@ -50,6 +58,10 @@ export interface ForeseenDecisions extends ChangedCount {
   readonly unchanged: number;
   /** Policy would fail. */
   readonly failed: number;
+  /** Permitted before and after, and by other groups' approval: those that newly need one, and those that need none of those any more. */
+  readonly newlyApproved: number;
+  readonly noLongerApproved: number;
+  readonly approvals: ApprovalCounts;
   /** Permitted, and policies that are only told would deny it. */
   readonly reported: number;
   /** No policy made them, so that none can make them again. */
@@ -65,7 +77,7 @@ const phaseSchema = z.object({
   attrs: z.object({ phase: z.string().min(1) }),
 });
 
-type Again = Pick<ChangedDecision, 'permitted' | 'because' | 'policies'> & { readonly reported?: true };
+type Again = Pick<ChangedDecision, 'permitted' | 'because' | 'policies' | 'approvals'> & { readonly reported?: true };
 
 /**
  * Decides what was decided in the last day by another catalog, from the stored inputs: who asked, when, and what there was then are as
@@ -83,6 +95,7 @@ export async function foreseeDecisions(
   const since = await storeTimeBefore(db, DAY_SECONDS);
   const policy = createPolicyEngine(next.policySet, next.digest);
   const storedBefore = new Set((active?.policySet.entities ?? []).map(entityKey));
+  const approvals = new ForeseenApprovals(active, next);
   const told = new Told();
   try {
     for (let before: DecisionId | null | undefined = null; before !== undefined; ) {
@@ -99,25 +112,32 @@ export async function foreseeDecisions(
         signal?.throwIfAborted();
         await giveWay();
         const task = decision.taskId === null ? undefined : tasks.get(decision.taskId);
-        told.add(decision, task, again(policy, next, storedBefore, decision, task));
+        told.add(decision, task, again({ policy, next, storedBefore, approvals }, decision, task));
       }
       before = page.length < PAGE ? undefined : page.at(-1)?.id;
     }
     return { since, sampled: false, ...told.all() };
   } finally {
+    approvals.close();
     policy.close();
   }
 }
 
+interface By {
+  readonly policy: OwnedPolicyEngine;
+  readonly next: Catalog;
+  readonly storedBefore: ReadonlySet<string>;
+  readonly approvals: ForeseenApprovals;
+}
+
 function again(
-  policy: OwnedPolicyEngine,
-  next: Catalog,
-  storedBefore: ReadonlySet<string>,
-  { inputs, resource, action }: RecentDecision,
+  { policy, next, storedBefore, approvals }: By,
+  decision: RecentDecision,
   task: Task | undefined,
 ): Again | 'failed' | 'impossible' {
+  const { inputs, resource, action } = decision;
   if (Object.keys(inputs).length === 0) return 'impossible';
-  const denied = (because: string): Again => ({ permitted: false, because, policies: [] });
+  const denied = (because: string): Again => ({ permitted: false, because, policies: [], approvals: noChange });
   const fallen = task && fallenOf(next, { ...task, phase: phaseThen(inputs) ?? null });
   if (fallen !== undefined) return denied(fallen);
   const decided = policy.reconsider(inputs, { catalog: next, storedBefore });
@@ -125,7 +145,7 @@ function again(
   const entitlement = action === 'evaluate' ? undefined : next.entitlements.get(resource);
   if (entitlement !== undefined && task !== undefined && !fits(() => checkParams(entitlement, task.ceiling.params)))
     return denied('params_invalid');
-  return outcomeOf(decided);
+  return outcomeOf(decided, approvals.changed(decision, decided));
 }
 
 /** The phase that the task was in; undefined where it was in none. */
@@ -134,12 +154,19 @@ function phaseThen({ entities }: RecentDecision['inputs']): string | undefined {
   return phases[0]?.attrs.phase;
 }
 
-function outcomeOf({ errors, permitted, policies, reported }: PolicyDecision): Again | 'failed' {
+function outcomeOf(
+  { errors, permitted, policies, reported }: PolicyDecision,
+  approvals: ChangedApprovals,
+): Again | 'failed' {
   if (errors.length > 0) return 'failed';
   return {
-    ...{ permitted, because: permitted ? null : 'denied_by_policy', policies },
+    ...{ permitted, because: permitted ? becauseOf(approvals) : 'denied_by_policy', policies, approvals },
     ...(reported && { reported: true }),
   };
+}
+
+function becauseOf({ newly }: ChangedApprovals): 'approval_required' | null {
+  return newly.length > 0 ? 'approval_required' : null;
 }
 
 function fits(check: () => unknown): boolean {
@@ -159,6 +186,8 @@ class Told {
   #failed = 0;
   #impossible = 0;
   #reported = 0;
+  readonly #approved = { newlyApproved: 0, noLongerApproved: 0 };
+  readonly #approvals = new CountedApprovals();
   readonly #all = { newlyDenied: 0, newlyPermitted: 0 };
   readonly #changed: ChangedDecision[] = [];
   readonly #tasks = new Map<TaskId, { newlyDenied: number; newlyPermitted: number; workload: string | null }>();
@@ -169,24 +198,35 @@ class Told {
     if (typeof outcome === 'object' && outcome.reported === true) this.#reported += 1;
     if (outcome === 'impossible') this.#impossible += 1;
     else if (outcome === 'failed') this.#failed += 1;
-    else if (outcome.permitted === decision.permitted) this.#unchanged += 1;
-    else this.#change(decision, task === undefined ? askedBy(decision.inputs) : workloadId(task.workload), outcome);
+    else {
+      const { newly, noLonger } = outcome.approvals;
+      const isAsWas = outcome.permitted === decision.permitted;
+      if (isAsWas && newly.length + noLonger.length === 0) this.#unchanged += 1;
+      else this.#change(decision, task === undefined ? askedBy(decision.inputs) : workloadId(task.workload), outcome);
+    }
   }
 
   all() {
     return {
       ...{ looked: this.looked, unchanged: this.#unchanged, failed: this.#failed, impossible: this.#impossible },
-      reported: this.#reported,
+      ...{ reported: this.#reported, ...this.#approved, approvals: this.#approvals.all() },
       ...{ ...this.#all, changed: this.#changed, tasks: this.#tasks, workloads: this.#workloads },
     };
   }
 
-  #change({ id, taskId, action, resource }: RecentDecision, workload: string | null, outcome: Again): void {
-    const { permitted, because, policies } = outcome;
+  #change(before: RecentDecision, workload: string | null, outcome: Again): void {
+    const { id, taskId, action, resource } = before;
+    const { permitted, because, policies, approvals } = outcome;
+    this.#approvals.add(approvals);
+    if (this.#changed.length < TOLD)
+      this.#changed.push({ id, taskId, workload, action, resource, permitted, because, policies, approvals });
+    if (permitted === before.permitted) {
+      if (approvals.newly.length > 0) this.#approved.newlyApproved += 1;
+      else this.#approved.noLongerApproved += 1;
+      return;
+    }
     const which = permitted ? 'newlyPermitted' : 'newlyDenied';
     this.#all[which] += 1;
-    if (this.#changed.length < TOLD)
-      this.#changed.push({ id, taskId, workload, action, resource, permitted, because, policies });
     if (taskId !== null) {
       const of = this.#tasks.get(taskId) ?? { newlyDenied: 0, newlyPermitted: 0, workload };
       of[which] += 1;

@@ -6,6 +6,7 @@ import { createPolicyEngine } from '../policy/engine.ts';
 import type { Queryable } from '../store/database.ts';
 import { listLiving, type LivingPlace } from '../store/drift.ts';
 import { readTaskStates } from '../store/tasks.ts';
+import { type ApprovalCounts, CountedApprovals } from './foresee-approvals.ts';
 import { giveWay } from './give-way.ts';
 import { retainGrant } from './retain-grant.ts';
 
@@ -21,6 +22,8 @@ export interface ForeseenEnd {
   readonly target: string;
   readonly because: string;
   readonly policies: readonly string[];
+  /** Of `approval_required`: the groups that have not approved it. */
+  readonly groups: readonly string[];
 }
 
 export interface Foreseen {
@@ -31,6 +34,8 @@ export interface Foreseen {
   readonly failed: number;
   /** Policies that are only told would end so many. */
   readonly reported: number;
+  /** Whose approval living grants would newly need (they end), or would have without need. */
+  readonly approvals: ApprovalCounts;
 }
 
 /** How much of what lives a new revision may end. */
@@ -49,6 +54,7 @@ export async function foreseeDrift(db: Queryable, catalog: Catalog, signal?: Abo
     const ends: ForeseenEnd[] = [];
     let failed = 0;
     let reported = 0;
+    const approvals = new CountedApprovals();
     for (let after: LivingPlace | null | undefined = null; after !== undefined; ) {
       const page = await listLiving(db, after, PAGE);
       const taskIds = [...new Set(page.map(({ taskId }) => taskId))];
@@ -64,7 +70,10 @@ export async function foreseeDrift(db: Queryable, catalog: Catalog, signal?: Abo
         const retained = retainGrant({ catalog, policy }, each, state);
         if (retained.kind === 'failed') failed += 1;
         if (retained.kind === 'stays' && retained.reported !== undefined) reported += 1;
+        if (retained.kind === 'stays') approvals.add({ newly: [], noLonger: retained.unneeded ?? [] });
         if (retained.kind !== 'drifted') continue;
+        const groups = retained.groups ?? [];
+        approvals.add({ newly: groups, noLonger: [] });
         ends.push({
           grantId: each.id,
           taskId: each.taskId,
@@ -73,11 +82,12 @@ export async function foreseeDrift(db: Queryable, catalog: Catalog, signal?: Abo
           target: each.target,
           because: retained.because,
           policies: retained.policy?.policies ?? [],
+          groups,
         });
       }
       after = page.length < PAGE ? undefined : page.at(-1);
     }
-    return { living, ends, failed, reported };
+    return { living, ends, failed, reported, approvals: approvals.all() };
   } finally {
     policy.close();
   }

@@ -88,7 +88,14 @@ function house(during: { read?: () => void; intend?: () => void; outcomes?: ('do
       statements.push(statement);
       return [];
     };
-    return await body({ now: new Date(time), query, changed: () => {}, record: () => {}, decided: () => {} });
+    return await body({
+      now: new Date(time),
+      query,
+      changed: () => {},
+      record: () => {},
+      decided: () => {},
+      used: () => {},
+    });
   });
 
   const unasked = async () => await Promise.reject(new Error('nobody asks this here'));
@@ -154,6 +161,7 @@ function house(during: { read?: () => void; intend?: () => void; outcomes?: ('do
       sessionSeconds: 1,
       tasksAlive: { hasRoom: async () => true },
       taskEvaluations: { hasRoom: async () => true },
+      ownedRoots: { find: async () => undefined },
     },
     mintSeconds: MINT_SECONDS,
     log: () => {},

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { MayflyError } from '../domain/errors.ts';
 import { type TaskId, wireId } from '../domain/ids.ts';
 import { step } from '../domain/step.ts';
-import { orAborted } from '../domain/within.ts';
+import { timed } from '../domain/within.ts';
 import { type DeliveryKey, requireDelivery } from '../identity/delivery-key.ts';
 import type { WorkloadCaller } from '../identity/types.ts';
 import type { Transaction } from '../store/database.ts';
@@ -155,9 +155,9 @@ export async function describeAsk(
   const target = entitlement && active.catalog.targets.get(entitlement.target);
   if (entitlement === undefined || target === undefined) throw new MayflyError('not_in_task');
   const access = deps.access(entitlement);
-  const signal = AbortSignal.timeout(deps.mintSeconds * 1000);
   step('guarantee.before');
-  const guarantee = await orAborted(access.session.guarantee(access.config, signal), signal).catch((cause: unknown) => {
+  const promised = timed(deps.mintSeconds * 1000, (signal) => access.session.guarantee(access.config, signal));
+  const guarantee = await promised.catch((cause: unknown) => {
     throw new MayflyError('target_unavailable', undefined, { cause });
   });
   step('guarantee.after');

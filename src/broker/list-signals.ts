@@ -6,7 +6,9 @@ import type { Caller } from '../identity/types.ts';
 import { isStale } from '../policy/signals.ts';
 import type { Queryable } from '../store/database.ts';
 import { type KeptSignal, listSignals as findSignals, readHeard } from '../store/signal-list.ts';
+import type { SuspendedBy } from '../store/suspensions.ts';
 import type { BrokerDeps } from './deps.ts';
+import { leftSuspended } from './left-suspended.ts';
 
 /** A source of the catalog in force, and whether it is heard. */
 export interface SourceState {
@@ -25,6 +27,8 @@ export interface SignalsPage {
   readonly items: readonly KeptSignal[];
   readonly next: SignalId | undefined;
   readonly sources: readonly SourceState[];
+  /** Suspended by sources that the catalog in force does not hear on that any more: until an operator resumes them. */
+  readonly leftSuspended: readonly SuspendedBy[];
 }
 
 /**
@@ -46,6 +50,7 @@ export async function listSignals(
     items,
     next: found.length > limit ? items.at(-1)?.id : undefined,
     sources: await readSources(deps.db, deps.catalog),
+    leftSuspended: await leftSuspended(deps.db, deps.catalog.current().catalog),
   };
 }
 

@@ -2,8 +2,8 @@ import { MayflyError } from '../domain/errors.ts';
 import type { Grant } from '../domain/grant.ts';
 import { step } from '../domain/step.ts';
 import type { Task } from '../domain/task.ts';
-import { orAborted } from '../domain/within.ts';
-import { type Minted, ProviderError, type Secret } from '../provider.ts';
+import { timed } from '../domain/within.ts';
+import { type Minted, type MintRequest, ProviderError, type Secret } from '../provider.ts';
 import { endGrants, type GrantWithRevocation } from '../store/grants.ts';
 import type { Activation, Intent } from '../store/intents.ts';
 import { decideAgain } from './decide-again.ts';
@@ -47,23 +47,19 @@ export async function mintGrant(
   const here = (time: Date) => new Date(time.getTime() + aheadMillis);
   let minted: Minted;
   try {
-    const signal = AbortSignal.timeout(deps.mintSeconds * 1000);
+    const ref = { grantId: grant.id, handle: grant.handle, facts: null, deadline: here(grant.deadline) };
+    const request: MintRequest = {
+      grantId: grant.id,
+      entitlement: grant.entitlement,
+      config: access.config,
+      params: grant.params,
+      deadline: here(grant.deadline),
+      notAfter: here(task.notAfter),
+      mintBy: here(mintBy),
+      ...(grant.perCall && { oneConnection: true }),
+    };
     step('mint.before');
-    const made = access.session.mint(
-      { grantId: grant.id, handle: grant.handle, facts: null, deadline: here(grant.deadline) },
-      {
-        grantId: grant.id,
-        entitlement: grant.entitlement,
-        config: access.config,
-        params: grant.params,
-        deadline: here(grant.deadline),
-        notAfter: here(task.notAfter),
-        mintBy: here(mintBy),
-        ...(grant.perCall && { oneConnection: true }),
-      },
-      signal,
-    );
-    minted = await orAborted(made, signal);
+    minted = await timed(deps.mintSeconds * 1000, (signal) => access.session.mint(ref, request, signal));
     step('mint.after');
   } catch (error) {
     deps.observer.minted(grant.target, seconds(), 'failed');

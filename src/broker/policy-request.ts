@@ -62,7 +62,7 @@ export function policyRequest(
     target: asked.target,
     ttlSeconds: Math.floor(asked.seconds),
     guarantee: asked.guarantee,
-    history: historyOf(counted, heldSeconds, catalog),
+    history: historyOf(counted, heldSeconds, entitlement.name, catalog),
     signals: signalFacts(catalog.signalSources, knownSignals(state), asked.target, now, asked.action === 'retain'),
   };
 }

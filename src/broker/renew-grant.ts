@@ -2,7 +2,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { shortestLife } from '../domain/deadline.ts';
 import type { Limits } from '../catalog/types.ts';
 import { MayflyError } from '../domain/errors.ts';
-import type { DecisionId, GrantId } from '../domain/ids.ts';
+import { type DecisionId, type GrantId, wireId } from '../domain/ids.ts';
 import { step } from '../domain/step.ts';
 import type { Task } from '../domain/task.ts';
 import { orAborted } from '../domain/within.ts';
@@ -10,7 +10,8 @@ import { type DeliveryKey, requireDelivery } from '../identity/delivery-key.ts';
 import type { WorkloadCaller } from '../identity/types.ts';
 import type { PolicyDecision } from '../policy/types.ts';
 import { ProviderError, type Ref, type Renewal, type Renewed, type Secret, type Session } from '../provider.ts';
-import { extendGrant, findGrants, type GrantWithRevocation } from '../store/grants.ts';
+import type { Transaction } from '../store/database.ts';
+import { endGrants, extendGrant, findGrants, type GrantWithRevocation } from '../store/grants.ts';
 import { birthLocks } from '../store/locks.ts';
 import { issuingWithin } from '../store/issuing.ts';
 import { findStop } from '../store/stops.ts';
@@ -140,18 +141,23 @@ export async function renewGrant(
   const stored = await deps.db.transaction(birthLocks(grant.rootId), async (tx) => {
     // What it was decided on must still stand: to let it live is less than to renew it.
     const now = await issuingWithin(tx).readTask(grant.taskId);
-    if (!isDeepStrictEqual(now?.seen.signals, signals))
-      throw new MayflyError('store_unavailable', 'Signals changed while it was renewed. Ask again.');
+    const isOvertaken = !isDeepStrictEqual(now?.seen.signals, signals);
     const deadline = await extendGrant(tx, grant.id, until, renewed.facts, decisionId, active.number, task.phase);
     if (deadline === undefined) return undefined;
-    tx.record(renewalEvent(task, found, decisionId, active.catalog.digest, context, deadline));
+    // The target lets it live longer already, by a decision that does not stand: it ends as what it has become there.
+    if (isOvertaken) await endOvertaken(tx, task, found, active.catalog.digest, context, deadline);
+    else tx.record(renewalEvent(task, found, decisionId, active.catalog.digest, context, deadline));
     tx.changed(task.id);
     step('extend.before');
-    return { deadline, millis: deadline.getTime() - tx.now.getTime() };
+    return { isOvertaken, deadline, millis: deadline.getTime() - tx.now.getTime() };
   });
   step('extend.after');
   if (stored === undefined) throw new MayflyError('grant_ended', 'The grant or its task ended meanwhile.');
-  const { deadline, millis } = stored;
+  const { isOvertaken, deadline, millis } = stored;
+  if (isOvertaken) {
+    deps.alarms.now(grant.target);
+    throw new MayflyError('grant_ended', 'Signals changed while it was renewed, and it ended. Ask for a new grant.');
+  }
   deps.living.remember({ ...grant, facts: renewed.facts, deadline, decidedRevision: active.number });
   deps.alarms.in(grant.target, millis);
   const [after] = await findGrants(deps.db, [grant.id]);
@@ -162,6 +168,28 @@ export async function renewGrant(
     expiresAt: new Date(Math.min(renewed.expiresAt.getTime() - aheadMillis, deadline.getTime())),
     cut: cutOf({ ttlSeconds }, settled.life),
   };
+}
+
+/** Whatever the signals say now: whether it might live on was not asked. */
+async function endOvertaken(
+  tx: Transaction,
+  task: Task,
+  { grant }: GrantWithRevocation,
+  digest: string,
+  context: CallContext,
+  deadline: Date,
+): Promise<void> {
+  const [ended] = await endGrants(tx, { grantIds: [grant.id] }, 'signal');
+  if (ended === undefined) return;
+  tx.record(
+    grantEvent('grant.ended', task, grant, digest, context, {
+      cause: 'signal',
+      payload: {
+        ...{ because: 'renewal_overtaken', policies: [], deadline: deadline.toISOString() },
+        revocation_id: wireId('rev', ended.revocation.id),
+      },
+    }),
+  );
 }
 
 /** Why nothing comes of it, also where policy permits it: the evidence must not say that it was given. */

@@ -45,7 +45,11 @@ const living: Living = {
 function state(task: Partial<Task> = {}, ancestors?: readonly Ancestor[]): TaskState {
   const seen = sampleSeen({
     ...{ phase: 'plan', live_grants: 5, sensitive_sinks: 2, grants: 9, own_live_grants: 2, own_grants: 3 },
-    ...{ held: { [READ]: 1, 'crm/read': 4 }, touched: ['crm', 'ledger-db'] },
+    ...{
+      held: { [READ]: 1, 'crm/read': 4 },
+      touched: ['crm', 'ledger-db'],
+      given: { [READ]: [3, 1], 'crm/read': [6, 2] },
+    },
   });
   return {
     task: {
@@ -86,8 +90,9 @@ test('it is asked as when it was issued: with what is left of its life, and what
   expect(retain(state(), {}, says)).toEqual({ kind: 'stays' });
   expect(says.asked).toMatchObject([{ action: 'retain', ttlSeconds: 90, guarantee: 'immediate' }]);
   expect(says.asked[0]?.history).toMatchObject({
-    own: { liveGrants: 1, grants: 2 },
+    own: { liveGrants: 1, grants: 2, grantsOfThis: 0 },
     tree: {
+      grantsOfThis: 2,
       liveGrants: 4,
       grants: 8,
       sensitiveSinks: 1,

@@ -12,10 +12,16 @@ import { fallenOf } from './standing.ts';
 
 /** Whether a living grant stays. */
 export type Retained =
-  /** @param reported Policies that are only told, and would end it. */
-  | { readonly kind: 'stays'; readonly reported?: readonly string[] }
+  /** @param reported Policies that are only told, and would end it. @param unneeded Groups that approved it, and would not have to now. */
+  | { readonly kind: 'stays'; readonly reported?: readonly string[]; readonly unneeded?: readonly string[] }
   /** @param because `denied_by_policy`, `approval_required` (policy permits it, once approved), or what it stood on and is gone. */
-  | { readonly kind: 'drifted'; readonly because: string; readonly policy: PolicyDecision | null }
+  | {
+      readonly kind: 'drifted';
+      readonly because: string;
+      readonly policy: PolicyDecision | null;
+      /** Of `approval_required`: the groups that have not approved it. */
+      readonly groups?: readonly string[];
+    }
   /** Policy could not say: then nothing is revoked by it. */
   | { readonly kind: 'failed'; readonly errors: readonly string[] }
   /** Its task is over, and it ends by that. */
@@ -67,6 +73,12 @@ function decide({ catalog, policy }: Judge, living: Living, read: TaskState): Re
   if (!decision.permitted) return { kind: 'drifted', because: 'denied_by_policy', policy: decision };
   // It would not be given now without somebody's word.
   const missing = unapproved(catalog.limits, entitlement.name, decision, living.approved);
-  if (missing.length > 0) return { kind: 'drifted', because: 'approval_required', policy: decision };
-  return { kind: 'stays', ...(decision.reported && { reported: decision.reported }) };
+  if (missing.length > 0) return { kind: 'drifted', because: 'approval_required', policy: decision, groups: missing };
+  const wanted = living.approved.length === 0 ? [] : unapproved(catalog.limits, entitlement.name, decision, []);
+  const unneeded = living.approved.filter((group) => !wanted.includes(group));
+  return {
+    kind: 'stays',
+    ...(decision.reported && { reported: decision.reported }),
+    ...(unneeded.length > 0 && { unneeded }),
+  };
 }

@@ -4,9 +4,11 @@ import type { Catalog } from '../catalog/types.ts';
 import { MayflyError } from '../domain/errors.ts';
 import type { Caller } from '../identity/types.ts';
 import type { Queryable } from '../store/database.ts';
+import type { SuspendedBy } from '../store/suspensions.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
 import { type ForeseenDecisions, foreseeDecisions } from './foresee-decisions.ts';
 import { type Foreseen, foreseeDrift } from './foresee-drift.ts';
+import { leftSuspended } from './left-suspended.ts';
 import { requireEverywhere, requireRole } from './operator-scope.ts';
 
 /** What a catalog would change, before it is applied. */
@@ -16,6 +18,8 @@ export interface WhatIf {
   readonly drift: Foreseen;
   /** The last day's decisions, decided again. */
   readonly decisions: ForeseenDecisions;
+  /** Tasks that would stay suspended until an operator resumes them, since their source would not be heard any more. */
+  readonly leftSuspended: readonly SuspendedBy[];
 }
 
 /** Reads the store and changes nothing. @param active The catalog in force; null: none yet. */
@@ -29,6 +33,7 @@ export async function whatIf(
     diff: diffCatalogs(active, next),
     drift: await foreseeDrift(db, next, signal),
     decisions: await foreseeDecisions(db, active, next, signal),
+    leftSuspended: await leftSuspended(db, next),
   };
 }
 

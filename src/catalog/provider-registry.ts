@@ -35,6 +35,8 @@ async function importProvider(type: string, importPackage: ImportPackage): Promi
   switch (type) {
     case 'postgres':
       return import('../../providers/postgres/index.ts');
+    case 'vault':
+      return import('../../providers/vault/index.ts');
     case 'aws-sts':
       return import('../../providers/aws-sts/index.ts');
     default:

@@ -12,7 +12,7 @@ import { viewOfChecked, viewOfWhatIf } from '../http/what-if-bodies.ts';
 import { addApplyCommand } from './apply-catalog.ts';
 import { onStore } from './catalog-store.ts';
 import { CliError } from './fail.ts';
-import { renderDecisions, renderDrift } from './foreseen.ts';
+import { renderDecisions, renderDrift, renderLeft } from './foreseen.ts';
 import { counted, say } from './output.ts';
 import { addSignCommand } from './sign-catalog.ts';
 
@@ -63,6 +63,7 @@ export function addCatalogCommands(program: Command): void {
         const body = viewOfWhatIf(foreseen);
         if (options.json === true) return say(JSON.stringify(body, null, 2));
         say(`${renderDiff(foreseen.diff)}\n${renderDrift(body.drift)}\n\n${renderDecisions(body.decisions)}`);
+        for (const line of renderLeft(body.left_suspended)) say(line);
       });
     });
   addSignCommand(catalog);

@@ -164,7 +164,7 @@ async function refusalOf(attempt: Promise<unknown>): Promise<string> {
 async function untilClean(client: MayflyClient, grantId: string): Promise<boolean> {
   for (;;) {
     const grant = await client.grant(grantId, { wait: 30 });
-    if (grant.revocation.state === 'clean') return true;
+    if (grant.revocation?.state === 'clean') return true;
   }
 }
 

@@ -1,3 +1,4 @@
+import { renderLeft } from './foreseen.ts';
 import type { Command } from 'commander';
 import { signalsPageBody } from '../http/signal-bodies.ts';
 import { callAsOperator } from './operator.ts';
@@ -28,6 +29,7 @@ export function addSignalsCommand(program: Command): void {
       );
       const page = await callAsOperator('GET', `/v1/signals?${query.toString()}`, signalsPageBody);
       if (json === true) return say(JSON.stringify(page, null, 2));
+      for (const line of renderLeft(page.left_suspended)) say(line);
       if (page.sources.length === 0) return say('The catalog names no source of signals.');
       const sources = page.sources.map(({ name, required, max_age_seconds: bound, heard_at: heard, stale }) => [
         ...[name, heard ?? 'never', `${bound} s`, required ? 'yes' : 'no', stale ? styled('red', 'STALE') : 'no'],

@@ -29,8 +29,8 @@ interface TargetContext {
   readonly session: ReturnType<TargetSessions['get']>;
   readonly entitlements: readonly PreparedEntitlement[];
   readonly installation: string;
-  /** The password of the broker's own login on the target. */
-  readonly secret: () => Secret<string>;
+  /** The password of the broker's own login on the target; null where the catalog names none, as it logs in otherwise. */
+  readonly secret: () => Secret<string> | null;
 }
 
 /** A target of the active catalog, to be worked on as the broker of this store would. */
@@ -73,7 +73,10 @@ export async function onTarget(name: string, work: (context: TargetContext) => P
         session: ownership.guard(name, sessions.get(definition)),
         entitlements: entitlementsOf(catalog, definition),
         installation: installation.id,
-        secret: () => secret(name, passwordReference(definition)),
+        secret: () => {
+          const reference = passwordReference(definition);
+          return reference === undefined ? null : secret(name, reference);
+        },
       });
     } finally {
       await sessions.close();
@@ -92,11 +95,10 @@ export function entitlementsOf(catalog: Catalog, target: TargetDefinition): Prep
     }));
 }
 
-/** Where the password of the broker's own login stands. */
-export function passwordReference(definition: TargetDefinition): string {
+/** Where the password of the broker's own login stands, if it has one. */
+export function passwordReference(definition: TargetDefinition): string | undefined {
   const { connection } = definition;
   const reference =
     typeof connection === 'object' && connection !== null && 'password' in connection ? connection.password : undefined;
-  if (typeof reference !== 'string') throw new CliError(`Target ${definition.name} names no password.`);
-  return reference;
+  return typeof reference === 'string' ? reference : undefined;
 }

@@ -160,7 +160,7 @@ async function seeOff(client: MayflyClient, revocations: readonly RevocationBody
     } else if (state === 'contained' && grantId !== undefined && lingers) {
       while (performance.now() < until) {
         const { revocation } = await client.grant(grantId, { wait: CLEAN_SECONDS });
-        if (revocation.state === 'clean') break;
+        if (revocation?.state === 'clean') break;
       }
     }
   }

@@ -4,6 +4,7 @@ import type { Command } from 'commander';
 import { askForRun } from '../broker/reconcile-target.ts';
 import { targetEvent } from '../revocation/evidence.ts';
 import { insertTenure } from '../store/tenures.ts';
+import { Secret } from '../domain/secret.ts';
 import { CliError } from './fail.ts';
 import { note, say } from './output.ts';
 import { onTarget, readAdminUrl } from './on-target.ts';
@@ -52,7 +53,14 @@ export function addOwnerCommands(target: Command): void {
             return;
           }
           const adminUrl = readAdminUrl(options.adminUrlFile);
-          await provider.preparation.apply(adminUrl, connection, entitlements, installation, secret(), preparedBy);
+          await provider.preparation.apply(
+            adminUrl,
+            connection,
+            entitlements,
+            installation,
+            secret() ?? new Secret(''),
+            preparedBy,
+          );
           const holder = await session.hold?.(AbortSignal.timeout(HOLD_MILLIS));
           if (holder?.tenure !== preparedBy.tenure)
             throw new CliError(

@@ -47,7 +47,9 @@ export function addTargetCommands(program: Command): void {
             `A target of type ${definition.provider} has no administrator’s URL: apply what this prints without it.`,
           );
         const adminUrl = readAdminUrl(options.adminUrlFile);
-        await provider.preparation.apply(adminUrl, connection, entitlements, installation, secret(), { store });
+        await provider.preparation.apply(adminUrl, connection, entitlements, installation, secret() ?? new Secret(''), {
+          store,
+        });
         note(`${name} is prepared for ${entitlements.length} entitlements. Now: mayfly target check ${name}`);
       });
     });
@@ -92,7 +94,9 @@ export async function prepareDemoTarget(
     const provider = providers.get(definition.provider);
     if (provider?.preparation?.apply === undefined || !isDemo(definition, demo.port)) continue;
     const connection = definition.connection;
-    const password = secret(definition.name, passwordReference(definition));
+    const reference = passwordReference(definition);
+    if (reference === undefined) continue;
+    const password = secret(definition.name, reference);
     await provider.preparation.apply(
       new Secret(demo.adminUrl('ledger')),
       connection,

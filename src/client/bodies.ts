@@ -21,23 +21,29 @@ export interface TaskBody extends TaskStanding {
   readonly children: readonly TaskStanding[];
 }
 
-/** As it was minted. One that waits for its approval, or was denied, has neither `deadline` nor `revocation`. */
+/** Whatever became of it. One that waits for its approval, or was denied, has neither `deadline` nor `revocation`. */
 export interface GrantBody {
   readonly id: string;
   readonly task_id: string;
   readonly entitlement: string;
   readonly target: string;
   readonly state: string;
-  readonly deadline: string;
+  readonly deadline?: string;
   readonly decision_id: string;
   /** Made for one call: a minute at most, one connection, and never renewed. */
   readonly per_call?: true;
   readonly created_at: string;
   readonly ended_by?: string;
+  readonly revocation?: RevocationBody;
+}
+
+/** One of which something was made: it ends at its deadline, and is taken back. */
+export interface MintedBody extends GrantBody {
+  readonly deadline: string;
   readonly revocation: RevocationBody;
 }
 
-/** A grant of which nothing was made yet. */
+/** One of which nothing was made yet. */
 export type UnmintedBody = Omit<GrantBody, 'deadline' | 'revocation'>;
 
 /** It is to be approved, and then collected. */
@@ -99,13 +105,13 @@ export interface Ask {
 }
 
 export interface Issued {
-  readonly grant: GrantBody;
+  readonly grant: MintedBody;
   readonly credential: Credential;
   readonly cut?: Cut;
 }
 
 export interface Renewed {
-  readonly grant: GrantBody;
+  readonly grant: MintedBody;
   /** Only where the target could not extend the one in hand. */
   readonly credential?: Credential;
   readonly cut?: Cut;

@@ -1,5 +1,5 @@
 import type { ApprovalOptions } from './approval.ts';
-import type { Ask, Credential, Ended, GrantBody, Issued, TaskBody } from './bodies.ts';
+import type { Ask, Credential, Ended, GrantBody, Issued, MintedBody, TaskBody } from './bodies.ts';
 import type { MayflyClient } from './index.ts';
 import { ProblemError } from './problem.ts';
 import { Renewal } from './renewal.ts';
@@ -64,7 +64,7 @@ export class HeldTask implements AsyncDisposable {
 export class HeldGrant implements AsyncDisposable {
   readonly #client: MayflyClient;
   readonly #renewal: Renewal | undefined;
-  #grant: GrantBody;
+  #grant: MintedBody;
   #credential: Credential;
 
   constructor(
@@ -88,7 +88,7 @@ export class HeldGrant implements AsyncDisposable {
   }
 
   /** As it was when last renewed. */
-  get grant(): GrantBody {
+  get grant(): MintedBody {
     return this.#grant;
   }
 

@@ -5,6 +5,7 @@ import type {
   Ended,
   EventBody,
   GrantBody,
+  MintedBody,
   Issued,
   PendingBody,
   Renewed,
@@ -115,7 +116,7 @@ export class MayflyClient {
 
   async renew(grantId: string, ttlSeconds: number): Promise<Renewed> {
     const { credential, ...renewed } = await this.#call<{
-      grant: GrantBody;
+      grant: MintedBody;
       credential?: Credential | string;
       cut?: Cut;
     }>('POST', `/v1/grants/${grantId}/renew`, { ttl_seconds: ttlSeconds, ...this.#delivery() });
@@ -194,7 +195,7 @@ export class MayflyClient {
 
 /** A credential as it comes: sealed, where there is a key. */
 interface Handed {
-  readonly grant: GrantBody;
+  readonly grant: MintedBody;
   readonly credential: Credential | string;
   readonly cut?: Cut;
 }

@@ -1,4 +1,4 @@
-import type { GrantBody, Renewed } from './bodies.ts';
+import type { MintedBody, Renewed } from './bodies.ts';
 import type { MayflyClient } from './index.ts';
 import { ProblemError } from './problem.ts';
 
@@ -32,7 +32,7 @@ export class Renewal {
   #stopped = false;
   #complained = false;
 
-  constructor(client: MayflyClient, grant: GrantBody, options: RenewalOptions = {}) {
+  constructor(client: MayflyClient, grant: MintedBody, options: RenewalOptions = {}) {
     this.#client = client;
     this.#options = options;
     this.#id = grant.id;

@@ -42,4 +42,9 @@ export const catalogProblems = {
     'This replica is comparing another catalog at this moment',
     'Wait as long as `Retry-After` says; `mayfly catalog diff` on the store itself waits for nobody.',
   ],
+  policies_busy: [
+    503,
+    'This replica has as many sets of policies in hand as it can',
+    'Others have decisions made again at this moment. Try again after `Retry-After`.',
+  ],
 } as const satisfies Record<string, readonly [number, string, string]>;

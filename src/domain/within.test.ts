@@ -1,7 +1,7 @@
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { expect, test, vi } from 'vitest';
-import { bounded, orAborted, within } from './within.ts';
+import { bounded, orAborted, timed, within } from './within.ts';
 
 function fires(signal: AbortSignal): Promise<unknown> {
   return new Promise((resolve) => {
@@ -58,4 +58,24 @@ test('a signal that outlives the call is let go of', async () => {
   expect(heard.remove.mock.calls.map(([type, listener]) => [type, listener])).toEqual(
     heard.add.mock.calls.map(([type, listener]) => [type, listener]),
   );
+});
+
+test('a call that is made often has its answer, its own failure, or the end of its time', async () => {
+  let told: AbortSignal | undefined;
+  expect(
+    await timed(60_000, async (signal) => {
+      told = signal;
+      return 'done';
+    }),
+  ).toBe('done');
+  expect(told?.aborted).toBe(false);
+  await expect(timed(60_000, async () => Promise.reject(new Error('refused')))).rejects.toThrow('refused');
+  const wait = setInterval(() => {}, 10);
+  const hung = timed(20, async (signal) => {
+    told = signal;
+    return await new Promise<never>(() => {});
+  });
+  await expect(hung).rejects.toMatchObject({ name: 'TimeoutError' });
+  clearInterval(wait);
+  expect(told?.aborted).toBe(true);
 });

@@ -80,6 +80,11 @@ export const grantBody = z
   })
   .meta({ id: 'Grant', description: 'One entitlement issued to one task, and the obligation to end it.' });
 
+/** One of which something was made. */
+const mintedBody = grantBody
+  .required({ deadline: true, revocation: true })
+  .meta({ id: 'MintedGrant', description: 'A grant with its deadline, and with what takes it back.' });
+
 const standing = {
   id: taskId,
   external_id: z.string().meta({ description: 'The issuer’s own id of the task; of a delegated one, ours.' }),
@@ -160,7 +165,10 @@ const pendingApproval = z
   .meta({ id: 'PendingApproval' });
 
 export const pendingBody = z
-  .strictObject({ grant: grantBody, approval: pendingApproval })
+  .strictObject({
+    grant: grantBody.omit({ deadline: true, revocation: true }).meta({ id: 'UnmintedGrant' }),
+    approval: pendingApproval,
+  })
   .meta({ id: 'PendingGrant', description: 'It is to be approved, and then collected.' });
 
 export const openedBody = z
@@ -185,11 +193,11 @@ export const openedBody = z
   .meta({ id: 'OpenedTask' });
 
 export const issuedBody = z
-  .strictObject({ grant: grantBody, credential: handedOver, cut: cut.optional() })
+  .strictObject({ grant: mintedBody, credential: handedOver, cut: cut.optional() })
   .meta({ id: 'IssuedGrant' });
 
 export const renewedBody = z
-  .strictObject({ grant: grantBody, credential: handedOver.optional(), cut: cut.optional() })
+  .strictObject({ grant: mintedBody, credential: handedOver.optional(), cut: cut.optional() })
   .meta({ id: 'RenewedGrant', description: '`credential` only if it is new.' });
 
 const revocationLine = z

@@ -23,7 +23,7 @@ const listDecisions = route({
   headers: noHeaders,
   body: noBody,
   answers: { 200: { says: 'A page of decisions.', schema: decisionsPageBody } },
-  refusals: ['operator_only'],
+  refusals: ['operator_only', 'policies_busy'],
   handle: async (call) => {
     const { task, resource, decision, limit, cursor } = call.query;
     const filter = {
@@ -51,7 +51,7 @@ const explainDecision = route({
   headers: noHeaders,
   body: noBody,
   answers: { 200: { says: 'The decision.', schema: explainedBody } },
-  refusals: ['operator_only', 'not_found'],
+  refusals: ['operator_only', 'not_found', 'policies_busy'],
   handle: async (call) => {
     const explained = await call.useCases.explainDecision(call.broker, call.caller, call.decisionId());
     const { decision, policies, approval } = explained;

@@ -30,7 +30,7 @@ import {
   waitForContainment,
 } from './requests.ts';
 import { noBody, type Route, route } from './route.ts';
-import { lineOfRevocation, viewOfCut, viewOfGrant, viewOfPending } from './views.ts';
+import { lineOfRevocation, viewOfCut, viewOfGrant, viewOfMinted, viewOfPending } from './views.ts';
 
 const issueGrant = route({
   method: 'post',
@@ -105,7 +105,7 @@ async function viewOfIssued(
   delivery: DeliveryKey | null,
 ): Promise<IssuedBody> {
   const credential = await handOver(call.exchange, issued, delivery);
-  return { grant: viewOfGrant(issued.grant), credential, ...viewOfCut(issued.cut) };
+  return { grant: viewOfMinted(issued.grant), credential, ...viewOfCut(issued.cut) };
 }
 
 const collectGrant = route({
@@ -219,7 +219,7 @@ const renewGrant = route({
       call.context,
     );
     const body: RenewedBody = {
-      grant: viewOfGrant(grant),
+      grant: viewOfMinted(grant),
       ...(credential && { credential: await handOver(call.exchange, { grant, credential, expiresAt }, delivery) }),
       ...viewOfCut(cut),
     };

@@ -113,6 +113,11 @@ export const signalsQuery = z.strictObject({
   cursor: queueQuery.shape.cursor,
 });
 
+export const leftSuspended = z.array(z.strictObject({ source: z.string(), kind: z.string(), tasks: z.int() })).meta({
+  description:
+    'Tasks that sources have suspended which are not in the catalog any more, or not for that kind: until an operator resumes them.',
+});
+
 export const signalsPageBody = z
   .strictObject({
     items: z.array(
@@ -143,6 +148,7 @@ export const signalsPageBody = z
         stale: z.boolean(),
       }),
     ),
+    left_suspended: leftSuspended,
   })
   .meta({ id: 'Signals' });
 

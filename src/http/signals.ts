@@ -101,7 +101,7 @@ function viewOfTaken({ key, outcome, receivedAt }: Exclude<SignalAnswer, MayflyE
   return { id: key, outcome, received_at: receivedAt.toISOString() };
 }
 
-function viewOfPage({ items, next, sources }: SignalsPage): SignalsPageBody {
+function viewOfPage({ items, next, sources, leftSuspended }: SignalsPage): SignalsPageBody {
   return {
     items: items.map((item) => ({
       ...{ id: wireId('sig', item.id), source: item.source, source_id: item.key, kind: item.kind },
@@ -112,6 +112,7 @@ function viewOfPage({ items, next, sources }: SignalsPage): SignalsPageBody {
       ...{ received_at: item.receivedAt.toISOString(), outcome: item.outcome, standing: item.standing },
     })),
     next_cursor: next === undefined ? null : cursorOf(next),
+    left_suspended: leftSuspended.map((each) => ({ ...each })),
     sources: sources.map(({ name, kinds, required, maxAgeSeconds, heardAt, stale }) => ({
       ...{ name, kinds: [...kinds], required, max_age_seconds: maxAgeSeconds },
       ...{ heard_at: heardAt?.toISOString() ?? null, stale },

@@ -39,6 +39,26 @@ export function standingOf(task: Task): TaskStanding {
 
 /** DESIGN §4, Bodies: the grant, and the obligation to end it. */
 export function viewOfGrant({ grant, revocation }: ReadGrant): GrantBody {
+  return revocation === null ? viewOfUnminted(grant) : viewOfMinted({ grant, revocation });
+}
+
+/** One of which something was made. */
+export function viewOfMinted({ grant, revocation }: GrantWithRevocation): IssuedBody['grant'] {
+  return {
+    ...viewOfUnminted(grant),
+    deadline: grant.deadline.toISOString(),
+    revocation: {
+      id: wireId('rev', revocation.id),
+      state: revocation.state,
+      due_at: revocation.dueAt.toISOString(),
+      attempts: revocation.attempts,
+      ...(revocation.lastError === null ? {} : { last_error: revocation.lastError }),
+      ...(revocation.evidence === null ? {} : { evidence: { ...revocation.evidence } }),
+    },
+  };
+}
+
+function viewOfUnminted(grant: ReadGrant['grant']): PendingBody['grant'] {
   return {
     id: wireId('grt', grant.id),
     task_id: wireId('task', grant.taskId),
@@ -46,24 +66,11 @@ export function viewOfGrant({ grant, revocation }: ReadGrant): GrantBody {
     target: grant.target,
     params: { ...grant.params },
     state: grant.state,
-    ...(revocation === null ? {} : { deadline: grant.deadline.toISOString() }),
     ...(grant.perCall ? { per_call: true as const } : {}),
     guarantee: { ...grant.guarantee },
     decision_id: wireId('dec', grant.decisionId),
     created_at: grant.createdAt.toISOString(),
     ...(grant.endedBy === null ? {} : { ended_by: grant.endedBy }),
-    ...(revocation === null
-      ? {}
-      : {
-          revocation: {
-            id: wireId('rev', revocation.id),
-            state: revocation.state,
-            due_at: revocation.dueAt.toISOString(),
-            attempts: revocation.attempts,
-            ...(revocation.lastError === null ? {} : { last_error: revocation.lastError }),
-            ...(revocation.evidence === null ? {} : { evidence: { ...revocation.evidence } }),
-          },
-        }),
   };
 }
 
@@ -71,7 +78,7 @@ export function viewOfGrant({ grant, revocation }: ReadGrant): GrantBody {
 export function viewOfPending({ pending, approval }: Pending): PendingBody {
   const { id, groups, expiresAt } = approval;
   return {
-    grant: viewOfGrant({ grant: pending, revocation: null }),
+    grant: viewOfUnminted(pending),
     approval: { id: wireId('apr', id), groups: [...groups], expires_at: expiresAt.toISOString() },
   };
 }

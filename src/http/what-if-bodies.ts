@@ -1,9 +1,11 @@
 import { z } from 'zod';
 import type { CheckedCatalog } from '../catalog/check.ts';
 import type { ChangedCount, ForeseenDecisions } from '../broker/foresee-decisions.ts';
+import type { ApprovalCounts } from '../broker/foresee-approvals.ts';
 import { countLiving, type Foreseen } from '../broker/foresee-drift.ts';
 import type { WhatIf } from '../broker/what-if.ts';
 import { wireId } from '../domain/ids.ts';
+import { leftSuspended } from './signal-bodies.ts';
 import { decisionId, grantId, taskId, time } from './answers.ts';
 
 // What operators send of a catalog that is not in force, and what they are answered. `mayfly catalog` prints the same.
@@ -32,6 +34,10 @@ export const checkedBody = z
 
 const count = z.int().min(0);
 const changed = { newly_denied: count, newly_permitted: count };
+const groups = z.array(z.string());
+const approvals = z
+  .array(z.strictObject({ group: z.string(), newly_needed: count, no_longer_needed: count }))
+  .meta({ description: 'Whose approval would newly be needed, or no more, each group that is concerned.' });
 const field = z.strictObject({ path: z.string(), before: z.unknown().optional(), after: z.unknown().optional() });
 
 export const whatIfBody = z
@@ -52,13 +58,19 @@ export const whatIfBody = z
         would_end: count,
         undecidable: count.meta({ description: 'Policy would fail for them.' }),
         reported: count.meta({ description: 'Policies with `@enforce("report")` would end them, were they enforced.' }),
+        approvals,
         targets: z.record(z.string(), z.strictObject({ living: count, would_end: count })),
         told: count.meta({ description: `So many of those that would end stand in \`tasks\`: ${MOST_ENDS} at most.` }),
         tasks: z.array(
           z.strictObject({
             task: taskId,
             workload: z.string(),
-            grants: z.array(z.strictObject({ id: grantId, entitlement: z.string(), because: z.string() })),
+            grants: z.array(
+              z.strictObject({
+                ...{ id: grantId, entitlement: z.string(), because: z.string() },
+                groups: groups.optional().meta({ description: 'Of `approval_required`: who has not approved it.' }),
+              }),
+            ),
           }),
         ),
       })
@@ -74,6 +86,11 @@ export const whatIfBody = z
         reported: count.meta({
           description: 'Policies with `@enforce("report")` would deny them, were they enforced.',
         }),
+        newly_to_be_approved: count.meta({ description: 'Permitted as before, once a group has approved it.' }),
+        no_longer_to_be_approved: count.meta({
+          description: 'Permitted as before, and without the approval of a group.',
+        }),
+        approvals,
         impossible: count.meta({ description: 'No policy had made them.' }),
         tasks: z.strictObject({
           total: count,
@@ -94,11 +111,16 @@ export const whatIfBody = z
               decision: z.enum(['permit', 'deny']).meta({ description: 'What it would be.' }),
               because: z.string().nullable(),
               policies: z.array(z.string()),
+              newly_approved_by: groups
+                .optional()
+                .meta({ description: 'Groups that would have to approve it, and had not to.' }),
+              no_longer_approved_by: groups.optional(),
             }),
           )
           .meta({ description: 'The newest of those that would come out otherwise.' }),
       })
       .meta({ description: 'What was decided in the last day, decided again from its inputs.' }),
+    left_suspended: leftSuspended,
   })
   .meta({ id: 'WhatIf' });
 export type WhatIfBody = z.output<typeof whatIfBody>;
@@ -112,23 +134,25 @@ export function viewOfChecked({ catalog, faults, policyTests }: CheckedCatalog):
   };
 }
 
-export function viewOfWhatIf({ diff, drift, decisions }: WhatIf): WhatIfBody {
+export function viewOfWhatIf({ diff, drift, decisions, leftSuspended: left }: WhatIf): WhatIfBody {
   return {
     from: diff.from,
     to: diff.to,
     changes: diff.changes.map((change) => ({ ...change, fields: [...change.fields] })),
     drift: viewOfDrift(drift),
     decisions: viewOfDecisions(decisions),
+    left_suspended: left.map((each) => ({ ...each })),
   };
 }
 
 function viewOfDrift(foreseen: Foreseen): WhatIfBody['drift'] {
-  const { ends, living, failed, reported } = foreseen;
+  const { ends, living, failed, reported, approvals: byGroup } = foreseen;
   return {
     living: countLiving(foreseen),
     would_end: ends.length,
     undecidable: failed,
     reported,
+    approvals: viewOfApprovals(byGroup),
     targets: Object.fromEntries(
       [...living].map(([name, of]) => [
         name,
@@ -144,11 +168,14 @@ type TaskEnds = WhatIfBody['drift']['tasks'][number];
 
 function byTask(ends: Foreseen['ends']): TaskEnds[] {
   const tasks = new Map<string, TaskEnds>();
-  for (const { taskId: id, workload, grantId: grant, entitlement, because, policies } of ends) {
+  for (const { taskId: id, workload, grantId: grant, entitlement, because, policies, groups: missing } of ends) {
     const task = wireId('task', id);
     const entry = tasks.get(task) ?? { task, workload, grants: [] };
     const named = policies.length === 0 ? because : `${because} (${policies.join(', ')})`;
-    entry.grants.push({ id: wireId('grt', grant), entitlement, because: named });
+    entry.grants.push({
+      ...{ id: wireId('grt', grant), entitlement, because: named },
+      ...(missing.length > 0 && { groups: [...missing] }),
+    });
     tasks.set(task, entry);
   }
   return [...tasks.values()];
@@ -158,6 +185,9 @@ function viewOfDecisions(decisions: ForeseenDecisions): WhatIfBody['decisions'] 
   const { since, looked, sampled, unchanged, failed, reported, impossible, tasks, workloads } = decisions;
   return {
     ...{ since: since.toISOString(), looked, sampled, ...countsOf(decisions), unchanged, failed, reported, impossible },
+    newly_to_be_approved: decisions.newlyApproved,
+    no_longer_to_be_approved: decisions.noLongerApproved,
+    approvals: viewOfApprovals(decisions.approvals),
     tasks: {
       total: tasks.size,
       items: most(tasks).map(([id, of]) => ({ task: wireId('task', id), workload: of.workload, ...countsOf(of) })),
@@ -167,13 +197,23 @@ function viewOfDecisions(decisions: ForeseenDecisions): WhatIfBody['decisions'] 
       items: most(workloads).map(([workload, of]) => ({ workload, ...countsOf(of) })),
     },
     changed: decisions.changed.map(
-      ({ id, taskId: task, workload, action, resource, permitted, because, policies }) => ({
+      ({ id, taskId: task, workload, action, resource, permitted, because, policies, approvals: by }) => ({
         id: wireId('dec', id),
         task: task === null ? null : wireId('task', task),
         ...{ workload, action, resource, decision: permitted ? 'permit' : 'deny', because, policies: [...policies] },
+        ...(by.newly.length > 0 && { newly_approved_by: [...by.newly] }),
+        ...(by.noLonger.length > 0 && { no_longer_approved_by: [...by.noLonger] }),
       }),
     ),
   };
+}
+
+function viewOfApprovals(counts: ApprovalCounts): z.output<typeof approvals> {
+  return [...counts].map(([group, { newly, noLonger }]) => ({
+    group,
+    newly_needed: newly,
+    no_longer_needed: noLonger,
+  }));
 }
 
 function countsOf({ newlyDenied, newlyPermitted }: ChangedCount): { newly_denied: number; newly_permitted: number } {

@@ -284,6 +284,10 @@ describe('inputs', () => {
     for (const { attrs } of entities) for (const name of ['instance', 'data_classes', 'risk']) delete attrs[name];
     const { inputs: _, ...same } = decision;
     expect(engine.replay({ ...decision.inputs, context, entities })).toMatchObject(same);
+    const counts = { grants_of_this: undefined, evaluations: undefined, evaluations_permitted: undefined };
+    const { own, tree, ...others } = structuredClone(decision.inputs['context']) as Record<string, object>;
+    const before = JSON.parse(JSON.stringify({ ...others, own: { ...own, ...counts }, tree: { ...tree, ...counts } }));
+    expect(engine.replay({ ...decision.inputs, context: before })).toMatchObject(same);
   });
 
   test.each([null, {}, { principal: 'x' }, []])('%j cannot be replayed, so it is denied', (stored) => {

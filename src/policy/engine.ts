@@ -1,7 +1,7 @@
 import type { PolicySet } from '../catalog/types.ts';
 import { MayflyError } from '../domain/errors.ts';
 import { annotationFaults, type Obligations, obligations } from './annotations.ts';
-import { type CedarRequest, type CedarSlot, openSlot, parsePolicy } from './cedar.ts';
+import { type CedarRequest, type CedarSlot, openSlot, parsePolicy, type Written } from './cedar.ts';
 import { type Gone, type Proposed, reconsidered } from './reconsider.ts';
 import { cedarRequest, recordedRequest } from './request.ts';
 import { type EvaluationTerms, evaluationRequest, sayMisfit } from './evaluation.ts';
@@ -56,7 +56,7 @@ export interface OwnedPolicyEngine extends PolicyEngine {
 /**
  * Makes a policy set ready to decide. Several may live side by side; each decides by its own set only.
  * @param digest The catalog's digest, by which decisions are known.
- * @throws MayflyError `catalog_invalid` with every fault, when the set does not hold by itself. Names of the
+ * @throws MayflyError `policies_busy`; `catalog_invalid` with every fault, when the set does not hold by itself. Names of the
  * catalog are not checked here.
  */
 export function createPolicyEngine(policySet: PolicySet, digest: string): OwnedPolicyEngine {
@@ -70,8 +70,8 @@ export function createPolicyEngine(policySet: PolicySet, digest: string): OwnedP
   const { slot, tellingSlot } = openSlots(policySet, table);
   let terms: EvaluationTerms | undefined;
 
-  const answer = (request: CedarRequest): PolicyDecision => {
-    const { allowed, policies, errors } = slot.authorize(request);
+  const answer = (request: CedarRequest, written: Written = 'elsewhere'): PolicyDecision => {
+    const { allowed, policies, errors } = slot.authorize(request, written);
     const inputs = { ...request };
     const those = (which: (asked: Obligations) => boolean) =>
       policies.filter((id) => {
@@ -108,7 +108,7 @@ export function createPolicyEngine(policySet: PolicySet, digest: string): OwnedP
       reasons: [],
       errors,
       inputs,
-      ...reportedOf(tellingSlot, request),
+      ...reportedOf(tellingSlot, request, written),
     };
   };
   const failed = (message: string): PolicyDecision => ({ ...denial, errors: [message] });
@@ -116,7 +116,7 @@ export function createPolicyEngine(policySet: PolicySet, digest: string): OwnedP
     digest,
     decide: (request: DecisionRequest) => {
       try {
-        return answer(cedarRequest(request));
+        return answer(cedarRequest(request), 'for-schema');
       } catch (error) {
         // An impossible date, say. Whatever could not be asked is denied.
         return failed(error instanceof Error ? error.message : NOT_PUT);
@@ -124,7 +124,7 @@ export function createPolicyEngine(policySet: PolicySet, digest: string): OwnedP
     },
     evaluate: (request) => {
       try {
-        const decision = answer(evaluationRequest((terms ??= termsOf(policySet)), request));
+        const decision = answer(evaluationRequest((terms ??= termsOf(policySet)), request), 'for-schema');
         const singleUse = decision.permitted && decision.policies.some((id) => table.get(id)?.singleUse === true);
         return { ...decision, unfit: null, singleUse };
       } catch (error) {
@@ -172,8 +172,12 @@ function openSlots(
 }
 
 /** Forbids that are only told, and would deny it. One that fails has to be told, too: it would deny everything. */
-function reportedOf(slot: CedarSlot | undefined, request: CedarRequest): Pick<PolicyDecision, 'reported'> {
-  const answer = slot?.authorize(request);
+function reportedOf(
+  slot: CedarSlot | undefined,
+  request: CedarRequest,
+  written: Written,
+): Pick<PolicyDecision, 'reported'> {
+  const answer = slot?.authorize(request, written);
   if (answer === undefined || answer.allowed) return {};
   return { reported: [...answer.policies.filter((id) => id !== ALL), ...answer.errors] };
 }

@@ -252,6 +252,15 @@ test.each<[string, Partial<EvaluationRequest>]>([
   expect(engine.replay(JSON.parse(JSON.stringify(first.inputs)))).toEqual(first);
 });
 
+test('one of before uses were counted is decided again all the same', () => {
+  const engine = when('principal is Mayfly::Task');
+  const { inputs } = engine.evaluate(asked({ action: { name: 'keep', properties: {} } }));
+  const recorded = JSON.stringify(inputs);
+  const before = recorded.replaceAll(/"(grants_of_this|evaluations|evaluations_permitted)":\d+,?/g, '');
+  expect(before).not.toBe(recorded);
+  expect(engine.replay(JSON.parse(before))).toMatchObject({ permitted: true, errors: [] });
+});
+
 test('what is asked of a policy set that is closed is denied', () => {
   const engine = when('true');
   engine.close();

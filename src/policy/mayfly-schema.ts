@@ -62,12 +62,20 @@ namespace Mayfly {
     live_grants: Long,
     // All that it ever had.
     grants: Long,
+    // Of these, on the entitlement that it is about. 0 for a call.
+    grants_of_this: Long,
+    // How often it was asked about before a call (AuthZEN), and how often that was permitted.
+    evaluations: Long,
+    evaluations_permitted: Long,
   };
 
   // The same for the whole tree that the task belongs to: what one of its tasks has, all of them may know.
   type Tree = {
     live_grants: Long,
     grants: Long,
+    grants_of_this: Long,
+    evaluations: Long,
+    evaluations_permitted: Long,
     // Of the live ones, on sinks of confidential or restricted sensitivity.
     sensitive_sinks: Long,
     // What the live ones are for: \`context.tree.held.contains(Mayfly::Entitlement::"crm/export")\`.

@@ -2,7 +2,6 @@ import { z } from 'zod';
 import { type Catalog, sensitivities, type TargetDefinition } from '../catalog/types.ts';
 import { signalValues } from '../domain/signal.ts';
 import { ttlSeconds } from './annotations.ts';
-import { historyOf } from './history.ts';
 import { UNKNOWN } from './signals.ts';
 import type { DecisionRequest, History, PolicyDecision, PolicyEngine, SignalFacts } from './types.ts';
 
@@ -22,11 +21,14 @@ export const assumedTaskSchema = z.strictObject({
   params: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])).default({}),
 });
 
-export const assumedOwn = z.strictObject({ live_grants: count.default(0), grants: count.default(0) }).prefault({});
+const assumedCounts = {
+  ...{ live_grants: count.default(0), grants: count.default(0), grants_of_this: count.default(0) },
+  ...{ evaluations: count.default(0), evaluations_permitted: count.default(0) },
+};
+export const assumedOwn = z.strictObject(assumedCounts).prefault({});
 export const assumedTree = z
   .strictObject({
-    live_grants: count.default(0),
-    grants: count.default(0),
+    ...assumedCounts,
     sensitive_sinks: count.default(0),
     held: z.array(text).default([]),
     touched: z.array(text).default([]),
@@ -248,25 +250,26 @@ export function assumedFacts(said: z.infer<typeof assumedSignals>, { signalSourc
 
 export function assumedHistory(
   { own, tree }: { readonly own: z.infer<typeof assumedOwn>; readonly tree: z.infer<typeof assumedTree> },
-  catalog: Catalog,
+  { entitlements }: Pick<Catalog, 'entitlements'>,
 ): History {
-  return historyOf(
-    {
-      ...{
-        own_live_grants: own.live_grants,
-        own_grants: own.grants,
-        grants: tree.grants,
-        live_grants: tree.live_grants,
-      },
-      ...{
-        sensitive_sinks: tree.sensitive_sinks,
-        held: Object.fromEntries(tree.held.map((name) => [name, 1])),
-        touched: tree.touched,
-      },
+  return {
+    own: assumedCounted(own),
+    tree: {
+      ...assumedCounted(tree),
+      sensitiveSinks: tree.sensitive_sinks,
+      held: tree.held,
+      dataClasses: [...new Set(tree.held.flatMap((name) => entitlements.get(name)?.dataClasses ?? []))],
+      touched: tree.touched,
+      heldSeconds: tree.held_minutes * 60,
     },
-    tree.held_minutes * 60,
-    catalog,
-  );
+  };
+}
+
+function assumedCounted(said: z.infer<typeof assumedOwn>): History['own'] {
+  return {
+    ...{ liveGrants: said.live_grants, grants: said.grants, grantsOfThis: said.grants_of_this },
+    uses: { asked: said.evaluations, permitted: said.evaluations_permitted },
+  };
 }
 
 function assumedTarget(target: TargetDefinition, as: PolicyTest['request']['target']): TargetDefinition {

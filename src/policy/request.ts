@@ -113,15 +113,28 @@ export function taskContext(
 ): Readonly<Record<'proof_of_possession' | 'own' | 'tree', CedarValueJson>> {
   return {
     proof_of_possession: task.proofOfPossession,
-    own: { live_grants: own.liveGrants, grants: own.grants },
+    own: counts(own),
     tree: treeContext(tree),
   };
 }
 
+function counts({
+  liveGrants,
+  grants,
+  grantsOfThis,
+  uses,
+}: History['own']): Readonly<Record<keyof typeof noCounts, number>> {
+  return {
+    ...{ live_grants: liveGrants, grants, grants_of_this: grantsOfThis },
+    ...{ evaluations: uses.asked, evaluations_permitted: uses.permitted },
+  };
+}
+
+const noCounts = { live_grants: 0, grants: 0, grants_of_this: 0, evaluations: 0, evaluations_permitted: 0 };
+
 function treeContext(tree: History['tree']): CedarValueJson {
   return {
-    live_grants: tree.liveGrants,
-    grants: tree.grants,
+    ...counts(tree),
     sensitive_sinks: tree.sensitiveSinks,
     held: tree.held.map((name) => ({ __entity: uid('Entitlement', name) })),
     data_classes: [...tree.dataClasses],
@@ -153,14 +166,15 @@ const inputsSchema = z.strictObject({
  * value gives the same answer.
  */
 const later: Readonly<
-  Record<'context' | 'tree' | 'task' | 'workload' | 'entitlement', Readonly<Record<string, CedarValueJson>>>
+  Record<'context' | 'own' | 'tree' | 'task' | 'workload' | 'entitlement', Readonly<Record<string, CedarValueJson>>>
 > = {
   context: {
-    ...{ proof_of_possession: true, own: { live_grants: 0, grants: 0 } },
+    ...{ proof_of_possession: true, own: noCounts },
     ...{ incident: false, change_freeze: false, device: 'unknown', user: 'unknown' },
     signals: { stale: false, stale_sources: [], stale_kinds: [] },
   },
-  tree: { grants: 0, held: [], data_classes: [], touched: [], held_minutes: 0 },
+  own: noCounts,
+  tree: { ...noCounts, held: [], data_classes: [], touched: [], held_minutes: 0 },
   task: { instance: '' },
   workload: { risk: 'unknown' },
   entitlement: { data_classes: [] },
@@ -178,7 +192,7 @@ export function recordedRequest(inputs: unknown): CedarRequest | undefined {
   ]);
   return {
     ...rest,
-    context: rest.action.type === 'Mayfly::Action' ? completed(context) : context,
+    context: withCounts(rest.action.type === 'Mayfly::Action' ? { ...later.context, ...context } : context),
     entities: entities.map(({ tags, attrs, ...entity }) => ({
       ...entity,
       attrs: { ...added.get(entity.uid.type), ...attrs },
@@ -187,10 +201,14 @@ export function recordedRequest(inputs: unknown): CedarRequest | undefined {
   };
 }
 
-/** Of an ask for a grant. */
-function completed(context: Readonly<Record<string, CedarValueJson>>): Readonly<Record<string, CedarValueJson>> {
-  const { tree } = context;
-  return isObject(tree) ? { ...later.context, ...context, tree: { ...later.tree, ...tree } } : context;
+/** What is told of a task and its tree has grown; an evaluation has it only where its action declares it. */
+function withCounts(context: Readonly<Record<string, CedarValueJson>>): Readonly<Record<string, CedarValueJson>> {
+  const { own, tree } = context;
+  return {
+    ...context,
+    ...(isObject(own) ? { own: { ...later.own, ...own } } : {}),
+    ...(isObject(tree) ? { tree: { ...later.tree, ...tree } } : {}),
+  };
 }
 
 function isObject(json: unknown): json is Readonly<Record<string, CedarValueJson>> {

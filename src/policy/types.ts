@@ -62,13 +62,20 @@ export interface Evaluation extends PolicyDecision {
   readonly singleUse: boolean;
 }
 
+interface Counts {
+  readonly liveGrants: number;
+  readonly grants: number;
+  /** All that there ever were of the entitlement that it is about; 0 when it is about a call. */
+  readonly grantsOfThis: number;
+  /** Evaluations: asked before a call, and permitted. */
+  readonly uses: { readonly asked: number; readonly permitted: number };
+}
+
 /** What a task and its tree have, and had. To renew and to retain: beside the grant itself. */
 export interface History {
   /** Grants of the task that are not yet contained, and all that it ever had. */
-  readonly own: { readonly liveGrants: number; readonly grants: number };
-  readonly tree: {
-    readonly liveGrants: number;
-    readonly grants: number;
+  readonly own: Counts;
+  readonly tree: Counts & {
     /** Of the live ones, on entitlements with `sink: true` and sensitivity confidential or restricted. */
     readonly sensitiveSinks: number;
     /** Entitlements of the live ones, and the data classes that the catalog gives these. */

@@ -9,6 +9,13 @@ import { acquireLocks, type Locks } from './locks.ts';
 type Row = Record<string, unknown>;
 type DecisionRow = Readonly<Record<string, unknown>>;
 
+/** A row of what `mayfly.task_uses` counts. */
+export interface TaskUse {
+  readonly root_id: TaskId;
+  readonly task_id: TaskId;
+  readonly permitted: boolean;
+}
+
 /** What a repository needs: one statement, bound values. */
 export interface Queryable {
   query<R extends Row>(statement: Statement): Promise<R[]>;
@@ -28,6 +35,8 @@ export interface Transaction extends Queryable {
   record(event: AuditEvent): void;
   /** A row of `mayfly.decisions`, written with the events in one statement. */
   decided(row: DecisionRow): void;
+  /** An evaluation of a task, counted in the same statement. */
+  used(use: TaskUse): void;
   /** Wakes whoever waits for this task, after the commit. */
   changed(taskId: TaskId): void;
 }
@@ -118,6 +127,7 @@ class OpenTransaction implements Transaction {
   readonly #client: pg.PoolClient;
   readonly #events: AuditEvent[] = [];
   readonly #decisions: DecisionRow[] = [];
+  readonly #uses: TaskUse[] = [];
   readonly changedTasks = new Set<TaskId>();
   now = new Date(0);
 
@@ -147,14 +157,18 @@ class OpenTransaction implements Transaction {
     this.#decisions.push(row);
   }
 
+  used(use: TaskUse): void {
+    this.#uses.push(use);
+  }
+
   changed(taskId: TaskId): void {
     this.changedTasks.add(taskId);
   }
 
   async commit(): Promise<void> {
     const writes: Promise<unknown>[] =
-      this.#events.length + this.#decisions.length > 0
-        ? [this.#client.query(insertEvidence(this.#events, this.#decisions, this.now))]
+      this.#events.length + this.#decisions.length + this.#uses.length > 0
+        ? [this.#client.query(insertEvidence(this.#events, this.#decisions, this.#uses, this.now))]
         : [];
     // Sent without waiting for the insert: if that fails, COMMIT answers ROLLBACK.
     const committed = this.#client.query('COMMIT');
@@ -168,18 +182,26 @@ const INSERT_EVENTS =
 const DECIDED =
   'id, task_id, action, resource, permitted, policies, errors, max_ttl_seconds, revision, inputs, decided_at';
 
+/** A connection always counts in the same of so many rows: two calls of one task mostly do not wait for each other's commit. */
+const COUNTED = `counted AS (INSERT INTO mayfly.task_uses AS u
+        SELECT n.root_id, n.task_id, pg_backend_pid() % 8, count(*), count(*) FILTER (WHERE n.permitted)
+        FROM jsonb_to_recordset($3) AS n (root_id uuid, task_id uuid, permitted boolean) GROUP BY n.root_id, n.task_id
+        ON CONFLICT (root_id, task_id, slot) DO UPDATE SET asked = u.asked + excluded.asked, permitted = u.permitted + excluded.permitted)`;
+
 function insertEvidence(
   events: readonly AuditEvent[],
   decisions: readonly DecisionRow[],
+  uses: readonly TaskUse[],
   now: Date,
 ): { name: string; text: string; values: unknown[] } {
   const rows = JSON.stringify(auditRows(events, now));
-  if (decisions.length === 0) return { name: 'insert_audit_events', text: INSERT_EVENTS, values: [rows] };
+  if (decisions.length + uses.length === 0) return { name: 'insert_audit_events', text: INSERT_EVENTS, values: [rows] };
   return {
     name: 'insert_decisions_and_events',
-    text: `WITH decided AS (INSERT INTO mayfly.decisions (${DECIDED}) SELECT ${DECIDED} FROM jsonb_populate_recordset(NULL::mayfly.decisions, $2))
+    text: `WITH decided AS (INSERT INTO mayfly.decisions (${DECIDED}) SELECT ${DECIDED} FROM jsonb_populate_recordset(NULL::mayfly.decisions, $2)),
+      ${COUNTED}
       ${INSERT_EVENTS}`,
-    values: [rows, JSON.stringify(decisions)],
+    values: [rows, JSON.stringify(decisions), JSON.stringify(uses)],
   };
 }
 

@@ -1,6 +1,6 @@
 import type { TaskId } from '../domain/ids.ts';
 import type { Task } from '../domain/task.ts';
-import type { Transaction } from './database.ts';
+import type { Queryable, Transaction } from './database.ts';
 import { TASK_COLUMNS, type TaskRow, toTask } from './tasks.ts';
 
 /** Whose tasks they are. */
@@ -96,4 +96,21 @@ function conditionOf(of: TasksOf): { readonly condition: string; readonly values
       values: [of.workload.source, of.workload.subject],
     };
   return { condition: 't.issuer = $3 AND t.subject = $4', values: [of.issuer, of.subject] };
+}
+
+/** Tasks that word of one kind of one source suspends. */
+export interface SuspendedBy {
+  readonly source: string;
+  readonly kind: string;
+  readonly tasks: number;
+}
+
+/** By whose word tasks are suspended now. What operators have suspended is not among it. */
+export async function countSuspended(db: Queryable): Promise<readonly SuspendedBy[]> {
+  return await db.query<{ source: string; kind: string; tasks: number }>({
+    text: `SELECT split_part(cause, ' ', 1) AS source, split_part(cause, ' ', 2) AS kind, count(DISTINCT task_id)::int AS tasks
+      FROM mayfly.suspensions s JOIN mayfly.tasks t ON t.id = s.task_id WHERE s.cause <> 'operator' AND t.state = 'suspended'
+      GROUP BY 1, 2 ORDER BY 1, 2`,
+    values: [],
+  });
 }

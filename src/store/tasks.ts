@@ -1,4 +1,4 @@
-import type { Holdings } from '../domain/holdings.ts';
+import { type Holdings, noUses, type Uses } from '../domain/holdings.ts';
 import type { TaskId } from '../domain/ids.ts';
 import type { StandingSignal } from '../domain/signal.ts';
 import type { Ceiling, EndedBy, Owner, Task, TaskState as State } from '../domain/task.ts';
@@ -214,9 +214,12 @@ export async function findOwnedRoot(db: Queryable, id: TaskId, owner: Owner | nu
 }
 
 export type StateRow = TaskRow &
-  Omit<Seen, 'held' | 'ancestors' | 'signals'> & {
+  Omit<Seen, 'held' | 'given' | 'uses' | 'ancestors' | 'signals'> & {
     /** An entitlement for each live grant of the tree. */
     held: readonly string[];
+    given: Seen['given'] | null;
+    /** Of the tree: asked and permitted; then of the task. */
+    uses: readonly number[] | null;
     ancestors: readonly Ancestor[] | null;
     signals: readonly StandingSignal[] | null;
     heard: TaskState['heard'] | null;
@@ -228,7 +231,7 @@ export type StateRow = TaskRow &
 
 /** What a decision to issue is made on, as columns of `mayfly.task_states t`: for `toState`. */
 export const STATE_COLUMNS = `${TASK_COLUMNS}, t.revision::int, t.live_grants, t.sensitive_sinks, t.grants, t.own_live_grants, t.own_grants, t.touched,
-    t.held, t.held_seconds, t.ancestors, t.signals, t.heard, t.fingerprint, t.killed, clock_timestamp() AS now`;
+    t.held, t.given, t.uses, t.held_seconds, t.ancestors, t.signals, t.heard, t.fingerprint, t.killed, clock_timestamp() AS now`;
 
 export function toState(row: StateRow): TaskState {
   const { fingerprint, killed, now } = row;
@@ -242,9 +245,16 @@ function toSeen(row: StateRow): Seen {
   for (const entitlement of row.held) held[entitlement] = (held[entitlement] ?? 0) + 1;
   return {
     ...{ state, phase, revision, live_grants, sensitive_sinks, grants, own_live_grants, own_grants, touched, held },
+    ...{ given: row.given ?? {}, uses: toUses(row.uses) },
     ...(row.ancestors === null ? {} : { ancestors: row.ancestors }),
     ...(row.signals === null ? {} : { signals: row.signals }),
   };
+}
+
+function toUses(counted: readonly number[] | null): Uses {
+  if (counted === null) return noUses;
+  const [asked = 0, permitted = 0, ownAsked = 0, ownPermitted = 0] = counted;
+  return { tree: { asked, permitted }, own: { asked: ownAsked, permitted: ownPermitted } };
 }
 
 /** The states of these tasks, in their order; null where there is no such task. */

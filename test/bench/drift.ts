@@ -4,6 +4,7 @@ import pg from 'pg';
 import { loadCatalog } from '../../src/catalog/load.ts';
 import { loadProviders } from '../../src/catalog/provider-registry.ts';
 import { createPolicyEngine } from '../../src/policy/engine.ts';
+import { noUses } from '../../src/domain/holdings.ts';
 import { historyOf } from '../../src/policy/history.ts';
 import { quiet } from '../../src/policy/signals.ts';
 import { BENCH_FILES, startBenchHouse } from './lib/bench-house.ts';
@@ -127,6 +128,8 @@ async function decisionsPerSecond(): Promise<number> {
     sensitive_sinks: 0,
     held: {},
     touched: [],
+    given: {},
+    uses: noUses,
   };
   const decide = () =>
     engine.decide({
@@ -141,7 +144,7 @@ async function decisionsPerSecond(): Promise<number> {
       target,
       ttlSeconds: 60,
       guarantee: 'immediate',
-      history: historyOf(none, 0, catalog),
+      history: historyOf(none, 0, entitlement.name, catalog),
       signals: quiet,
     });
   for (let n = 0; n < 500; n++) if (!decide().permitted) throw new Error('it is not permitted');

@@ -125,7 +125,7 @@ const slept: readonly (readonly [StepName, readonly StepName[], play.Scenario])[
   ['mint.before', ['give-up.after'], play.issue],
   ['mint.after', ['give-up.after'], play.issue],
   ['activate.before', ['give-up.after'], play.issue],
-  ['claim.after', ['contain.after'], play.cancel],
+  ['claim.after', ['contain.after', 'fail.after'], play.cancel],
   ['fence.before', ['contain.after', 'fail.after'], play.cancel],
   ['contain.before', ['contain.after'], play.cancel],
   ['clean.before', ['clean.after'], play.cancel],

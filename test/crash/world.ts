@@ -1,5 +1,5 @@
 import pg from 'pg';
-import { type AgentKey, type GrantBody, MayflyClient, ProblemError } from '../../src/client/index.ts';
+import { type AgentKey, type MintedBody, MayflyClient, ProblemError } from '../../src/client/index.ts';
 import type { Fall, RunningBroker } from '../support/broker-process.ts';
 import type { House, SignOptions } from '../support/house.ts';
 import type { TcpProxy } from '../support/tcp-proxy.ts';
@@ -13,7 +13,7 @@ export const PAYMENTS = 'ledger-db/read-payments';
 
 /** A credential in the hands of an agent, with a session open. */
 export interface Held {
-  readonly grant: GrantBody;
+  readonly grant: MintedBody;
   /** With the password. */
   readonly url: string;
   readonly session: pg.Client;

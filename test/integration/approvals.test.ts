@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import pg from 'pg';
 import { reachBody } from '../../src/http/reach-bodies.ts';
+import { whatIfBody } from '../../src/http/what-if-bodies.ts';
 import { outcome } from '../support/delegating.ts';
 import { approvalFiles, Approving, FINANCE, PAYMENTS, SECURITY, type Waiting } from '../support/approving.ts';
 import { type House, startHouse } from '../support/house.ts';
@@ -320,4 +321,36 @@ describe('an approval is for exactly what was asked', () => {
     expect(collected.status).toBe(201);
     expect(await use(await agent.key.open(String(collected.body['credential'])))).toBe(100);
   });
+});
+
+test('what another catalog would not have approved any more, or by others, is told before it is applied', async () => {
+  const waiting = await approving.approved();
+  expect((await approving.collect(waiting.grant)).status).toBe(201);
+  const diff = async (policies: string) => {
+    const reply = await approving.operator('olga', 'POST', '/v1/catalog/diff', {
+      files: approvalFiles(house.files, policies),
+    });
+    const { drift, decisions } = whatIfBody.parse(reply.body);
+    const task = drift.tasks.find(({ task: id }) => id === waiting.task);
+    return { drift, decisions, task, asked: decisions.changed.filter((one) => one.task === waiting.task) };
+  };
+  const none = await diff(FINANCE.replace('@require_approval("finance")', ''));
+  const all = [none.drift.approvals, none.decisions.approvals].map(
+    ([{ group, newly_needed: newly, no_longer_needed: less } = {}]) => [...[group, newly, (less ?? 0) > 0]],
+  );
+  expect(all).toEqual([
+    ['finance', 0, true],
+    ['finance', 0, true],
+  ]);
+  expect([none.task, none.decisions.newly_to_be_approved]).toEqual([undefined, 0]);
+  expect(none.asked).toMatchObject([
+    { decision: 'permit', because: null, no_longer_approved_by: ['finance'] },
+    { decision: 'permit', because: null, no_longer_approved_by: ['finance'] },
+  ]);
+  const other = await diff(FINANCE.replace('"finance"', '"security"'));
+  expect(other.task?.grants).toMatchObject([{ id: waiting.grant, groups: ['security'] }]);
+  expect(other.asked[0]).toMatchObject({
+    ...{ because: 'approval_required', newly_approved_by: ['security'], no_longer_approved_by: ['finance'] },
+  });
+  expect((await diff(FINANCE)).asked).toEqual([]);
 });

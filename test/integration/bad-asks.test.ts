@@ -63,7 +63,7 @@ beforeAll(async () => {
   const client = house.client();
   await client.complete(ended.task.id, { wait: 30 });
   // What is still to be cleaned would change the store under the tests.
-  while ((await client.grant(ended.grant.id, { wait: 30 })).revocation.state !== 'clean');
+  while ((await client.grant(ended.grant.id, { wait: 30 })).revocation?.state !== 'clean');
 });
 
 describe('what is not the caller’s', () => {
@@ -125,7 +125,7 @@ describe('entitlements', () => {
     });
     const { revocations } = await house.client().complete((reply.body['task'] as TaskBody).id, { wait: 30 });
     expect(revocations).toHaveLength(1);
-    while ((await house.client().grant(revocations[0]?.grant_id ?? '', { wait: 30 })).revocation.state !== 'clean');
+    while ((await house.client().grant(revocations[0]?.grant_id ?? '', { wait: 30 })).revocation?.state !== 'clean');
   });
 });
 

@@ -160,7 +160,7 @@ describe('when the address in the catalog leads to another cluster', () => {
     }
     await ended;
     const after = await untilClean(grant);
-    expect(after.revocation.evidence).toMatchObject({ system_identifier: await clusterOf(oldServer) });
+    expect(after.revocation?.evidence).toMatchObject({ system_identifier: await clusterOf(oldServer) });
   });
 
   test('a grant whose facts were lost is ended where it was made: its absence elsewhere proves nothing', async () => {
@@ -171,7 +171,7 @@ describe('when the address in the catalog leads to another cluster', () => {
 
     await house.client().complete(task.id, { wait: 25 });
     const after = await untilClean(grant);
-    expect(after.revocation.evidence).toMatchObject({ system_identifier: await clusterOf(oldServer) });
+    expect(after.revocation?.evidence).toMatchObject({ system_identifier: await clusterOf(oldServer) });
     expect(await tracesIn(oldServer, house.targetDatabase, grant)).toMatchObject({ role: false, fenced: true });
     expect(await tracesIn(newServer, newDatabase, grant)).toMatchObject({ role: false, noted: false });
     await ended;
@@ -186,8 +186,8 @@ describe('when the address in the catalog leads to another cluster', () => {
 
     await Promise.all([before, after].map(({ task }) => house.client().complete(task.id, { wait: 25 })));
     const [first, second] = [await untilClean(before.grant), await untilClean(after.grant)];
-    expect(first.revocation.evidence).toMatchObject({ system_identifier: await clusterOf(oldServer) });
-    expect(second.revocation.evidence).toMatchObject({ system_identifier: await clusterOf(newServer) });
+    expect(first.revocation?.evidence).toMatchObject({ system_identifier: await clusterOf(oldServer) });
+    expect(second.revocation?.evidence).toMatchObject({ system_identifier: await clusterOf(newServer) });
     expect(await tracesIn(oldServer, house.targetDatabase, before.grant)).toMatchObject({ role: false });
     expect(await tracesIn(newServer, newDatabase, after.grant)).toMatchObject({ role: false, fenced: true });
   });

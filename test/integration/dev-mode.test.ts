@@ -3,7 +3,7 @@ import { existsSync, readFileSync, renameSync, statSync, writeFileSync } from 'n
 import { join } from 'node:path';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { EventBody, GrantBody, TaskBody } from '../../src/client/index.ts';
+import type { EventBody, MintedBody, TaskBody } from '../../src/client/index.ts';
 import { ask } from '../support/ask.ts';
 import { type CliProcess, mayflyArguments } from '../support/cli.ts';
 import { type DevHome, makeDevHome } from '../support/dev-home.ts';
@@ -198,7 +198,7 @@ describe('a running dev broker', () => {
     writeFileSync(file, good.replace('max_ttl_seconds: 77', 'max_ttl_seconds: 33'));
     await dev.says(/revision 3 is active/);
     const { body } = await opened.issue();
-    const { deadline, created_at: created } = body['grant'] as GrantBody;
+    const { deadline, created_at: created } = body['grant'] as MintedBody;
     expect(Date.parse(deadline) - Date.parse(created)).toBeLessThanOrEqual(33_000);
     expect(await home.query('mayfly', 'SELECT revision::int FROM mayfly.catalog_active')).toEqual([{ revision: 3 }]);
     await opened.complete();

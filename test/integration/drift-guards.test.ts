@@ -115,7 +115,9 @@ describe('before an apply commits', () => {
     ]);
     expect(() => requireLittleDrift({ ...foreseen, living }, guard(10))).toThrow(MayflyError);
     expect(() => requireLittleDrift({ ...foreseen, living: new Map([['ledger-db', 10]]) }, guard(10))).not.toThrow();
-    expect(() => requireLittleDrift({ ends: [], living, failed: 0, reported: 0 }, guard(0))).not.toThrow();
+    expect(() =>
+      requireLittleDrift({ ends: [], living, failed: 0, reported: 0, approvals: new Map() }, guard(0)),
+    ).not.toThrow();
   });
 
   test('whoever says the number may end so many, and exactly so many', async () => {

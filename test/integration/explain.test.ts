@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { TaskBody } from '../../src/client/index.ts';
 import { decisionsPageBody, explainedBody } from '../../src/http/decision-bodies.ts';
+import { createPolicyEngine, type OwnedPolicyEngine } from '../../src/policy/engine.ts';
 import { ask } from '../support/ask.ts';
 import { startCli } from '../support/cli.ts';
 import { type House, startHouse } from '../support/house.ts';
@@ -82,6 +83,40 @@ describe('a page of decisions', () => {
     const items = await decisionsOf(task);
     expect(new Set(items.map(({ revision }) => revision)).size).toBeGreaterThanOrEqual(9);
     expect(new Set(items.map(({ replay }) => replay))).toEqual(new Set(['identical']));
+    await house.broker.apply(house.files);
+  });
+
+  test('many at once say nothing false: each is made again, or is to be asked for again', async () => {
+    const task = await open();
+    for (let n = 0; n < 4; n++) {
+      const tried = `@id("more-${n}") @enforce("report") forbid (principal, action, resource) when { context.ttl < duration("1s") };`;
+      await house.broker.apply({ ...house.files, 'policies/tried.cedar': `${tried}\n` });
+      await house.client().issue(task.id, { entitlement: INVOICES });
+    }
+    const asks = Array.from({ length: 6 }, () => operatorsOf(house).get(`/v1/decisions?task=${task.id}`));
+    const answers = (await Promise.all(asks)).map(({ status, body, headers }) =>
+      status === 503
+        ? `${String(body['code'])} ${String(headers['retry-after'])}`
+        : decisionsPageBody
+            .parse(body)
+            .items.map(({ replay }) => replay)
+            .join(' '),
+    );
+    for (const answer of answers)
+      expect(['identical identical identical identical', 'policies_busy 5']).toContain(answer);
+    // Where none can be had at all.
+    const held: OwnedPolicyEngine[] = [];
+    const hold = () => {
+      for (;;) held.push(createPolicyEngine({ schema: '', policies: [], entities: [] }, 'none'));
+    };
+    try {
+      expect(hold).toThrow('at once');
+      const { status, body, headers } = await operatorsOf(house).get(`/v1/decisions?task=${task.id}`);
+      expect([status, body['code'], headers['retry-after']]).toEqual([503, 'policies_busy', '2']);
+    } finally {
+      for (const engine of held) engine.close();
+    }
+    expect((await decisionsOf(task)).map(({ replay }) => replay)).toEqual(Array(4).fill('identical'));
     await house.broker.apply(house.files);
   });
 });

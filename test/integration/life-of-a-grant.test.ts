@@ -30,7 +30,7 @@ async function untilClean(grantId: string): Promise<GrantBody> {
   const client = house.client();
   for (;;) {
     const grant = await client.grant(grantId, { wait: 10 });
-    if (grant.revocation.state === 'clean') return grant;
+    if (grant.revocation?.state === 'clean') return grant;
   }
 }
 

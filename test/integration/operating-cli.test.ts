@@ -28,7 +28,7 @@ test('an operator sees the queue, retries, writes off, pauses and resumes in the
   expect([empty.code, empty.stdout]).toEqual([0, 'The queue is empty.\n']);
 
   const { task, grants } = await grantsIn(house, 2);
-  const [first = '', second = ''] = grants.map(({ revocation }) => revocation.id);
+  const [first = '', second = ''] = grants.map(({ revocation }) => revocation?.id);
   const paused = await mayfly('target', 'pause', 'ledger-db', '--reason', 'déménagement');
   expect(paused.stdout).toMatch(/^ledger-db is PAUSED since \S+ by dev-operators:dev-operator: déménagement\n$/);
   expect(paused.stderr).toContain('not taken back before their deadline');

@@ -2,6 +2,7 @@ import pg from 'pg';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { AgentKey, type TaskBody } from '../../src/client/index.ts';
 import { ask, type Reply } from '../support/ask.ts';
+import { aboutTask, ENTITIES, permitting, SCHEMA, TYPES } from '../support/authzen.ts';
 import { Agent, outcome } from '../support/delegating.ts';
 import { type House, startHouse } from '../support/house.ts';
 
@@ -100,6 +101,92 @@ describe('what a tree has and had', () => {
       expect(new Set(replies.map(({ status }) => status))).toEqual(new Set([201, 403]));
       await house.client().cancel(task.id, { wait: 30 });
     }
+  });
+});
+
+describe('what was used is counted', () => {
+  const counted = forbid('Three times.', 'context.tree.grants_of_this >= 3');
+
+  test('after the third grant of one thing to a tree the fourth is denied, whoever of it asks', async () => {
+    await applyWith(counted);
+    const [owner, other] = await Promise.all([Agent.make(house), Agent.make(house, 'agent-support')]);
+    const parent = await owner.open({ entitlements: [INVOICES, PAYMENTS] });
+    const child = await owner.beget(parent, other, { entitlements: [INVOICES, PAYMENTS] });
+    const by = async (agent: Agent, { id }: { id: string }, entitlement = INVOICES) =>
+      await agent.call('POST', `/v1/tasks/${id}/grants`, { entitlement });
+    for (const agent of [owner, other, owner]) {
+      const given = await by(agent, agent === owner ? parent : child);
+      expect(given.status).toBe(201);
+      // What is given back was given.
+      await agent.client().release(String(Object(given.body['grant'])['id']), { wait: 30 });
+    }
+    for (const [agent, task] of [
+      [owner, parent],
+      [other, child],
+    ] as const)
+      expect(denied(await by(agent, task))).toEqual([403, 'denied_by_policy', ['Three times.']]);
+    expect((await by(other, child, PAYMENTS)).status).toBe(201);
+    await applyWith(forbid('Twice.', 'context.own.grants_of_this >= 2'));
+    expect((await by(other, child)).status).toBe(201);
+    expect(denied(await by(owner, parent))).toEqual([403, 'denied_by_policy', ['Twice.']]);
+  });
+
+  test('under the locks: of 64 asks at once on two replicas three are permitted', async () => {
+    await applyWith(counted);
+    for (let round = 0; round < 2; round++) {
+      const task = await open();
+      const replies = await Promise.all(
+        Array.from({ length: 64 }, (_, n) => issue(task, INVOICES, {}, n % 2 === 0 ? house.url : replica.url)),
+      );
+      expect(replies.filter(({ status }) => status === 201)).toHaveLength(3);
+      expect(replies.filter(({ status }) => status === 403)).toHaveLength(61);
+      await house.client().cancel(task.id, { wait: 30 });
+    }
+  });
+
+  test('it is beside itself that a grant is renewed and retained', async () => {
+    await applyWith(
+      `@id("no") forbid (principal is Mayfly::Task, action, resource is Mayfly::Entitlement) when { context.own.grants_of_this >= 1 };`,
+    );
+    const task = await open();
+    const { grant } = await house.client().issue(task.id, { entitlement: INVOICES });
+    expect((await house.client().renew(grant.id, 60)).grant.state).toBe('active');
+    expect((await issue(task, INVOICES)).status).toBe(403);
+  });
+
+  test('evaluations of a task and its tree, asked and permitted, before the next call and the next grant', async () => {
+    const [owner, other] = await Promise.all([Agent.make(house), Agent.make(house, 'agent-support')]);
+    const types = { [SCHEMA]: TYPES, 'entities.yaml': ENTITIES };
+    const after = (when: string) =>
+      `${permitting('open', 'resource is document && resource has open && resource.open')}
+       @id("calls") @reason("Two calls.") forbid (principal is Mayfly::Task, action in Mayfly::Action::"evaluate", resource)
+       when { context has tree && context.tree.evaluations_permitted >= 2 };
+       ${forbid('It was asked about.', when)}`;
+    await applyWith(
+      after('context.own.evaluations == 3 && context.own.evaluations_permitted == 1 && context.tree.evaluations == 5'),
+      types,
+    );
+    const parent = await owner.open({ entitlements: [INVOICES] });
+    const child = await owner.beget(parent, other, { entitlements: [INVOICES] });
+    const calls = async (agent: Agent, { id }: { id: string }, document = '1') => {
+      const { status, body } = await agent.call(
+        'POST',
+        '/access/v1/evaluation',
+        aboutTask(id, { resource: { type: 'document', id: document } }),
+      );
+      return [status, body['decision'], Object(body['context'])['reasons']];
+    };
+    expect(await calls(owner, parent)).toEqual([200, true, undefined]);
+    expect(await calls(owner, parent, '2')).toEqual([200, false, []]);
+    expect(await calls(other, child)).toEqual([200, true, undefined]);
+    const tired = [200, false, ['Two calls.']];
+    expect(await calls(owner, parent)).toEqual(tired);
+    expect((await owner.call('POST', `/v1/tasks/${parent.id}/grants`, { entitlement: INVOICES })).status).toBe(201);
+    expect(await calls(other, child)).toEqual(tired);
+    expect(denied(await owner.call('POST', `/v1/tasks/${parent.id}/grants`, { entitlement: INVOICES }))).toEqual([
+      ...[403, 'denied_by_policy', ['It was asked about.']],
+    ]);
+    expect((await other.call('POST', `/v1/tasks/${child.id}/grants`, { entitlement: INVOICES })).status).toBe(201);
   });
 });
 

@@ -201,7 +201,7 @@ describe('what takes two', () => {
   test('a write-off: of two second persons at once one carries it out', async () => {
     await house.broker.apply(having(forTwo));
     const { grants } = await grantsIn(house, 1);
-    const id = grants[0]?.revocation.id ?? '';
+    const id = grants[0]?.revocation?.id ?? '';
     await operators.post('/v1/targets/ledger-db/pause', REASON);
     await ask(house.url, 'DELETE', `/v1/grants/${grants[0]?.id ?? ''}`, { token: await operators.token('operator') });
     const writeOff = async (who: string) =>

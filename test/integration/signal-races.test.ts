@@ -1,6 +1,10 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
+import { applyCatalog } from '../../src/broker/apply-catalog.ts';
+import { loadCatalog } from '../../src/catalog/load.ts';
+import { loadProviders } from '../../src/catalog/provider-registry.ts';
 import type { TaskBody } from '../../src/client/index.ts';
 import type { StepName } from '../../src/domain/step.ts';
+import { Database } from '../../src/store/database.ts';
 import type { Reply } from '../support/ask.ts';
 import type { RunningBroker } from '../support/broker-process.ts';
 import { Agent, outcome } from '../support/delegating.ts';
@@ -10,6 +14,8 @@ import { FORBIDS, ISSUER, send, signal, sources } from '../support/signals.ts';
 
 const WAIT = { timeout: 20_000, interval: 20 };
 const INVOICES = 'ledger-db/read-invoices';
+/** As in `store/locks.ts`. */
+const CATALOG_LOCK = 0x4d460002;
 const POLICIES = 'policies/test.cedar';
 
 let house: House;
@@ -17,16 +23,18 @@ let house: House;
 let replica: RunningBroker;
 let owner: Agent;
 let task: TaskBody;
+let withSources: Readonly<Record<string, string>>;
 beforeAll(async () => {
   house = await startHouse({ proofOfPossession: 'required', inProcess: false });
   replica = await house.startReplica();
   owner = await Agent.make(house);
   const trust = `${house.files['trust.yaml'] ?? ''}${sources(owner.key.thumbprint)}`;
-  await house.broker.apply({
+  withSources = {
     ...house.files,
     'trust.yaml': trust.replace('change_freeze, device, user] }', 'change_freeze, device, user], suspends: [user] }'),
     [POLICIES]: `${house.files[POLICIES] ?? ''}${FORBIDS}`,
-  });
+  };
+  await house.broker.apply(withSources);
 });
 afterAll(() => house?.stop());
 beforeEach(async () => {
@@ -175,6 +183,67 @@ test('a renewal that a signal overtakes is none, or ends', async () => {
   expect((await risk('high')).status).toBe(200);
   expect((await asked.goOn()).status).toBeGreaterThanOrEqual(400);
   await nothingLives();
+});
+
+test('a renewal that any signal overtakes takes back what the target was told, and ends', async () => {
+  const { grant } = await owner.client().issue(task.id, { entitlement: INVOICES, ttl_seconds: 60 });
+  const asked = await held('renew.after', () =>
+    owner.call('POST', `/v1/grants/${grant.id}/renew`, { ttl_seconds: 300 }),
+  );
+  // What it says permits it all the same, so that nothing else would end it.
+  expect((await risk('medium')).status).toBe(200);
+  expect(outcome(await asked.goOn())).toEqual([409, 'grant_ended']);
+  const after = await owner.client().grant(grant.id, { wait: 30 });
+  expect(after).toMatchObject({ state: 'revoked', ended_by: 'signal' });
+  const login = `mfy_${grant.id.slice(4).replaceAll('-', '')}`;
+  await vi.waitFor(
+    async () => expect(await house.onTarget(`SELECT FROM pg_roles WHERE rolname = '${login}'`)).toEqual([]),
+    WAIT,
+  );
+  const told = await owner.client().timeline(task.id);
+  expect(told.filter(({ type }) => type === 'grant.renewed')).toEqual([]);
+  expect(told.find(({ type }) => type === 'grant.ended')).toMatchObject({
+    ...{ cause: 'signal', payload: { because: 'renewal_overtaken', deadline: expect.any(String) } },
+  });
+  expect(outcome(await issue())).toEqual([201, undefined]);
+});
+
+test('a source that a catalog withdraws at this moment is not heard, and leaves no suspension behind', async () => {
+  const db = new Database({ url: house.store.runtimeUrl, connections: 1, onError: () => {} });
+  let goOn = () => {};
+  const gate = new Promise<void>((resolve) => (goOn = resolve));
+  try {
+    const catalog = loadCatalog(house.files, { providers: await loadProviders(['postgres']), allowDev: true });
+    let reached = () => {};
+    const holding = new Promise<void>((resolve) => (reached = resolve));
+    const admit = async () => {
+      reached();
+      await gate;
+      return {};
+    };
+    const applied = applyCatalog({ db, published: async () => {} }, catalog, 'test', 'withdrawn', { admit });
+    await holding;
+    const saying = disable();
+    // It waits for the catalog, whatever else waits.
+    await vi.waitFor(async () => {
+      const waits = await house.onStore(
+        "SELECT FROM pg_locks WHERE NOT granted AND locktype = 'advisory' AND classid = $1",
+        [CATALOG_LOCK],
+      );
+      expect(waits).not.toEqual([]);
+    }, WAIT);
+    goOn();
+    await applied;
+    expect((await saying).status).toBeGreaterThanOrEqual(400);
+    expect(await house.onStore(`SELECT FROM mayfly.suspensions WHERE task_id = $1`, [task.id.slice(5)])).toEqual([]);
+    expect(await house.onStore('SELECT state FROM mayfly.tasks WHERE id = $1', [task.id.slice(5)])).toEqual([
+      { state: 'active' },
+    ]);
+  } finally {
+    goOn();
+    await db.close();
+    await house.broker.apply(withSources);
+  }
 });
 
 test('of signals that are sent to two replicas at once by one source, each counts once and the newest stands', async () => {

@@ -3,6 +3,7 @@ import { forgetSignals } from '../../src/store/signals.ts';
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { AgentKey, type GrantBody, type TaskBody } from '../../src/client/index.ts';
 import { signalsPageBody } from '../../src/http/signal-bodies.ts';
+import { whatIfBody } from '../../src/http/what-if-bodies.ts';
 import { ask } from '../support/ask.ts';
 import { Agent, outcome } from '../support/delegating.ts';
 import { type House, startHouse } from '../support/house.ts';
@@ -405,6 +406,69 @@ describe('a signal', () => {
   });
 });
 
+describe('where drift is only told, what a signal', () => {
+  const told =
+    '@id("told-risk") @enforce("report") forbid (principal is Mayfly::Task, action, resource) when { principal.workload.risk == "medium" };';
+  const madeOf = async (task: TaskBody) =>
+    (await owner.client().timeline(task.id)).filter(
+      ({ type, payload }) => type === 'decision.made' && payload['enforce'] === 'report',
+    );
+  /** Decided by it, whatever came of that. */
+  const decided = (task: TaskBody, count: number) =>
+    vi.waitFor(async () => expect(await madeOf(task)).toHaveLength(count), WAIT);
+
+  test('has a policy say that reports (by `@enforce`) ends nothing, and is in the report', async () => {
+    await house.broker.apply({ ...files, [POLICIES]: `${files[POLICIES] ?? ''}${told}` });
+    const task = await owner.open();
+    const { grant } = await issue(task);
+    await send(house, risk('medium'));
+    await decided(task, 1);
+    expect((await madeOf(task))[0]).toMatchObject({ payload: { enforce: 'report', policies: ['told-risk'] } });
+    expect(await owner.client().grant(grant.id)).toMatchObject({ state: 'active' });
+    await send(house, risk('low'));
+  });
+
+  test('does not forbid it does not end either, although it has the grant decided again and drift denies that; what it forbids it ends', async () => {
+    const task = await owner.open();
+    const { grant } = await issue(task);
+    const drifting = '@id("drifted") forbid (principal is Mayfly::Task, action == Mayfly::Action::"retain", resource);';
+    const changed = { ...files, [POLICIES]: `${files[POLICIES] ?? ''}${drifting}` };
+    const body = { files: changed, enforce: 'report', expect_revoked: 1 };
+    const applied = await operatorsOf(house).post('/v1/catalog/apply', body, 'admin');
+    expect([applied.status, applied.body['code']]).toEqual([201, undefined]);
+    await decided(task, 1);
+    await send(house, risk('medium'));
+    await decided(task, 2);
+    for (const { payload } of await madeOf(task)) expect(payload).toMatchObject({ policies: ['drifted'] });
+    expect(await owner.client().grant(grant.id)).toMatchObject({ state: 'active' });
+    await send(house, risk('high'));
+    expect(await untilRevoked(grant)).toMatchObject({ ended_by: 'signal' });
+    await send(house, risk('low'));
+  });
+});
+
+test('a source speaks of so many places and no more, and of those that it has spoken of it goes on', async () => {
+  const [first] = [risk('low')];
+  await send(house, first);
+  await house.onStore(
+    `INSERT INTO mayfly.signals_standing (source, kind, subject, name, value, occurred_at, signal_id)
+     SELECT source, kind, 'workload:dev:agent-' || n, '', 'low', now(), signal_id FROM mayfly.signals_standing, generate_series(1, 99999) n`,
+  );
+  const other = signal('workload_risk', { subject: { workload: 'dev:agent-one-more' }, level: 'high' });
+  expect(outcome(await send(house, other))[1]).toBe('signals_full');
+  expect((await send(house, risk('medium'))).status).toBe(200);
+  // Of another source as many; and what is over makes room.
+  expect(
+    (await send(house, signal('workload_risk', { subject: { workload: 'dev:agent-x' }, level: 'low' }), 'desk')).status,
+  ).toBe(200);
+  await house.onStore(`DELETE FROM mayfly.signals_standing WHERE subject = 'workload:dev:agent-7'`);
+  expect((await send(house, other)).status).toBe(200);
+  const [index] = await house.onStore(
+    `SELECT pg_get_expr(i.indpred, i.indrelid) AS of, i.indisvalid AS valid FROM pg_index i WHERE i.indexrelid = 'mayfly.signals_standing_to_forget'::regclass`,
+  );
+  expect(index).toEqual({ of: expect.stringMatching(/closed.*off.*lapsed/), valid: true });
+});
+
 describe('a source that owes a heartbeat', () => {
   const watching = (required: boolean) => ({
     ...files,
@@ -578,6 +642,31 @@ describe('a source that suspends', () => {
     await vi.waitFor(async () => expect(await stateOf(task)).toBe('active'), WAIT);
     expect(await stateOf(left)).toBe('cancelled');
   });
+});
+
+test('whom a source has suspended that leaves the catalog stays so, which is told before it is applied and after it', async () => {
+  const suspending = (files['trust.yaml'] ?? '').replace(
+    'change_freeze, device, user] }',
+    'change_freeze, device, user], suspends: [user] }',
+  );
+  await house.broker.apply({ ...files, 'trust.yaml': suspending });
+  const task = await owner.open();
+  await send(house, signal('user', { subject: { issuer: ISSUER, user: 'user:dana' }, state: 'disabled' }));
+  const operators = operatorsOf(house);
+  const list = async () => signalsPageBody.parse((await operators.get('/v1/signals')).body).left_suspended;
+  expect(await list()).toEqual([]);
+  const without = { ...files, 'trust.yaml': suspending.replace(/^ {2}- \{ name: risk,[^}]*\}\n/m, '') };
+  const left = [{ source: 'risk', kind: 'user', tasks: expect.any(Number) }];
+  expect(whatIfBody.parse((await operators.post('/v1/catalog/diff', { files: without })).body).left_suspended).toEqual(
+    left,
+  );
+  expect(whatIfBody.parse((await operators.post('/v1/catalog/diff', { files })).body).left_suspended).toEqual([]);
+  await house.broker.apply(without);
+  expect(await list()).toEqual(left);
+  const before = (await list())[0]?.tasks ?? 0;
+  expect((await owner.client().task(task.id)).state).toBe('suspended');
+  expect((await operators.post(`/v1/tasks/${task.id}/resume`, { reason: 'its source is gone' })).status).toBe(200);
+  expect((await list())[0]?.tasks ?? 0).toBe(before - 1);
 });
 
 test('what is over and old is forgotten, by the login that brokers have', async () => {

@@ -178,6 +178,39 @@ describe('what a catalog would change', () => {
   });
 });
 
+/** Payments once somebody of that group has approved them. */
+const approvedBy = (group: string) => {
+  const trust = (house.files['trust.yaml'] ?? '').replace(
+    /\n {6}roles: \{[^}]*\}/,
+    '$&,\n      groups: { viewer: [finance, security] }',
+  );
+  const once = `@require_approval("${group}") @id("payments-while-executing")`;
+  return changed((policies) => policies.replace('@id("payments-while-executing")', once), { 'trust.yaml': trust });
+};
+
+describe('whom a catalog would ask for approval', () => {
+  test('is told of what was decided and of what lives, by group', async () => {
+    const { drift, decisions } = await diff(approvedBy('finance'));
+    const byFinance = [{ group: 'finance', newly_needed: 1, no_longer_needed: 0 }];
+    expect(drift).toMatchObject({ would_end: 1, approvals: byFinance });
+    expect(drift.tasks).toMatchObject([
+      { grants: [{ because: 'approval_required (payments-while-executing)', groups: ['finance'] }] },
+    ]);
+    expect(decisions).toMatchObject({ ...unchanging, newly_to_be_approved: 1, no_longer_to_be_approved: 0 });
+    expect([decisions.unchanged, decisions.approvals]).toEqual([3, byFinance]);
+    expect(decisions.changed).toMatchObject([
+      { decision: 'permit', because: 'approval_required', newly_approved_by: ['finance'], resource: PAY },
+    ]);
+    // Whatever permits it, and where the rule of the limits says so.
+    const files = approvedBy('finance');
+    const limits = 'approvals: [{ name: reading, of: { sensitivities: [confidential] }, group: security }]';
+    const both = await diff({ ...files, 'limits.yaml': limits });
+    expect(both.drift).toMatchObject({ would_end: 3 });
+    expect(both.decisions.newly_to_be_approved).toBe(3);
+    expect(both.decisions.approvals).toContainEqual({ group: 'security', newly_needed: 2, no_longer_needed: 0 });
+  });
+});
+
 describe('over HTTP', () => {
   test('the same is told as in the terminal', { timeout: 60_000 }, async () => {
     const to = mkdtempSync(join(folder, 'catalog-'));

@@ -36,6 +36,10 @@ describe('a copy of the house with something planted in it', { timeout: patience
       'providers/postgres/planted-e.ts',
       `export * from '../../src/domain/task.ts';\nexport * from '../../src/provider.ts';\n`,
     );
+    plant(
+      'test/contract/provider/planted-g.ts',
+      `export * from '../../../src/domain/task.ts';\nexport { z } from 'zod';\n`,
+    );
     plant('src/broker/planted-f.ts', `export const f = (name: string) => import(name);\n`);
     const imports = readImports(copy);
     expect(imports).toContainEqual({ from: 'src/provider.ts', to: 'src/domain/secret.ts' });
@@ -48,6 +52,8 @@ describe('a copy of the house with something planted in it', { timeout: patience
       'src/broker/planted-f.ts:1:',
       'src/domain/planted-b.ts',
       'src/store/planted-a.ts',
+      'test/contract/provider/planted-g.ts',
+      'test/contract/provider/planted-g.ts',
     ]);
   });
 

@@ -1,5 +1,7 @@
 import { randomUUID } from 'node:crypto';
+import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { z } from 'zod';
 import { freePort } from './free-port.ts';
 import type { GoServer } from './go-server.ts';
 import { answers, makeServerFolder, type ServerProcess, startServer } from './server-process.ts';
@@ -32,4 +34,61 @@ export async function startOpenbao(folder: string): Promise<OpenbaoServer> {
   const server = startServer(makeServerFolder('openbao'), join(folder, 'bao'), args);
   await server.ready(() => answers(`${url}/v1/sys/health`));
   return { url, token, log: () => server.log(), stop: () => server.stop() };
+}
+
+export interface SealedOpenbao extends OpenbaoServer {
+  /** Without TLS, for whom a test needs no CA for. The same as `url` where there is none. */
+  readonly plainUrl: string;
+  /** Goes down and comes back at the same address with its data, unsealed. */
+  restart(): Promise<void>;
+  unseal(): Promise<void>;
+}
+
+/** A server of its own with its data on disk, initialised and unsealed. @param tls Its certificate and key, in files. */
+export async function startOpenbaoOnDisk(
+  folder: string,
+  tls?: { readonly certificate: string; readonly key: string },
+): Promise<SealedOpenbao> {
+  const home = makeServerFolder('openbao');
+  const port = await freePort();
+  const url = `${tls === undefined ? 'http' : 'https'}://127.0.0.1:${port}`;
+  // What an administrator does goes by a listener of its own, so that no test needs the CA for that.
+  const plain = `http://127.0.0.1:${tls === undefined ? port : await freePort()}`;
+  const listen = (at: string, over: object) => ({ tcp: { address: new URL(at).host, ...over } });
+  const listeners = [listen(plain, { tls_disable: true })];
+  if (tls !== undefined) listeners.push(listen(url, { tls_cert_file: tls.certificate, tls_key_file: tls.key }));
+  const config = join(home, 'config.json');
+  const settings = { storage: { file: { path: join(home, 'data') } }, listener: listeners, api_addr: plain };
+  writeFileSync(config, JSON.stringify(settings));
+  const ask = async (path: string, body: object): Promise<Record<string, unknown>> => {
+    const response = await fetch(`${plain}/v1/${path}`, { method: 'POST', body: JSON.stringify(body) });
+    return z.record(z.string(), z.unknown()).parse(await response.json());
+  };
+  const start = async (): Promise<ServerProcess> => {
+    const process = startServer(makeServerFolder('openbao-run'), join(folder, 'bao'), ['server', `-config=${config}`]);
+    await process.ready(async () => (await fetch(`${plain}/v1/sys/health`)).status > 0);
+    return process;
+  };
+  let server = await start();
+  const initial = z
+    .object({ keys: z.array(z.string()), root_token: z.string() })
+    .parse(await ask('sys/init', { secret_shares: 1, secret_threshold: 1 }));
+  const unseal = async (): Promise<void> => {
+    await ask('sys/unseal', { key: initial.keys[0] });
+    await server.ready(() => answers(`${plain}/v1/sys/health`));
+  };
+  await unseal();
+  return {
+    ...{ url, plainUrl: plain, token: initial.root_token, unseal },
+    log: () => server.log(),
+    restart: async () => {
+      await server.stop();
+      server = await start();
+      await unseal();
+    },
+    stop: async () => {
+      await server.stop();
+      rmSync(home, { recursive: true, force: true });
+    },
+  };
 }

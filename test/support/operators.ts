@@ -1,5 +1,5 @@
 import { expect, vi } from 'vitest';
-import type { GrantBody, TaskBody } from '../../src/client/index.ts';
+import type { MintedBody, TaskBody } from '../../src/client/index.ts';
 import { queuePageBody, storyBody } from '../../src/http/queue-bodies.ts';
 import { ask, type Reply } from './ask.ts';
 import type { House } from './house.ts';
@@ -50,7 +50,7 @@ export async function grantsIn(
   house: House,
   count: number,
   ttlSeconds = 300,
-): Promise<{ task: TaskBody; grants: GrantBody[] }> {
+): Promise<{ task: TaskBody; grants: MintedBody[] }> {
   const client = house.client();
   const { task } = await client.openTask(await house.sign());
   const issued = await Promise.all(

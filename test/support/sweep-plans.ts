@@ -85,7 +85,7 @@ export async function explain(client: pg.Client, ask: (tx: Transaction) => Promi
     plans.push(...rows.flatMap((row) => row['QUERY PLAN'].map((each) => each.Plan)));
     return [];
   };
-  await ask({ now: new Date(), query, record: () => {}, decided: () => {}, changed: () => {} });
+  await ask({ now: new Date(), query, record: () => {}, decided: () => {}, used: () => {}, changed: () => {} });
   return plans;
 }
 

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { afterEach, expect, test } from 'vitest';
-import type { GrantBody } from '../../client/index.ts';
+import type { MintedBody } from '../../client/index.ts';
 import { handOverAws } from './aws.ts';
 import { readAwsKeys } from './aws-keys.ts';
 import type { Handover } from './handover.ts';
@@ -12,7 +12,7 @@ afterEach(() => {
 
 /** By a broker whose clock says 2030, whatever ours says. */
 const at = (seconds: number) => new Date(Date.parse('2030-01-01T00:00:00.000Z') + seconds * 1000).toISOString();
-const granted = (deadline: string) => ({ id: 'grt_1', created_at: at(0), deadline }) as GrantBody;
+const granted = (deadline: string) => ({ id: 'grt_1', created_at: at(0), deadline }) as MintedBody;
 const credential = (id: string, expires: string) => ({
   access_key_id: id,
   secret_access_key: 's',

@@ -1,4 +1,4 @@
-import type { GrantBody } from '../../client/index.ts';
+import type { MintedBody } from '../../client/index.ts';
 import { serveAwsKeys } from './aws-endpoint.ts';
 import { type AwsKeys, expirationOf, readAwsKeys } from './aws-keys.ts';
 import { environmentWithout, type Handover } from './handover.ts';
@@ -17,7 +17,7 @@ const MISLEADING = /^AWS_.*(KEY|SECRET|TOKEN|CREDENTIAL|PROFILE|ROLE|CONTAINER|A
  */
 export async function handOverAws(
   first: AwsKeys,
-  grant: GrantBody,
+  grant: MintedBody,
   inEnvironment: boolean,
   askedAt: number,
 ): Promise<Handover> {

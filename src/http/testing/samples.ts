@@ -1,4 +1,5 @@
 import type { Grant } from '../../domain/grant.ts';
+import { noUses } from '../../domain/holdings.ts';
 import type { DecisionId, EventId, GrantId, RevocationId, TaskId } from '../../domain/ids.ts';
 import type { Revocation } from '../../domain/revocation.ts';
 import { Secret } from '../../domain/secret.ts';
@@ -52,7 +53,7 @@ export function sampleTask(over: Partial<Task> = {}): Task {
 export function sampleSeen(over: Partial<Seen> = {}): Seen {
   return {
     ...{ state: 'active', phase: null, revision: 1, live_grants: 0, sensitive_sinks: 0, grants: 0 },
-    ...{ own_live_grants: 0, own_grants: 0, held: {}, touched: [] },
+    ...{ own_live_grants: 0, own_grants: 0, held: {}, touched: [], given: {}, uses: noUses },
     ...over,
   };
 }

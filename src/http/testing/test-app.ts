@@ -108,6 +108,7 @@ export async function startTestApp(options: TestAppOptions = {}): Promise<TestAp
       proposals: noProposals(),
       tasksAlive: { hasRoom: async () => true },
       taskEvaluations: { hasRoom: async () => true },
+      ownedRoots: { find: async () => undefined },
       log: (event, message) => logger.warn(event, message),
     },
     config: {

@@ -61,9 +61,10 @@ export const sampleRequest: DecisionRequest = {
   guarantee: 'immediate',
   signals: quiet,
   history: {
-    own: { liveGrants: 1, grants: 2 },
+    own: { liveGrants: 1, grants: 2, grantsOfThis: 1, uses: { asked: 4, permitted: 3 } },
     tree: {
       ...{ liveGrants: 2, grants: 3, sensitiveSinks: 0, heldSeconds: 150 },
+      ...{ grantsOfThis: 2, uses: { asked: 6, permitted: 5 } },
       ...{
         held: ['ledger-db/read-invoices', 'crm/read-names'],
         dataClasses: ['invoices'],

@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Redis } from 'ioredis';
@@ -9,6 +10,14 @@ import { type Access, type Credential, type Driver, tcpFaults } from '../provide
 import { provider } from './provider.ts';
 
 const own: Readonly<Record<string, string>> = { 'cache/invoices': 'invoices:1', 'cache/tenant': 'tenant:acme:1' };
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = Object(server.address());
+  server.close();
+  return Number(port);
+}
 
 /** Each `redis-server` has a folder of its own, with users for the broker, an application and us. */
 async function startRedis(passwords: { broker: string; admin: string }): Promise<Server> {
@@ -20,7 +29,7 @@ async function startRedis(passwords: { broker: string; admin: string }): Promise
     `user broker on >${passwords.broker} ~mayfly:* &* +@all`,
   ];
   writeFileSync(aclfile, `${users.join('\n')}\n`);
-  const port = 20_000 + Math.floor(Math.random() * 12_000);
+  const port = await freePort();
   const args = ['--port', String(port), '--bind', '127.0.0.1', '--dir', folder, '--aclfile', aclfile];
   const run = () => spawn('redis-server', [...args, '--appendonly', 'yes', '--save', ''], { stdio: 'ignore' });
   let child = run();

@@ -34,9 +34,8 @@ const bugs: readonly Bug[] = [
   },
   {
     name: 'a fence that a restart undoes',
-    file: redis,
-    from: "transaction.call('ACL', 'SAVE').exec()",
-    to: 'transaction.exec()',
+    from: "await saved(tombstone.call('ACL', 'DELUSER', handle));",
+    to: "await tombstone.call('ACL', 'DELUSER', handle).exec();",
     cases: 'restart: what was ended stays ended',
   },
   {

@@ -31,14 +31,17 @@ export function providerContract(driver: Driver): Contract {
       name,
       run: async () => {
         const on = await subject();
+        let result: Result;
         try {
-          return (await run(on)) ?? {};
+          result = (await run(on)) ?? {};
         } catch (error) {
+          // What went wrong first is what is told.
+          await on.tidy().catch(() => {});
           if (error instanceof NotApplicable) return { notApplicable: error.message };
           throw error;
-        } finally {
-          await on.tidy();
         }
+        await on.tidy();
+        return result;
       },
     })),
     stop: async () => {

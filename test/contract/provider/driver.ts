@@ -74,10 +74,13 @@ export interface System {
 
   /** One sentence for each optional member that is missing: why. It is printed in place of a result. */
   readonly without?: Readonly<Partial<Record<Optional, string>>>;
-  /** For a slow system: how long a call may go on after its signal (default 2 s), and how long any single call may take (default 30 s). */
+  /** For a slow system: how long a call may go on after its signal (default 5 s), and how long any single call may take (default 30 s). */
   readonly graceMillis?: number;
   readonly callMillis?: number;
-  /** The shortest life that cases ask for where they wait for its end. Default: 2 s, or the guarantee's `min_ttl_seconds`. */
+  /**
+   * The shortest life that cases ask for where they wait for its end (default 2 s, or the guarantee's `min_ttl_seconds`). Where `reap` asks
+   * for the deadline before all is clean, give it: those cases wait for that too, and ask for 30 s without it.
+   */
   readonly shortestLifeSeconds?: number;
 }
 

@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { casesOf } from '../provider/cases/index.ts';
 import type { Blank, Row } from './rows.ts';
 import { type CaseResult, runVitest } from './vitest.ts';
 
@@ -21,7 +22,7 @@ export function providerSuites(root: string): readonly string[] {
 
 /** Runs one of them: each `describe` in it is a backend, each test in that a case of it. */
 export async function runProviders(root: string, suite: string): Promise<Verdicts> {
-  const run = await runVitest(root, ['--project', 'system', suite], {});
+  const run = await runVitest(root, ['--project', 'system', suite], { MAYFLY_TEST_EVERY_BACKEND: '1' });
   const name = /provider-(.*)\.test\.ts$/.exec(suite)?.[1] ?? suite;
   const results = run.suites.flatMap(({ assertionResults }) => assertionResults);
   const rows: Row[] = [];
@@ -35,10 +36,12 @@ export async function runProviders(root: string, suite: string): Promise<Verdict
     // A skip without a reason has shown nothing.
     else rows.push({ ...at, ok: false, says: result.failureMessages?.[0]?.split('\n')[0] ?? status });
   }
+  const backends = [...new Set(rows.map(({ backend }) => backend))];
   if (results.length === 0 || (!run.ok && rows.every(({ ok }) => ok)))
     rows.push({ case: 'the suite runs', backend: name, ok: false, says: run.output.slice(-500) });
   const left = run.leftBehind.length;
-  rows.push({ case: 'no process is left behind', backend: name, ok: left === 0, left_behind: left });
+  for (const backend of backends)
+    rows.push({ case: 'no process is left behind', backend, ok: left === 0, left_behind: left });
   return { rows, blanks };
 }
 
@@ -68,9 +71,9 @@ export function providerTable({ rows, blanks }: Verdicts, backends: readonly str
     if (!row.ok) return '**NO**';
     return row.late_ms === undefined ? 'yes' : `yes, ${row.late_ms.toFixed(0)} ms`;
   };
-  const cases = [
-    ...new Set([...rows, ...blanks].filter(({ backend }) => backends.includes(backend)).map((row) => row.case)),
-  ];
+  const ran = [...rows, ...blanks].filter(({ backend }) => backends.includes(backend)).map((row) => row.case);
+  const known = casesOf.map((each) => each.name).filter((each) => ran.includes(each));
+  const cases = [...known, ...new Set(ran.filter((each) => !known.includes(each)))];
   const lines = cases.map((name) => [name.replaceAll('|', '\\|'), ...backends.map((backend) => cell(name, backend))]);
   const header = ['case', ...backends];
   const table = [header, header.map(() => '---'), ...lines].map((cells) => `| ${cells.join(' | ')} |`).join('\n');
@@ -83,14 +86,15 @@ export const readmeMarks = ['<!-- provider-contract -->', '<!-- /provider-contra
 /** Puts each provider's part into its README, between the marks. @returns the files that were written. */
 export function writeReadmes(root: string, all: Verdicts): readonly string[] {
   const backends = [...new Set(all.rows.map(({ backend }) => backend))];
+  const ofCases = { ...all, rows: all.rows.filter((row) => casesOf.some((each) => each.name === row.case)) };
   return readdirSync(join(root, 'providers'), { withFileTypes: true }).flatMap(({ name }) => {
-    const own = backends.filter((backend) => backend.split(' ')[0] === name && backend !== name);
+    const own = backends.filter((backend) => backend.split(' ')[0] === name);
     const path = join(root, 'providers', name, 'README.md');
     const [begin, end] = readmeMarks;
     const text = readFileSync(path, 'utf8');
     const [from, to] = [text.indexOf(begin), text.indexOf(end)];
     if (own.length === 0 || from < 0 || to < from) return [];
-    writeFileSync(path, `${text.slice(0, from)}${begin}\n${providerTable(all, own)}\n${text.slice(to)}`);
+    writeFileSync(path, `${text.slice(0, from)}${begin}\n${providerTable(ofCases, own)}\n${text.slice(to)}`);
     return [path];
   });
 }

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import pg from 'pg';
 import { vi } from 'vitest';
 import { createDevIssuer, type DevIssuer } from '../../../src/cli/dev/issuer.ts';
-import { type GrantBody, MayflyClient } from '../../../src/client/index.ts';
+import { type MintedBody, MayflyClient } from '../../../src/client/index.ts';
 import { readConfig } from '../../../src/config.ts';
 import { createLogger } from '../../../src/http/log.ts';
 import { type Broker, startBroker } from '../../../src/wiring.ts';
@@ -40,7 +40,7 @@ export interface SyntheticHouse {
   release(grantId: string): Promise<void>;
   /** A task with these entitlements; each target has one, `<target>/use`. */
   openTask(...targets: string[]): Promise<string>;
-  issue(task: string, target: string, ttlSeconds?: number): Promise<GrantBody>;
+  issue(task: string, target: string, ttlSeconds?: number): Promise<MintedBody>;
   standing(grantId: string): Promise<Standing>;
   onStore<R extends pg.QueryResultRow>(text: string, values?: unknown[]): Promise<R[]>;
   stop(): Promise<void>;

@@ -15,7 +15,7 @@ export const crashCases: readonly CaseOf[] = [
   {
     name: 'crash: intended and never minted, its end leaves nothing',
     run: async (subject) => {
-      const ref = subject.ref(subject.shortLife(subject.first));
+      const ref = subject.ref(subject.lifeToClean(subject.first));
       await endWhole(subject, [ref]);
       return { leftBehind: 0 };
     },
@@ -33,9 +33,7 @@ export const crashCases: readonly CaseOf[] = [
     run: async (subject) => {
       const lives: Live[] = [];
       for (const entitlement of subject.tested) {
-        const lifeMillis = subject.shortLife(entitlement);
-        const mintBy = new Date(subject.now() + MINT_MILLIS);
-        lives.push(await subject.mint({ entitlement, lifeMillis, changes: { mintBy } }));
+        lives.push(await subject.mintBriefly({ entitlement }, subject.lifeToClean(entitlement)));
       }
       await endWhole(
         subject,
@@ -56,7 +54,7 @@ export const crashCases: readonly CaseOf[] = [
 
 /** The broker dies so long after it began to mint: nothing of the answer is known any more. */
 async function killedAt(subject: Subject, moment: number): Promise<Ref> {
-  const ref = subject.ref(subject.shortLife(subject.first));
+  const ref = subject.ref(subject.lifeToClean(subject.first));
   const signal = moment === 0 ? AbortSignal.abort() : within(moment);
   const mintBy = new Date(subject.now() + MINT_MILLIS);
   await subject.mint({ ref, signal, changes: { mintBy } }).catch((error: unknown) => {

@@ -29,7 +29,9 @@ export async function prepare(subject: Subject): Promise<Prepared> {
     fenced: await subject.mint(),
     verified: await subject.mint(),
     renewed: await subject.mint(),
-    late: subject.ref(subject.first.guarantee.revocation === 'expiry-only' ? subject.shortLife(subject.first) : 60_000),
+    late: subject.ref(
+      subject.first.guarantee.revocation === 'expiry-only' ? subject.lifeToClean(subject.first) : 60_000,
+    ),
   };
 }
 

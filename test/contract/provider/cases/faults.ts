@@ -1,12 +1,19 @@
 import assert from 'node:assert/strict';
 import { within } from '../../../../src/provider.ts';
 import type { Faults } from '../driver.ts';
+import { assertRefused, classified, contain } from '../ending.ts';
 import type { Subject } from '../subject.ts';
 import type { CaseOf } from './case.ts';
 import { assertCheckFails, assertHonest, assertRecovers, callAll, prepare } from './every-call.ts';
 
 /** How long calls may take, where they cannot be done. Milliseconds. */
 const SIGNAL_MILLIS = 800;
+
+/** The same, where it is asked again and again. */
+const CUT_MILLIS = 300;
+
+/** More steps of an end are not cut off. */
+const MOST_PIECES = 5;
 
 export const faultCases: readonly CaseOf[] = [
   {
@@ -44,6 +51,12 @@ export const faultCases: readonly CaseOf[] = [
     },
   },
   {
+    name: 'faults: an end that is cut off at any of its steps is made whole when it is tried again',
+    run: async (subject) => {
+      for (let piece = 0; piece < MOST_PIECES; piece += 1) if (!(await cutOffAt(subject, piece))) break;
+    },
+  },
+  {
     name: 'faults: connecting touches nothing: it succeeds while the target hangs, and closing does not wait for it',
     run: async (subject) => {
       const faults = subject.need('faults');
@@ -62,6 +75,24 @@ export const faultCases: readonly CaseOf[] = [
     },
   },
 ];
+
+/** @returns whether the fence sent as many pieces as that. */
+async function cutOffAt(subject: Subject, piece: number): Promise<boolean> {
+  const hold = subject.needFault('hold');
+  const live = await subject.mint();
+  const held = hold.call(subject.need('faults'), piece);
+  const signal = within(CUT_MILLIS);
+  const fencing = subject.fence([live.ref], signal).catch((error: unknown) => {
+    if (error !== signal.reason) classified(error, 'fence');
+  });
+  const came = await Promise.race([held.reached.then(() => true), fencing.then(() => false)]);
+  await fencing;
+  held.release();
+  await subject.system.faults?.heal();
+  await contain(subject, [live.ref]);
+  await assertRefused(subject, live, 'an end that was cut off once');
+  return came;
+}
 
 async function broken(subject: Subject, breaks: (faults: Faults) => void | Promise<void>): Promise<void> {
   const faults = subject.need('faults');

@@ -12,7 +12,7 @@ export const foreignCases: readonly CaseOf[] = [
       subject.need('foreign');
       const { foreign } = subject;
       assert.deepEqual(await foreign?.harmed(), [], 'It was harmed before');
-      const live = await subject.mint({ lifeMillis: subject.shortLife(subject.first) });
+      const live = await subject.mintBriefly({}, subject.lifeToClean(subject.first));
       if (subject.session.list !== undefined) {
         const taken = (await listed(subject)).filter(({ handle }) => handle === foreign?.handle);
         assert.deepEqual(

@@ -22,9 +22,9 @@ export const listCases: readonly CaseOf[] = [
         assert.equal(one.grantId, ref.grantId);
         assert.equal(one.installation, subject.system.installation);
       }
-      const short = await subject.mint({ lifeMillis: subject.shortLife(subject.first) });
+      const short = await subject.mintBriefly({}, subject.lifeToClean(subject.first));
       await endWhole(subject, [short.ref]);
-      await until(subject, 10_000, 'the list', async () =>
+      await until(subject, 60_000, 'the list', async () =>
         (await listed(subject)).some(({ handle }) => handle === short.ref.handle) ? 'holds what is clean' : null,
       );
     },
@@ -32,7 +32,7 @@ export const listCases: readonly CaseOf[] = [
   {
     name: 'list: an orphan is ended by no more than the list says of it',
     run: async (subject) => {
-      const live = await subject.mint({ lifeMillis: subject.shortLife(subject.first) });
+      const live = await subject.mintBriefly({}, subject.lifeToClean(subject.first));
       const orphan = (await listed(subject)).find(({ handle }) => handle === live.ref.handle);
       assert.ok(orphan !== undefined && orphan.grantId !== null, 'The orphan is not listed with its grant');
       const { handle, grantId, facts } = orphan;

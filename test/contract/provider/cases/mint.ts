@@ -72,8 +72,13 @@ export const mintCases: readonly CaseOf[] = [
       for (const entitlement of subject.tested) {
         const { min_ttl_seconds: least, max_ttl_seconds: most } = entitlement.guarantee;
         for (const seconds of new Set([least, Math.max(least, most - 1)])) {
-          const { minted, ref } = await subject.mint({ entitlement, lifeMillis: 1000 * seconds });
-          assert.ok(minted.expiresAt.getTime() <= ref.deadline.getTime() + 1000, `${seconds} s: it lives longer`);
+          const ref = subject.ref(1000 * seconds);
+          const live = await subject.mint({ entitlement, ref }).catch((error: unknown) => {
+            // It was over before it was made: a slow machine.
+            if (subject.now() < ref.deadline.getTime() - 300) throw error;
+          });
+          const end = live?.minted.expiresAt.getTime() ?? 0;
+          assert.ok(end <= ref.deadline.getTime() + 1000, `${seconds} s: it lives longer`);
         }
       }
     },

@@ -7,7 +7,7 @@ export const reapCases: readonly CaseOf[] = [
     name: 'reap: nothing is left, nothing is open again, and reaping again is success',
     run: async (subject) => {
       for (const entitlement of subject.tested) {
-        const live = await subject.mint({ entitlement, lifeMillis: subject.shortLife(entitlement) });
+        const live = await subject.mintBriefly({ entitlement }, subject.lifeToClean(entitlement));
         await contain(subject, [live.ref]);
         const [first] = await subject.reap([live.ref]);
         assert.ok(first?.ok === true, 'The first reap is no success');
