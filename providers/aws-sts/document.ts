@@ -3,7 +3,7 @@ import { grantTag, isHandle } from './handle.ts';
 /**
  * - `list`: each ended grant, by both keys. `list-by-tag`: by the session tag alone, in half the room.
  * - `watermark`: whatever was issued before the cut and does not live; and a list of what was issued since.
- * - `role-wide`: whatever was issued before the cut, whoever it belongs to.
+ * - `role-wide`: whatever was issued before the cut, whoever it belongs to; and a list of what may be issued yet, where there is room.
  */
 export type FenceForm = 'list' | 'list-by-tag' | 'watermark' | 'role-wide';
 
@@ -66,7 +66,8 @@ export function write(document: FenceDocument): string {
         ...(form === 'watermark' && { StringNotEquals: { [byTag]: named(live) } }),
       }),
     );
-    if (form === 'watermark') statements.push(deny('MayflyNamed', { StringEquals: { [byTag]: listed } }));
+    if (form === 'watermark' || denied.length > 0)
+      statements.push(deny('MayflyNamed', { StringEquals: { [byTag]: listed } }));
   } else {
     statements.push(deny(first, { StringEquals: { [byTag]: listed } }));
     if (form === 'list') statements.push(deny('MayflySource', { StringEquals: { [bySource]: listed } }));
@@ -85,7 +86,7 @@ export function read(text: string): FenceDocument | null {
     if (form === undefined) return null;
     const conditions = statements.map((statement: unknown) => member(statement, 'Condition'));
     const cutText = member(member(conditions[0], 'DateLessThan'), byIssue);
-    const deniedIn = conditions[form === 'watermark' ? 1 : 0];
+    const deniedIn = conditions[form === 'watermark' || form === 'role-wide' ? 1 : 0];
     const found: FenceDocument = {
       form,
       generation: Number(generation),

@@ -64,6 +64,8 @@ const shares: Readonly<Record<FenceForm, number>> = {
   watermark: 1 / 2,
   'role-wide': 1,
 };
+/** By how much a time of issue may be ahead: clocks are known to about two seconds. */
+const youngMillis = 5_000;
 /** Left free by all forms but the shortest, so that there is always room for that one. */
 const spareCharacters = 400;
 
@@ -111,12 +113,15 @@ export function planFence(request: FenceRequest): PlannedFence | undefined {
   const since = ended.filter(({ issuedBy }) => issuedBy === null || issuedBy >= cut);
   const before = live.filter(({ issuedFrom }) => issuedFrom === null || issuedFrom < cut);
   const unnamed = (previous?.unnamedUntil ?? 0) > now;
-  // What was issued now must be before it: the next second but one.
-  const wide = second(now) + 2000;
+  // What was issued by now must be before it: the next second but one, after what is known of the youngest.
+  const youngest = ended.map(({ issuedBy }) => issuedBy ?? 0).filter((millis) => millis < now + youngMillis);
+  const wide = second(youngest.reduce((last, millis) => Math.max(last, millis), now)) + 2000;
+  const yet = ended.filter(({ issuedBy }) => issuedBy === null || issuedBy >= wide);
   const candidates: readonly FenceDocument[] = [
     { ...shared, form: 'list', denied: all, cut: null, live: [] },
     { ...shared, form: 'list-by-tag', denied: all, cut: null, live: [] },
     { ...shared, form: 'watermark', denied: sorted(since), cut, live: sorted(before) },
+    { ...shared, form: 'role-wide', denied: sorted(yet), cut: wide, live: [] },
     { ...shared, form: 'role-wide', denied: [], cut: wide, live: [] },
   ];
   for (const says of candidates) {

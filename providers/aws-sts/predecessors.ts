@@ -22,6 +22,7 @@ export class Predecessors {
   readonly #left = new Set<bigint>();
   /** What of them is taken over, and since when a document of ours that denies it stands. */
   readonly #taken = new Map<bigint, { readonly text: string; readonly since: number }>();
+  readonly #looked = new Set<bigint>();
   #others: ReadonlyMap<bigint, string> | undefined;
 
   get left(): readonly bigint[] {
@@ -51,6 +52,19 @@ export class Predecessors {
   /** A document that denies all that these do stands from now on. */
   take(fences: Standing): void {
     for (const [epoch, { text }] of fences) this.#taken.set(epoch, { text, since: performance.now() });
+  }
+
+  /** Whether there is any that may be needless by now, and was not looked at since. */
+  areSettled(settledMillis: number): boolean {
+    const now = performance.now();
+    return [...this.#taken].some(
+      ([epoch, { since }]) => !this.#left.has(epoch) && !this.#looked.has(epoch) && now - since > settledMillis,
+    );
+  }
+
+  /** What stands now of those that are settled stays: its broker is at work. */
+  looked(): void {
+    for (const epoch of this.#taken.keys()) this.#looked.add(epoch);
   }
 
   /** A deletion may be in force sooner than what was written before it: only what was written so long ago counts. */

@@ -17,7 +17,7 @@ export async function reap(
   const over = refs.filter((ref) => target.isPowerless(ref));
   const failures = new Map<Ref, ProviderError>();
   if (target.config.fence !== 'none') {
-    const roles = new Set(over.flatMap((ref) => rolesOf(target, ref)));
+    const roles = new Set(refs.flatMap((ref) => rolesOf(target, ref)));
     await Promise.all(
       [...roles].map(async (role) => {
         try {

@@ -5,7 +5,8 @@ import { AwsError, classify } from './errors.ts';
 import { randomHandle } from './handle.ts';
 import { type Ended, type FenceState, type Living, type PlannedFence } from './plan.ts';
 import { planWith, Predecessors } from './predecessors.ts';
-import { isRefused, type Probe, probeDeadline, sendProbe } from './probe.ts';
+import { probeDeadline, sendProbe } from './probe.ts';
+import { type Proof, type Provable, Prover } from './prover.ts';
 import { InlinePolicies, type Standing } from './standing.ts';
 import type { Account } from './account.ts';
 
@@ -17,17 +18,12 @@ const paceMillis = 500;
 const readBackMillis = 3_000;
 /** An epoch of another writer is removed so long after the last that it denies is powerless: what is read of it may be old. */
 const abandonedMillis = 600_000;
-const proofMillis = 9_000;
+/** So old may be what IAM shows, and no older. */
+const showsOldMillis = 5_000;
 
 /** What was written last. */
-interface Published {
-  readonly epoch: bigint;
-  readonly plan: PlannedFence;
+interface Published extends Provable {
   readonly at: number;
-  /** Its session is listed as denied. Or why there is none. */
-  readonly probe: Promise<Probe | AwsError>;
-  /** Its probe can prove nothing more: the next document bears another one. */
-  readonly spent: boolean;
 }
 
 export interface Fenced {
@@ -51,9 +47,7 @@ export class RoleFence {
   /** Texts of this epoch, for what IAM shows late. */
   #texts: string[] = [];
   readonly #predecessors = new Predecessors();
-  #proven: { readonly epoch: bigint; readonly generation: number; readonly at: Date } | undefined;
-  #proving: Promise<boolean> | undefined;
-  #sibling: Probe | undefined;
+  readonly #prover: Prover;
   #alarm: string | undefined;
   readonly #listOnly: boolean;
 
@@ -63,6 +57,7 @@ export class RoleFence {
     this.#listOnly = listOnly;
     this.#target = target;
     this.#policies = new InlinePolicies(target, role);
+    this.#prover = new Prover(target, role);
   }
 
   /** Why nothing may be issued on the role now. */
@@ -82,30 +77,32 @@ export class RoleFence {
       const known = new Map(this.#state?.ended.map((one) => [one.handle, one.until]));
       const last = this.#last;
       const shown = last && standing.fences.get(last.epoch)?.text;
-      const stands = last !== undefined && !last.spent && last.epoch === this.#epoch && shown === last.plan.document;
+      const stands =
+        last !== undefined && !this.#prover.isSpent(last) && last.epoch === this.#epoch && shown === last.plan.document;
       if (stands && ended.every(({ handle, until }) => (known.get(handle) ?? 0) >= until)) return fencedBy(last.plan);
       const plan = await this.#publish(ended, live, view, standing, signal);
       return fencedBy(plan);
     });
   }
 
-  /** Takes out what is powerless by itself, where that is worth a write. @throws ProviderError */
+  /** Takes out what is powerless by itself, where that is worth a write; and what brokers before wrote, once ours is in force. @throws ProviderError */
   async prune(live: readonly Living[], view: FenceView, signal: AbortSignal): Promise<void> {
     await this.#inTurn(async () => {
+      await this.#inherit(signal);
       const now = this.#target.clock.now();
       const ended = this.#state?.ended ?? [];
       const past = ended.filter(({ until }) => until <= now).length;
       const waits = this.#last !== undefined && performance.now() - this.#last.at < 30_000;
-      if (this.#epoch === null || (past < ended.length && (past === 0 || waits))) return;
+      // What is denied by a cut alone has no entry.
+      const over = past === ended.length && (this.#state?.unnamedUntil ?? 0) <= now;
+      if (this.#epoch === null || (!over && (past === 0 || waits))) return;
       const standing = await this.#look(signal);
-      if (past < ended.length) await this.#publish([], live, view, standing, signal);
-      else {
+      if (over) {
         const epoch = this.#epoch;
         this.#leave();
-        this.#predecessors.forget(epoch);
-        await this.#policies.remove(epoch, signal);
+        if (epoch !== null) await this.#remove(epoch, signal);
         await this.#collect(standing, signal);
-      }
+      } else await this.#publish([], live, view, standing, signal);
     });
   }
 
@@ -129,43 +126,9 @@ export class RoleFence {
   }
 
   /** Whether a probe that the last document denies was seen refused, while its sibling was not. @throws ProviderError */
-  async prove(signal: AbortSignal): Promise<{ readonly generation: number; readonly at: Date } | null> {
+  async prove(signal: AbortSignal): Promise<Proof | null> {
     const last = this.#last;
-    if (last === undefined) return null;
-    const { generation } = last.plan.says;
-    if (this.#proven?.epoch === last.epoch && this.#proven.generation === generation) return this.#proven;
-    this.#proving ??= this.#probe(last, signal).finally(() => {
-      this.#proving = undefined;
-    });
-    if (!(await this.#proving)) return null;
-    return this.#proven?.epoch === last.epoch && this.#proven.generation >= generation ? this.#proven : null;
-  }
-
-  async #probe(last: Published, signal: AbortSignal): Promise<boolean> {
-    const limited = AbortSignal.any([signal, AbortSignal.timeout(proofMillis)]);
-    const denied = await last.probe;
-    const failed = denied instanceof AwsError;
-    // One too old could not be told from one at its own end.
-    if (failed || denied.diesAt < this.#target.clock.now() + 5_000) {
-      if (this.#last === last) this.#last = { ...last, spent: true };
-      if (failed) throw denied;
-      return false;
-    }
-    const sibling = async () => {
-      const { clock } = this.#target;
-      // Nothing that is issued before a cut to come is let through.
-      const wait = (last.plan.says.cut ?? 0) + 1000 - clock.now();
-      if (wait > 0) await sleep(wait, undefined, { signal: limited });
-      const usable = this.#sibling !== undefined && this.#sibling.diesAt > clock.now() + 20_000;
-      // In the forms with a cut only what is new, or listed, is let through.
-      if (!usable || last.plan.says.cut !== null)
-        this.#sibling = await sendProbe(this.#target, this.role, randomHandle(), limited);
-      if (this.#sibling === undefined) throw new ProviderError('retryable', 'probing: no session');
-      return this.#sibling;
-    };
-    if (!(await isRefused(this.#target, this.role, denied, sibling, limited))) return false;
-    this.#proven = { epoch: last.epoch, generation: last.plan.says.generation, at: new Date() };
-    return true;
+    return last === undefined ? null : await this.#prover.prove(last, signal);
   }
 
   async #look(signal: AbortSignal): Promise<Standing> {
@@ -220,7 +183,7 @@ export class RoleFence {
     const probe: Ended = { handle, until: probeDeadline(now), issuedBy: null };
     const elsewhere = [...standing.fences].filter(([one]) => one !== epoch);
     const taken = elsewhere.reduce((sum, [, { text }]) => sum + text.length, standing.others);
-    const sibling = this.#sibling === undefined ? [] : [{ handle: this.#sibling.handle, issuedFrom: null }];
+    const sibling = this.#prover.siblings.map((one) => ({ handle: one, issuedFrom: null }));
     const ours = elsewhere.filter(([, { says }]) => !this.#listOnly && says.installation === mark);
     const { plan, taken: over } = planWith(this.#predecessors.untaken(ours), now + lagMillis, {
       ...{ epoch, installation: mark, now, previous: this.#state, lagMillis, listOnly: this.#listOnly },
@@ -255,7 +218,7 @@ export class RoleFence {
         { target: context.target, role: this.role, lost: plan.lost.length, alert: 'fence_role_wide' },
         'the fence of a role is full: every session of it was denied, and is to be minted again',
       );
-    this.#last = { epoch, plan, at: performance.now(), probe: sent, spent: false };
+    this.#last = { epoch, plan, at: performance.now(), probe: sent };
     await this.#readBack(this.#last, signal);
     await this.#collect(standing, signal, plan);
     return plan;
@@ -272,19 +235,43 @@ export class RoleFence {
     }
   }
 
-  /** Removes what nobody needs: epochs that all of it is in ours, which is in force, and those long past. */
+  /** Removes what nobody needs: epochs that we left and that all of it is in ours, which is in force; and those long past. */
   async #collect({ fences }: Standing, signal: AbortSignal, plan?: PlannedFence): Promise<void> {
     const now = this.#target.clock.now();
-    const settled = Math.max(this.#target.config.propagation_seconds * 1000, lagMillis);
     for (const [epoch, fence] of fences) {
       const { says } = fence;
       if (epoch === this.#epoch || says.installation !== this.#target.mark) continue;
-      const needless = plan !== undefined && this.#predecessors.isNeedless(epoch, fence, plan, settled);
-      if (needless || says.until + abandonedMillis < now) {
-        await this.#policies.remove(epoch, signal);
-        this.#predecessors.forget(epoch);
-      }
+      const left = plan !== undefined && this.#predecessors.left.includes(epoch);
+      const needless = left && this.#predecessors.isNeedless(epoch, fence, plan, this.#settledMillis);
+      if (needless || says.until + abandonedMillis < now) await this.#remove(epoch, signal);
     }
+  }
+
+  /**
+   * Removes what other brokers wrote and ours denies, too. Such a broker may live, and may have written just before its turn ended: so what
+   * counts is what IAM shows when it has been our turn for longer than it shows what is old.
+   */
+  async #inherit(signal: AbortSignal): Promise<void> {
+    const last = this.#last;
+    if (last?.epoch !== this.#epoch || last === undefined) return;
+    if (!this.#predecessors.areSettled(this.#settledMillis)) return;
+    await sleep(showsOldMillis, undefined, { signal });
+    const { fences } = await this.#look(signal);
+    if (fences.get(last.epoch)?.text !== last.plan.document) return;
+    for (const [epoch, fence] of fences)
+      if (epoch !== this.#epoch && this.#predecessors.isNeedless(epoch, fence, last.plan, this.#settledMillis))
+        await this.#remove(epoch, signal);
+    this.#predecessors.looked();
+  }
+
+  async #remove(epoch: bigint, signal: AbortSignal): Promise<void> {
+    await this.#policies.remove(epoch, signal);
+    this.#predecessors.forget(epoch);
+  }
+
+  /** What was written so long ago is in force. */
+  get #settledMillis(): number {
+    return Math.max(this.#target.config.propagation_seconds * 1000, lagMillis);
   }
 
   async #inTurn<T>(work: () => Promise<T>): Promise<T> {

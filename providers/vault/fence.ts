@@ -9,13 +9,13 @@ import { Unreached } from './transport.ts';
 
 /** Refs at once. */
 const width = 8;
-/** Milliseconds for the end of one lease, in the system that it is about: its token is ended all the same. */
-const leaseMillis = 9000;
+/** Milliseconds for the end of one lease. Its neighbours wait as long; Vault goes on with it, since its token has ended. */
+const leaseMillis = 3000;
 
 type Learnt = Omit<VaultFacts, 'digest'>;
 
 /**
- * Cuts access: the lease in the system where the credential is good, and waits for that; then the token with all that came from it.
+ * Cuts access: the token with all that came from it; then the lease, in the system where the credential is good, and waits for that.
  * Of a grant whose facts a crash lost a note is left first, which a mint on its way finds, and then its token is looked for.
  * @throws ProviderError when nothing could be tried.
  */
@@ -116,9 +116,9 @@ class Fence {
       );
     const { wrapping_accessor: wrapping, lease_id: lease } = facts;
     const undelivered = wrapping === undefined ? null : await revokeAccessor(this.#target, wrapping, this.#signal);
-    // Both are tried, whatever becomes of the first.
-    const leaseFault = lease === undefined ? null : await this.#endLease(lease);
+    // The token first: while a lease is on its way to a system that hangs, Vault keeps its token waiting too (measured).
     const revoked = known === null ? false : await revokeAccessor(this.#target, facts.accessor, this.#signal);
+    const leaseFault = lease === undefined ? null : await this.#endLease(lease);
     await this.#endPending(ref, leasePathsOf(facts));
     if (leaseFault !== null) return { ok: false, error: leaseFault };
     return {

@@ -1,5 +1,8 @@
+import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { parse } from 'yaml';
+import { z } from 'zod';
 import { saidBy } from './errors.ts';
 import { factsOf, handleOf, toFacts } from './handle.ts';
 import { bindPath } from './path.ts';
@@ -159,4 +162,16 @@ describe('preparing', () => {
     const by = { store: 'store-1', tenure: GRANT };
     expect(await preparation.script(parsed, [], GRANT, null, by)).toContain('${epoch:-0} + 1');
   });
+});
+
+test('the example in the README is one', () => {
+  const readme = readFileSync(new URL('./README.md', import.meta.url), 'utf8');
+  const [, block = ''] = /```yaml\n([\s\S]*?)```/.exec(readme) ?? [];
+  const [target = '', entitlements = ''] = block.replaceAll(/^ {3}/gm, '').split('# catalog/entitlements/vault.yaml');
+  const { connection } = z.object({ connection: z.unknown() }).parse(parse(target));
+  expect(targetSchema.safeParse(connection).error).toBeUndefined();
+  const declared = z.array(z.object({ name: z.string(), provider: z.unknown() })).parse(parse(entitlements));
+  expect(declared).toHaveLength(3);
+  for (const { name, provider } of declared)
+    expect([name, entitlementSchema.safeParse(provider).error]).toEqual([name, undefined]);
 });

@@ -83,12 +83,11 @@ describe('the fence', () => {
     await successor.fence([after.ref], patience(), viewOf());
     expect(fences()).toHaveLength(2);
     expect([await read(house, before), await read(house, after)]).toEqual(['AccessDenied', 'AccessDenied']);
-    aws.advance(1_300_000);
     await successor.close();
   });
 
-  test('leaves the role when all that it denies is powerless by itself', async () => {
-    const grant = await mintGrant(session, config, { seconds: 14 });
+  test('stays while anything that it denies could still be used', async () => {
+    const grant = await mintGrant(session, config, { seconds: 60 });
     const view = viewOf();
     await session.fence([grant.ref], patience(), view);
     expect(fences()).toHaveLength(1);
@@ -120,17 +119,16 @@ describe('the fence', () => {
   });
 
   test('beyond its budget takes the cut, which lets live what lives; and beyond that the whole role, loudly', async () => {
-    const small = house.open({ policy_characters: 1_600 });
+    const small = house.open({ policy_characters: 3_000 });
     const grants = await Promise.all(Array.from({ length: 30 }, () => mintGrant(small, config)));
     const live = await mintGrant(small, config);
-    aws.advance(0);
     const [first] = await small.fence(
       grants.map(({ ref }) => ref),
       patience(),
       viewOf(live),
     );
     expect(first).toMatchObject({ ok: true, evidence: { form: 'list-by-tag' } });
-    const more = await Promise.all(Array.from({ length: 30 }, () => mintGrant(small, config)));
+    const more = await Promise.all(Array.from({ length: 40 }, () => mintGrant(small, config)));
     const [wide] = await small.fence(
       more.map(({ ref }) => ref),
       patience(),

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { once } from 'node:events';
@@ -7,6 +8,8 @@ import { join } from 'node:path';
 import { randomUUID } from 'node:crypto';
 import { exportSPKI, generateKeyPair, SignJWT } from 'jose';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { provider } from '../../providers/vault/index.ts';
+import { targetSchema } from '../../providers/vault/schema.ts';
 import { makeCertificate } from '../support/certificates.ts';
 import { freePort } from '../support/free-port.ts';
 import { type SealedOpenbao, startOpenbaoOnDisk } from '../support/openbao.ts';
@@ -241,6 +244,41 @@ describe.skipIf(openbaoFolder === undefined)('the broker in OpenBao', () => {
     expect(await inCluster.list?.(soon())).toEqual([]);
     reviews.close();
     await Promise.all([byJwt, wrong, inCluster].map((session) => session.close()));
+  });
+
+  test('the printed script does what an administrator must do, again and again, and takes nothing from another', async () => {
+    await ask(house.bao.url, house.bao.token, 'POST', 'sys/namespaces/scripted', {});
+    const config = targetSchema.parse({ ...house.connection, namespace: 'scripted' });
+    const prepared = [{ name: 'vault/token', maxTtlSeconds: 600, config: token }];
+    const run = async (installation: string, by?: { store: string; tenure: string }) => {
+      const script = (await provider.preparation?.script(config, prepared, installation, null, by)) ?? '';
+      const env = { BAO: join(openbaoFolder ?? '', 'bao'), BAO_ADDR: house.bao.url, BAO_TOKEN: house.bao.token };
+      const { PATH = '' } = process.env;
+      const options = {
+        input: script,
+        env: { ...env, PATH, HOME: tmpdir(), BAO_NAMESPACE: 'scripted' },
+        encoding: 'utf8',
+      } as const;
+      const { status, stderr } = spawnSync('sh', ['-s'], options);
+      return { status, stderr };
+    };
+    expect(await run(house.installation)).toMatchObject({ status: 0 });
+    expect(await run(house.installation)).toMatchObject({ status: 0 });
+    const inside = (path: string, body: object) => ask(house.bao.url, house.bao.token, 'POST', path, body, 'scripted');
+    const { body } = await inside('auth/approle/role/mayfly-broker/secret-id', {});
+    house.secrets.set('file:scripted', body.data.secret_id);
+    await inside('sys/policies/acl/agent', { policy: 'path "nothing" { capabilities = ["read"] }' });
+    const auth = { approle: { role_id: 'mayfly-test', secret_id: 'file:scripted' } };
+    const session = house.connect({ namespace: 'scripted', auth });
+    const bare = entitlement({ mode: 'token', policies: ['agent'] });
+    const steps = await session.check({ name: 'vault/token', config: bare }, soon());
+    expect(steps.filter(({ ok }) => !ok)).toEqual([]);
+    const other = randomUUID();
+    expect(await run(other)).toMatchObject({ status: 1, stderr: expect.stringContaining('held by installation') });
+    const tenure = randomUUID();
+    expect(await run(other, { store: 'store-2', tenure })).toMatchObject({ status: 0 });
+    expect(await session.hold?.(soon())).toMatchObject({ installation: other, epoch: 2, tenure, beat: 0 });
+    await session.close();
   });
 
   test('in a namespace of its own: a whole life there, and nothing of it outside', async () => {

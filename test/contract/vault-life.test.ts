@@ -197,6 +197,57 @@ describe.skipIf(openbaoFolder === undefined)('one life of a credential in OpenBa
     expect(reaped).toMatchObject({ ok: true, notBefore: expect.any(Date) });
   });
 
+  test('its facts lost and the database away: the end stays owed, however often it is tried', async () => {
+    const { ref, secret } = await make(house.session, intend(house.session, dynamic));
+    const lost = { ...ref, facts: null };
+    await server.halt('fast');
+    proxy.cut();
+    for (let tried = 0; tried < 2; tried++) {
+      expect(await house.session.fence([lost], soon())).toMatchObject([
+        { ok: false, error: { errorClass: 'retryable' } },
+      ]);
+      // Another broker, which remembers nothing.
+      expect(await house.connect().verify([lost], soon())).toMatchObject([{ ok: true, contained: false, open: true }]);
+    }
+    await server.restart();
+    await expect
+      .poll(async () => {
+        await house.session.fence([lost], soon());
+        return (await house.session.verify([lost], soon()))[0];
+      })
+      .toMatchObject({ ok: true, contained: true });
+    expect(await opens(server, secret)).toBe(false);
+  });
+
+  test('a database that hangs holds up no end beside it', async () => {
+    const hung = [
+      await make(house.session, intend(house.session, dynamic)),
+      await make(house.session, intend(house.session, dynamic)),
+    ];
+    const beside = await make(house.session, intend(house.session, token));
+    proxy.blackHole();
+    const refs = [...hung, beside].map(({ ref }) => ref);
+    const outcomes = await house.session.fence(refs, soon());
+    const verdicts = await house.session.verify(refs, soon());
+    proxy.heal();
+    proxy.cut();
+    expect(outcomes).toMatchObject([{ ok: false }, { ok: false }, { ok: true }]);
+    expect(verdicts).toMatchObject([
+      ...[
+        { contained: false, evidence: { token: 'absent' } },
+        { contained: false, evidence: { token: 'absent' } },
+      ],
+      { contained: true },
+    ]);
+    await expect
+      .poll(async () => {
+        await house.session.fence(refs, soon());
+        return (await house.session.verify(refs, soon())).map((verdict) => verdict.ok && verdict.contained);
+      })
+      .toEqual([true, true, true]);
+    for (const { secret } of hung) expect(await opens(server, secret)).toBe(false);
+  });
+
   test('ended before it was made: a late mint finds the note and makes nothing', async () => {
     const granted = intend(house.session, dynamic);
     await house.session.fence([granted.ref], soon());

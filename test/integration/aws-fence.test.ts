@@ -56,6 +56,11 @@ function startBroker() {
       const outcomes = await session.fence(refs, signal, { live, writer });
       return outcomes.filter(({ ok }) => !ok);
     },
+    async clean(refs: readonly Ref[]) {
+      writer += 1n;
+      const outcomes = await session.reap(refs, signal, { live: [], writer });
+      return outcomes.filter(({ ok }) => !ok);
+    },
   };
 }
 
@@ -104,7 +109,9 @@ it('takes away what a broker before it wrote once its own has been in force for 
   expect(fences()).toContain(before);
   const later = performance.now() + 120_000;
   vi.spyOn(performance, 'now').mockImplementation(() => later);
-  expect(await next.end(grants(1))).toEqual([]);
+  const [last] = [grants(1)];
+  expect(await next.end(last)).toEqual([]);
+  expect(await next.clean(last)).toEqual([]);
   expect(fences()).not.toContain(before);
   expect(session && (await tried(session))).toBe('AccessDenied');
 });

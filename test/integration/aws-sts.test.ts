@@ -1,15 +1,18 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { type AwsHouse, BUCKET, furnish } from '../contract/aws-sts-fixture.ts';
 import { accountOf, type AwsKeys, tryToRead } from '../support/aws-account.ts';
 import { startAwsStandIn } from '../support/aws-stand-in/server.ts';
+import { startCli, tsxArguments } from '../support/cli.ts';
 import { type House, startHouse } from '../support/house.ts';
 import { findMiniStack, startMiniStack } from '../support/ministack.ts';
 
 /** The whole way of AWS credentials, through the broker: issued, used, ended early, ended by themselves, lost in a crash. */
 
 const MARCH = 'aws/read-march';
+const sdkProgram = fileURLToPath(new URL('../clients/aws-sdk.ts', import.meta.url));
 const ministack = await findMiniStack();
 
 let house: House;
@@ -93,6 +96,36 @@ async function revocationOf(grant: string) {
   return revocation;
 }
 
+/** `mayfly run` with a child that asks its SDK for keys at each line of its input. */
+async function runChild(ttl: number) {
+  const command = [process.execPath, ...tsxArguments, sdkProgram, 'an-argument'];
+  const args = [
+    'run',
+    '--purpose',
+    'reconcile.invoices',
+    '--grant',
+    MARCH,
+    '--grant-ttl',
+    String(ttl),
+    '--',
+    ...command,
+  ];
+  const cli = startCli(args, { env: { MAYFLY_DIR: house.devDir }, holdInput: true });
+  let at = 0;
+  const next = async () => {
+    const lines = () => cli.said().stdout.split('\n').slice(0, -1);
+    await vi.waitFor(() => expect(lines().length, cli.said().stderr).toBeGreaterThan(at), { timeout: 60_000 });
+    return JSON.parse(lines()[at++] ?? '');
+  };
+  await next();
+  const keys = async (): Promise<AwsKeys> => {
+    cli.child.stdin?.write('\n');
+    const { accessKeyId, secretAccessKey, sessionToken } = await next();
+    return { accessKeyId, secretAccessKey, sessionToken };
+  };
+  return { cli, keys };
+}
+
 describe('a credential for AWS', () => {
   test('works until its task is completed, and then no more, while that of another task goes on', async () => {
     const [task, other] = [await openTask(), await openTask()];
@@ -141,6 +174,29 @@ describe('a credential for AWS', () => {
         interval: 500,
       },
     );
+  });
+
+  test('is renewed inside the command that `mayfly run` runs, which ends as soon as both of its sessions are cut', async () => {
+    const { cli, keys } = await runChild(30);
+    const first = await keys();
+    expect(await reads(first)).toBe('read');
+    let second = first;
+    const look = async () => {
+      second = await keys();
+      expect(second.accessKeyId).not.toBe(first.accessKeyId);
+    };
+    await vi.waitFor(look, { timeout: 60_000, interval: 500 });
+    expect(await reads(second)).toBe('read');
+    cli.endInput();
+    expect(await cli.ended).toMatchObject({ code: 0, stderr: '' });
+    expect([await reads(first), await reads(second)]).toEqual(['AccessDenied', 'AccessDenied']);
+    const [grant] = await house.onStore<{ id: string }>(
+      'SELECT id FROM mayfly.grants ORDER BY created_at DESC LIMIT 1',
+    );
+    // It did not wait for what stays in the fence.
+    expect(await house.onStore('SELECT state FROM mayfly.revocations WHERE grant_id = $1', [grant?.id])).toEqual([
+      { state: 'contained' },
+    ]);
   });
 
   test('that was lost in a crash between AssumeRole and the commit is denied by its handle, and nobody’s failure at the end', async () => {

@@ -6,9 +6,13 @@ import type { Driver } from '../provider/index.ts';
 
 const operations: readonly Operation[] = ['guarantee', 'mint', 'fence', 'verify', 'reap', 'list'];
 
-/** The provider of the tests, with a target of that kind in memory: what holds there holds for the suite itself. */
-export function syntheticDriver(kind: Kind): Driver {
+/**
+ * The provider of the tests, with a target of that kind in memory: what holds there holds for the suite itself.
+ * @param sicken Makes it a sick one, until its first case is over.
+ */
+export function syntheticDriver(kind: Kind, sicken: (target: SyntheticTarget) => void = () => {}): Driver {
   const target = new SyntheticTarget(kind);
+  sicken(target);
   return {
     provider: syntheticProvider(new Map([['memory', target]])),
     start: async () => {

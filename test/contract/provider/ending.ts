@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { ProviderError, type Ref } from '../../../src/provider.ts';
+import { type Outcome, ProviderError, type Ref, type Verdict } from '../../../src/provider.ts';
 import { type Live, SKEW_MILLIS, type Subject } from './subject.ts';
 
 /** How long a step may be tried again where the target says that it must. Milliseconds. */
@@ -35,10 +35,14 @@ function patience(subject: Subject, refs: readonly Ref[]): number {
 /** Fences, again while the target asks for that, until verify says contained of each. */
 export async function contain(subject: Subject, refs: readonly Ref[]): Promise<void> {
   await until(subject, patience(subject, refs), 'it was not contained', async () => {
-    for (const outcome of await subject.fence(refs)) {
+    const outcomes = await subject.fence(refs);
+    assertAnswers(outcomes, refs);
+    for (const outcome of outcomes) {
       if (!outcome.ok) return retried(outcome.error);
     }
-    for (const verdict of await subject.verify(refs)) {
+    const verdicts = await subject.verify(refs);
+    assertAnswers(verdicts, refs);
+    for (const verdict of verdicts) {
       if (!verdict.ok) return retried(verdict.error);
       if (!verdict.contained) return `verify says ${JSON.stringify(verdict.evidence)}`;
     }
@@ -50,13 +54,17 @@ export async function contain(subject: Subject, refs: readonly Ref[]): Promise<v
 export async function clean(subject: Subject, refs: readonly Ref[]): Promise<void> {
   const last = Math.max(...refs.map(({ deadline }) => deadline.getTime() - subject.now()), 0) + 2 * SKEW_MILLIS;
   await until(subject, patience(subject, refs) + last, 'it was not clean', async () => {
-    for (const outcome of await subject.reap(refs)) {
+    const outcomes = await subject.reap(refs);
+    assertAnswers(outcomes, refs);
+    for (const outcome of outcomes) {
       if (!outcome.ok) return retried(outcome.error);
       if (outcome.notBefore === undefined) continue;
       await subject.pass(Math.min(1000, Math.max(0, outcome.notBefore.getTime() - subject.now())));
       return `reap asks for ${outcome.notBefore.toISOString()}`;
     }
-    for (const verdict of await subject.verify(refs)) {
+    const verdicts = await subject.verify(refs);
+    assertAnswers(verdicts, refs);
+    for (const verdict of verdicts) {
       if (!verdict.ok) return retried(verdict.error);
       if (!verdict.contained || !verdict.clean) return `verify says ${JSON.stringify(verdict.evidence)}`;
     }
@@ -81,6 +89,15 @@ export async function assertNothingLeft(subject: Subject, refs: readonly Ref[]):
 export async function assertRefused(subject: Subject, live: Live, after: string): Promise<void> {
   if (live.entitlement.guarantee.revocation === 'irrevocable') return;
   assert.equal(await subject.uses(live), false, `The credential of ${live.entitlement.name} works after ${after}`);
+}
+
+/** Same length, same order, and failures of the four classes. */
+export function assertAnswers(answers: readonly (Outcome | Verdict)[], refs: readonly Ref[]): void {
+  assert.equal(answers.length, refs.length, 'The answers are not as many as the refs');
+  answers.forEach((answer, index) => {
+    if (answer.handle !== undefined) assert.equal(answer.handle, refs[index]?.handle, 'Answers in another order');
+    if (!answer.ok) classified(answer.error, 'one of a batch');
+  });
 }
 
 /** A failure of a call or of one ref in it must be one of the four classes. */

@@ -26,10 +26,7 @@ export class Notes {
 
   /** Where a secret was let out, in clear or in an encoding that everybody can undo. Without the secret. */
   leaks(): readonly string[] {
-    const forms = [...this.#secrets].flatMap((secret) => {
-      const bytes = Buffer.from(secret);
-      return [secret, encodeURIComponent(secret), bytes.toString('base64').replace(/=+$/, ''), bytes.toString('hex')];
-    });
+    const forms = [...this.#secrets].flatMap(formsOf);
     const found = this.#heard.filter(({ text }) => forms.some((form) => text.includes(form)));
     return [...new Set(found.map(({ where }) => where))];
   }
@@ -66,6 +63,19 @@ export function noted(session: Session, notes: Notes): Session {
       };
     },
   });
+}
+
+/** In clear, in a URL, in hex, and in base64 wherever it begins in what was encoded (`user:secret`). */
+function formsOf(secret: string): readonly string[] {
+  const bytes = Buffer.from(secret);
+  const within64 = [0, 1, 2].map((before) => {
+    const text = Buffer.concat([Buffer.alloc(before), bytes])
+      .toString('base64')
+      .replace(/=+$/, '');
+    // What its neighbours have a part in is left out.
+    return text.slice([0, 2, 3][before], (before + bytes.length) % 3 === 0 ? undefined : -1);
+  });
+  return [secret, encodeURIComponent(secret), bytes.toString('hex'), ...within64];
 }
 
 function asJson(said: unknown): string {

@@ -6,6 +6,11 @@ import type { Faults } from './driver.ts';
 export interface FaultyTcp extends Required<Faults> {
   readonly host: string;
   readonly port: number;
+  hang(): void;
+  refuse(): void;
+  slow(millis: number): void;
+  garble(): void;
+  heal(): void;
   /** Leads new connections elsewhere, and ends those that are open. */
   lead(port: number): void;
   close(): Promise<void>;

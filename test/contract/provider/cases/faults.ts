@@ -13,7 +13,7 @@ const SIGNAL_MILLIS = 800;
 const CUT_MILLIS = 300;
 
 /** More steps of an end are not cut off. */
-const MOST_PIECES = 8;
+const MOST_PIECES = 5;
 
 export const faultCases: readonly CaseOf[] = [
   {

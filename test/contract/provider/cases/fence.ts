@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import type { Outcome, Ref, Verdict } from '../../../../src/provider.ts';
-import { assertRefused, classified, contain, endWhole } from '../ending.ts';
+import type { Ref } from '../../../../src/provider.ts';
+import { assertAnswers, assertRefused, contain, endWhole } from '../ending.ts';
 import { NotApplicable } from '../not-applicable.ts';
 import type { Live } from '../subject.ts';
 import type { CaseOf } from './case.ts';
@@ -86,12 +86,3 @@ export const fenceCases: readonly CaseOf[] = [
     },
   },
 ];
-
-/** Same length, same order, and failures of the four classes. */
-function assertAnswers(answers: readonly (Outcome | Verdict)[], refs: readonly Ref[]): void {
-  assert.equal(answers.length, refs.length, 'The answers are not as many as the refs');
-  answers.forEach((answer, index) => {
-    if (answer.handle !== undefined) assert.equal(answer.handle, refs[index]?.handle, 'Answers in another order');
-    if (!answer.ok) classified(answer.error, 'one of a batch');
-  });
-}
