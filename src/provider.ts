@@ -232,6 +232,8 @@ export interface FenceView {
   readonly live: readonly Ref[];
   /** Fencing number: a later writer has a larger one. */
   readonly writer: bigint;
+  /** By the broker's clock: what was issued since may not be among `live`, however late the view is used. */
+  readonly at: Date;
 }
 
 export interface Session<EntitlementConfig = unknown> {

@@ -191,6 +191,7 @@ export class RoleFence {
     const sibling = this.#prover.siblings.map((one) => ({ handle: one, issuedFrom: null }));
     const ours = elsewhere.filter(([, { says }]) => !this.#listOnly && says.installation === mark);
     const { plan, taken: over } = planWith(this.#predecessors.untaken(ours), now + lagMillis, {
+      seen: clock.toTarget(view.at).getTime(),
       ...{ epoch, installation: mark, now, previous: this.#state, lagMillis, listOnly: this.#listOnly },
       ended: [...ended, probe],
       live: [...live, ...sibling],

@@ -124,7 +124,7 @@ let writers = BigInt(Date.now()) * 1000n;
 
 export function viewOf(...live: readonly MintedGrant[]): FenceView {
   writers += 1n;
-  return { live: live.map(({ ref }) => ref), writer: writers };
+  return { live: live.map(({ ref }) => ref), writer: writers, at: new Date() };
 }
 
 export async function read({ account }: AwsHouse, { keys }: MintedGrant, key = 'march'): Promise<string> {

@@ -76,7 +76,7 @@ export function liveAccount(env: Readonly<Record<string, string | undefined>>): 
     },
     view: (...live) => {
       writers += 1n;
-      return { live: live.map(({ ref }) => ref), writer: writers };
+      return { live: live.map(({ ref }) => ref), writer: writers, at: new Date() };
     },
     read: async ({ keys }, key = 'march') => await tryToRead(settings, keys, bucket, key),
   };
