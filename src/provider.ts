@@ -232,6 +232,8 @@ export interface FenceView {
   readonly live: readonly Ref[];
   /** Fencing number: a later writer has a larger one. */
   readonly writer: bigint;
+  /** By the broker's clock: what was issued since may not be among `live`, however late the view is used. */
+  readonly at: Date;
 }
 
 export interface Session<EntitlementConfig = unknown> {
@@ -250,9 +252,14 @@ export interface Session<EntitlementConfig = unknown> {
   renew?(ref: Ref, until: Date, signal: AbortSignal, granted?: Renewal<EntitlementConfig>): Promise<Renewed>;
   /**
    * Cuts access now. Fast, idempotent. Already gone is success, permission denied never is. One bad ref fails alone. Its
-   * evidence has the `sessions: [{address, application, since}]` that it ended, at most {@link observedSessions}.
+   * evidence has the `sessions: [{address, application, since}]` that it ended, at most {@link observedSessions}. What is at its end
+   * by itself before anything could be done has a `notBefore`: it is looked at then.
    */
-  fence(refs: readonly Ref[], signal: AbortSignal, view?: FenceView): Promise<readonly Outcome[]>;
+  fence(
+    refs: readonly Ref[],
+    signal: AbortSignal,
+    view?: FenceView,
+  ): Promise<readonly (Outcome & { readonly notBefore?: Date })[]>;
   /** Looks at the target, not at notes. Absent counts only in the incarnation that `facts` pins. */
   verify(refs: readonly Ref[], signal: AbortSignal): Promise<readonly Verdict[]>;
   /** Cleans up what fencing left. `notBefore` in the evidence-free outcome asks to be called again then. */

@@ -111,7 +111,11 @@ async function playCanary(target: Target, role: string, say: Say, signal: AbortS
   if (how === 'none' || !used) return;
   const fence = new RoleFence(target, role, true);
   // No grant is denied by it, and no other writer has its number: in it is the time.
-  const view = { live: [], writer: BigInt(Date.now()) * 1000n + BigInt(Math.floor(Math.random() * 1000)) };
+  const view = {
+    live: [],
+    at: new Date(),
+    writer: BigInt(Date.now()) * 1000n + BigInt(Math.floor(Math.random() * 1000)),
+  };
   const ended = [{ handle: canary.handle, until: canary.diesAt + skewMillis, issuedBy: null }];
   try {
     const { policy } = await fence.deny(ended, [], view, signal);

@@ -16,7 +16,7 @@ export async function fence(
   refs: readonly Ref[],
   view: FenceView | undefined,
   signal: AbortSignal,
-): Promise<readonly Outcome[]> {
+): Promise<readonly (Outcome & { readonly notBefore?: Date })[]> {
   if (view === undefined)
     throw new ProviderError('misconfigured', 'The fence of this target is one document about all: it needs a view.');
   const now = target.clock.now();
@@ -31,14 +31,17 @@ export async function fence(
       }),
     ),
   );
-  return placed.map(({ ref, roles: own, error }): Outcome => {
+  return placed.map(({ ref, roles: own, error }) => {
     if (error !== undefined) return { handle: ref.handle, ok: false, error };
     const outcomes = own.map((role) => done.get(role));
     for (const outcome of outcomes) {
       const failed = outcome instanceof ProviderError ? outcome : outcome && target.strayed(ref, outcome.uniqueId);
       if (failed instanceof ProviderError) return { handle: ref.handle, ok: false, error: failed };
     }
-    return { handle: ref.handle, ok: true, evidence: evidenceOf(target, ref, outcomes) };
+    const evidence = evidenceOf(target, ref, outcomes);
+    if (own.length > 0 || target.config.fence === 'none') return { handle: ref.handle, ok: true, evidence };
+    const notBefore = target.clock.fromTarget(new Date(target.powerlessAt(ref)));
+    return { handle: ref.handle, ok: true, evidence, notBefore };
   });
 }
 

@@ -1,11 +1,11 @@
 import { describe, expect, test } from 'vitest';
 import { denies, epochOf, nobody, read } from './document.ts';
 import { handleOf, randomHandle } from './handle.ts';
-import { type FenceRequest, planFence } from './plan.ts';
+import { adopt, type FenceRequest, planFence, supersedes } from './plan.ts';
 
 const now = Date.parse('2030-01-01T12:00:00.400Z');
 const base: FenceRequest = {
-  ...{ epoch: 17n, installation: '0123abcd', now, live: [], ended: [], previous: null },
+  ...{ epoch: 17n, installation: '0123abcd', now, seen: now, live: [], ended: [], previous: null },
   ...{ budget: 10_240, quota: 30_000, lagMillis: 60_000 },
 };
 const many = (count: number) => Array.from({ length: count }, randomHandle);
@@ -88,4 +88,48 @@ test('a policy that was touched by somebody else is not ours', () => {
   expect(read(document.replace('}]}', '},{"Effect":"Allow","Action":"*","Resource":"*"}]}'))).toBeNull();
   expect(read('{}')).toBeNull();
   expect(read('not json')).toBeNull();
+});
+
+describe('beside other epochs', () => {
+  const other = { form: 'watermark', generation: 9, installation: '0123abcd', until: now + 300_000 } as const;
+  const [named = '', living = ''] = many(2);
+  const cut = Math.floor((now - 120_000) / 1000) * 1000;
+  const says = { ...other, denied: [named], cut, live: [living] };
+
+  test('what is taken over is denied by a cut as long as some of it is known by no name, and then by a list again', () => {
+    const previous = adopt(null, says, now + 60_000);
+    const live = [{ handle: living, issuedFrom: cut - 1000 }];
+    const plan = planned({ previous, live });
+    expect(plan.says).toMatchObject({ form: 'watermark', denied: [named], live: [living] });
+    expect(supersedes(plan.says, plan.kept, says)).toBe(true);
+    expect(planned({ previous: plan.kept, live, now: now + 299_000 }).form).toBe('watermark');
+    expect(planned({ previous: plan.kept, live, now: now + 300_000 })).toMatchObject({
+      form: 'list',
+      says: { denied: [] },
+    });
+  });
+
+  test('a list does not make a cut needless, nor a document that lacks a name', () => {
+    const list = planned({ ended: ended([named]) });
+    expect(supersedes(list.says, list.kept, says)).toBe(false);
+    expect(supersedes(list.says, list.kept, { ...says, form: 'list', cut: null })).toBe(true);
+    expect(supersedes(list.says, list.kept, { ...says, form: 'list', cut: null, denied: [living] })).toBe(false);
+  });
+
+  test('a document takes its share of the quota, and the shortest one whatever is left', () => {
+    const some = { ended: ended(many(100)), quota: 10_000 };
+    expect(planned(some).form).toBe('list');
+    expect(planned({ ...some, quota: 6_000 }).form).toBe('list-by-tag');
+    expect(planned({ ...some, budget: 900 })).toMatchObject({ form: 'watermark' });
+    const since = ended(many(100), now + 600_000, now);
+    expect(planned({ ...some, ended: since, budget: 500 })).toMatchObject({ form: 'role-wide' });
+  });
+
+  test('the cut stays behind the time when it was read who lives', () => {
+    const crowd = ended(many(5_000), now + 600_000, now - 900_000);
+    expect(planned({ ended: crowd, seen: now - 600_000 })).toMatchObject({
+      form: 'watermark',
+      says: { cut: Math.floor((now - 660_000) / 1000) * 1000 },
+    });
+  });
 });

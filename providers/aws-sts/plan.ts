@@ -32,6 +32,8 @@ export interface FenceRequest {
   /** First eight hex digits of the installation. */
   readonly installation: string;
   readonly now: number;
+  /** When `live` was read: what was issued since may not be in it. */
+  readonly seen: number;
   readonly live: readonly Living[];
   /** Those to be denied in addition to what `previous` denies. */
   readonly ended: readonly Ended[];
@@ -108,7 +110,7 @@ export function planFence(request: FenceRequest): PlannedFence | undefined {
     until: ended.reduce((last, { until }) => Math.max(last, until), Math.max(now, previous?.unnamedUntil ?? 0)),
   };
   const all = sorted(ended);
-  const cut = Math.max(second(now - request.lagMillis), previous?.cut ?? 0);
+  const cut = Math.max(second(Math.min(now, request.seen) - request.lagMillis), previous?.cut ?? 0);
   // Issued at the very second of the cut is not before it.
   const since = ended.filter(({ issuedBy }) => issuedBy === null || issuedBy >= cut);
   const before = live.filter(({ issuedFrom }) => issuedFrom === null || issuedFrom < cut);

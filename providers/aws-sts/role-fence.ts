@@ -48,6 +48,8 @@ export class RoleFence {
   #texts: string[] = [];
   readonly #predecessors = new Predecessors();
   readonly #prover: Prover;
+  /** The generation with which each came to be denied: no proof of one before it counts. */
+  #since: ReadonlyMap<string, number> = new Map();
   #alarm: string | undefined;
   readonly #listOnly: boolean;
 
@@ -114,14 +116,17 @@ export class RoleFence {
     });
   }
 
-  /** Whether what stands denies that handle, as IAM shows it now. @throws ProviderError `misconfigured` for a foreign hand. */
-  async standing(signal: AbortSignal): Promise<(handle: string, issuedBy: number | null) => boolean> {
+  /**
+   * Since which generation a handle is denied by what stands, as IAM shows it now; null: it is not. @throws ProviderError `misconfigured`
+   * for a foreign hand.
+   */
+  async standing(signal: AbortSignal): Promise<(handle: string, issuedBy: number | null) => number | null> {
     const { fences, strange } = await this.#policies.look(signal);
     this.#judge(strange);
     return (handle, issuedBy) => {
       const last = this.#last;
       const found = last && fences.get(last.epoch);
-      return found !== undefined && denies(found.says, handle, issuedBy);
+      return found !== undefined && denies(found.says, handle, issuedBy) ? (this.#since.get(handle) ?? null) : null;
     };
   }
 
@@ -186,6 +191,7 @@ export class RoleFence {
     const sibling = this.#prover.siblings.map((one) => ({ handle: one, issuedFrom: null }));
     const ours = elsewhere.filter(([, { says }]) => !this.#listOnly && says.installation === mark);
     const { plan, taken: over } = planWith(this.#predecessors.untaken(ours), now + lagMillis, {
+      seen: clock.toTarget(view.at).getTime(),
       ...{ epoch, installation: mark, now, previous: this.#state, lagMillis, listOnly: this.#listOnly },
       ended: [...ended, probe],
       live: [...live, ...sibling],
@@ -212,6 +218,8 @@ export class RoleFence {
     }
     this.#predecessors.take(over);
     [this.#epoch, this.#state] = [epoch, plan.kept];
+    const { generation } = plan.says;
+    this.#since = new Map(plan.kept.ended.map((one) => [one.handle, this.#since.get(one.handle) ?? generation]));
     this.#texts = [...this.#texts.slice(-20), plan.document];
     if (plan.form === 'role-wide')
       context.log(

@@ -29,16 +29,14 @@ describe('a session policy', () => {
   test.each([
     ['*', 'arn:aws:s3:::lake/${*}/*'],
     ['a?c', 'arn:aws:s3:::lake/a${?}c/*'],
-    ['${aws:username}', undefined],
     ['$x', 'arn:aws:s3:::lake/${$}x/*'],
-    ['', undefined],
-    ['a:b', undefined],
-    ['a"b', undefined],
-    ['a\u0000b', undefined],
-  ])('takes the value %j literally, or refuses it', (tenant, resource) => {
-    const make = () => JSON.parse(sessionPolicy([allow], { tenant }, deadline)).Statement[0].Resource;
-    if (resource === undefined) expect(make).toThrow('can not stand in a policy');
-    else expect(make()).toBe(resource);
+  ])('takes the value %j literally', (tenant, resource) => {
+    const { Statement: statements } = JSON.parse(sessionPolicy([allow], { tenant }, deadline));
+    expect(statements[0].Resource).toBe(resource);
+  });
+
+  test.each(['', 'a:b', 'a"b', 'a\u0000b', '${aws:username}'])('refuses the value %j', (tenant) => {
+    expect(() => sessionPolicy([allow], { tenant }, deadline)).toThrow('can not stand in a policy');
   });
 
   test('ignores no param, and invents none', () => {

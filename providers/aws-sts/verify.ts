@@ -5,7 +5,8 @@ import type { Target } from './target.ts';
 
 interface RoleSeen {
   readonly uniqueId: string;
-  readonly denies: (handle: string, issuedBy: number | null) => boolean;
+  /** Since which generation. */
+  readonly denied: (handle: string, issuedBy: number | null) => number | null;
   readonly proof: { readonly generation: number; readonly at: Date } | null;
 }
 
@@ -56,11 +57,12 @@ async function verdictOf(target: Target, ref: Ref, look: (role: string) => Promi
     if (strayed !== null) throw strayed;
   }
   const issuedBy = numberOf(ref.facts?.['issued_by_ms']);
-  if (!looks.every(({ denies }) => denies(ref.handle, issuedBy)))
+  const seen = looks.map(({ denied, proof }) => ({ since: denied(ref.handle, issuedBy), proof }));
+  if (seen.some(({ since }) => since === null))
     return { ...open, evidence: { denied: false, powerless_at: powerlessAt } };
-  const proofs = looks.map(({ proof }) => proof);
-  const [first] = proofs;
-  if (first === null || first === undefined || proofs.includes(null))
+  const first = seen[0]?.proof ?? null;
+  const proven = seen.every(({ since, proof }) => proof !== null && since !== null && since <= proof.generation);
+  if (first === null || !proven)
     return { ...open, evidence: { denied: true, probe_refused: false, powerless_at: powerlessAt } };
   return {
     ok: true,
@@ -82,7 +84,7 @@ async function lookAt(target: Target, role: string, signal: AbortSignal): Promis
   if (fence.alarm !== undefined) throw new ProviderError('misconfigured', fence.alarm);
   const proof = await fence.prove(signal);
   // Last: what is denied now, by the document that was proven or by one after it.
-  const denies = await fence.standing(signal);
+  const denied = await fence.standing(signal);
   if (fence.alarm !== undefined) throw new ProviderError('misconfigured', fence.alarm);
-  return { uniqueId, denies, proof };
+  return { uniqueId, denied, proof };
 }

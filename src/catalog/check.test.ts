@@ -48,6 +48,21 @@ test('a policy about an entitlement that is not there is refused: a forbid so mi
   ]);
 });
 
+test('what a provider finds in an entitlement that its section alone does not show is refused by line, and kept to itself', () => {
+  const faultsOf = (faults: (of: { name: string; params?: object }) => readonly string[]) => {
+    const [sample] = [...sampleProviders.values()].map((provider) => ({ ...provider, faults }));
+    const providers: ProviderSchemas = new Map(sample === undefined ? [] : [['sample', sample]]);
+    return checkCatalog(sampleFiles, { providers, allowDev: false }).faults.map(({ message }) => message);
+  };
+  expect(faultsOf(({ name, params = {} }) => [`${name} with ${Object.keys(params).join()}`])).toEqual([
+    'ledger/read with tenant',
+  ]);
+  const throwing = () => {
+    throw new Error('it holds a secret');
+  };
+  expect(faultsOf(throwing)).toEqual(['the provider failed to check this']);
+});
+
 describe('params that the target’s provider can not bind', () => {
   const providers: ProviderSchemas = new Map(
     [...sampleProviders].map(([name, { type, targetSchema, entitlementSchema }]) => [

@@ -10,6 +10,7 @@ import { countSilent, type Failures, failureOfAll, recordFailures } from './fail
 import { asWriter } from './fence-writer.ts';
 import { Heartbeat } from './heartbeat.ts';
 import { look, sift, toRef } from './looking.ts';
+import { secondsUntil } from './not-before.ts';
 
 const BATCH = 100;
 /** So much of a claim is left for cleaning, where what is contained waits for what is still open. */
@@ -166,10 +167,4 @@ export class Cleaner {
       this.#deps.log({ target: this.#target, error }, 'the address that it was granted at could not be told of an end');
     }
   }
-}
-
-/** Looked at again within the hour, whatever the provider says. 0 where it names no time to come. */
-function secondsUntil(time: unknown): number {
-  const seconds = time instanceof Date ? Math.min((time.getTime() - Date.now()) / 1000, 3_600) : 0;
-  return seconds > 0 ? Math.max(1, seconds) : 0;
 }

@@ -4,7 +4,7 @@ import type { RevocationId } from '../domain/ids.ts';
 import type { Evidence } from '../domain/revocation.ts';
 import { step } from '../domain/step.ts';
 import { bounded } from '../domain/within.ts';
-import { ProviderError, type Session } from '../provider.ts';
+import { type Outcome, ProviderError, type Session } from '../provider.ts';
 import { askEach } from './answers.ts';
 import type { RevocationDeps } from './deps.ts';
 import { engineEvent } from './evidence.ts';
@@ -13,6 +13,7 @@ import { asWriter } from './fence-writer.ts';
 import { tellingHang } from './hanging.ts';
 import { CLEANING_LEASE_SECONDS, Heartbeat, LEFT_MILLIS } from './heartbeat.ts';
 import { look, notYet, sift, toRef } from './looking.ts';
+import { secondsUntil } from './not-before.ts';
 import { withoutReturned } from './returned.ts';
 
 const LIST_SECONDS = 15;
@@ -94,11 +95,22 @@ async function endAt(
     items = await withoutReturned(deps, claim.target, session, given, signal);
     if (items.length === 0) return [];
     step('fence.before');
-    const outcomes = await asWriter(deps, session, claim.target, items, signal, (view) =>
-      askEach(items.map(toRef), signal, (refs, limited) => session.fence(refs, limited, view)),
+    const outcomes: readonly (Outcome & { readonly notBefore?: Date })[] = await asWriter(
+      deps,
+      session,
+      claim.target,
+      items,
+      signal,
+      (view) => askEach(items.map(toRef), signal, (refs, limited) => session.fence(refs, limited, view)),
     );
     step('fence.after');
     const fenced = sift(items, outcomes, failures);
+    items.forEach((item, index) => {
+      const seconds = secondsUntil(outcomes[index]?.notBefore);
+      if (!fenced.has(item) || seconds === 0) return;
+      fenced.delete(item);
+      failures.set(item.id, { ...notYet('it ends by itself'), endsIn: seconds });
+    });
     step('verify-contained.before');
     const seen = await look(deps, session, [...fenced.keys()], failures, signal, 'contained');
     step('verify-contained.after');

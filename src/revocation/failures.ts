@@ -15,6 +15,8 @@ export interface FailedItem {
   readonly silent: boolean;
   /** The target was looked at, and shows it alive. */
   readonly alive?: true;
+  /** It ends by itself so soon that nothing else is tried: seconds until then. No failure. */
+  readonly endsIn?: number;
 }
 
 /** Items of a batch that did not go through, by id. */
@@ -71,6 +73,8 @@ export async function recordFailures(
     const failure = failures.get(item.id);
     if (failure === undefined) return [];
     if (failure.alive === true && awaitsExpiry(item, now)) return [waiting(deps, target, item, now)];
+    if (failure.endsIn !== undefined)
+      return [{ item, event: null, now, errorClass: null, delaySeconds: failure.endsIn }];
     const { errorClass, says } = failure;
     deps.log(
       { target, grant_id: item.grantId, error_class: errorClass, says, attempts: item.attempts },

@@ -43,8 +43,10 @@ async function waitForTurn(
   const until = performance.now() + PATIENCE_MILLIS;
   while (performance.now() < until) {
     signal.throwIfAborted();
+    // Before it is read: a process may be held up anywhere.
+    const asked = new Date();
     const taken = await takeWriter(deps.db, target, deps.worker, items);
-    if (taken !== undefined) return { live: taken.live.map(toRef), writer: taken.number };
+    if (taken !== undefined) return { live: taken.live.map(toRef), writer: taken.number, at: asked };
     await sleep(LOOK_MILLIS);
   }
   throw new ProviderError('retryable', 'Another writer of the fence does not end.');

@@ -19,13 +19,19 @@ export interface AwsHouse {
   readonly broker: AwsKeys;
   readonly config: AwsTarget;
   readonly logged: Readonly<Record<string, unknown>>[];
-  open(over?: Readonly<Record<string, unknown>>): Session<Entitlement>;
+  /** @param keys Of another broker. */
+  open(over?: Readonly<Record<string, unknown>>, keys?: AwsKeys): Session<Entitlement>;
 }
 
 type Entitlement = ReturnType<typeof provider.entitlementSchema.parse>;
 
 const FENCE = ['iam:GetRole', 'iam:ListRolePolicies', 'iam:GetRolePolicy', 'iam:PutRolePolicy', 'iam:DeleteRolePolicy'];
 const ASSUME = ['sts:AssumeRole', 'sts:SetSourceIdentity', 'sts:TagSession'];
+
+/** What a broker needs. */
+export function rightsOn(roles: readonly string[]): readonly PolicyStatement[] {
+  return [{ Effect: 'Allow', Action: [...ASSUME, ...FENCE], Resource: roles }];
+}
 
 export async function furnish(
   account: AwsAccount,
@@ -38,14 +44,8 @@ export async function furnish(
     const { arn } = await account.makeRole({ name: prefix + name, policies: { own: OWN }, boundary: BOUNDARY });
     roles.push(arn);
   }
-  const broker = await makeBroker(account, `${prefix}broker`, [
-    { Effect: 'Allow', Action: [...ASSUME, ...FENCE], Resource: roles },
-  ]);
-  const secrets: Readonly<Record<string, string | undefined>> = {
-    'env:KEY': broker.accessKeyId,
-    'env:SECRET': broker.secretAccessKey,
-    'env:TOKEN': broker.sessionToken,
-  };
+  const rights = rightsOn(roles);
+  const broker = await makeBroker(account, `${prefix}broker`, rights);
   const logged: Readonly<Record<string, unknown>>[] = [];
   const raw = connectionOf(account, roles, {
     access_key_id: 'env:KEY',
@@ -55,16 +55,24 @@ export async function furnish(
   return {
     ...{ account, roles, broker, logged },
     config: provider.targetSchema.parse(raw),
-    open: (over = {}) =>
-      provider.connect(provider.targetSchema.parse({ ...raw, ...over }), {
+    open: (over = {}, keys = broker) => {
+      const { session_token: _, ...longTerm } = raw.broker;
+      const own = keys.sessionToken === undefined ? { broker: longTerm } : {};
+      const secrets: Readonly<Record<string, string | undefined>> = {
+        'env:KEY': keys.accessKeyId,
+        'env:SECRET': keys.secretAccessKey,
+        'env:TOKEN': keys.sessionToken,
+      };
+      return provider.connect(provider.targetSchema.parse({ ...raw, ...own, ...over }), {
         ...{ target: 'aws', installation },
         secret: (reference) => new Secret(secrets[reference] ?? ''),
         log: (event, message) => logged.push({ ...event, message }),
-      }),
+      });
+    },
   };
 }
 
-function connectionOf(account: AwsAccount, roles: readonly string[], broker: Readonly<Record<string, string>>) {
+function connectionOf<Broker>(account: AwsAccount, roles: readonly string[], broker: Broker) {
   const [arn, ...clones] = roles;
   const { endpoint } = account;
   return {
@@ -116,7 +124,7 @@ let writers = BigInt(Date.now()) * 1000n;
 
 export function viewOf(...live: readonly MintedGrant[]): FenceView {
   writers += 1n;
-  return { live: live.map(({ ref }) => ref), writer: writers };
+  return { live: live.map(({ ref }) => ref), writer: writers, at: new Date() };
 }
 
 export async function read({ account }: AwsHouse, { keys }: MintedGrant, key = 'march'): Promise<string> {

@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { ProviderError } from '../../src/provider.ts';
+import { assume } from '../support/aws-account.ts';
 import { type AwsStandIn, startAwsStandIn } from '../support/aws-stand-in/server.ts';
-import { type AwsHouse, furnish, mintGrant, patience, read, readsMarch, viewOf } from './aws-sts-fixture.ts';
+import { type AwsHouse, furnish, mintGrant, patience, read, readsMarch, rightsOn, viewOf } from './aws-sts-fixture.ts';
 
 /** What AWS, and others who have hands on the account, do to a fence: on the stand-in, whose knobs can be turned. */
 
@@ -215,7 +216,25 @@ describe('check', () => {
     return steps.filter(({ ok }) => !ok).map(({ step }) => step);
   };
 
-  test('finds a broker with long-term keys, a clock that is off, and a role without its boundary', async () => {
+  test('finds a broker that runs by long-term keys, and one whose own session has a source identity', async () => {
+    const user = await aws.makeUser('operator', rightsOn([...house.roles, `arn:aws:iam::${aws.id}:role/broker`]));
+    await session.close();
+    session = house.open({}, user);
+    expect(await failing()).toEqual(['broker']);
+    await session.close();
+    const RoleArn = `arn:aws:iam::${aws.id}:role/broker`;
+    session = house.open(
+      {},
+      await assume(aws, user, { RoleArn, RoleSessionName: 'broker', SourceIdentity: 'operator' }),
+    );
+    const steps = await session.check({ name: 'aws/read', config }, patience(60));
+    expect(steps).toContainEqual({
+      ...{ step: 'mint', ok: false },
+      says: expect.stringContaining('carries the source identity operator'),
+    });
+  });
+
+  test('finds a clock that is off, and a role without its boundary', async () => {
     aws.knobs.clockOffsetMs = 20_000;
     expect(await failing()).toContain('clock');
     aws.knobs.clockOffsetMs = 0;

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import { read } from '../../providers/aws-sts/document.ts';
 import { handleOf } from '../../providers/aws-sts/handle.ts';
 import { provider } from '../../providers/aws-sts/index.ts';
 import { type Ref, Secret } from '../../src/provider.ts';
@@ -51,14 +52,14 @@ function startBroker() {
   const secret = (reference: string) => new Secret(secrets[reference] ?? '');
   const session = provider.connect(connection, { target: 'aws', installation, secret, log: () => {} });
   return {
-    async end(refs: readonly Ref[], live: readonly Ref[] = []) {
+    async end(refs: readonly Ref[], live: readonly Ref[] = [], at = new Date()) {
       writer += 1n;
-      const outcomes = await session.fence(refs, signal, { live, writer });
+      const outcomes = await session.fence(refs, signal, { live, writer, at });
       return outcomes.filter(({ ok }) => !ok);
     },
     async clean(refs: readonly Ref[]) {
       writer += 1n;
-      const outcomes = await session.reap(refs, signal, { live: [], writer });
+      const outcomes = await session.reap(refs, signal, { live: [], writer, at: new Date() });
       return outcomes.filter(({ ok }) => !ok);
     },
   };
@@ -114,4 +115,12 @@ it('takes away what a broker before it wrote once its own has been in force for 
   expect(await next.clean(last)).toEqual([]);
   expect(fences()).not.toContain(before);
   expect(session && (await tried(session))).toBe('AccessDenied');
+});
+
+it('cuts off nothing that was issued since it was told who lives, however long ago that was', async () => {
+  const told = new Date(Date.now() - 600_000);
+  expect(await startBroker().end(grants(250), [], told)).toEqual([]);
+  const document = read(aws.policies('agent').get(fences()[0] ?? '') ?? '');
+  expect(document).toMatchObject({ form: 'watermark', cut: expect.any(Number) });
+  expect(document?.cut).toBeLessThanOrEqual(told.getTime() - 59_000);
 });

@@ -174,6 +174,12 @@ describe('a credential for AWS', () => {
         interval: 500,
       },
     );
+    // To wait for it was no failure.
+    const failures = await house.onStore(
+      `SELECT payload FROM mayfly.audit_events WHERE grant_id = $1 AND type = 'revocation.attempted'`,
+      [grant.id.replace('grt_', '')],
+    );
+    expect(failures).toEqual([]);
   });
 
   test('is renewed inside the command that `mayfly run` runs, which ends as soon as both of its sessions are cut', async () => {
@@ -220,4 +226,32 @@ describe('a credential for AWS', () => {
       interval: 500,
     });
   });
+});
+
+test('`mayfly target` prints what an administrator makes, in two forms, and plays the canary', async () => {
+  const env = {
+    MAYFLY_DATABASE_URL: house.store.runtimeUrl.reveal(),
+    MAYFLY_PROVIDERS: 'postgres,aws-sts',
+    MAYFLY_SECRETS_DIR: house.secretsDir,
+    AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED: 'true',
+  };
+  const run = async (...args: readonly string[]) => await startCli(['target', ...args], { env }).ended;
+  const json = await run('prepare', 'aws');
+  expect(json).toMatchObject({ code: 0, stderr: '' });
+  expect(JSON.parse(json.stdout)).toMatchObject({
+    roles: aws.roles,
+    permissions_boundary: { arn: expect.stringContaining(':policy/') },
+  });
+  const terraform = await run('prepare', 'aws', '--format', 'terraform');
+  expect(terraform.stdout).toContain('resource "aws_iam_role" "agent"');
+  expect(await run('prepare', 'ledger-db', '--format', 'terraform')).toMatchObject({
+    code: 1,
+    stderr: expect.stringContaining('is not printed as terraform'),
+  });
+  const applied = await run('prepare', 'aws', '--admin-url-file', '/dev/null');
+  expect(applied).toMatchObject({ code: 1, stderr: expect.stringContaining('has no administrator’s URL') });
+  const checked = await run('check', 'aws', '--json');
+  expect(JSON.parse(checked.stdout).filter(({ ok }: { ok: boolean }) => !ok)).toEqual([]);
+  for (const { stdout, stderr } of [json, terraform, checked])
+    expect(stdout + stderr).not.toContain(aws.broker.secretAccessKey);
 });

@@ -109,6 +109,20 @@ describe('what an earlier claim has contained', () => {
   });
 });
 
+test('what ends by itself before anything could be done is looked at then, and is no failure', async () => {
+  const { born, claim } = await target.claimed(2);
+  const [soon, other] = [only(born), only(born.slice(1))];
+  const notBefore = new Date(Date.now() + 30_000);
+  target.synthetic.faults.set('fence', badHandle(soon.handle, { ok: true, evidence: {}, notBefore }));
+  const { contained } = await endBatch(house.deps, claim);
+  expect(contained.map(({ item }) => item.handle)).toEqual([other.handle]);
+  const standing = await house.standing(soon);
+  expect(standing).toMatchObject({ state: 'revoking', revocation: 'due', last_error: null, claimed_by: null });
+  expect(standing.seconds_to_try).toBeGreaterThan(20);
+  expect(await house.told(soon)).toEqual([]);
+  expect(house.observed.filter(([what]) => what !== 'contained')).toEqual([]);
+});
+
 describe('a target whose fence is one document', () => {
   beforeEach(() => {
     target = house.target('document');

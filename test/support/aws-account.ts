@@ -57,9 +57,16 @@ export interface AwsAccount {
   makeBucket(name: string, objects?: readonly string[]): Promise<void>;
 }
 
+/** Where an account is; without an endpoint it is one of AWS itself. */
+interface Place {
+  readonly endpoint?: string;
+  readonly region: string;
+}
+
 /** For a client of the SDK: `new STSClient(clientOf(account, keys))`. It asks once and does not retry. */
-export function clientOf({ endpoint, region }: Pick<AwsAccount, 'endpoint' | 'region'>, credentials: AwsKeys) {
-  return { endpoint, region, credentials: { ...credentials }, maxAttempts: 1, forcePathStyle: true };
+export function clientOf({ endpoint, region }: Place, credentials: AwsKeys) {
+  const own = endpoint === undefined ? {} : { endpoint, forcePathStyle: true };
+  return { region, credentials: { ...credentials }, maxAttempts: 1, ...own };
 }
 
 /** The account that those keys, of its root, may prepare. */
@@ -142,11 +149,7 @@ export async function makeBroker(account: AwsAccount, name: string, policy: read
 }
 
 /** Keys of a new session. Throws what the SDK throws. */
-export async function assume(
-  account: Pick<AwsAccount, 'endpoint' | 'region'>,
-  by: AwsKeys,
-  input: AssumeRoleCommandInput,
-): Promise<AwsKeys> {
+export async function assume(account: Place, by: AwsKeys, input: AssumeRoleCommandInput): Promise<AwsKeys> {
   const { Credentials } = await new STSClient(clientOf(account, by)).send(new AssumeRoleCommand(input));
   return {
     accessKeyId: Credentials?.AccessKeyId ?? '',
@@ -156,12 +159,7 @@ export async function assume(
 }
 
 /** Reads an object with those keys: `read`, or the name of the error that AWS gives (`AccessDenied`, `ExpiredToken`, …). */
-export async function tryToRead(
-  account: Pick<AwsAccount, 'endpoint' | 'region'>,
-  keys: AwsKeys,
-  Bucket: string,
-  Key: string,
-): Promise<string> {
+export async function tryToRead(account: Place, keys: AwsKeys, Bucket: string, Key: string): Promise<string> {
   try {
     const { Body } = await new S3Client(clientOf(account, keys)).send(new GetObjectCommand({ Bucket, Key }));
     await Body?.transformToByteArray();

@@ -213,7 +213,7 @@ export class Subject {
     if (session.oneDocument !== true) return call();
     const turn = this.#document.then(() => {
       this.#writer += 1n;
-      return call({ live: [...this.#live.values()], writer: this.#writer });
+      return call({ live: [...this.#live.values()], writer: this.#writer, at: new Date() });
     });
     this.#document = turn.catch(() => {});
     return turn;

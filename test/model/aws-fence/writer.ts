@@ -135,6 +135,7 @@ export class ModelWriters {
       epoch,
       installation: '0123abcd',
       now,
+      seen: now,
       live: this.#grants.living(index),
       ended: ending.map((grant) => this.#grants.asEnded(grant)),
       previous: desk.state,

@@ -18,7 +18,7 @@ const actions: Readonly<
       ...(role.boundary !== undefined && {
         PermissionsBoundary: {
           PermissionsBoundaryType: 'Policy',
-          PermissionsBoundaryArn: `${role.arn.replace(':role/', ':policy/')}-boundary`,
+          PermissionsBoundaryArn: boundaryArn(role.arn),
         },
       }),
     },
@@ -55,8 +55,14 @@ export async function answerIam(state: State, caller: Principal, params: URLSear
   const act = actions[action];
   if (act === undefined) throw new Refusal(400, 'InvalidAction', `Could not find operation ${action}`);
   const arn = `arn:aws:iam::${state.id}:role/${name}`;
-  if (!(await mayDo(state, caller, `iam:${action}`, arn))) throw denied(`iam:${action}`);
+  const boundary = state.roles.get(name)?.boundary;
+  const context = { ...(boundary !== undefined && { 'iam:PermissionsBoundary': boundaryArn(arn) }) };
+  if (!(await mayDo(state, caller, `iam:${action}`, arn, context))) throw denied(`iam:${action}`);
   return await act(state, state.roleCalled(name), params);
+}
+
+function boundaryArn(role: string): string {
+  return `${role.replace(':role/', ':policy/')}-boundary`;
 }
 
 function nameOf(params: URLSearchParams): string {

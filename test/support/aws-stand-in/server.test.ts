@@ -217,3 +217,15 @@ it('refuses, hangs, drops and garbles what a test says, before or after doing it
   await expect(put('slow')).resolves.toHaveProperty('$metadata.httpStatusCode', 200);
   expect(await names()).toEqual(['dropped-done', 'hung', 'own', 'slow']);
 });
+
+it('lets a policy ask for the boundary of the role that is written to', async () => {
+  const bounded = await aws.makeRole({ name: 'bounded', policies: { own: [READ] }, boundary: [READ] });
+  const boundary = { StringEquals: { 'iam:PermissionsBoundary': `arn:aws:iam::${aws.id}:policy/bounded-boundary` } };
+  const careful = await makeBroker(aws, 'careful', [
+    { Effect: 'Allow', Action: 'iam:PutRolePolicy', Resource: [bounded.arn, RoleArn], Condition: boundary },
+  ]);
+  const put = (RoleName: string) =>
+    iam(careful).send(new PutRolePolicyCommand({ RoleName, PolicyName: 'fence', PolicyDocument: documentOf([READ]) }));
+  await expect(put('bounded')).resolves.toHaveProperty('$metadata.httpStatusCode', 200);
+  await expect(put('agent')).rejects.toMatchObject({ name: 'AccessDenied' });
+});
