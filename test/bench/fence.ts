@@ -6,7 +6,7 @@ import { report, type Row, quantile } from './lib/report.ts';
 /**
  * The fence of AWS in model time: an hour of 20 grants a second. How large the document of a role becomes, how often it is written and in
  * which form; and whether anybody was denied who lives, or let through who ended, sampled decisions by an evaluator that is not ours.
- * `--seconds 3600 --rate 20 --task 60 --ttl 900 --roles 8,16 --brokers 2 --seed 1 --samples 500`
+ * `--seconds 3600 --rate 20 --task 60 --ttl 900 --roles 8,16 --brokers 2 --restart 600 --seed 1 --samples 500`
  */
 const { values } = parseArgs({
   options: {
@@ -16,6 +16,7 @@ const { values } = parseArgs({
     ttl: { type: 'string', default: '900' },
     roles: { type: 'string', default: '8,16' },
     brokers: { type: 'string', default: '2' },
+    restart: { type: 'string', default: '600' },
     seed: { type: 'string', default: '1' },
     samples: { type: 'string', default: '500' },
     json: { type: 'string' },
@@ -38,7 +39,7 @@ for (const roles of values.roles.split(',').map(Number)) {
     renewed: 0.05,
     crashed: 0.01,
     brokers: Number(values.brokers),
-    restartSeconds: 600,
+    restartSeconds: Number(values.restart),
     heldUp: 0.0005,
     samples: Number(values.samples),
     rules: { paceMs: 1000, lagMs: 60_000, settledMs: 60_000, abandonedMs: 600_000 },
