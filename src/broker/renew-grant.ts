@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import { shortestLife } from '../domain/deadline.ts';
-import type { Limits } from '../catalog/types.ts';
+import type { EntitlementDefinition, Limits, TargetDefinition } from '../catalog/types.ts';
 import { MayflyError } from '../domain/errors.ts';
 import { type DecisionId, type GrantId, wireId } from '../domain/ids.ts';
 import { step } from '../domain/step.ts';
@@ -15,6 +15,7 @@ import { endGrants, extendGrant, findGrants, type GrantWithRevocation } from '..
 import { birthLocks } from '../store/locks.ts';
 import { issuingWithin } from '../store/issuing.ts';
 import { findStop } from '../store/stops.ts';
+import type { TaskState } from '../store/tasks.ts';
 import { insertDecision } from '../store/decisions.ts';
 import { withinAncestors } from './ancestors.ts';
 import type { BrokerDeps, CallContext } from './deps.ts';
@@ -60,6 +61,7 @@ export async function renewGrant(
   const target = active.catalog.targets.get(grant.target);
   if (entitlement === undefined || target === undefined) throw new MayflyError('not_in_task');
   const access = deps.access(entitlement);
+  const asked: Asked = { ...{ deps, active, entitlement, target, found, delivery, context } };
   const settled = await deps.db.transaction(birthLocks(grant.rootId), async (tx) => {
     const state = await issuingWithin(tx).readTask(grant.taskId);
     if (state === null) throw new MayflyError('not_found');
@@ -77,41 +79,8 @@ export async function renewGrant(
     if (stop === 'paused') throw pausedProblem(grant.target);
     if (stop === 'failed_over') throw failedOverProblem(grant.target);
     const bounds = lifeBounds(ttlSeconds, task, entitlement, grant.guarantee, tx.now);
-    const decision = active.policy.decide(
-      policyRequest(active.catalog, within, {
-        ...{ action: 'renew', entitlement, target, guarantee: grant.guarantee.revocation },
-        seconds: shortestLife(bounds).seconds,
-        grant: { sink: isSensitiveSink(entitlement) },
-      }),
-    );
-    const refusal = refusalOf(active.catalog.limits, grant.entitlement, decision, delivery);
-    const decisionId = deps.ids.next('dec');
-    await insertDecision(tx, {
-      id: decisionId,
-      taskId: task.id,
-      action: 'renew',
-      resource: entitlement.name,
-      permitted: decision.permitted,
-      policies: decision.policies,
-      errors: decision.errors,
-      maxTtlSeconds: decision.maxTtlSeconds,
-      revision: active.number,
-      inputs: decision.inputs,
-    });
-    tx.record(
-      taskEvent('decision.made', task, active.catalog.digest, context, {
-        resource: entitlement.name,
-        action: 'renew',
-        decision: refusal === null ? 'permit' : 'deny',
-        decisionId,
-        grantId: grant.id,
-        payload: {
-          ...{ policies: decision.policies, errors: decision.errors.length, revision: active.number },
-          ...(decision.reported && { reported: decision.reported }),
-          ...(refusal === null ? {} : { refusal }),
-        },
-      }),
-    );
+    const { seconds } = shortestLife(bounds);
+    const { decision, refusal, decisionId } = await decideRenewal(asked, tx, within, seconds);
     const life = shortestLife(
       decision.maxTtlSeconds === null ? bounds : [...bounds, { by: 'policy', seconds: decision.maxTtlSeconds }],
     );
@@ -139,24 +108,25 @@ export async function renewGrant(
     ...{ entitlement: entitlement.name, config: access.config, params: grant.params },
   });
   const stored = await deps.db.transaction(birthLocks(grant.rootId), async (tx) => {
-    // What it was decided on must still stand: to let it live is less than to renew it.
-    const now = await issuingWithin(tx).readTask(grant.taskId);
-    const isOvertaken = !isDeepStrictEqual(now?.seen.signals, signals);
     const deadline = await extendGrant(tx, grant.id, until, renewed.facts, decisionId, active.number, task.phase);
     if (deadline === undefined) return undefined;
-    // The target lets it live longer already, by a decision that does not stand: it ends as what it has become there.
-    if (isOvertaken) await endOvertaken(tx, task, found, active.catalog.digest, context, deadline);
-    else tx.record(renewalEvent(task, found, decisionId, active.catalog.digest, context, deadline));
+    // What it was decided on must still stand. The target lets it live longer already: what would not be renewed now ends.
+    const now = await issuingWithin(tx).readTask(grant.taskId);
+    const isOvertaken = !isDeepStrictEqual(now?.seen.signals, signals);
+    const again = isOvertaken && now !== null ? await decideRenewal(asked, tx, withinAncestors(now), settled.life.seconds) : settled;
+    const stands = again.refusal === null && (again.decision.maxTtlSeconds ?? Infinity) >= settled.life.seconds;
+    if (stands) tx.record(renewalEvent(task, found, again.decisionId, active.catalog.digest, context, deadline));
+    else await endOvertaken(tx, asked, task, deadline, again.decision.policies);
     tx.changed(task.id);
     step('extend.before');
-    return { isOvertaken, deadline, millis: deadline.getTime() - tx.now.getTime() };
+    return { stands, deadline, millis: deadline.getTime() - tx.now.getTime() };
   });
   step('extend.after');
   if (stored === undefined) throw new MayflyError('grant_ended', 'The grant or its task ended meanwhile.');
-  const { isOvertaken, deadline, millis } = stored;
-  if (isOvertaken) {
+  const { stands, deadline, millis } = stored;
+  if (!stands) {
     deps.alarms.now(grant.target);
-    throw new MayflyError('grant_ended', 'Signals changed while it was renewed, and it ended. Ask for a new grant.');
+    throw new MayflyError('grant_ended', 'Signals that came while it was renewed do not permit it, and it ended.');
   }
   deps.living.remember({ ...grant, facts: renewed.facts, deadline, decidedRevision: active.number });
   deps.alarms.in(grant.target, millis);
@@ -170,22 +140,74 @@ export async function renewGrant(
   };
 }
 
-/** Whatever the signals say now: whether it might live on was not asked. */
+/** What a renewal is decided with, each time. */
+interface Asked {
+  readonly deps: BrokerDeps;
+  readonly active: ReturnType<typeof revisionOf>;
+  readonly entitlement: EntitlementDefinition;
+  readonly target: TargetDefinition;
+  readonly found: GrantWithRevocation;
+  readonly delivery: DeliveryKey | null;
+  readonly context: CallContext;
+}
+
+/** With its evidence. @param state Within its ancestors. @param seconds How long it is to live from now. */
+async function decideRenewal(asked: Asked, tx: Transaction, state: TaskState, seconds: number) {
+  const { deps, active, entitlement, target, found, delivery, context } = asked;
+  const { grant } = found;
+  const decision = active.policy.decide(
+    policyRequest(active.catalog, state, {
+      ...{ action: 'renew', entitlement, target, guarantee: grant.guarantee.revocation },
+      seconds,
+      grant: { sink: isSensitiveSink(entitlement) },
+    }),
+  );
+  const refusal = refusalOf(active.catalog.limits, grant.entitlement, decision, delivery);
+  const decisionId = deps.ids.next('dec');
+  await insertDecision(tx, {
+    id: decisionId,
+    taskId: state.task.id,
+    action: 'renew',
+    resource: entitlement.name,
+    permitted: decision.permitted,
+    policies: decision.policies,
+    errors: decision.errors,
+    maxTtlSeconds: decision.maxTtlSeconds,
+    revision: active.number,
+    inputs: decision.inputs,
+  });
+  tx.record(
+    taskEvent('decision.made', state.task, active.catalog.digest, context, {
+      resource: entitlement.name,
+      action: 'renew',
+      decision: refusal === null ? 'permit' : 'deny',
+      decisionId,
+      grantId: grant.id,
+      payload: {
+        ...{ policies: decision.policies, errors: decision.errors.length, revision: active.number },
+        ...(decision.reported && { reported: decision.reported }),
+        ...(refusal === null ? {} : { refusal }),
+      },
+    }),
+  );
+  return { decision, refusal, decisionId };
+}
+
+/** By signals that came while its target was told of the longer life. */
 async function endOvertaken(
   tx: Transaction,
+  { active, found: { grant }, context }: Asked,
   task: Task,
-  { grant }: GrantWithRevocation,
-  digest: string,
-  context: CallContext,
   deadline: Date,
+  policies: readonly string[],
 ): Promise<void> {
   const [ended] = await endGrants(tx, { grantIds: [grant.id] }, 'signal');
   if (ended === undefined) return;
   tx.record(
-    grantEvent('grant.ended', task, grant, digest, context, {
+    grantEvent('grant.ended', task, grant, active.catalog.digest, context, {
       cause: 'signal',
       payload: {
-        ...{ because: 'renewal_overtaken', policies: [], deadline: deadline.toISOString() },
+        ...{ because: 'renewal_overtaken', policies: [...policies], deadline: deadline.toISOString() },
         revocation_id: wireId('rev', ended.revocation.id),
       },
     }),

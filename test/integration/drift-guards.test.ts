@@ -77,6 +77,7 @@ describe('before an apply commits', () => {
       living: new Map([['ledger-db', 10]]),
       failed: 0,
       reported: 0,
+      approvals: new Map(),
       ends: [
         {
           grantId: grants[0]?.grant.id.slice(4),
@@ -86,6 +87,7 @@ describe('before an apply commits', () => {
           target: 'ledger-db',
           because: 'denied_by_policy',
           policies: ['not-any-more'],
+          groups: [],
         },
       ],
     });
