@@ -113,7 +113,10 @@ export async function renewGrant(
     // What it was decided on must still stand. The target lets it live longer already: what would not be renewed now ends.
     const now = await issuingWithin(tx).readTask(grant.taskId);
     const isOvertaken = !isDeepStrictEqual(now?.seen.signals, signals);
-    const again = isOvertaken && now !== null ? await decideRenewal(asked, tx, withinAncestors(now), settled.life.seconds) : settled;
+    const again =
+      isOvertaken && now !== null
+        ? await decideRenewal(asked, tx, withinAncestors(now), settled.life.seconds)
+        : settled;
     const stands = again.refusal === null && (again.decision.maxTtlSeconds ?? Infinity) >= settled.life.seconds;
     if (stands) tx.record(renewalEvent(task, found, again.decisionId, active.catalog.digest, context, deadline));
     else await endOvertaken(tx, asked, task, deadline, again.decision.policies);
