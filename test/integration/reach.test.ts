@@ -105,6 +105,8 @@ describe('everything that is reached', () => {
       }
     }
     expect(outcomes).toHaveLength(7);
+    // What was released is held until it is taken back.
+    await expect.poll(async () => (await reach(WORKLOAD)).grants).toBe(4);
   });
 
   test('by a task: that, and what hangs on it', async () => {
