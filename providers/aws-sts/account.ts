@@ -1,8 +1,12 @@
-import { GetRoleCommand } from '@aws-sdk/client-iam';
+import { GetPolicyCommand, GetPolicyVersionCommand, GetRoleCommand } from '@aws-sdk/client-iam';
 import { type ConnectContext, ProviderError } from '../../src/provider.ts';
 import { ask, type AwsClients, clientsOf } from './clients.ts';
 import { AwsClock } from './clock.ts';
+import { Occupancy } from './occupancy.ts';
 import { allRoles, type AwsTarget } from './schema.ts';
+
+/** What STS gives a session at most that a session of another role asks for. */
+export const chainedSeconds = 3_600;
 
 /** What a role is now. */
 interface RoleIdentity {
@@ -17,6 +21,7 @@ export class Account {
   readonly context: ConnectContext;
   readonly clock = new AwsClock();
   readonly clients: AwsClients;
+  readonly #occupancies = new Map<string, Occupancy>();
 
   constructor(config: AwsTarget, context: ConnectContext) {
     this.config = config;
@@ -27,6 +32,18 @@ export class Account {
   /** First eight hex digits of the installation: part of what is written. */
   get mark(): string {
     return this.context.installation.replaceAll('-', '').slice(0, 8).toLowerCase();
+  }
+
+  /** What this process knows of how many grants a role holds. */
+  occupancyOf(role: string): Occupancy {
+    const known = this.#occupancies.get(role) ?? new Occupancy();
+    this.#occupancies.set(role, known);
+    return known;
+  }
+
+  /** STS gives no session of a role more that another role assumed, and the broker is one. */
+  get longestSeconds(): number {
+    return Math.min(this.config.max_session_seconds, chainedSeconds);
   }
 
   /** @throws ProviderError `misconfigured` where the role is gone, or another one bears its name. */
@@ -46,6 +63,18 @@ export class Account {
       boundary: Role.PermissionsBoundary?.PermissionsBoundaryArn ?? null,
       maxSessionSeconds: Role.MaxSessionDuration ?? 3_600,
     };
+  }
+
+  /** What a managed policy says now. @throws AwsError */
+  async policy(arn: string, signal: AbortSignal): Promise<string> {
+    const { iam } = this.clients;
+    const doing = 'reading the permissions boundary';
+    const { Policy } = await ask(doing, () =>
+      iam.send(new GetPolicyCommand({ PolicyArn: arn }), { abortSignal: signal }),
+    );
+    const command = new GetPolicyVersionCommand({ PolicyArn: arn, VersionId: Policy?.DefaultVersionId });
+    const { PolicyVersion } = await ask(doing, () => iam.send(command, { abortSignal: signal }));
+    return decodeURIComponent(PolicyVersion?.Document ?? '');
   }
 
   close(): void {

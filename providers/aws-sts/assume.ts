@@ -2,6 +2,7 @@ import { AssumeRoleCommand } from '@aws-sdk/client-sts';
 import { ProviderError } from '../../src/provider.ts';
 import { ask, type AwsKeys } from './clients.ts';
 import { grantTag } from './handle.ts';
+import { issuedTag } from './issued.ts';
 import type { Account } from './account.ts';
 
 /** STS gives no session a shorter life. */
@@ -13,6 +14,8 @@ interface Wanted {
   readonly policy: string;
   /** By AWS's clock. */
   readonly deadline: Date;
+  /** When its grant was minted, in seconds of AWS's clock. */
+  readonly issued: number;
 }
 
 export interface AssumedSession {
@@ -22,9 +25,6 @@ export interface AssumedSession {
   readonly sessionArn: string;
   /** When STS ends it, deadline or not. */
   readonly expiration: Date;
-  /** Its issue time is not before, and before; milliseconds on AWS's clock. */
-  readonly issuedFrom: number;
-  readonly issuedBy: number;
   /** Percent of what policy and tags may be packed to, and of the session token's size; null where STS does not say. */
   readonly packed: number | null;
   readonly tokenUsed: number | null;
@@ -35,7 +35,7 @@ export async function sourceIdentityOf(target: Account, wanted: Wanted, signal: 
   const command = new AssumeRoleCommand({
     RoleArn: wanted.role,
     RoleSessionName: `mayfly-${wanted.handle}`,
-    Tags: [{ Key: grantTag, Value: wanted.handle }],
+    Tags: tagsOf(wanted),
     Policy: wanted.policy,
     DurationSeconds: leastSeconds,
   });
@@ -46,20 +46,27 @@ export async function sourceIdentityOf(target: Account, wanted: Wanted, signal: 
   }
 }
 
-/** A session that bears the handle in its SourceIdentity and, for what is assumed from it too, in a tag. @throws AwsError */
+function tagsOf({ handle, issued }: Wanted) {
+  return [
+    { Key: grantTag, Value: handle },
+    { Key: issuedTag, Value: String(issued) },
+  ];
+}
+
+/** A session that bears the handle in its SourceIdentity and, for what is derived from it too, handle and time in tags. @throws AwsError */
 export async function assume(target: Account, wanted: Wanted, signal: AbortSignal): Promise<AssumedSession> {
   const { role, handle, policy, deadline } = wanted;
-  const { clock, config } = target;
+  const { clock } = target;
   const began = clock.now();
   const seconds = Math.max(leastSeconds, Math.ceil((deadline.getTime() - began) / 1000));
   const command = new AssumeRoleCommand({
     RoleArn: role,
     RoleSessionName: `mayfly-${handle}`,
     SourceIdentity: handle,
-    Tags: [{ Key: grantTag, Value: handle }],
-    TransitiveTagKeys: [grantTag],
+    Tags: tagsOf(wanted),
+    TransitiveTagKeys: [grantTag, issuedTag],
     Policy: policy,
-    DurationSeconds: Math.min(seconds, config.max_session_seconds),
+    DurationSeconds: Math.min(seconds, target.longestSeconds),
   });
   const answer = await ask('assuming the role', () => target.clients.sts.send(command, { abortSignal: signal }));
   const { AccessKeyId, SecretAccessKey, SessionToken, Expiration } = answer.Credentials ?? {};
@@ -77,9 +84,6 @@ export async function assume(target: Account, wanted: Wanted, signal: AbortSigna
     keys: { accessKeyId: AccessKeyId, secretAccessKey: SecretAccessKey, sessionToken: SessionToken },
     accountId: sessionArn.split(':')[4] ?? '',
     ...{ roleUniqueId, sessionArn, expiration: Expiration },
-    // Issue times are whole seconds, and clocks are known to about one.
-    issuedFrom: Math.floor(began / 1000) * 1000 - 1000,
-    issuedBy: clock.now() + 2000,
     // Said to be replaced by the other, and told by every server; over a hundred of either STS refuses.
     packed: percentOf(answer, 'PackedPolicySize'),
     tokenUsed: answer.SessionTokenUtilization ?? null,

@@ -4,14 +4,15 @@ import { type CheckStep, ProviderError } from '../../src/provider.ts';
 import { assume, sourceIdentityOf } from './assume.ts';
 import { ask } from './clients.ts';
 import { AwsError } from './errors.ts';
-import { handleOf, randomHandle } from './handle.ts';
-import { isAllowed, sendProbe } from './probe.ts';
-import { RoleFence } from './role-fence.ts';
+import { seeBoundary } from './boundary.ts';
+import { playCanary, type Say } from './canary.ts';
+import { handleOf } from './handle.ts';
 import { allRoles, type AwsEntitlement } from './schema.ts';
+import { named } from './derived.ts';
 import { boundBy, sessionPolicy } from './session-policy.ts';
 import { type Target, skewMillis } from './target.ts';
 
-type Say = (step: string, ok: boolean, says: string) => void;
+type Warn = (step: string, says: string) => void;
 
 /** What the broker is, what the roles are, and a canary: mint, use, be refused, fence, verify, on each role of the entitlement. */
 export async function check(
@@ -21,6 +22,7 @@ export async function check(
 ): Promise<readonly CheckStep[]> {
   const steps: CheckStep[] = [];
   const say: Say = (step, ok, says) => void steps.push({ step, ok, says });
+  const warn: Warn = (step, says) => void steps.push({ step, ok: true, warns: true, says });
   const attempt = async (step: string, work: () => Promise<void>) => {
     try {
       await work();
@@ -32,7 +34,7 @@ export async function check(
   const listed = target.config.roles.filter(({ arn }) => entitlement === null || arn === entitlement.config.role);
   if (listed.length === 0) say('role', false, 'the target does not list the role of the entitlement');
   for (const { arn } of allRoles({ roles: listed })) {
-    await attempt('role', () => checkRole(target, arn, say, signal));
+    await attempt('role', () => checkRole(target, arn, entitlement?.config ?? null, say, warn, signal));
     if (entitlement !== null) await attempt('mint', () => checkMint(target, arn, entitlement.config, say, signal));
     await attempt('canary', () => playCanary(target, arn, say, signal));
   }
@@ -57,9 +59,17 @@ async function checkBroker(target: Target, say: Say, signal: AbortSignal): Promi
   say('clock', near, near ? 'within 5 s of AWS’s' : `AWS’s clock is ${seconds} s from the broker’s: set the broker’s`);
 }
 
-async function checkRole(target: Target, role: string, say: Say, signal: AbortSignal): Promise<void> {
+async function checkRole(
+  target: Target,
+  role: string,
+  entitlement: AwsEntitlement | null,
+  say: Say,
+  warn: Warn,
+  signal: AbortSignal,
+): Promise<void> {
   const { boundary, maxSessionSeconds, uniqueId } = await target.identify(role, signal);
-  const { permissions_boundary: wanted, max_session_seconds: longest } = target.config;
+  const { permissions_boundary: wanted } = target.config;
+  const longest = target.longestSeconds;
   const bounded = boundary !== null && (wanted === undefined || wanted === boundary);
   say(
     'boundary',
@@ -68,8 +78,32 @@ async function checkRole(target: Target, role: string, say: Say, signal: AbortSi
       ? `the role ${role} (${uniqueId}) has ${boundary}`
       : `the role ${role} has ${boundary ?? 'no permissions boundary'}${wanted === undefined ? '' : `, not ${wanted}`}: who may write its policies could widen it`,
   );
+  if (boundary !== null) await checkBoundary(target, boundary, entitlement, say, warn, signal);
   const long = maxSessionSeconds >= longest;
   say('session', long, `the role allows sessions of ${maxSessionSeconds} s; the target asks for ${longest} s at most`);
+}
+
+/** What the boundary says, beside what `target prepare` prints. */
+async function checkBoundary(
+  target: Target,
+  boundary: string,
+  entitlement: AwsEntitlement | null,
+  say: Say,
+  warn: Warn,
+  signal: AbortSignal,
+): Promise<void> {
+  const seen = seeBoundary(await target.policy(boundary, signal), entitlement);
+  const open = seen?.open ?? ['anything that can be read'];
+  say(
+    'never',
+    open.length === 0,
+    open.length === 0
+      ? `${boundary} denies what no session may ever do`
+      : `${boundary} does not deny, everywhere and under no condition: ${named(open)}. Write it as \`target prepare\` prints it`,
+  );
+  if (seen !== undefined && seen.missing.length > 0)
+    say('bounds', false, `${boundary} does not allow ${named(seen.missing)}: write it as \`target prepare\` prints it`);
+  if (seen?.wild === true) warn('bounds', `${boundary} allows all actions, or all but some: it bounds nothing else`);
 }
 
 /** The entitlement's own session policy, as STS packs it. The values of its params are none that anybody has. */
@@ -83,7 +117,13 @@ async function checkMint(
   const params = Object.fromEntries(boundBy(statements).map((name) => [name, 'mayfly-canary']));
   const deadline = new Date(Math.floor(target.clock.now() / 1000 + 30) * 1000);
   const policy = sessionPolicy(statements, params, deadline);
-  const wanted = { role, handle: handleOf(randomUUID()), policy, deadline };
+  const wanted = {
+    role,
+    handle: handleOf(randomUUID()),
+    policy,
+    deadline,
+    issued: Math.floor(target.clock.now() / 1000),
+  };
   try {
     const { packed } = await assume(target, wanted, signal);
     say(
@@ -101,38 +141,4 @@ async function checkMint(
       `the broker’s own session carries the source identity ${own}: then it can give its sessions none`,
     );
   }
-}
-
-async function playCanary(target: Target, role: string, say: Say, signal: AbortSignal): Promise<void> {
-  const { probe, fence: how } = target.config;
-  const canary = await sendProbe(target, role, randomHandle(), signal);
-  const used = await isAllowed(target, role, canary, signal);
-  say('use', used, `the role ${used ? 'allows' : 'refuses'} ${probe.action}, by which early ends are proven`);
-  if (how === 'none' || !used) return;
-  const fence = new RoleFence(target, role, true);
-  // No grant is denied by it, and no other writer has its number: in it is the time.
-  const view = {
-    live: [],
-    at: new Date(),
-    writer: BigInt(Date.now()) * 1000n + BigInt(Math.floor(Math.random() * 1000)),
-  };
-  const ended = [{ handle: canary.handle, until: canary.diesAt + skewMillis, issuedBy: null }];
-  try {
-    const { policy } = await fence.deny(ended, [], view, signal);
-    say('fence', true, `${policy} was written to the role, and reads back`);
-    const began = performance.now();
-    let proof: Awaited<ReturnType<typeof fence.prove>> = null;
-    while (proof === null && !signal.aborted && performance.now() - began < 30_000) proof = await fence.prove(signal);
-    const seconds = Math.round((performance.now() - began) / 100) / 10;
-    say(
-      'verify',
-      proof !== null,
-      proof === null
-        ? `no probe was refused within ${seconds} s`
-        : `a denied probe was refused after ${seconds} s, and its sibling let through`,
-    );
-  } finally {
-    await fence.withdraw(AbortSignal.timeout(5_000));
-  }
-  if (fence.alarm !== undefined) say('foreign', false, fence.alarm);
 }

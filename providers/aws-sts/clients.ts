@@ -5,11 +5,17 @@ import type { AwsClock } from './clock.ts';
 import { classify } from './errors.ts';
 import type { AwsTarget } from './schema.ts';
 
+/** The SDK is pinned to releases for Node 20, and would say at each start that others are not. Whoever set it is left his word. */
+process.env['AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED'] ??= 'true';
+
 /** Milliseconds for one request. The calls of the broker have deadlines of their own, which are longer. */
 const requestMillis = 5_000;
 const connectMillis = 2_000;
 /** Rotated keys in files are read again after that. */
 const keysMillis = 60_000;
+
+/** Before the answer is parsed, so that errors are heard too. */
+const place = { step: 'deserialize', name: 'mayflyClock', priority: 'low' } as const;
 
 export interface AwsKeys {
   readonly accessKeyId: string;
@@ -30,17 +36,23 @@ export function clientsOf(config: AwsTarget, context: ConnectContext, clock: Aws
     sts: new STSClient({ ...common, ...(sts !== undefined && { endpoint: sts }) }),
     iam: new IAMClient({ ...common, ...(iam !== undefined && { endpoint: iam }) }),
   };
-  // Before the answer is parsed, so that errors are heard too.
-  const place = { step: 'deserialize', name: 'mayflyClock', priority: 'low' } as const;
   clients.sts.middlewareStack.add(listener(clock), place);
   clients.iam.middlewareStack.add(listener(clock), place);
   return clients;
 }
 
-/** IAM as a probe sees it. */
-export function probingIam(config: AwsTarget, keys: AwsKeys): IAMClient {
+/** IAM as a probe sees it, by connections of its own. */
+export function probingIam(config: AwsTarget, keys: AwsKeys, clock: AwsClock): IAMClient {
   const { iam } = config.endpoints;
-  return new IAMClient({ ...settings(config), credentials: keys, ...(iam !== undefined && { endpoint: iam }) });
+  const client = new IAMClient({ ...settings(config), credentials: keys, ...(iam !== undefined && { endpoint: iam }) });
+  client.middlewareStack.add(listener(clock), place);
+  return client;
+}
+
+/** STS as a canary asks it. */
+export function canarySts(config: AwsTarget, keys: AwsKeys): STSClient {
+  const { sts } = config.endpoints;
+  return new STSClient({ ...settings(config), credentials: keys, ...(sts !== undefined && { endpoint: sts }) });
 }
 
 function settings({ region }: AwsTarget) {
@@ -70,10 +82,10 @@ function keysOf({ broker }: AwsTarget, context: ConnectContext) {
 function listener(clock: AwsClock) {
   return <A, R extends { readonly response: unknown }>(next: (args: A) => Promise<R>) =>
     async (args: A): Promise<R> => {
-      const sent = Date.now();
+      const sent = performance.now();
       const result = await next(args);
       const date = member(member(result.response, 'headers'), 'date');
-      if (typeof date === 'string') clock.heard(date, sent, Date.now());
+      if (typeof date === 'string') clock.heard(date, sent, performance.now());
       return result;
     };
 }

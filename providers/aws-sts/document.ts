@@ -1,9 +1,10 @@
 import { grantTag, isHandle } from './handle.ts';
+import { issuedTag } from './issued.ts';
 
 /**
  * - `list`: each ended grant, by both keys. `list-by-tag`: by the session tag alone, in half the room.
- * - `watermark`: whatever was issued before the cut and does not live; and a list of what was issued since.
- * - `role-wide`: whatever was issued before the cut, whoever it belongs to; and a list of what may be issued yet, where there is room.
+ * - `watermark`: whatever grant was minted before the cut and does not live; and a list of what was minted since.
+ * - `role-wide`: whatever was minted before the cut, whoever it belongs to; and a list of what may be minted yet, where there is room.
  */
 export type FenceForm = 'list' | 'list-by-tag' | 'watermark' | 'role-wide';
 
@@ -18,7 +19,7 @@ export interface FenceDocument {
   readonly until: number;
   /** Handles denied by name, sorted. */
   readonly denied: readonly string[];
-  /** What was issued before that is denied, unless it is among `live`. Milliseconds, whole seconds; null without a cut. */
+  /** What was minted before that, by the tag that its sessions bear, is denied, unless it is among `live`. Milliseconds, whole seconds; null without a cut. */
   readonly cut: number | null;
   readonly live: readonly string[];
 }
@@ -33,7 +34,9 @@ interface Statement {
 
 const byTag = `aws:PrincipalTag/${grantTag}`;
 const bySource = 'aws:SourceIdentity';
-const byIssue = 'aws:TokenIssueTime';
+const byIssue = `aws:PrincipalTag/${issuedTag}`;
+/** A session that bears no such tag is none of ours, or older than the tag: denied, too. */
+const before = 'NumericLessThanIfExists';
 /** Stands where a list is empty: no handle is written so, and IAM would refuse the empty list or read it as it likes. */
 export const nobody = '-';
 const prefix = 'mayfly-fence-';
@@ -62,7 +65,7 @@ export function write(document: FenceDocument): string {
   if (form === 'watermark' || form === 'role-wide') {
     statements.push(
       deny(first, {
-        DateLessThan: { [byIssue]: new Date(cut ?? 0).toISOString().replace('.000Z', 'Z') },
+        [before]: { [byIssue]: String(Math.floor((cut ?? 0) / 1000)) },
         ...(form === 'watermark' && { StringNotEquals: { [byTag]: named(live) } }),
       }),
     );
@@ -85,7 +88,7 @@ export function read(text: string): FenceDocument | null {
     const form = formOf(letter);
     if (form === undefined) return null;
     const conditions = statements.map((statement: unknown) => member(statement, 'Condition'));
-    const cutText = member(member(conditions[0], 'DateLessThan'), byIssue);
+    const cutText = member(member(conditions[0], before), byIssue);
     const deniedIn = conditions[form === 'watermark' || form === 'role-wide' ? 1 : 0];
     const found: FenceDocument = {
       form,
@@ -93,7 +96,7 @@ export function read(text: string): FenceDocument | null {
       installation,
       until: Number(until) * 1000,
       denied: handles(member(member(deniedIn, 'StringEquals'), byTag)),
-      cut: typeof cutText === 'string' ? Date.parse(cutText) : null,
+      cut: typeof cutText === 'string' ? Number(cutText) * 1000 : null,
       live: handles(member(member(conditions[0], 'StringNotEquals'), byTag)),
     };
     return write(found) === JSON.stringify(value) ? found : null;
@@ -102,7 +105,7 @@ export function read(text: string): FenceDocument | null {
   }
 }
 
-/** Whether it denies a session of that handle that was issued at the latest then. Null: nobody knows when. */
+/** Whether it denies all sessions of that handle, whose grant was minted at the latest then. Null: nobody knows when. */
 export function denies(document: FenceDocument, handle: string, issuedBy: number | null): boolean {
   if (document.denied.includes(handle)) return true;
   const old = document.cut !== null && issuedBy !== null && issuedBy < document.cut;

@@ -1,5 +1,4 @@
 import { expect, test } from 'vitest';
-import { AwsClock } from './clock.ts';
 import { classify } from './errors.ts';
 
 function failure(name: string, status?: number) {
@@ -16,6 +15,9 @@ test.each([
   ['InvalidClientTokenId', 403, 'denied', true, true],
   ['PackedPolicyTooLarge', 400, 'misconfigured', true, false],
   ['SomethingNew', 400, 'misconfigured', true, false],
+  ['Unknown', 408, 'retryable', false, true],
+  ['Unknown', 499, 'retryable', false, true],
+  ['RequestTimeoutException', 400, 'retryable', false, true],
   ['InternalFailure', 500, 'retryable', false, true],
   ['Throttling', 503, 'retryable', false, true],
   ['TimeoutError', undefined, 'retryable', false, true],
@@ -30,16 +32,4 @@ test('of an error its code and request id are told, and nothing else', () => {
     message: 'trying: the broker lacks a permission (AccessDenied, request abc-123)',
     cause: undefined,
   });
-});
-
-test('AWS’s clock is corrected by no more than its answers show', () => {
-  const clock = new AwsClock();
-  expect(clock.offset).toBeNull();
-  const at = Date.parse('2030-01-01T00:00:10.900Z');
-  clock.heard('Tue, 01 Jan 2030 00:00:10 GMT', at - 50, at);
-  expect(clock.offset).toBe(0);
-  clock.heard('Tue, 01 Jan 2030 00:00:30 GMT', at + 50, at + 100);
-  expect(clock.offset).toBe(19_000);
-  clock.heard('nonsense', at, at);
-  expect(clock.toTarget(new Date(0)).getTime()).toBe(19_000);
 });

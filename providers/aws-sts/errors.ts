@@ -24,6 +24,8 @@ interface Meaning {
   readonly whole?: true;
 }
 
+/** Of somebody on the way who waited no longer: what was asked may be done all the same. */
+const gaveUp: ReadonlySet<number> = new Set([408, 425, 499]);
 const throttled: Meaning = { is: 'retryable', says: 'it is throttled', whole: true };
 const notOurs: Meaning = { is: 'denied', says: 'it does not accept the credentials of the broker', whole: true };
 
@@ -68,7 +70,8 @@ export function classify(error: unknown, doing: string): AwsError {
   const code = /^[A-Za-z][A-Za-z0-9.]{0,63}$/.test(name) ? name : 'Unknown';
   const meaning = meanings[code] ?? meanings[code.replace(/Exception$/, '')];
   // An error of a connection has the status of no answer.
-  const refused = (status !== undefined && status >= 400 && status < 500) || code === 'CredentialsProviderError';
+  const answered = status !== undefined && status >= 400 && status < 500 && !gaveUp.has(status);
+  const refused = (answered && !code.startsWith('RequestTimeout')) || code === 'CredentialsProviderError';
   if (meaning !== undefined && refused)
     return new AwsError(meaning.is, `${doing}: ${meaning.says} (${tag(code, requestId)})`, {
       ...{ code, refused, wholeTarget: meaning.whole === true },

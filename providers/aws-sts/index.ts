@@ -1,8 +1,10 @@
 import type { Provider } from '../../src/provider.ts';
+import { widthFaults } from './derived.ts';
 import { paramFaults } from './params.ts';
 import { prepareFormats, script } from './prepare.ts';
 import { type AwsEntitlement, type AwsTarget, entitlementSchema, targetSchema } from './schema.ts';
 import { connect } from './session.ts';
+import { targetFaults } from './target-faults.ts';
 
 export type { AwsEntitlement, AwsTarget };
 
@@ -12,7 +14,8 @@ export const provider: Provider<AwsTarget, AwsEntitlement> = {
   bindsParams: true,
   targetSchema,
   entitlementSchema,
-  faults: paramFaults,
+  faults: (entitlement) => [...paramFaults(entitlement), ...widthFaults(entitlement.config)],
+  targetFaults,
   connect,
   preparation: { script, formats: prepareFormats },
 };

@@ -12,6 +12,8 @@ import {
 } from '../../src/provider.ts';
 import { type AssumedSession, assume } from './assume.ts';
 import { handleOf } from './handle.ts';
+import { hear } from './hear.ts';
+import { issuedFact, issuedSecond } from './issued.ts';
 import type { AwsEntitlement } from './schema.ts';
 import { sessionPolicy } from './session-policy.ts';
 import { nameOf } from './account.ts';
@@ -35,13 +37,17 @@ export async function mint(
   const left = request.mintBy.getTime() - Date.now();
   if (left <= 0) throw new ProviderError('gone', 'minting: its time is over');
   const role = spread(target, request.config.role, ref.handle);
+  // Its deadline is by AWS's clock.
+  await hear(target, 'sts', within(left, signal));
   const deadline = wholeSecond(target.clock.toTarget(request.deadline));
   const policy = sessionPolicy(request.config.statements, request.params, deadline);
-  const session = await assume(target, { role, handle: ref.handle, policy, deadline }, within(left, signal));
+  const issued = Math.floor(target.clock.now() / 1000);
+  const session = await assume(target, { role, handle: ref.handle, policy, deadline, issued }, within(left, signal));
+  target.occupancyOf(role).minted(ref.handle, deadline.getTime(), target.clock.now());
   // A process that slept meanwhile: what it holds is not handed out, and dies at the deadline.
   if (Date.now() > request.mintBy.getTime()) throw new ProviderError('gone', 'minting: its time is over');
   const notAfter = target.clock.toTarget(request.notAfter).getTime();
-  const facts = { ...factsOf(target, role, session, deadline, null), not_after_ms: notAfter };
+  const facts = { ...factsOf(target, role, session, deadline, null), ...issuedFact(issued), not_after_ms: notAfter };
   return { secret: secretOf(target, session), expiresAt: endOf(target, session, deadline), facts };
 }
 
@@ -56,6 +62,7 @@ export async function renew(
   const role = ref.facts?.['role_arn'];
   if (typeof role !== 'string' || granted === undefined)
     throw new ProviderError('misconfigured', 'renewing: nobody says what it was granted');
+  await hear(target, 'sts', signal);
   if (target.isPowerless(ref)) throw new ProviderError('gone', 'renewing: its deadline is over');
   // A session that outlives its entry in the fence would be let in again.
   if (target.fenceOf(role).names(ref.handle)) throw new ProviderError('gone', 'renewing: it was ended');
@@ -65,7 +72,10 @@ export async function renew(
   const policy = sessionPolicy(granted.config.statements, granted.params, deadline);
   // Before it is asked for: its answer may be lost, and it lives all the same.
   remember(target, ref.handle, deadline);
-  const session = await assume(target, { role, handle: ref.handle, policy, deadline }, signal);
+  // That of its mint: one cut holds all its sessions.
+  const issued = issuedSecond(ref.facts) ?? Math.floor(target.clock.now() / 1000);
+  const session = await assume(target, { role, handle: ref.handle, policy, deadline, issued }, signal);
+  target.occupancyOf(role).minted(ref.handle, deadline.getTime(), target.clock.now());
   const facts = { ...ref.facts, ...factsOf(target, role, session, deadline, ref.facts) };
   return { secret: secretOf(target, session), expiresAt: endOf(target, session, deadline), facts };
 }
@@ -98,14 +108,12 @@ function factsOf(target: Target, role: string, session: AssumedSession, deadline
       'misconfigured',
       `assuming the role: ${session.roleUniqueId} of account ${session.accountId} answered, not ${String(expected)} of ${config.account_id}`,
     );
-  const [from, until] = [before?.['issued_from_ms'], before?.['deadline_ms']];
+  const until = before?.['deadline_ms'];
   return {
     account_id: session.accountId,
     role_arn: role,
     role_unique_id: session.roleUniqueId,
     session_arn: session.sessionArn,
-    issued_from_ms: typeof from === 'number' ? from : session.issuedFrom,
-    issued_by_ms: session.issuedBy,
     // The latest of any of its sessions.
     deadline_ms: Math.max(deadline.getTime(), typeof until === 'number' ? until : 0),
     sts_expiration: session.expiration.toISOString(),

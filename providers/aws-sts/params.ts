@@ -1,6 +1,6 @@
 import type { PreparedEntitlement } from '../../src/provider.ts';
 import type { AwsEntitlement } from './schema.ts';
-import { boundBy, sizeOf } from './session-policy.ts';
+import { asWritten, boundBy, sizeOf } from './session-policy.ts';
 
 /** Of a text whose pattern does not say how long it may be. */
 const assumedCharacters = 64;
@@ -29,13 +29,17 @@ export function paramFaults({
 
 function longest(param: Declared | undefined): string {
   if (param?.enum !== undefined)
-    return param.enum.map(String).reduce((most, one) => (one.length > most.length ? one : most), '');
+    return param.enum
+      .map((one) => asWritten(String(one)))
+      .reduce((most, one) => (one.length > most.length ? one : most), '');
   if (param?.type === 'boolean') return 'false';
   if (param?.type === 'integer')
     return [param.min, param.max]
       .map((bound) => String(bound ?? Number.MIN_SAFE_INTEGER))
       .reduce((a, b) => (a.length > b.length ? a : b));
   // The usual form: one class of characters, so many times.
-  const [, count] = /^\^\[[^\]]+\]\{(?:\d+,)?(\d+)\}\$$/.exec(param?.pattern ?? '') ?? [];
-  return 'x'.repeat(count === undefined ? assumedCharacters : Number(count));
+  const [, signs, count] = /^\^(\[[^\]]+\])\{(?:\d+,)?(\d+)\}\$$/.exec(param?.pattern ?? '') ?? [];
+  if (signs === undefined) return 'x'.repeat(assumedCharacters);
+  const sign = ['*', '?', '$'].find((one) => new RegExp(signs).test(one)) ?? 'x';
+  return asWritten(sign.repeat(Number(count)));
 }

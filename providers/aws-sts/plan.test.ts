@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { denies, epochOf, nobody, read } from './document.ts';
 import { handleOf, randomHandle } from './handle.ts';
-import { adopt, type FenceRequest, planFence, supersedes } from './plan.ts';
+import { adopt, cutBesides, type FenceRequest, planFence, supersedes } from './plan.ts';
 
 const now = Date.parse('2030-01-01T12:00:00.400Z');
 const base: FenceRequest = {
@@ -61,13 +61,26 @@ describe('beyond it', () => {
     expect(planned({ ended: ended(many(500)) }).form).toBe('list-by-tag');
     const live = many(100).map((handle) => ({ handle, issuedFrom: now - 300_000 }));
     const crowd = ended(many(5_000));
-    const { form, says, document, lost } = planned({ ended: crowd, live });
-    expect({ form, lost }).toEqual({ form: 'watermark', lost: [] });
+    const { form, says, document } = planned({ ended: crowd, live });
+    expect({ form, besides: cutBesides(live, [says]) }).toEqual({ form: 'watermark', besides: [] });
     expect(document.length).toBeLessThan(2_500);
     expect(crowd.every(({ handle, issuedBy }) => denies(says, handle, issuedBy))).toBe(true);
     expect(live.some(({ handle }) => denies(says, handle, now - 299_000))).toBe(false);
     const young = planned({ ended: ended(many(5_000), now + 600_000, now), live });
-    expect({ form: young.form, lost: young.lost.length }).toEqual({ form: 'role-wide', lost: 100 });
+    expect({ form: young.form, besides: cutBesides(live, [young.says]).length }).toEqual({
+      form: 'role-wide',
+      besides: 100,
+    });
+    // Those were told, and end with the others: the next document needs not deny the whole role again.
+    const next = ended(
+      live.map(({ handle }) => handle),
+      now + 600_000,
+      now - 300_000,
+    );
+    const fresh = many(50).map((handle) => ({ handle, issuedFrom: now + 2_000 }));
+    const after = planned({ previous: young.kept, ended: next, live: fresh, now: now + 3_000, seen: now + 3_000 });
+    expect({ form: after.form, besides: cutBesides(fresh, [after.says]) }).toEqual({ form: 'watermark', besides: [] });
+    expect([...crowd, ...next].every(({ handle, issuedBy }) => denies(after.says, handle, issuedBy))).toBe(true);
   });
 
   test('the cut never moves back, and nothing lives is written as nobody', () => {

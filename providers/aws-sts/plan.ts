@@ -1,18 +1,18 @@
-import { type FenceDocument, type FenceForm, policyName, write } from './document.ts';
+import { denies, type FenceDocument, type FenceForm, policyName, write } from './document.ts';
 
 /** A grant that is to be denied until it is powerless by itself. Times are milliseconds on the target's clock. */
 export interface Ended {
   readonly handle: string;
   /** The latest deadline in any of its session policies, with skew to spare. */
   readonly until: number;
-  /** The last of its sessions was issued before that. Null: one may still be issued. */
+  /** Its sessions bear that time, whenever they were issued. Null: nobody knows, and one may still be issued. */
   readonly issuedBy: number | null;
 }
 
 /** A grant that is to go on, or is being minted. */
 export interface Living {
   readonly handle: string;
-  /** None of its sessions was issued before that. Null: nobody knows. */
+  /** Its sessions bear that time. Null: nobody knows. */
   readonly issuedFrom: number | null;
 }
 
@@ -44,7 +44,7 @@ export interface FenceRequest {
   readonly quota: number;
   /** A mint is over after that: what is issued by then is known. The cut stays behind it. */
   readonly lagMillis: number;
-  /** No form that denies by time: of one who does not know what lives. */
+  /** By name and by the tag alone: of a canary, which does not know what lives. */
   readonly listOnly?: boolean;
 }
 
@@ -55,8 +55,6 @@ export interface PlannedFence {
   readonly form: FenceForm;
   readonly says: FenceDocument;
   readonly kept: FenceState;
-  /** Of `live`, whom it denies all the same: only role-wide. They are to be minted again. */
-  readonly lost: readonly string[];
 }
 
 /** Of the quota: beside one document there must be room for that of another broker, and of one that starts anew. */
@@ -115,9 +113,9 @@ export function planFence(request: FenceRequest): PlannedFence | undefined {
   const since = ended.filter(({ issuedBy }) => issuedBy === null || issuedBy >= cut);
   const before = live.filter(({ issuedFrom }) => issuedFrom === null || issuedFrom < cut);
   const unnamed = (previous?.unnamedUntil ?? 0) > now;
-  // What was issued by now must be before it: the next second but one, after what is known of the youngest.
+  // What was minted by now must be before it: the next second, after what is known of the youngest.
   const youngest = ended.map(({ issuedBy }) => issuedBy ?? 0).filter((millis) => millis < now + youngMillis);
-  const wide = second(youngest.reduce((last, millis) => Math.max(last, millis), now)) + 2000;
+  const wide = second(youngest.reduce((last, millis) => Math.max(last, millis), now)) + 1000;
   const yet = ended.filter(({ issuedBy }) => issuedBy === null || issuedBy >= wide);
   const candidates: readonly FenceDocument[] = [
     { ...shared, form: 'list', denied: all, cut: null, live: [] },
@@ -129,15 +127,17 @@ export function planFence(request: FenceRequest): PlannedFence | undefined {
   for (const says of candidates) {
     const { form } = says;
     if (says.cut === null ? unnamed : request.listOnly === true) continue;
+    // All other forms deny by the tag alone: that is what is to be seen.
+    if (form === 'list' && request.listOnly === true) continue;
     const document = write(says);
     const room = form === 'role-wide' ? request.budget : request.budget - spareCharacters;
     if (document.length > Math.min(room, request.quota * shares[form])) continue;
     const kept = {
       ...{ generation: shared.generation, ended, unnamedUntil: unnamed ? (previous?.unnamedUntil ?? null) : null },
-      cut: form === 'watermark' ? cut : (previous?.cut ?? null),
+      // Whoever lives and was cut with the whole role is told so, and ends: the next cut need not spare him.
+      cut: says.cut ?? previous?.cut ?? null,
     };
-    const lost = form === 'role-wide' ? sorted(live) : [];
-    return { name: policyName(epoch), document, form, says, kept, lost };
+    return { name: policyName(epoch), document, form, says, kept };
   }
   return undefined;
 }
@@ -159,6 +159,12 @@ function merge(before: readonly Ended[], added: readonly Ended[]): readonly Ende
     );
   }
   return [...merged.values()];
+}
+
+/** Of those that are to go on, whom any of these documents denies all the same. What may still be minted is not known to be. */
+export function cutBesides(live: readonly Living[], documents: readonly FenceDocument[]): readonly string[] {
+  const cut = live.filter(({ handle, issuedFrom }) => documents.some((one) => denies(one, handle, issuedFrom)));
+  return sorted(cut);
 }
 
 function latest(one: number | null | undefined, other: number | null): number | null {

@@ -1,18 +1,10 @@
 import { type PreparedEntitlement, ProviderError } from '../../src/provider.ts';
-import { grantTag } from './handle.ts';
+import { boundaryOf, requireSize } from './boundary.ts';
 import { allRoles, type AwsEntitlement, type AwsTarget, type Statement } from './schema.ts';
-import { filled } from './session-policy.ts';
-import { nameOf } from './account.ts';
+import { type TrustStatement, trustOf } from './trust.ts';
+import { chainedSeconds, nameOf } from './account.ts';
 
 export const prepareFormats = ['json', 'terraform'] as const;
-
-interface TrustStatement {
-  readonly Sid: string;
-  readonly Effect: 'Allow';
-  readonly Principal: Readonly<Record<string, string>>;
-  readonly Action: readonly string[];
-  readonly Condition: Readonly<Record<string, Readonly<Record<string, string | readonly string[]>>>>;
-}
 
 interface Policy {
   readonly Version: '2012-10-17';
@@ -60,7 +52,8 @@ function prepare(target: AwsTarget, entitlements: readonly PreparedEntitlement<A
   const boundaryArn =
     target.permissions_boundary ?? `arn:${partition(target)}:iam::${target.account_id}:policy/mayfly-boundary`;
   const policy = (Statement: Policy['Statement']): Policy => ({ Version: '2012-10-17', Statement });
-  const allowed = entitlements.flatMap(({ config }) => config.statements.filter(({ Effect }) => Effect === 'Allow'));
+  const boundary = policy(boundaryOf(target, entitlements, roles));
+  requireSize(boundary);
   const writes: readonly Statement[] = [
     {
       Sid: 'Read',
@@ -68,6 +61,8 @@ function prepare(target: AwsTarget, entitlements: readonly PreparedEntitlement<A
       Action: ['iam:GetRole', 'iam:ListRolePolicies', 'iam:GetRolePolicy'],
       Resource: [...roles],
     },
+    // So that `check` can say whether the boundary is one.
+    { Sid: 'Bounded', Effect: 'Allow', Action: ['iam:GetPolicy', 'iam:GetPolicyVersion'], Resource: boundaryArn },
     {
       Sid: 'Fence',
       Effect: 'Allow',
@@ -79,20 +74,8 @@ function prepare(target: AwsTarget, entitlements: readonly PreparedEntitlement<A
   ];
   return {
     boundaryArn,
-    trust: policy([
-      {
-        Sid: 'Mayfly',
-        Effect: 'Allow',
-        Principal: { AWS: brokerRole(target) },
-        Action: ['sts:AssumeRole', 'sts:SetSourceIdentity', 'sts:TagSession'],
-        Condition: { StringLike: { [`aws:RequestTag/${grantTag}`]: '????????????' } },
-      },
-    ]),
-    boundary: policy([
-      ...allowed.map(widest),
-      probing(target, roles),
-      { Sid: 'Never', Effect: 'Deny', Action: never, Resource: '*' },
-    ]),
+    trust: policy([...trustOf({ AWS: brokerRole(target) })]),
+    boundary,
     broker: policy([
       {
         Sid: 'Assume',
@@ -100,40 +83,9 @@ function prepare(target: AwsTarget, entitlements: readonly PreparedEntitlement<A
         Action: ['sts:AssumeRole', 'sts:SetSourceIdentity', 'sts:TagSession'],
         Resource: [...roles],
       },
-      ...(target.fence === 'none' ? writes.slice(0, 1) : writes),
+      ...writes.filter(({ Sid }) => target.fence !== 'none' || Sid !== 'Fence'),
     ]),
   };
-}
-
-/** What no role of ours may ever do, whoever writes its policies. */
-const never = [
-  ...[
-    'Add',
-    'Attach',
-    'Create',
-    'Delete',
-    'Detach',
-    'Pass',
-    'Put',
-    'Remove',
-    'Set',
-    'Tag',
-    'Untag',
-    'Update',
-    'Upload',
-  ].map((verb) => `iam:${verb}*`),
-  ...['sts:AssumeRole*', 'sts:GetFederationToken', 'sts:GetSessionToken'],
-];
-
-function probing({ probe }: AwsTarget, roles: readonly string[]): Statement {
-  const bucket =
-    probe.action === 's3:ListBucket' ? `arn:${roles[0]?.split(':')[1] ?? 'aws'}:s3:::${probe.bucket}` : undefined;
-  return { Sid: 'Probe', Effect: 'Allow', Action: probe.action, Resource: bucket ?? [...roles] };
-}
-
-/** With any value for its params. */
-function widest(statement: Statement): Statement {
-  return { ...filled(statement, () => '*'), Sid: undefined };
 }
 
 function brokerRole(target: AwsTarget): string {
@@ -145,10 +97,12 @@ function partition({ roles }: AwsTarget): string {
 }
 
 function terraform(target: AwsTarget, { trust, boundary, broker, boundaryArn }: Preparation): string {
+  const labels = new Set<string>();
   const roles = allRoles(target).map(
-    ({ arn }) => `resource "aws_iam_role" "${label(nameOf(arn))}" {
+    ({ arn }) => `resource "aws_iam_role" "${label(nameOf(arn), labels)}" {
   name                 = "${nameOf(arn)}"
-  max_session_duration = ${target.max_session_seconds}
+  path                 = "${pathOf(arn)}"
+  max_session_duration = ${Math.max(chainedSeconds, target.max_session_seconds)}
   permissions_boundary = aws_iam_policy.mayfly_boundary.arn
   assume_role_policy   = ${heredoc(trust)}
 }`,
@@ -158,6 +112,7 @@ function terraform(target: AwsTarget, { trust, boundary, broker, boundaryArn }: 
 
 resource "aws_iam_policy" "mayfly_boundary" {
   name   = "${nameOf(boundaryArn)}"
+  path   = "${pathOf(boundaryArn)}"
   policy = ${heredoc(boundary)}
 }
 
@@ -176,6 +131,16 @@ function heredoc(policy: Policy): string {
   return `<<-JSON\n${JSON.stringify(policy, null, 2).replaceAll('${', '$${').replaceAll('%{', '%%{')}\nJSON`;
 }
 
-function label(name: string): string {
-  return name.replace(/[^A-Za-z0-9_-]/g, '_').replace(/^(?=[^A-Za-z_])/, '_');
+/** That of its ARN: a role of that name elsewhere is another one. */
+function pathOf(arn: string): string {
+  return arn.slice(arn.indexOf('/'), arn.lastIndexOf('/') + 1);
+}
+
+/** @param taken Two names may differ by nothing that a label can have. */
+function label(name: string, taken: Set<string>): string {
+  const plain = name.replace(/[^A-Za-z0-9_-]/g, '_').replace(/^(?=[^A-Za-z_])/, '_');
+  let free = plain;
+  for (let number = 2; taken.has(free); number += 1) free = `${plain}_${number}`;
+  taken.add(free);
+  return free;
 }

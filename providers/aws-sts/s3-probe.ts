@@ -1,4 +1,7 @@
 import { createHash, createHmac } from 'node:crypto';
+import { request as http } from 'node:http';
+import { request as https } from 'node:https';
+import { text as readText } from 'node:stream/consumers';
 import type { AwsKeys } from './clients.ts';
 import type { AwsClock } from './clock.ts';
 import { AwsError, classify } from './errors.ts';
@@ -22,19 +25,41 @@ export async function listBucket(
   const url = new URL(`${base.replace(/\/$/, '')}/${bucket}?list-type=2&max-keys=1`);
   const headers = signed(url, config.region, keys, new Date(clock.now()));
   const limited = AbortSignal.any([signal, AbortSignal.timeout(millis)]);
-  let response: Response;
-  let body: string;
+  const sent = performance.now();
+  let answer: Answer;
   try {
-    response = await fetch(url, { headers, signal: limited, redirect: 'manual' });
-    body = await response.text();
+    answer = await get(url, headers, limited);
   } catch (error) {
     throw classify(error, 'probing');
   }
-  if (response.status === 200) return true;
+  const { status, date, body } = answer;
+  clock.heard(date, sent, performance.now());
+  if (status === 200) return true;
   const [, code = 'Unknown'] = /<Code>([A-Za-z0-9]{1,64})<\/Code>/.exec(body) ?? [];
-  if (response.status === 403 && code === 'AccessDenied') return false;
-  throw new AwsError('retryable', `probing: S3 answered ${response.status} (${code})`, {
-    ...{ code, refused: response.status < 500, wholeTarget: false },
+  if (status === 403 && code === 'AccessDenied') return false;
+  throw new AwsError('retryable', `probing: S3 answered ${status} (${code})`, {
+    ...{ code, refused: status < 500, wholeTarget: false },
+  });
+}
+
+interface Answer {
+  readonly status: number;
+  readonly date: string | undefined;
+  readonly body: string;
+}
+
+/** By a connection of its own: one that is kept would reach the same server again. */
+async function get(url: URL, headers: Record<string, string>, signal: AbortSignal): Promise<Answer> {
+  const send = url.protocol === 'https:' ? https : http;
+  return await new Promise((resolve, reject) => {
+    const request = send(url, { headers, signal, agent: false }, (response) => {
+      readText(response).then(
+        (body) => resolve({ status: response.statusCode ?? 0, date: response.headers.date, body }),
+        reject,
+      );
+    });
+    request.on('error', reject);
+    request.end();
   });
 }
 

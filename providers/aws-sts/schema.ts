@@ -52,7 +52,7 @@ export const targetSchema = z
     endpoints: z
       .strictObject({ sts: endpoint.optional(), iam: endpoint.optional(), s3: endpoint.optional() })
       .default({}),
-    /** A session of a role that another role assumed lives an hour at most. */
+    /** A session of a role that another role assumed lives an hour at most: more is a fault, and has no effect. */
     max_session_seconds: z.int().min(900).max(43_200).default(3_600),
     /** How long an early end is given to be in force everywhere. */
     propagation_seconds: z.int().min(5).max(600).default(60),
@@ -124,6 +124,8 @@ export const entitlementSchema = z
     role: roleArn,
     /** What the agent may do, out of what the role may. `${param}` stands for the value of a param of the entitlement. */
     statements: z.array(statement).min(1).max(20),
+    /** It is accepted that a session may obtain, by what the statements allow, what does not end with it. The guarantee says so. */
+    derives_credentials: z.boolean().default(false),
   })
   .superRefine(({ statements }, context) => {
     if (!statements.some(({ Effect }) => Effect === 'Allow'))

@@ -18,7 +18,7 @@ describe('a session policy', () => {
     expect(statements[0]).toEqual({ ...allow, Resource: 'arn:aws:s3:::lake/acme/*' });
     expect(statements[1]).toMatchObject({
       Effect: 'Deny',
-      Action: expect.arrayContaining(['iam:*', 'sts:AssumeRole*']),
+      Action: ['iam:*', 'sts:*', 'signin:*'],
     });
     expect(statements[2]).toEqual({
       ...{ Effect: 'Deny', Action: '*', Resource: '*' },
@@ -87,10 +87,14 @@ describe('an entitlement', () => {
     const faults = (params: Parameters<typeof paramFaults>[0]['params'] = {}) =>
       paramFaults({ name: 'lake/read', config, params });
     expect(faults({ tenant: { type: 'string', pattern: '^[a-z]{1,40}$' } })).toEqual([]);
-    expect(faults({ tenant: { type: 'string', pattern: '^[a-z]{1,1700}$' } })).toEqual([
+    expect(faults({ tenant: { type: 'string', pattern: '^[a-z]{1,1800}$' } })).toEqual([
       expect.stringContaining('AWS takes 2048'),
     ]);
-    expect(faults({ tenant: { type: 'string', enum: ['a', 'b'.repeat(1_700)] } })).toHaveLength(1);
+    expect(faults({ tenant: { type: 'string', enum: ['a', 'b'.repeat(1_800)] } })).toHaveLength(1);
+    // A wildcard takes four characters.
+    expect(faults({ tenant: { type: 'string', pattern: '^[a-z*]{1,450}$' } })).toHaveLength(1);
+    expect(faults({ tenant: { type: 'string', pattern: '^[a-z.-]{1,450}$' } })).toEqual([]);
+    expect(faults({ tenant: { type: 'string', enum: ['$'.repeat(450)] } })).toHaveLength(1);
     expect(faults()).toEqual([expect.stringContaining('declares no such param')]);
     const both = { tenant: { type: 'boolean' as const }, other: { type: 'integer' as const } };
     expect(faults(both)).toEqual([expect.stringContaining('no statement holds ${other}')]);

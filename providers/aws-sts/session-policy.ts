@@ -5,10 +5,10 @@ import type { Statement } from './schema.ts';
 const mostCharacters = 2_048;
 /** `${param}`. IAM's own variables have a colon or one sign in the braces. */
 const placeholder = /\$\{([a-z][a-z0-9_]*)\}/g;
-/** A session that could reach for another, or for the fence, would outlive what it was given. */
-const never: Statement = {
+/** A session that could reach for another, or for the fence, would outlive what it was given. What STS adds one day is denied with the rest. */
+export const neverInSession: Statement = {
   Effect: 'Deny',
-  Action: ['iam:*', 'sts:AssumeRole*', 'sts:GetFederationToken', 'sts:GetSessionToken'],
+  Action: ['iam:*', 'sts:*', 'signin:*'],
   Resource: '*',
 };
 
@@ -57,7 +57,7 @@ export function sizeOf(statements: readonly Statement[], value: (param: string) 
 
 function compose(statements: readonly Statement[], value: (param: string) => string, deadline: Date): string {
   const own = statements.map((statement) => filled(statement, value));
-  return JSON.stringify({ Version: '2012-10-17', Statement: [...own, never, powerlessFrom(deadline)] });
+  return JSON.stringify({ Version: '2012-10-17', Statement: [...own, neverInSession, powerlessFrom(deadline)] });
 }
 
 /** The statement with those texts for its params. */
@@ -92,7 +92,7 @@ function toSecond(time: Date): string {
   return time.toISOString().replace(/\.\d+Z$/, 'Z');
 }
 
-/** As IAM matches it literally: its wildcards and variables are written as variables of their own. @throws ProviderError */
+/** As IAM matches it literally. @throws ProviderError */
 function literal(name: string, value: Value): string {
   const text = String(value);
   if (text === '' || /[^\x20-\x7e]|[:"\\]/.test(text))
@@ -100,5 +100,10 @@ function literal(name: string, value: Value): string {
       'misconfigured',
       `the value of ${name} can not stand in a policy: it is empty, or has a colon, a quote, a backslash or what is not printable ASCII`,
     );
+  return asWritten(text);
+}
+
+/** Its wildcards and variables as variables of their own: four characters each. */
+export function asWritten(text: string): string {
   return text.replace(/[*?$]/g, (sign) => `\${${sign}}`);
 }

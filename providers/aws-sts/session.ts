@@ -14,7 +14,7 @@ export function connect(config: AwsTarget, context: ConnectContext): Session<Aws
   const target = new Target(config, context);
   return {
     oneDocument: true,
-    guarantee: async (entitlement) => guarantee(target, entitlement),
+    guarantee: (entitlement, signal) => guarantee(target, entitlement, signal),
     reserve: handleOf,
     mint: (ref, request, signal) => mint(target, ref, request, signal),
     renew: (ref, until, signal, granted) => renew(target, ref, until, signal, granted),

@@ -4,6 +4,8 @@ import {
   ListRolePoliciesCommand,
   PutRolePolicyCommand,
 } from '@aws-sdk/client-iam';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { ProviderError } from '../../src/provider.ts';
 import { ask } from './clients.ts';
 import { epochOf, type FenceDocument, isInOurName, policyName, read } from './document.ts';
 import { AwsError } from './errors.ts';
@@ -11,6 +13,8 @@ import { type Account, nameOf } from './account.ts';
 
 /** Policies that are nobody's fence are read anew after that: only how long they are counts. */
 const othersMillis = 60_000;
+/** What IAM shows may be older than what was written. */
+const readBackMillis = 3_000;
 
 export interface StandingFence {
   readonly text: string;
@@ -68,8 +72,15 @@ export class InlinePolicies {
     }
   }
 
-  async read(epoch: bigint, signal: AbortSignal): Promise<string | undefined> {
-    return await this.#get(policyName(epoch), signal);
+  /** Waits until IAM shows it. @throws ProviderError `retryable` where it does not yet. */
+  async readBack(epoch: bigint, document: string, signal: AbortSignal): Promise<void> {
+    const until = performance.now() + readBackMillis;
+    for (let wait = 50; ; wait = Math.min(wait * 2, 500)) {
+      if ((await this.#get(policyName(epoch), signal)) === document) return;
+      if (performance.now() > until)
+        throw new ProviderError('retryable', 'writing the fence: IAM does not show it yet');
+      await sleep(wait, undefined, { signal });
+    }
   }
 
   /** Already gone is as good. @throws AwsError */

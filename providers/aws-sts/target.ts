@@ -1,10 +1,16 @@
 import { ProviderError, type Ref } from '../../src/provider.ts';
 import { Account } from './account.ts';
+import { skewMillis } from './clock.ts';
 import { RoleFence } from './role-fence.ts';
 import { allRoles } from './schema.ts';
 
-/** A session is powerless at its deadline by AWS's clock; so much later nobody's clock says otherwise. Milliseconds. */
-export const skewMillis = 5_000;
+export { skewMillis };
+
+const mostReaped = 10_000;
+/** Where a deadline is known by the store's clock alone, which is not AWS's. Milliseconds. */
+const storeSkewMillis = 10_000;
+/** The longest session that one role gets from another. */
+const chainedSeconds = 3_600;
 
 /** One account's roles with what is known of their grants, as the parts of this provider share them. */
 export class Target extends Account {
@@ -12,7 +18,15 @@ export class Target extends Account {
   readonly renewedUntil = new Map<string, number>();
   /** What lost its facts and was reaped here: its end is proven by time, which is the same everywhere. */
   readonly reaped = new Set<string>();
+  /** By `performance.now()`: then a grant that waits for its end is asked for sooner, so that the fence is looked at. */
+  lookAgainAt = Number.NEGATIVE_INFINITY;
   readonly #fences = new Map<string, RoleFence>();
+
+  reapedWithoutFacts(handle: string): void {
+    this.reaped.add(handle);
+    // The first ones are clean by now; who is not is reaped again.
+    for (const first of this.reaped) if (this.reaped.size > mostReaped) this.reaped.delete(first);
+  }
 
   fenceOf(role: string): RoleFence {
     const known = this.#fences.get(role);
@@ -38,17 +52,33 @@ export class Target extends Account {
   /** When none of its sessions can do anything any more, with skew to spare, in milliseconds by AWS's clock. */
   powerlessAt(ref: Ref): number {
     const told = ref.facts?.['deadline_ms'];
-    return (
-      Math.max(
-        this.clock.toTarget(ref.deadline).getTime(),
-        typeof told === 'number' ? told : 0,
-        this.renewedUntil.get(ref.handle) ?? 0,
-      ) + skewMillis
+    const latest = Math.max(
+      this.#there(ref.deadline),
+      typeof told === 'number' ? told : 0,
+      this.renewedUntil.get(ref.handle) ?? 0,
+      this.#forgotten(ref),
     );
+    return latest + (typeof told === 'number' ? 0 : storeSkewMillis) + skewMillis;
   }
 
+  /** Until when a renewal may reach that the store has forgotten: STS has no list to ask. */
+  #forgotten({ setBackAt, facts }: Ref): number {
+    if (setBackAt === undefined) return 0;
+    const notAfter = facts?.['not_after_ms'];
+    // Since then nothing was renewed that it does not know of.
+    const longest = this.#there(setBackAt) + Math.max(this.config.max_session_seconds, chainedSeconds) * 1000;
+    return typeof notAfter === 'number' ? Math.min(notAfter, longest) : longest;
+  }
+
+  /** A time of the store by AWS's clock. Neither the store's nor ours is for sure AWS's, and ours may be set at any time: the later one. */
+  #there(time: Date): number {
+    return Math.max(time.getTime(), this.clock.toTarget(time).getTime());
+  }
+
+  /** Never by our own clock: only when AWS said lately what time it is (see `hear`). */
   isPowerless(ref: Ref): boolean {
-    return this.powerlessAt(ref) <= this.clock.now();
+    const now = this.clock.atLeast();
+    return now !== null && this.powerlessAt(ref) <= now;
   }
 
   /** What is wrong where the facts name another role than the one that bears its name now. */

@@ -1,12 +1,13 @@
 import { ProviderError, type Ref, type Verdict } from '../../src/provider.ts';
-import { numberOf } from './fence.ts';
+import type { Denial } from './denial.ts';
 import { classify } from './errors.ts';
+import { hear } from './hear.ts';
+import { issuedMillis } from './issued.ts';
 import type { Target } from './target.ts';
 
 interface RoleSeen {
   readonly uniqueId: string;
-  /** Since which generation. */
-  readonly denied: (handle: string, issuedBy: number | null) => number | null;
+  readonly denied: Denial;
   readonly proof: { readonly generation: number; readonly at: Date } | null;
 }
 
@@ -16,6 +17,12 @@ interface RoleSeen {
  * nothing: it is answered under every denial.
  */
 export async function verify(target: Target, refs: readonly Ref[], signal: AbortSignal): Promise<readonly Verdict[]> {
+  try {
+    // Without a word of AWS nothing is over.
+    await hear(target, target.config.fence === 'none' ? 'sts' : 'iam', signal);
+  } catch (error) {
+    return refs.map(({ handle }) => ({ handle, ok: false, error: classify(error, 'verifying') }));
+  }
   const seen = new Map<string, Promise<RoleSeen>>();
   const look = (role: string): Promise<RoleSeen> => {
     const known = seen.get(role);
@@ -56,10 +63,13 @@ async function verdictOf(target: Target, ref: Ref, look: (role: string) => Promi
     const strayed = target.strayed(ref, uniqueId);
     if (strayed !== null) throw strayed;
   }
-  const issuedBy = numberOf(ref.facts?.['issued_by_ms']);
-  const seen = looks.map(({ denied, proof }) => ({ since: denied(ref.handle, issuedBy), proof }));
-  if (seen.some(({ since }) => since === null))
-    return { ...open, evidence: { denied: false, powerless_at: powerlessAt } };
+  const issuedBy = issuedMillis(ref.facts);
+  const seen = looks.map(({ denied, proof }) => ({ since: denied.since(ref.handle, issuedBy), proof }));
+  if (seen.some(({ since }) => since === null)) {
+    // What another broker denies was not let in again; that it is in force is for this one to see of its own.
+    const elsewhere = looks.every(({ denied }) => denied.anywhere(ref.handle, issuedBy));
+    return { ...open, open: !elsewhere, evidence: { denied: elsewhere, powerless_at: powerlessAt } };
+  }
   const first = seen[0]?.proof ?? null;
   const proven = seen.every(({ since, proof }) => proof !== null && since !== null && since <= proof.generation);
   if (first === null || !proven)

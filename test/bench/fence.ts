@@ -41,8 +41,9 @@ for (const roles of values.roles.split(',').map(Number)) {
     brokers: Number(values.brokers),
     restartSeconds: Number(values.restart),
     heldUp: 0.0005,
+    lateDeletions: 0.01,
     samples: Number(values.samples),
-    rules: { paceMs: 1000, lagMs: 60_000, settledMs: 60_000, abandonedMs: 600_000 },
+    rules: { paceMs: 1000, lagMs: 60_000, idleMs: 300_000, settledMs: 60_000, abandonedMs: 600_000 },
   });
   rows.push(...rowsOf(`${roles} roles, ${values.brokers} brokers`, roles, seconds, result));
 }

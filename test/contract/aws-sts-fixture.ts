@@ -1,11 +1,15 @@
 import { randomUUID } from 'node:crypto';
+import { never } from '../../providers/aws-sts/boundary.ts';
 import { type AwsTarget, provider } from '../../providers/aws-sts/index.ts';
 import { type FenceView, type MintRequest, type Ref, Secret, type Session } from '../../src/provider.ts';
 import { type AwsAccount, type AwsKeys, makeBroker, type PolicyStatement, tryToRead } from '../support/aws-account.ts';
 
 export const BUCKET = 'reports';
-const BOUNDARY: readonly PolicyStatement[] = [{ Effect: 'Allow', Action: ['s3:*', 'iam:GetRole'], Resource: '*' }];
-const OWN: readonly PolicyStatement[] = [
+const BOUNDARY: readonly PolicyStatement[] = [
+  { Effect: 'Allow', Action: ['s3:*', 'iam:GetRole'], Resource: '*' },
+  { Effect: 'Deny', Action: [...never], Resource: '*' },
+];
+export const OWN: readonly PolicyStatement[] = [
   { Effect: 'Allow', Action: 's3:GetObject', Resource: `arn:aws:s3:::${BUCKET}/*` },
   { Effect: 'Allow', Action: 's3:ListBucket', Resource: `arn:aws:s3:::${BUCKET}` },
 ];
@@ -30,7 +34,11 @@ const ASSUME = ['sts:AssumeRole', 'sts:SetSourceIdentity', 'sts:TagSession'];
 
 /** What a broker needs. */
 export function rightsOn(roles: readonly string[]): readonly PolicyStatement[] {
-  return [{ Effect: 'Allow', Action: [...ASSUME, ...FENCE], Resource: roles }];
+  const boundaries = roles.map((role) => role.replace(/:role\/.*/, ':policy/*'));
+  return [
+    { Effect: 'Allow', Action: [...ASSUME, ...FENCE], Resource: roles },
+    { Effect: 'Allow', Action: ['iam:GetPolicy', 'iam:GetPolicyVersion'], Resource: boundaries },
+  ];
 }
 
 export async function furnish(

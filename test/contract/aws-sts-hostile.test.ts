@@ -1,8 +1,21 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { ProviderError } from '../../src/provider.ts';
-import { assume } from '../support/aws-account.ts';
+import { provider } from '../../providers/aws-sts/index.ts';
+import { never } from '../../providers/aws-sts/boundary.ts';
+import { epochOf } from '../../providers/aws-sts/document.ts';
+import { assume, deriveFrom, makeBroker, type PolicyStatement } from '../support/aws-account.ts';
 import { type AwsStandIn, startAwsStandIn } from '../support/aws-stand-in/server.ts';
-import { type AwsHouse, furnish, mintGrant, patience, read, readsMarch, rightsOn, viewOf } from './aws-sts-fixture.ts';
+import {
+  type AwsHouse,
+  furnish,
+  mintGrant,
+  OWN as READ,
+  patience,
+  read,
+  readsMarch,
+  rightsOn,
+  viewOf,
+} from './aws-sts-fixture.ts';
 
 /** What AWS, and others who have hands on the account, do to a fence: on the stand-in, whose knobs can be turned. */
 
@@ -119,7 +132,7 @@ describe('the fence', () => {
     expect(refused.errorClass).toBe('misconfigured');
   });
 
-  test('beyond its budget takes the cut, which lets live what lives; and beyond that the whole role, loudly', async () => {
+  test('beyond its budget takes the cut, which lets live what lives; and beyond that the whole role, and says whom', async () => {
     const small = house.open({ policy_characters: 3_000 });
     const grants = await Promise.all(Array.from({ length: 30 }, () => mintGrant(small, config)));
     const live = await mintGrant(small, config);
@@ -135,7 +148,7 @@ describe('the fence', () => {
       patience(),
       viewOf(live),
     );
-    expect(wide).toMatchObject({ ok: true, evidence: { form: 'role-wide' } });
+    expect(wide).toMatchObject({ ok: true, evidence: { form: 'role-wide' }, besides: [live.ref.handle] });
     expect(house.logged).toContainEqual(expect.objectContaining({ alert: 'fence_role_wide', lost: 1 }));
     await expect
       .poll(
@@ -148,10 +161,22 @@ describe('the fence', () => {
       )
       .toMatchObject(more.map(() => ({ contained: true })));
     expect(await read(house, live)).toBe('AccessDenied');
-    const renewed = await small.renew?.(live.ref, new Date(Date.now() + 600_000), patience(), live.request);
-    expect(renewed?.secret).toBeDefined();
+    // What is minted since is not cut, and stays so while the one that was cut ends, too.
+    const fresh = await mintGrant(small, config);
+    const [next] = await small.fence([live.ref], patience(), viewOf(fresh));
+    expect(next).toMatchObject({ ok: true, evidence: { form: 'watermark' } });
+    expect(next).not.toHaveProperty('besides');
+    expect(await read(house, fresh)).toBe('read');
     await small.close();
   });
+});
+
+test('a session derives none for itself, also in ways that AWS adds one day', async () => {
+  aws.putPolicy('agent', 'open', [{ Effect: 'Allow', Action: '*', Resource: '*' }]);
+  const everything = [{ Effect: 'Allow', Action: '*', Resource: '*' }];
+  const wide = provider.entitlementSchema.parse({ role: house.roles[0], statements: everything });
+  const { keys } = await mintGrant(session, wide);
+  await expect(deriveFrom(aws, keys)).rejects.toMatchObject({ name: 'AccessDenied' });
 });
 
 describe('each failure is told for what it is', () => {
@@ -241,5 +266,91 @@ describe('check', () => {
     await session.close();
     session = house.open({ permissions_boundary: `arn:aws:iam::${aws.id}:policy/another` });
     expect(await failing()).toContain('boundary');
+  });
+
+  test('finds a boundary that leaves a way to more, lacks what is granted, or bounds nothing', async () => {
+    const checked = async (boundary: readonly PolicyStatement[]) => {
+      const { arn } = await aws.makeRole({ name: 'bounded', boundary, policies: { own: READ } });
+      const own = house.open({ roles: [{ arn }] }, await makeBroker(aws, 'bounded-broker', rightsOn([arn])));
+      const steps = await own.check({ name: 'aws/read', config: readsMarch(arn) }, patience(60));
+      await own.close();
+      await aws.removeRole('bounded');
+      return steps;
+    };
+    const deny = { Effect: 'Deny' as const, Action: [...never], Resource: '*' };
+    const list = { Effect: 'Allow' as const, Action: 's3:ListBucket', Resource: '*' };
+    const all = { Effect: 'Allow' as const, Action: '*', Resource: '*' };
+    const open = await checked([all, { ...deny, Condition: { Bool: { 'aws:MultiFactorAuthPresent': 'false' } } }]);
+    expect(open).toContainEqual({ step: 'never', ok: false, says: expect.stringContaining('iam:Add*') });
+    expect(open).toContainEqual({
+      step: 'bounds',
+      ok: true,
+      warns: true,
+      says: expect.stringContaining('all actions'),
+    });
+    const old = never.filter((action) => !action.startsWith('sts:'));
+    expect(await checked([all, { ...deny, Action: [...old, 'sts:AssumeRole*'] }])).toContainEqual({
+      ...{ step: 'never', ok: false, says: expect.stringContaining('under no condition: sts:*') },
+    });
+    expect(await checked([list, deny])).toContainEqual({
+      ...{ step: 'bounds', ok: false, says: expect.stringContaining('does not allow s3:GetObject') },
+    });
+  });
+
+  test('finds a deadline that does not end a session, and writes nothing under a number that a writer would have to pass', async () => {
+    await session.check({ name: 'aws/read', config }, patience(60));
+    const names = aws.calls.flatMap(({ action, policy }) => (action === 'PutRolePolicy' ? [policy ?? ''] : []));
+    expect(names).toHaveLength(1);
+    expect(epochOf(names[0] ?? '')).toBeLessThan(BigInt(Date.parse('2020-01-01')) * 1000n);
+    // What conditions look at is a minute behind what everybody is told.
+    aws.advance(-3_600_000);
+    const behind = await furnish(aws, ['behind'], 'late-');
+    aws.advance(3_540_000);
+    const late = behind.open();
+    const steps = await late.check({ name: 'aws/read', config: readsMarch(behind.roles[0] ?? '') }, patience(60));
+    expect(steps).toContainEqual({ step: 'deadline', ok: false, says: expect.stringContaining('let through') });
+    await late.close();
+  });
+
+  test('finds nothing wrong with what `target prepare` prints, which is all that a broker needs', async () => {
+    const { arn } = { arn: `arn:aws:iam::${aws.id}:role/printed` };
+    const printing = provider.targetSchema.parse({
+      ...house.config,
+      ...{ roles: [{ arn }], permissions_boundary: `arn:aws:iam::${aws.id}:policy/printed-boundary` },
+    });
+    const granted = readsMarch(arn);
+    const entitlements = [{ name: 'aws/read', maxTtlSeconds: 900, config: granted }];
+    const text = await provider.preparation?.script(printing, entitlements, 'installation', null);
+    const printed = JSON.parse(text ?? '');
+    await aws.makeRole({
+      ...{ name: 'printed', policies: { own: READ }, trust: printed.role_trust_policy.Statement },
+      boundary: printed.permissions_boundary.policy.Statement,
+    });
+    const keys = await makeBroker(aws, 'mayfly-broker', printed.broker_policy.Statement);
+    const { permissions_boundary: boundary } = printing;
+    const own = house.open({ roles: [{ arn }], permissions_boundary: boundary }, keys);
+    const steps = await own.check({ name: 'aws/read', config: granted }, patience(60));
+    expect(steps.filter(({ ok, warns }) => !ok || warns === true)).toEqual([]);
+    await own.close();
+    // Whoever else, or without the tags that a fence goes by, gets nothing.
+    const asked = { RoleArn: arn, RoleSessionName: 'stranger', SourceIdentity: 'abcdefghijkl' };
+    const tags = [
+      { Key: 'mayfly-grant', Value: 'abcdefghijkl' },
+      { Key: 'mayfly-issued', Value: '1800000000' },
+    ];
+    const TransitiveTagKeys = ['mayfly-grant', 'mayfly-issued'];
+    await assume(aws, keys, { ...asked, Tags: tags, TransitiveTagKeys });
+    for (const wrong of [
+      { ...asked },
+      { ...asked, Tags: tags },
+      { ...asked, Tags: tags, TransitiveTagKeys: ['mayfly-grant'] },
+      { ...asked, Tags: tags.slice(0, 1), TransitiveTagKeys: ['mayfly-grant'] },
+      { ...asked, Tags: [...tags, { Key: 'other', Value: 'x' }], TransitiveTagKeys },
+      { ...asked, SourceIdentity: 'admin', Tags: tags, TransitiveTagKeys },
+    ])
+      await expect(assume(aws, keys, wrong)).rejects.toMatchObject({ name: 'AccessDenied' });
+    await expect(assume(aws, house.broker, { ...asked, Tags: tags, TransitiveTagKeys })).rejects.toMatchObject({
+      name: 'AccessDenied',
+    });
   });
 });

@@ -1,8 +1,10 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { accountOf } from '../support/aws-account.ts';
+import { AssumeRoleCommand, GetCallerIdentityCommand, STSClient } from '@aws-sdk/client-sts';
+import { provider } from '../../providers/aws-sts/index.ts';
+import { accountOf, clientOf, makeBroker } from '../support/aws-account.ts';
 import { startAwsStandIn } from '../support/aws-stand-in/server.ts';
 import { findMiniStack, startMiniStack } from '../support/ministack.ts';
-import { type AwsHouse, furnish, mintGrant, patience, read, readsMarch, viewOf } from './aws-sts-fixture.ts';
+import { type AwsHouse, furnish, mintGrant, patience, read, readsMarch, rightsOn, viewOf } from './aws-sts-fixture.ts';
 
 /** The AWS provider on two servers that have nothing in common, by the effect of what its credentials may do. */
 
@@ -81,12 +83,28 @@ for (const [name, here, start] of servers) {
       await session.close();
     }, 60_000);
 
+    test('a credential derives no other one, whatever its role and its entitlement allow', async () => {
+      const everything = { Effect: 'Allow' as const, Action: '*', Resource: '*' };
+      const { arn } = await house.account.makeRole({ name: 'open', policies: { own: [everything] } });
+      const own = await makeBroker(house.account, 'open-broker', rightsOn([arn]));
+      const session = house.open({ roles: [{ arn }] }, own);
+      const wide = provider.entitlementSchema.parse({ role: arn, statements: [everything] });
+      const grant = await mintGrant(session, wide);
+      expect(await read(house, grant)).toBe('read');
+      const sts = new STSClient(clientOf(house.account, grant.keys));
+      const next = { RoleArn: arn, RoleSessionName: 'next' };
+      await expect(sts.send(new AssumeRoleCommand(next))).rejects.toMatchObject({ name: 'AccessDenied' });
+      await expect(sts.send(new GetCallerIdentityCommand({}))).resolves.toMatchObject({ Arn: expect.any(String) });
+      await session.close();
+    }, 60_000);
+
     test('check finds nothing wrong', async () => {
       const session = house.open();
       const steps = await session.check({ name: 'aws/read', config }, patience(60));
       expect(steps.filter(({ ok }) => !ok)).toEqual([]);
       expect(steps.map(({ step }) => step)).toEqual([
-        ...['broker', 'clock', 'boundary', 'session', 'mint', 'use', 'fence', 'verify'],
+        ...['broker', 'clock', 'boundary', 'never', 'session', 'mint'],
+        ...['use', 'deadline', 'never', 'fence', 'verify'],
       ]);
       await session.close();
     }, 90_000);

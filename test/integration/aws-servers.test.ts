@@ -66,12 +66,12 @@ for (const [name, here, start] of servers) {
       await server.stop();
     });
 
-    const grant = async (id: string, policy: readonly PolicyStatement[] = [READ]) =>
+    const grant = async (id: string, policy: readonly PolicyStatement[] = [READ], minted?: string) =>
       await assume(account, broker, {
         RoleArn,
         RoleSessionName: id,
         SourceIdentity: id,
-        Tags: [{ Key: 'grant', Value: id }],
+        Tags: [{ Key: 'grant', Value: id }, ...(minted === undefined ? [] : [{ Key: 'minted', Value: minted }])],
         TransitiveTagKeys: ['grant'],
         DurationSeconds: 900,
         Policy: documentOf(policy),
@@ -119,6 +119,21 @@ for (const [name, here, start] of servers) {
         }),
       ]);
       expect([await read(ended), await read(sibling)]).toEqual(['AccessDenied', 'read']);
+      await put([deny({ StringEquals: { 'aws:PrincipalTag/grant': ['nobody'] } })]);
+    });
+
+    it('denies by a number in a tag, and by that it is not there', async () => {
+      const [old, fresh] = [await grant('old-00000001', [READ], '999'), await grant('fresh-000001', [READ], '1000')];
+      const none = await grant('untagged-001');
+      await put([deny({ NumericLessThanIfExists: { 'aws:PrincipalTag/minted': '1000' } })]);
+      expect([await read(old), await read(fresh), await read(none)]).toEqual(['AccessDenied', 'read', 'AccessDenied']);
+      await put([
+        deny({
+          NumericLessThanIfExists: { 'aws:PrincipalTag/minted': '1000' },
+          StringNotEquals: { 'aws:PrincipalTag/grant': ['old-00000001'] },
+        }),
+      ]);
+      expect([await read(old), await read(fresh), await read(none)]).toEqual(['read', 'read', 'AccessDenied']);
       await put([deny({ StringEquals: { 'aws:PrincipalTag/grant': ['nobody'] } })]);
     });
 

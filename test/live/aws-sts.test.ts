@@ -1,11 +1,12 @@
 import {
   DeleteRolePolicyCommand,
+  GetRoleCommand,
   GetRolePolicyCommand,
   IAMClient,
   ListRolePoliciesCommand,
   PutRolePolicyCommand,
 } from '@aws-sdk/client-iam';
-import { GetCallerIdentityCommand, STSClient } from '@aws-sdk/client-sts';
+import { AssumeRoleCommand, GetCallerIdentityCommand, STSClient } from '@aws-sdk/client-sts';
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -119,13 +120,31 @@ test('a credential is dead at its own deadline, far below 900 s, with no write',
   expect(verdict).toMatchObject({ ok: true });
 });
 
-test('each of the keys that drive a fence denies alone: the source identity, the tag', async () => {
+test('a credential gets no other one, and no word with IAM', async () => {
+  const grant = await aws.mint(session, LIFE);
+  const sts = new STSClient({ ...aws.settings, credentials: { ...grant.keys } });
+  const next = { RoleArn: aws.role, RoleSessionName: 'mayfly-live-test' };
+  await expect(sts.send(new AssumeRoleCommand(next))).rejects.toMatchObject({ name: 'AccessDenied' });
+  const own = new IAMClient({ ...aws.settings, credentials: { ...grant.keys } });
+  await expect(own.send(new GetRoleCommand({ RoleName }))).rejects.toMatchObject({ name: 'AccessDenied' });
+});
+
+test('each of the keys that drive a fence denies alone: the source identity, the tag, the time of its mint', async () => {
   for (const key of ['aws:SourceIdentity', 'aws:PrincipalTag/mayfly-grant']) {
     const [grant, sibling] = [await aws.mint(session, LIFE), await aws.mint(session, LIFE)];
     await put(denyBy({ StringEquals: { [key]: [grant.ref.handle] } }));
     await untilRefused(`deny by ${key}`, grant);
     expect(await aws.read(sibling)).toBe('read');
   }
+  const [grant, sibling] = [await aws.mint(session, LIFE), await aws.mint(session, LIFE)];
+  const issued = Number(grant.ref.facts?.['issued_s']);
+  const cut = (second: number) => ({ NumericLessThanIfExists: { 'aws:PrincipalTag/mayfly-issued': String(second) } });
+  const only = { StringEquals: { 'aws:PrincipalTag/mayfly-grant': [grant.ref.handle] } };
+  await put(denyBy({ ...cut(issued + 1), ...only }));
+  await untilRefused('deny by the time of its mint', grant);
+  expect(await aws.read(sibling)).toBe('read');
+  await put(denyBy({ ...cut(issued), ...only }));
+  await expect.poll(() => aws.read(grant), { timeout: 120_000, interval: 1000 }).toBe('read');
   await put(denyBy({ StringEquals: { 'aws:SourceIdentity': ['nobody'] } }));
 });
 

@@ -6,7 +6,7 @@ import type { Scenario } from './simulate.ts';
 import type { Chance, Timeline } from './timeline.ts';
 
 interface ModelSession extends JudgedSession {
-  /** A role-wide fence denies it, and it was minted again: said aloud, and so no fault. */
+  /** A role-wide fence denies it, and its grant was ended for that: said aloud, and so no fault. */
   lost: boolean;
   /** Of a renewal that the store took no notice of: its secret was given to nobody. It dies at a deadline that no row has. */
   unheld: boolean;
@@ -20,7 +20,9 @@ export interface ModelGrant {
   /** What the store has of its deadline, by our clock. */
   deadline: number;
   /** What the store knows of its sessions, by AWS's clock; null while one is being minted, and for ever after a crash. */
-  facts: { readonly issuedFrom: number; readonly issuedBy: number; readonly deadline: number } | null;
+  facts: { readonly deadline: number } | null;
+  /** What its sessions bear, by our clock when it was minted, in seconds. */
+  issued: number;
   endedAt: number | undefined;
   /** From then on it must be denied everywhere. */
   containedAt: number | undefined;
@@ -73,12 +75,12 @@ export class Grants {
   /** As the store has it when a writer is chosen. */
   living(role: number): readonly Living[] {
     const live = [...(this.#byRole[role] ?? [])].filter(({ endedAt }) => endedAt === undefined);
-    return live.map(({ handle, facts }) => ({ handle, issuedFrom: facts?.issuedFrom ?? null }));
+    return live.map(({ handle, facts, issued }) => ({ handle, issuedFrom: facts === null ? null : issued * 1000 }));
   }
 
-  asEnded({ handle, facts, deadline }: ModelGrant): Ended {
+  asEnded({ handle, facts, issued, deadline }: ModelGrant): Ended {
     const until = Math.max(this.believed(deadline), facts?.deadline ?? 0) + SKEW_MS;
-    return { handle, until, issuedBy: facts?.issuedBy ?? null };
+    return { handle, until, issuedBy: facts === null ? null : issued * 1000 };
   }
 
   /** What we take for AWS's time then. */
@@ -86,11 +88,12 @@ export class Grants {
     return time + this.#scenario.clockOffsetMs + this.#scenario.clockErrorMs;
   }
 
-  /** Minted again, under the same handle. */
-  again(grant: ModelGrant, at: number): void {
+  /** Cut with its whole role: it ends, and whoever had it asks for another one. */
+  cutOff(grant: ModelGrant, at: number): void {
     for (const session of grant.sessions) session.lost = true;
     this.#timeline.after(at - this.#timeline.now, () => {
-      if (grant.endedAt === undefined) this.#assume(grant, grant.deadline, { crash: false, renewal: true });
+      this.#end(grant);
+      this.#open();
     });
   }
 
@@ -108,6 +111,7 @@ export class Grants {
     const deadline = this.#timeline.now + ttlSeconds * 1000;
     const grant: ModelGrant = {
       ...{ handle, role, deadline, sessions: [], facts: null },
+      issued: Math.floor(this.believed(this.#timeline.now) / 1000),
       ...{ endedAt: undefined, containedAt: undefined },
     };
     this.all.push(grant);
@@ -144,10 +148,10 @@ export class Grants {
   #assume(grant: ModelGrant, until: number, { crash, renewal }: { crash: boolean; renewal: boolean }): void {
     const slow = this.#chance.happens(0.01);
     const there = this.#chance.between(3, slow ? 8000 : 150);
-    const began = this.believed(this.#timeline.now);
     const deadline = Math.floor(this.believed(until) / 1000) * 1000;
     this.#timeline.after(there, () => {
-      const session = { handle: grant.handle, issuedAt: this.#awsNow(), deadline, lost: false, unheld: renewal };
+      const { handle, issued } = grant;
+      const session = { handle, issued, issuedAt: this.#awsNow(), deadline, lost: false, unheld: renewal };
       grant.sessions.push(session);
       this.sessions += 1;
       this.#minted(grant);
@@ -155,9 +159,8 @@ export class Grants {
       this.#timeline.after(this.#chance.between(3, 150), () => {
         // The store takes no answer for what has ended: its secret is given to nobody.
         if (grant.endedAt !== undefined) return;
-        const issuedFrom = grant.facts?.issuedFrom ?? Math.floor(began / 1000) * 1000 - 1000;
         const latest = Math.max(deadline, grant.facts?.deadline ?? 0);
-        grant.facts = { issuedFrom, issuedBy: this.believed(this.#timeline.now) + 2000, deadline: latest };
+        grant.facts = { deadline: latest };
         grant.deadline = Math.max(grant.deadline, until);
         session.unheld = false;
       });

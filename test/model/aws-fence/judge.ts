@@ -4,6 +4,8 @@ import { runSimulation } from '@cloud-copilot/iam-simulate';
 export interface JudgedSession {
   readonly handle: string;
   readonly issuedAt: number;
+  /** What its tag says of when its grant was minted, in seconds. */
+  readonly issued: number;
   /** In its session policy, whole seconds: from then on it is powerless. */
   readonly deadline: number;
 }
@@ -40,11 +42,11 @@ function compile(document: string): Denies {
 }
 
 function test(operator: string, key: string, values: readonly string[]): Denies {
-  if (key === 'aws:TokenIssueTime' && operator === 'DateLessThan') {
-    const cut = Date.parse(values[0] ?? '');
-    return ({ issuedAt }) => Math.floor(issuedAt / 1000) * 1000 < cut;
+  if (key === 'aws:PrincipalTag/mayfly-issued' && operator === 'NumericLessThanIfExists') {
+    const cut = Number(values[0]);
+    return ({ issued }) => issued < cut;
   }
-  const isHandle = key === 'aws:SourceIdentity' || key.startsWith('aws:PrincipalTag/');
+  const isHandle = key === 'aws:SourceIdentity' || key === 'aws:PrincipalTag/mayfly-grant';
   const listed = new Set(values);
   if (isHandle && operator === 'StringEquals') return ({ handle }) => listed.has(handle);
   if (isHandle && operator === 'StringNotEquals') return ({ handle }) => !listed.has(handle);
@@ -58,7 +60,7 @@ const resource = 'arn:aws:s3:::reports/march';
 /** Whether the session may still do what its role allows, by the independent evaluator. @param fences What decides at the role. */
 export async function mayStill(
   fences: readonly string[],
-  { handle, issuedAt, deadline }: JudgedSession,
+  { handle, issuedAt, issued, deadline }: JudgedSession,
   now: number,
 ): Promise<boolean> {
   const allow = { Effect: 'Allow', Action: action, Resource: resource };
@@ -79,6 +81,7 @@ export async function mayStill(
           'aws:TokenIssueTime': text(issuedAt),
           'aws:SourceIdentity': handle,
           'aws:PrincipalTag/mayfly-grant': handle,
+          'aws:PrincipalTag/mayfly-issued': String(issued),
         },
       },
       sessionPolicy: { Version: '2012-10-17', Statement: [allow, { Effect: 'Deny', ...bounded }] },

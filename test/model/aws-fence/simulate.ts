@@ -29,6 +29,8 @@ export interface Scenario {
   readonly restartSeconds: number;
   /** Of all writes: nobody hears of them, and they arrive minutes later, or never. */
   readonly heldUp: number;
+  /** Of all deletions: done up to ten minutes after it was seen that nobody needs what is deleted. */
+  readonly lateDeletions: number;
   /** So many denials, and so many of the others, are put to the evaluator which is not ours, too. */
   readonly samples: number;
   readonly rules: WriterRules;

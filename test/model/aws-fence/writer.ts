@@ -1,6 +1,6 @@
 import { epochOf, type FenceDocument, type FenceForm, read } from '../../../providers/aws-sts/document.ts';
 import { planWith } from '../../../providers/aws-sts/predecessors.ts';
-import { type FenceState, type PlannedFence, supersedes } from '../../../providers/aws-sts/plan.ts';
+import { cutBesides, type FenceState, type PlannedFence, supersedes } from '../../../providers/aws-sts/plan.ts';
 import type { Grants, ModelGrant } from './grants.ts';
 import { INLINE_CHARACTERS, type ModelRole } from './role.ts';
 import type { Scenario } from './simulate.ts';
@@ -11,6 +11,8 @@ export interface WriterRules {
   /** Between two writes to one role. */
   readonly paceMs: number;
   readonly lagMs: number;
+  /** A name that nobody wrote to for so long is written to no more. */
+  readonly idleMs: number;
   /** Between a write of ours and the deletion of what it makes needless. */
   readonly settledMs: number;
   /** What others wrote goes so long after the last that it denies is powerless. */
@@ -21,11 +23,14 @@ export interface WriterRules {
 interface Desk {
   epoch: bigint | null;
   state: FenceState | null;
-  /** Epochs that were given up, whose last write may still arrive. */
-  readonly left: Set<bigint>;
+  /** Of that epoch: what was written there, and when the last of it was sent. */
+  texts: string[];
+  wroteAt: number;
+  /** Epochs that were given up, whose last write may still arrive; with what was written there and is in our state. */
+  readonly left: Map<bigint, readonly string[]>;
   /** What of others, and of what it left, is taken over; and since when a document stands that denies it. */
   readonly taken: Map<bigint, { readonly text: string; readonly since: number }>;
-  others: ReadonlyMap<bigint, string> | undefined;
+  others: { readonly texts: ReadonlyMap<bigint, string>; readonly at: number } | undefined;
 }
 
 /** The brokers: whoever claims what ended writes the fence, one at a time for each role. */
@@ -100,15 +105,19 @@ export class ModelWriters {
       // Nobody knows what becomes of it; whoever comes next does not wait. It arrives when it arrives, or never.
       if (this.#chance.happens(0.8)) this.#timeline.after(this.#chance.between(5000, 600_000), put);
       this.#timeline.after(5000, () => {
-        desk.left.add(epochOf(plan.name) ?? 0n);
-        desk.epoch = null;
+        desk.epoch = epochOf(plan.name);
+        leave(desk);
         done();
       });
       return;
     }
+    const sent = this.#timeline.now;
     this.#timeline.after(this.#chance.between(40, 300), () => {
       const effectiveAt = put();
-      if (effectiveAt !== undefined) this.#keep(index, role, desk, { plan, taken }, ending, effectiveAt);
+      if (effectiveAt !== undefined) {
+        desk.wroteAt = sent;
+        this.#keep(index, role, desk, { plan, taken }, ending, effectiveAt);
+      }
       done();
     });
   }
@@ -122,12 +131,18 @@ export class ModelWriters {
   ): ReturnType<typeof planWith> {
     const { rules } = this.#scenario;
     const fences = fencesOf(role);
-    const highest = [...fences.keys(), ...desk.left].reduce((most, one) => (one > most ? one : most), 0n);
+    if (desk.epoch !== null && this.#timeline.now - desk.wroteAt > rules.idleMs) leave(desk);
+    const highest = [...fences.keys(), ...desk.left.keys()].reduce((most, one) => (one > most ? one : most), 0n);
     const epoch = desk.epoch ?? (number > highest ? number : highest + 1n);
-    desk.others ??= new Map([...fences].map(([one, { text }]) => [one, text]));
+    desk.others ??= { texts: new Map([...fences].map(([one, { text }]) => [one, text])), at: this.#timeline.now };
+    const { texts, at } = desk.others;
+    const takesOver = this.#timeline.now - at > 1.8 * rules.idleMs;
     const untaken = [...fences].filter(
       ([one, { text }]) =>
-        one !== epoch && (desk.left.has(one) || desk.others?.get(one) === text) && desk.taken.get(one)?.text !== text,
+        one !== epoch &&
+        !isOwn(desk, one, text) &&
+        (desk.left.has(one) || (takesOver && texts.get(one) === text)) &&
+        desk.taken.get(one)?.text !== text,
     );
     const taken = [...fences].reduce((sum, [one, { text }]) => sum + (one === epoch ? 0 : text.length), role.others);
     const now = this.#grants.believed(this.#timeline.now);
@@ -155,7 +170,11 @@ export class ModelWriters {
   ): void {
     this.forms[plan.form] = (this.forms[plan.form] ?? 0) + 1;
     const epoch = epochOf(plan.name);
-    for (const [one, { text }] of taken) desk.taken.set(one, { text, since: this.#timeline.now });
+    const own = [...fencesOf(role)].filter(
+      ([one, { text }]) => isOwn(desk, one, text) && desk.taken.get(one)?.text !== text,
+    );
+    for (const [one, { text }] of [...taken, ...own]) desk.taken.set(one, { text, since: this.#timeline.now });
+    desk.texts = desk.epoch === epoch ? [...desk.texts, plan.document] : [plan.document];
     desk.epoch = epoch;
     desk.state = plan.kept;
     for (const grant of ending) {
@@ -164,11 +183,10 @@ export class ModelWriters {
       this.written.push((this.#timeline.now - (grant.endedAt ?? 0)) / 1000);
     }
     this.#collect(role, desk, plan);
-    if (plan.lost.length === 0) return;
-    this.lost += plan.lost.length;
-    const lost = new Set(plan.lost);
+    const besides = new Set(cutBesides(this.#grants.living(index), [plan.says]));
+    this.lost += besides.size;
     for (const grant of this.#grants.known(index)) {
-      if (lost.has(grant.handle)) this.#grants.again(grant, this.#timeline.now + 3000);
+      if (besides.has(grant.handle)) this.#grants.cutOff(grant, this.#timeline.now + 500);
     }
   }
 
@@ -178,11 +196,14 @@ export class ModelWriters {
     for (const [epoch, { name, text, says }] of fencesOf(role)) {
       if (epoch === desk.epoch) continue;
       const taken = desk.taken.get(epoch);
-      const settled = taken?.text === text && this.#timeline.now - taken.since > rules.settledMs;
-      const superseded = settled && supersedes(plan.says, plan.kept, says);
+      const idle = desk.left.has(epoch) || this.#timeline.now - (desk.others?.at ?? 0) > 2 * rules.idleMs;
+      const settled = idle && taken?.text === text && this.#timeline.now - taken.since > rules.settledMs;
+      const superseded = settled && (isOwn(desk, epoch, text) || supersedes(plan.says, plan.kept, says));
       if (!superseded && says.until + rules.abandonedMs >= now) continue;
-      role.put(name, undefined);
       desk.taken.delete(epoch);
+      // Decided by what was seen now, and done when it is done: its sender may be held up, and others at work again.
+      const late = this.#chance.happens(this.#scenario.lateDeletions) ? this.#chance.between(1000, 600_000) : 0;
+      this.#timeline.after(late, () => role.put(name, undefined));
     }
   }
 }
@@ -192,10 +213,24 @@ function newDesk(): Desk {
     epoch: null,
     state: null,
 
-    left: new Set(),
+    texts: [],
+    wroteAt: 0,
+    left: new Map(),
     taken: new Map(),
     others: undefined,
   };
+}
+
+/** It is written to no more. */
+function leave(desk: Desk): void {
+  if (desk.epoch !== null) desk.left.set(desk.epoch, desk.texts);
+  desk.epoch = null;
+  desk.texts = [];
+}
+
+/** Whether it is what this broker wrote there, and so in its state. */
+function isOwn({ left }: Desk, epoch: bigint, text: string): boolean {
+  return left.get(epoch)?.includes(text) ?? false;
 }
 
 interface Standing {

@@ -49,8 +49,21 @@ const actions: Readonly<
   ListAttachedRolePolicies: () => ({ AttachedPolicies: [], IsTruncated: 'false' }),
 };
 
+/** Of the managed policies it knows the boundaries of its roles, each in one version. */
+async function answerPolicy(state: State, caller: Principal, action: string, arn: string): Promise<Answer> {
+  if (!(await mayDo(state, caller, `iam:${action}`, arn))) throw denied(`iam:${action}`);
+  const role = [...state.roles.values()].find((one) => one.boundary !== undefined && boundaryArn(one.arn) === arn);
+  if (role?.boundary === undefined) throw new Refusal(404, 'NoSuchEntity', `Policy ${arn} was not found.`);
+  if (action === 'GetPolicy') return { Policy: { Arn: arn, DefaultVersionId: 'v1' } };
+  return {
+    PolicyVersion: { VersionId: 'v1', IsDefaultVersion: 'true', Document: encodeURIComponent(role.boundary) },
+  };
+}
+
 export async function answerIam(state: State, caller: Principal, params: URLSearchParams): Promise<Answer> {
   const action = params.get('Action') ?? '';
+  if (action === 'GetPolicy' || action === 'GetPolicyVersion')
+    return await answerPolicy(state, caller, action, params.get('PolicyArn') ?? '');
   const name = params.get('RoleName') ?? '';
   const act = actions[action];
   if (act === undefined) throw new Refusal(400, 'InvalidAction', `Could not find operation ${action}`);

@@ -20,6 +20,8 @@ export type Fault =
   | { readonly kind: 'drop'; readonly done?: boolean }
   /** Success, with another body. */
   | { readonly kind: 'garbled'; readonly body: string; readonly done?: boolean }
+  /** It is not done before that: what its caller gave up long ago may still come to pass. */
+  | { readonly kind: 'held'; readonly until: Promise<unknown> }
   /** Its own answer, that much later. */
   | { readonly kind: 'slow'; readonly ms: number };
 

@@ -167,6 +167,10 @@ async function respond(
     await sleep(fault.ms, undefined, { ref: false });
     return send(await done());
   }
+  if (fault.kind === 'held') {
+    await fault.until;
+    return send(await done());
+  }
   if (fault.done === true) await done();
   if (fault.kind === 'garbled') return send({ status: 200, body: fault.body });
   if (fault.kind === 'drop') return void request.socket.destroy();

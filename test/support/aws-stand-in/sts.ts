@@ -22,6 +22,12 @@ export async function answerSts(
   if (action === 'GetCallerIdentity') {
     return { Arn: arnOf(state, caller), UserId: userIdOf(caller), Account: state.id };
   }
+  if (action === 'GetScopedCredentials') {
+    // The evaluator does not know it yet: decided as one that, like it, nobody denies by name.
+    if (!(await mayDo(state, caller, 'sts:DecodeAuthorizationMessage', '*'))) throw denied(`sts:${action}`);
+    return scopedOf(state, caller);
+  }
+  if (action === 'GetSessionToken' || action === 'GetFederationToken') throw denied(`sts:${action}`);
   if (action === 'DecodeAuthorizationMessage') {
     if (!(await mayDo(state, caller, `sts:${action}`, '*'))) throw denied(`sts:${action}`);
     throw new Refusal(400, 'InvalidAuthorizationMessageException', 'The message is not valid.');
@@ -59,14 +65,27 @@ async function assumeRole(state: State, knobs: Knobs, caller: Principal, params:
   const made = state.addSession(session);
   return {
     AssumedRoleUser: { Arn: arnOf(state, made), AssumedRoleId: userIdOf(made) },
-    Credentials: {
-      AccessKeyId: made.keys.accessKeyId,
-      SecretAccessKey: made.keys.secretAccessKey,
-      SessionToken: made.keys.sessionToken,
-      Expiration: instant(made.expiresAt),
-    },
+    ...credentialsOf(made),
     ...(made.policy !== undefined || tags.size > 0 ? { PackedPolicySize: packed } : {}),
     ...(sourceIdentity !== undefined && { SourceIdentity: sourceIdentity }),
+  };
+}
+
+/** A session from a session: identity, tags and policy stay, and its time of issue is its own. */
+function scopedOf(state: State, caller: Principal): Answer {
+  if (caller.kind === 'user') throw denied('sts:GetScopedCredentials');
+  const { kind: _kind, keys: _keys, ...parent } = caller;
+  return credentialsOf(state.addSession({ ...parent, issuedAt: Math.floor(state.now() / 1000) * 1000 }));
+}
+
+function credentialsOf({ keys, expiresAt }: Session) {
+  return {
+    Credentials: {
+      AccessKeyId: keys.accessKeyId,
+      SecretAccessKey: keys.secretAccessKey,
+      SessionToken: keys.sessionToken ?? '',
+      Expiration: instant(expiresAt),
+    },
   };
 }
 
