@@ -3,22 +3,11 @@ import { type CheckStep, ProviderError } from '../../src/provider.ts';
 import { canary } from './canary.ts';
 import { brokerRights } from './policy.ts';
 import type { VaultEntitlement } from './schema.ts';
+import { capabilities, makingPaths, probe, rulingPaths, tokenRoles } from './powers.ts';
 import type { Target } from './target.ts';
 
 /** Seconds that the target's clock may be away: its answers tell it in whole seconds. */
 const tolerableSkew = 5;
-/** Where nothing of a broker's belongs. */
-const forbidden = [
-  'sys/policies/acl/mayfly-probe',
-  'sys/mounts/mayfly-probe',
-  'sys/auth/mayfly-probe',
-  'sys/seal',
-  'sys/raw/mayfly-probe',
-  'sys/leases/revoke-force/mayfly-probe',
-  'auth/token/create',
-  'auth/token/create-orphan',
-];
-
 const selfSchema = z.object({
   data: z.object({
     policies: z.array(z.string()),
@@ -33,13 +22,18 @@ const roleSchema = z.object({
     orphan: z.boolean(),
     token_type: z.string(),
     token_explicit_max_ttl: z.number().nullish(),
+    token_period: z.number().nullish(),
+    allowed_policies_glob: z.array(z.string()).nullish(),
+    token_bound_cidrs: z.array(z.string()).nullish(),
+    path_suffix: z.string().nullish(),
+    token_num_uses: z.number().nullish(),
+    renewable: z.boolean().nullish(),
   }),
 });
-const capabilitiesSchema = z.object({ data: z.record(z.string(), z.array(z.string())) });
 
 /**
  * Looks at the target, then, with an entitlement, plays one life of it: mint, use, be refused, end, verify. Every finding is a
- * step; what could not be tried is a step that failed.
+ * step; what can not be tried here is a step that warns.
  */
 export async function check(
   target: Target,
@@ -57,7 +51,7 @@ export async function check(
     }
   };
   if (!(await attempt('connect', () => connection(target, signal)))) return steps;
-  if (!(await attempt('broker_token', () => ownToken(target, signal)))) return steps;
+  if (!(await attempt('broker_token', () => ownToken(target, entitlement?.config ?? null, signal)))) return steps;
   await attempt('broker_rights', () => rights(target, entitlement?.config ?? null, signal));
   await attempt('token_role', () => role(target, entitlement?.config ?? null, signal));
   await attempt('holder', () => holder(target, signal));
@@ -67,15 +61,12 @@ export async function check(
 
 async function connection(target: Target, signal: AbortSignal): Promise<readonly CheckStep[]> {
   const asked = Date.now();
-  const { address, version, cluster_id: clusterId, standby, date } = await target.issuing.health(signal);
+  const there = await target.pinned('issuing', signal);
+  const { address, version, cluster_id: clusterId, date } = await there.issuing.health(signal);
   const skew = date === null ? null : (date.getTime() + 500 - (asked + Date.now()) / 2) / 1000;
   return [
-    {
-      step: 'connect',
-      ok: true,
-      ...(standby ? { warns: true } : {}),
-      says: `${address}, version ${version}, cluster ${clusterId}${standby ? ', a standby: it must forward requests' : ''}`,
-    },
+    { step: 'connect', ok: true, says: `${address}, version ${version}, cluster ${clusterId}` },
+    ...(target.config.addresses.length === 1 ? [] : [await cluster(target, signal)]),
     {
       step: 'clock',
       ok: skew !== null && Math.abs(skew) <= tolerableSkew,
@@ -87,7 +78,29 @@ async function connection(target: Target, signal: AbortSignal): Promise<readonly
   ];
 }
 
-async function ownToken(target: Target, signal: AbortSignal): Promise<readonly CheckStep[]> {
+/** What one cluster does not know would be taken for gone, were it asked in the place of another. */
+async function cluster(target: Target, signal: AbortSignal): Promise<CheckStep> {
+  const all = await target.survey(signal);
+  const named = all.flatMap(({ address, health }) => (health === undefined ? [] : [{ address, health }]));
+  const clusters = new Set(named.map(({ health }) => health.cluster_id));
+  const silent = all.filter(({ health }) => health === undefined).map(({ address }) => address);
+  const heard = silent.length === 0 ? '' : `; nothing is heard of ${silent.join(', ')}`;
+  return {
+    step: 'cluster',
+    ok: clusters.size === 1,
+    ...(silent.length > 0 ? { warns: true } : {}),
+    says:
+      clusters.size === 1
+        ? `${named.length} of ${all.length} addresses lead to one cluster${heard}`
+        : `its addresses lead to ${clusters.size} clusters: ${named.map((one) => `${one.address} to ${one.health.cluster_id}`).join(', ')}${heard}`,
+  };
+}
+
+async function ownToken(
+  target: Target,
+  config: VaultEntitlement | null,
+  signal: AbortSignal,
+): Promise<readonly CheckStep[]> {
   const received = await target.issuing.call(
     'looking up its own token',
     { method: 'GET', path: 'auth/token/lookup-self' },
@@ -98,7 +111,11 @@ async function ownToken(target: Target, signal: AbortSignal): Promise<readonly C
   const { trouble } = target.token.standing;
   const root = policies.includes('root');
   const kept = renewable === true && (period ?? 0) > 0;
+  const shared = (config?.policies ?? []).filter((policy) => policies.includes(policy));
   return [
+    ...(shared.length === 0
+      ? []
+      : [{ step: 'policies', ok: false, says: `${shared.join(', ')}: of the broker itself, and not for agents` }]),
     {
       step: 'broker_token',
       ok: !root && trouble === undefined,
@@ -117,20 +134,19 @@ async function rights(
 ): Promise<readonly CheckStep[]> {
   // A wildcard can not be asked about: one that fits it is.
   const needed = [...brokerRights(target.config, config === null ? [] : [{ config }])].map(
-    ([path, wanted]) => [path.replace(/\*$/, 'mayfly-probe').replaceAll('+', 'mayfly-probe'), wanted] as const,
+    ([path, wanted]) => [path.replace(/\*$/, probe).replaceAll('+', probe), wanted] as const,
   );
-  const paths = [...needed.map(([path]) => path), ...forbidden];
-  const call = { method: 'POST', path: 'sys/capabilities-self', data: { paths } } as const;
-  const { data } = capabilitiesSchema.parse(
-    (await target.issuing.call('asking for its rights', call, signal, [200])).body,
-  );
-  const has = (path: string): readonly string[] => data[path] ?? [];
+  const forbidden = await forbiddenPaths(target, config, signal);
+  const has = await capabilities(target, [...new Set([...needed.map(([path]) => path), ...forbidden])], signal);
   const missing = needed.filter(
     ([path, wanted]) =>
       !has(path).includes('root') &&
       !wanted.every((one) => has(path).includes(one) || (one === 'create' && has(path).includes('update'))),
   );
-  const excess = forbidden.filter((path) => has(path).some((one) => one !== 'deny'));
+  const right = new Map(needed);
+  const excess = forbidden.filter((path) =>
+    has(path).some((one) => !(right.get(path) ?? []).some((own) => own === one)),
+  );
   return [
     {
       step: 'broker_rights',
@@ -145,10 +161,31 @@ async function rights(
       ok: excess.length === 0,
       says:
         excess.length === 0
-          ? 'it may do nothing that it must not'
+          ? `it may do nothing that it must not, of ${forbidden.length} paths that were asked about`
           : `it may do more than it must at ${excess.join(', ')}`,
     },
   ];
+}
+
+/** Where the broker must have no more than its own rights. */
+async function forbiddenPaths(
+  target: Target,
+  config: VaultEntitlement | null,
+  signal: AbortSignal,
+): Promise<readonly string[]> {
+  const own = ((): readonly string[] => {
+    switch (config?.mode) {
+      case 'kv':
+        return [`${config.mount}/${config.version === 2 ? 'data/' : ''}${config.path}`];
+      case 'dynamic':
+        return [config.path];
+      default:
+        return config?.probe_path === undefined ? [] : [config.probe_path];
+    }
+  })().map((path) => path.replaceAll(/\$\{[^}]*\}/g, probe));
+  const policies = (config?.policies ?? []).map((policy) => `sys/policies/acl/${policy}`);
+  const making = makingPaths(target.config, await tokenRoles(target, signal));
+  return [...new Set([...making, ...rulingPaths(target.config), ...own, ...policies])];
 }
 
 async function role(
@@ -164,20 +201,32 @@ async function role(
   const faults = [
     ...(found.token_type === 'service' ? [] : [`makes tokens of type ${found.token_type}`]),
     ...(allowed.length === 0 ? ['allows any policy'] : []),
+    ...((found.allowed_policies_glob ?? []).length > 0 ? ['allows policies by a glob (allowed_policies_glob)'] : []),
+    ...((found.token_period ?? 0) > 0 ? ['makes tokens that never need to end (token_period)'] : []),
+    ...((found.path_suffix ?? '') === '' ? [] : ['has a path_suffix, so that its tokens are not found by their path']),
+    ...((found.token_num_uses ?? 0) > 0 ? ['counts uses (token_num_uses)'] : []),
+    ...(found.renewable === false ? ['makes tokens that can not be renewed'] : []),
     ...(lacking.length > 0 ? [`does not allow ${lacking.join(', ')}`] : []),
     ...((found.token_explicit_max_ttl ?? 0) > 0
       ? []
       : ['has no token_explicit_max_ttl, which alone holds a renewed token to an end']),
   ];
+  const bound = found.token_bound_cidrs ?? [];
+  const odd = [
+    ...(found.orphan ? [] : ['its tokens end with that of the broker (orphan is false)']),
+    ...(bound.length === 0
+      ? []
+      : [`its tokens are good from ${bound.join(', ')} alone: the broker must be there, too`]),
+  ];
   return [
     {
       step: 'token_role',
       ok: faults.length === 0,
-      ...(found.orphan ? {} : { warns: true }),
+      ...(odd.length === 0 ? {} : { warns: true }),
       says:
         faults.length > 0
           ? `${name} ${faults.join('; ')}`
-          : `${name} allows ${allowed.length} policies${found.orphan ? '' : '; its tokens end with that of the broker (orphan is false)'}`,
+          : [`${name} allows ${allowed.length} policies`, ...odd].join('; '),
     },
   ];
 }

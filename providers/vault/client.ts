@@ -1,6 +1,7 @@
 import http from 'node:http';
 import https from 'node:https';
 import nodeVault from 'node-vault';
+import { ProviderError } from '../../src/provider.ts';
 import { exchange, type Received, Unreached } from './transport.ts';
 
 /** Milliseconds after which a connection that nobody uses is closed: before a server or a balancer would. */
@@ -17,6 +18,8 @@ export interface Ask {
   readonly token?: string;
   /** Seconds for which the answer is wrapped. */
   readonly wrap?: number;
+  /** Milliseconds for it, where that is not what other calls have. */
+  readonly totalMillis?: number;
   readonly signal: AbortSignal;
 }
 
@@ -25,6 +28,8 @@ export interface NodeOptions {
   readonly ca: () => string | undefined;
   readonly connectMillis: number;
   readonly totalMillis: number;
+  /** At once. */
+  readonly connections?: number;
 }
 
 /** Only the root namespace answers these. */
@@ -63,7 +68,7 @@ export class Node {
     });
   }
 
-  /** The answer, whatever its status. @throws Unreached */
+  /** The answer, whatever its status. @throws Unreached; ProviderError when a reference to its certificates leads nowhere. */
   async ask(ask: Ask): Promise<Received> {
     const mayfly: Handed['mayfly'] = { ask };
     try {
@@ -71,7 +76,7 @@ export class Node {
     } catch (error) {
       // It throws for each status but 200 and 204, and what it throws holds the body.
       if (mayfly.received === undefined)
-        throw error instanceof Unreached ? error : new Unreached('it could not be asked', true);
+        throw error instanceof ProviderError ? error : new Unreached('it could not be asked', true);
     }
     return mayfly.received ?? { status: 0, body: null, date: null };
   }
@@ -118,7 +123,14 @@ export class Node {
     };
     try {
       mayfly.received = await exchange({
-        ...{ method, origin: this.address, path: `/v1${path}`, headers, connectMillis, totalMillis },
+        ...{
+          method,
+          origin: this.address,
+          path: `/v1${path}`,
+          headers,
+          connectMillis,
+          totalMillis: ask.totalMillis ?? totalMillis,
+        },
         ...(body === undefined ? {} : { body }),
         agent: this.#connections(),
         signal: ask.signal,
@@ -133,7 +145,11 @@ export class Node {
   }
 
   #connections(): http.Agent {
-    const settings = { keepAlive: true, timeout: idleMillis, maxSockets: connectionsAtOnce };
+    const settings = {
+      keepAlive: true,
+      timeout: idleMillis,
+      maxSockets: this.#options.connections ?? connectionsAtOnce,
+    };
     if (this.#agent !== undefined) return this.#agent;
     // Those that have no connection any more.
     for (const old of this.#agents)

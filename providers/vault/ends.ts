@@ -1,4 +1,4 @@
-import type { Ref } from '../../src/provider.ts';
+import { ProviderError, type Ref } from '../../src/provider.ts';
 import { each } from './each.ts';
 import { factsOf } from './handle.ts';
 import { lookUpLease } from './leases.ts';
@@ -16,16 +16,24 @@ export async function ends(
   const { cluster_id: clusterId } = await target.revoking.health(signal);
   const found = new Map<number, Date | null>();
   await each(refs, width, async (ref, index) => {
-    const facts = factsOf(ref);
-    if (facts === null || facts.cluster_id !== clusterId) return;
-    const token = await lookUp(target, facts.accessor, signal);
-    if (token === null) return;
-    const lease = facts.lease_id === undefined ? null : await lookUpLease(target, facts.lease_id, signal);
-    const seconds = Math.min(token.ttl, lease?.ttl ?? token.ttl);
-    found.set(
-      index,
-      facts.native_expiry === undefined ? new Date(Date.now() + seconds * 1000) : new Date(facts.native_expiry),
-    );
+    try {
+      found.set(index, await endOf(target, ref, clusterId, signal));
+    } catch (error) {
+      // It is asked while the store is away: what one can not be told of keeps no other from being told.
+      if (signal.aborted) throw error;
+      const says = error instanceof ProviderError ? error.message : 'it failed';
+      target.context.log({ grant_id: ref.grantId, says }, 'when it ends is not known');
+    }
   });
   return refs.map((_, index) => found.get(index) ?? null);
+}
+
+async function endOf(target: Target, ref: Ref, clusterId: string, signal: AbortSignal): Promise<Date | null> {
+  const facts = factsOf(ref);
+  if (facts === null || facts.cluster_id !== clusterId) return null;
+  const token = await lookUp(target, facts.accessor, signal);
+  if (token === null) return null;
+  const lease = facts.lease_id === undefined ? null : await lookUpLease(target, facts.lease_id, signal);
+  if (facts.native_expiry !== undefined) return new Date(facts.native_expiry);
+  return new Date(Date.now() + Math.min(token.ttl, lease?.ttl ?? token.ttl) * 1000);
 }

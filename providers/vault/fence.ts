@@ -1,8 +1,9 @@
 import { type Outcome, ProviderError, type Ref, within } from '../../src/provider.ts';
 import { each } from './each.ts';
-import { assertHandle, assertHere, factsOf, type VaultFacts } from './handle.ts';
-import { pendingUnder, revokeLease } from './leases.ts';
-import { factsShown, findTokens, leasePathsOf, leasesSince } from './lost.ts';
+import { assertHandle, assertHere, factsOf, type Learnt } from './handle.ts';
+import { behind, nameOf, revokeLease } from './leases.ts';
+import { factsShown, findTokens, isLost, leasePathsOf, pendingOf, mintedBy, slackMillis, workMillis } from './lost.ts';
+import type { StoredNote } from './notes.ts';
 import type { Target } from './target.ts';
 import { lookUp, revokeAccessor } from './tokens.ts';
 import { Unreached } from './transport.ts';
@@ -11,12 +12,13 @@ import { Unreached } from './transport.ts';
 const width = 8;
 /** Milliseconds for the end of one lease. Its neighbours wait as long; Vault goes on with it, since its token has ended. */
 const leaseMillis = 3000;
-
-type Learnt = Omit<VaultFacts, 'digest'>;
+/** Seconds that a token is kept beyond what it is kept for: until it is looked at again. */
+const keptSeconds = 600;
 
 /**
  * Cuts access: the token with all that came from it; then the lease, in the system where the credential is good, and waits for that.
- * Of a grant whose facts a crash lost a note is left first, which a mint on its way finds, and then its token is looked for.
+ * Of a grant whose facts a crash lost it is noted first that it is ended, which a mint on its way finds; what it is ended by is what
+ * its mint has noted, and where that was not so much, its token is looked for.
  * @throws ProviderError when nothing could be tried.
  */
 export async function fence(target: Target, refs: readonly Ref[], signal: AbortSignal): Promise<readonly Outcome[]> {
@@ -25,7 +27,7 @@ export async function fence(target: Target, refs: readonly Ref[], signal: AbortS
   // What has no lease is Vault's own, and fast; it does not wait for systems behind it.
   const waits = (ref: Ref): number => (ref.facts === null || ref.facts['lease_id'] !== undefined ? 1 : 0);
   const jobs = refs.map((ref, index) => ({ ref, index })).sort((a, b) => waits(a.ref) - waits(b.ref));
-  await each(jobs, width, ({ ref, index }) => run.note(index, () => run.begin(ref)));
+  await each(jobs, width, ({ ref, index }) => run.note(index, () => run.begin(index, ref)));
   const lost = jobs.filter(({ index }) => run.outcome(index) === pending);
   const tokens = findTokens(
     target,
@@ -39,7 +41,8 @@ export async function fence(target: Target, refs: readonly Ref[], signal: AbortS
       const found = (await tokens).get(ref.handle) ?? [];
       return await run.endFound(
         ref,
-        found.map((one) => factsShown(one, clusterId)),
+        run.noteOf(index),
+        found.map((one) => factsShown(target, one, clusterId)),
       );
     }),
   );
@@ -58,8 +61,11 @@ class Fence {
   readonly #clusterId: string;
   readonly #signal: AbortSignal;
   readonly #outcomes = new Map<number, Outcome>();
+  readonly #notes = new Map<number, StoredNote>();
   /** Where a lease did not come to its end in time: what is behind it would keep the others waiting. */
   readonly #hanging = new Set<string>();
+  /** How many came to their end, by where they were. */
+  readonly #ended = new Map<string, number>();
 
   constructor(target: Target, clusterId: string, signal: AbortSignal) {
     this.#target = target;
@@ -79,32 +85,77 @@ class Fence {
     }
   }
 
-  /** Ends it by its facts; of one that has none only notes that it is ended, and answers that it is pending. */
-  async begin(ref: Ref): Promise<Outcome> {
-    assertHandle(ref);
-    const facts = factsOf(ref);
-    assertHere(facts, this.#clusterId);
-    if (facts !== null) return await this.#end(ref, facts);
-    this.#target.forbid(ref.handle);
-    await this.#target.record?.noteEnded(this.#target.revoking, ref.handle, this.#signal);
-    return pending;
+  noteOf(index: number): StoredNote | null {
+    return this.#notes.get(index) ?? null;
   }
 
-  /** What a crash left of it, and what an earlier fence has found of it. */
-  async endFound(ref: Ref, found: readonly Learnt[]): Promise<Outcome> {
-    const { record, revoking } = this.#target;
-    const before = await record?.findEnded(revoking, ref.handle, this.#signal);
-    const paths = new Set([...(before?.leasePaths ?? []), ...found.flatMap((facts) => leasePathsOf(facts))]);
-    // Once the token is gone nothing else tells where it may have left leases.
-    if (paths.size > 0) await record?.notePaths(revoking, ref.handle, [...paths], this.#signal);
+  /** Ends it by its facts, or by those that its mint has noted; of one that has none it answers that it is pending. */
+  async begin(index: number, ref: Ref): Promise<Outcome> {
+    const { notes, place, revoking } = this.#target;
+    assertHandle(ref, place);
+    const facts = factsOf(ref);
+    assertHere(facts, this.#clusterId, place);
+    if (facts !== null && !isLost(ref)) return await this.#end(ref, facts);
+    this.#target.forbid(ref.handle);
+    const begins = Date.now() <= mintedBy(this.#target, ref).getTime();
+    const note = (await notes?.end(revoking, ref.handle, begins, this.#signal)) ?? null;
+    if (note !== null) this.#notes.set(index, note);
+    if (note?.facts === undefined) return pending;
+    const noted = factsOf({ grantId: ref.grantId, facts: note.facts });
+    assertHere(noted, this.#clusterId, place);
+    if (noted !== null && note.state === 'reading' && (await this.#keep(ref, note, noted)))
+      return { ok: true, evidence: { cluster_id: this.#clusterId, facts: 'noted', read: 'at work', token: 'kept' } };
+    const outcome = noted === null ? pending : await this.#end(ref, noted);
+    if (note.state === 'reading') await this.#cut(ref, note);
+    return outcome.ok ? { ok: true, evidence: { facts: 'noted', ...outcome.evidence } } : outcome;
+  }
+
+  /** What of it bears its mark. Where nothing was noted the mark is all that there is. */
+  async endFound(ref: Ref, note: StoredNote | null, found: readonly Learnt[]): Promise<Outcome> {
+    const shown = note === null ? factsOf(ref) : null;
+    const all = shown === null || found.some(({ accessor }) => accessor === shown.accessor) ? found : [shown, ...found];
     const evidence: object[] = [];
-    for (const facts of found) {
+    for (const facts of all) {
       const outcome = await this.#end(ref, facts);
       if (!outcome.ok) return outcome;
       evidence.push(outcome.evidence);
     }
-    await this.#endPending(ref, [...paths]);
+    if (note?.state === 'begun') await this.#cut(ref, note);
     return { ok: true, evidence: { cluster_id: this.#clusterId, facts: 'lost', found: evidence } };
+  }
+
+  /**
+   * What an engine makes for a token that is gone hangs on nothing. So while a read may be at work its token is kept, which nobody has
+   * any more and which was good for that one read; what comes of it then goes with the token.
+   * @returns whether it is kept now.
+   */
+  async #keep(ref: Ref, note: StoredNote, { accessor, mode }: Learnt): Promise<boolean> {
+    if (mode !== 'dynamic' || note.kept === true) return false;
+    const token = await lookUp(this.#target, accessor, this.#signal);
+    // One that can still be used twice has not begun to read. One that is gone keeps nothing.
+    if (token === null || token.meta?.['mayfly_grant'] !== ref.grantId || token.num_uses !== 1) return false;
+    const { notes, revoking } = this.#target;
+    const until =
+      note.until === undefined ? Date.now() + workMillis(this.#target) + slackMillis : Date.parse(note.until);
+    if (Date.now() > until) {
+      await notes?.settle(revoking, ref.handle, () => ({ kept: true }), this.#signal);
+      return false;
+    }
+    const increment = `${Math.ceil((until - Date.now()) / 1000) + keptSeconds}s`;
+    const call = { method: 'POST', path: 'auth/token/renew-accessor', data: { accessor, increment } } as const;
+    const renewed = await revoking.call('keeping a token', call, this.#signal, [200, 400, 404, 500]);
+    // Then as one that is gone.
+    if (renewed.status !== 200) return false;
+    await this.#cut(ref, note);
+    return true;
+  }
+
+  /** Its token is gone, or is kept. What it had begun in Vault before is at work for no longer than Vault works on anything. */
+  async #cut(ref: Ref, note: StoredNote): Promise<void> {
+    if (note.until !== undefined) return;
+    const until = new Date(Date.now() + workMillis(this.#target) + slackMillis).toISOString();
+    const { notes, revoking } = this.#target;
+    await notes?.settle(revoking, ref.handle, (now) => ({ until: now.until ?? until }), this.#signal);
   }
 
   async #end(ref: Ref, facts: Learnt): Promise<Outcome> {
@@ -125,22 +176,27 @@ class Fence {
       ok: true,
       evidence: {
         ...{ cluster_id: facts.cluster_id, accessor: facts.accessor, token: revoked ? 'revoked' : 'absent' },
-        ...(lease === undefined ? {} : { lease, lease_end: 'revoked' }),
+        ...(lease === undefined ? {} : { lease: nameOf(lease), lease_end: 'revoked' }),
         ...(undelivered === null ? {} : { wrapping: undelivered ? 'revoked' : 'absent' }),
       },
     };
   }
 
   async #endLease(lease: string): Promise<ProviderError | null> {
-    const behind = lease.slice(0, lease.lastIndexOf('/'));
-    if (this.#hanging.has(behind))
-      return new ProviderError('retryable', `revoking a lease: what is behind ${behind} hangs`);
+    const path = behind(lease);
+    if (this.#hanging.has(path))
+      return new ProviderError('retryable', `revoking a lease: what is behind ${path} hangs`);
+    const ended = (): number => this.#ended.get(path) ?? 0;
+    const before = ended();
     try {
       await revokeLease(this.#target, lease, within(leaseMillis, this.#signal));
+      this.#ended.set(path, ended() + 1);
       return null;
     } catch (error) {
       if (!(error instanceof Unreached)) return failed(error);
-      this.#hanging.add(behind);
+      // Vault ends one at a time behind a connection: this one has only waited for those.
+      if (ended() > before && !this.#signal.aborted) return await this.#endLease(lease);
+      this.#hanging.add(path);
       // Vault itself answers: of the target as a whole this says nothing.
       return new ProviderError('retryable', `revoking a lease: ${error.message}`);
     }
@@ -148,11 +204,9 @@ class Fence {
 
   /** Those that the token leaves to Vault's queue. They are to be gone whosever they are, so that to hurry them harms nobody. */
   async #endPending(ref: Ref, paths: readonly string[]): Promise<void> {
-    for (const path of paths) {
-      for (const lease of await pendingUnder(this.#target, path, leasesSince(ref), this.#signal)) {
-        const fault = await this.#endLease(lease);
-        if (fault !== null) throw fault;
-      }
+    for (const lease of await pendingOf(this.#target, ref, paths, this.#signal)) {
+      const fault = await this.#endLease(lease);
+      if (fault !== null) throw fault;
     }
   }
 }

@@ -18,7 +18,11 @@ beforeAll(async () => {
         { type, options: type === 'kv' ? { version: '2' } : null },
       ]),
     );
-    const answers: Record<string, object> = { '/v1/auth/approle/login': { auth }, '/v1/sys/mounts': { data } };
+    const answers: Record<string, object> = {
+      '/v1/auth/approle/login': { auth },
+      '/v1/sys/mounts': { data },
+      '/v1/auth/token/roles/mayfly': { data: { token_explicit_max_ttl: 86_400 } },
+    };
     request.resume();
     response.end(JSON.stringify(answers[request.url ?? ''] ?? {}));
   });

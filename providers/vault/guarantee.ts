@@ -1,4 +1,6 @@
+import { z } from 'zod';
 import { type Guarantee, ProviderError } from '../../src/provider.ts';
+import { unreadable } from './errors.ts';
 import type { VaultEntitlement } from './schema.ts';
 import type { Target } from './target.ts';
 
@@ -14,9 +16,20 @@ const ending = new Set(['database', 'rabbitmq', 'openldap', 'ldap', 'consul', 'n
 /** System-wide, Vault gives no token a longer life unless it is tuned to. */
 const longest = 32 * 86_400;
 
+const roleSchema = z.object({ data: z.object({ token_explicit_max_ttl: z.number().nullish() }) });
+
+/** Seconds that a token of our role can live: the role's own bound holds for each of them. @throws ProviderError */
+async function longestLife({ config, issuing }: Target, signal: AbortSignal): Promise<number> {
+  const doing = 'reading the token role';
+  const call = { method: 'GET', path: `auth/token/roles/${config.token_role}` } as const;
+  const parsed = roleSchema.safeParse((await issuing.call(doing, call, signal, [200])).body);
+  if (!parsed.success) throw unreadable(doing);
+  return Math.min(longest, parsed.data.data.token_explicit_max_ttl || longest);
+}
+
 /** @throws ProviderError `misconfigured` when the path leads to no engine. */
 export async function leaseEnd(target: Target, path: string, signal: AbortSignal): Promise<LeaseEnd> {
-  const { type } = await target.engines.at(path, signal);
+  const { type } = await target.engines.at(target.issuing, path, signal);
   if (type === 'kv' || type === 'generic')
     throw new ProviderError('misconfigured', `${path} is a static secret: mode kv is for that`);
   return ending.has(type) ? 'ends' : 'expires';
@@ -28,7 +41,8 @@ export async function guarantee(
   entitlement: VaultEntitlement,
   signal: AbortSignal,
 ): Promise<Guarantee> {
-  const common = { enumerable: true, one_connection: false, min_ttl_seconds: 1, max_ttl_seconds: longest };
+  const bounds = { min_ttl_seconds: 1, max_ttl_seconds: await longestLife(target, signal) };
+  const common = { enumerable: true, one_connection: false, ...bounds };
   switch (entitlement.mode) {
     case 'token':
       return {
@@ -64,7 +78,7 @@ async function ofDynamic(target: Target, path: string, common: Common, signal: A
         'An early end has Vault take the credential away where it is good, and waits for it; while that system can not be reached it stays owed. ' +
         'Sessions that are open there end only if the statements of the engine’s role end them. At the deadline Vault itself begins to take it away.',
     };
-  const { type } = await target.engines.at(path, signal);
+  const { type } = await target.engines.at(target.issuing, path, signal);
   return {
     ...common,
     ...{ revocation: 'expiry-only', native_expiry: true, ends_sessions: false },
@@ -77,7 +91,7 @@ async function assertKv(
   { mount, version }: Extract<VaultEntitlement, { mode: 'kv' }>,
   signal: AbortSignal,
 ): Promise<void> {
-  const engine = await target.engines.at(mount, signal);
+  const engine = await target.engines.at(target.issuing, mount, signal);
   const found = engine.type === 'kv' && engine.version === '2' ? 2 : 1;
   if (!['kv', 'generic'].includes(engine.type) || engine.mount !== `${mount}/` || found !== version)
     throw new ProviderError('misconfigured', `${mount} is no KV mount of version ${version}`);

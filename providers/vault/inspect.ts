@@ -25,7 +25,7 @@ export async function inspect(
   await each(grants, width, async (grant, index) => {
     try {
       const facts = factsOf(grant);
-      assertHere(facts, clusterId);
+      assertHere(facts, clusterId, target.place);
       if (facts === null) throw new ProviderError('retryable', 'inspecting: its facts are lost');
       const token = await lookUp(target, facts.accessor, signal, target.issuing);
       const lease = facts.lease_id === undefined ? undefined : await lookUpLease(target, facts.lease_id, signal);

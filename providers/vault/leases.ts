@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { ProviderError } from '../../src/provider.ts';
 import { each } from './each.ts';
@@ -15,6 +16,17 @@ const leaseSchema = z.object({
   }),
 });
 export type Lease = z.infer<typeof leaseSchema>['data'];
+
+/** For evidence and words: who knows a lease's id can renew it, so that only where it stands is told, and what tells it from others. */
+export function nameOf(lease: string): string {
+  const digest = createHash('sha256').update(lease).digest('hex').slice(0, 12);
+  return `${behind(lease)}/#${digest}`;
+}
+
+/** The path that a lease was had from. */
+export function behind(lease: string): string {
+  return lease.slice(0, lease.lastIndexOf('/'));
+}
 
 /** A lease, or null when it is gone. @throws ProviderError */
 export async function lookUpLease(target: Target, lease: string, signal: AbortSignal): Promise<Lease | null> {
@@ -38,8 +50,8 @@ export async function lookUpLease(target: Target, lease: string, signal: AbortSi
 export async function revokeLease(target: Target, lease: string, signal: AbortSignal): Promise<void> {
   const doing = 'revoking a lease';
   const call = { method: 'POST', path: 'sys/leases/revoke', data: { lease_id: lease, sync: true } } as const;
-  const received = await target.revoking.call(doing, call, signal, [200, 202, 204, 400, 500]);
-  if (received.status === 204 || received.status === 200) return;
+  const received = await target.revoking.call(doing, call, signal, [202, 204, 400, 500]);
+  if (received.status === 204) return;
   if (received.status === 202) throw refusal(received, doing);
   if (/invalid lease|lease not found/i.test(saidBy(received))) return;
   // Whatever the engine could not do today it may do tomorrow: the database may be down, or its role be put right.
@@ -50,6 +62,49 @@ const keysSchema = z.object({ data: z.object({ keys: z.array(z.string()) }) });
 /** Lookups at once, and how many leases under one prefix are looked at. */
 const width = 8;
 const mostLeases = 20_000;
+
+/** A lease with more below it than this, one below the other, is no engine's. */
+const deepest = 8;
+
+/** All leases under a prefix, in its folders too, that were issued since. @throws ProviderError */
+export async function leasesUnder(
+  target: Target,
+  prefix: string,
+  since: Date,
+  signal: AbortSignal,
+): Promise<readonly Lease[]> {
+  const ids = await idsUnder(target, prefix, deepest, signal);
+  if (ids.length > mostLeases)
+    throw new ProviderError('retryable', `listing leases: ${ids.length} stand under ${prefix}`);
+  const found: Lease[] = [];
+  await each(ids, width, async (id) => {
+    const lease = await lookUpLease(target, id, signal);
+    if (lease !== null && new Date(lease.issue_time) >= since) found.push(lease);
+  });
+  return found;
+}
+
+async function idsUnder(
+  target: Target,
+  prefix: string,
+  depth: number,
+  signal: AbortSignal,
+): Promise<readonly string[]> {
+  const doing = 'listing leases';
+  const call = { method: 'LIST', path: `sys/leases/lookup/${prefix}` } as const;
+  const received = await target.revoking.call(doing, call, signal, [200, 404]);
+  // Nothing under it.
+  if (received.status === 404) return [];
+  const parsed = keysSchema.safeParse(received.body);
+  if (!parsed.success) throw unreadable(doing);
+  const ids: string[] = [];
+  for (const key of parsed.data.data.keys) {
+    if (!key.endsWith('/')) ids.push(`${prefix}/${key}`);
+    else if (depth === 0) throw new ProviderError('misconfigured', `${doing}: too much stands under ${prefix}`);
+    else ids.push(...(await idsUnder(target, `${prefix}/${key.slice(0, -1)}`, depth - 1, signal)));
+  }
+  return ids;
+}
 
 /**
  * Leases under a prefix that are to be gone and are not: those that a revoked token leaves to Vault's queue, and those that it gave
@@ -63,22 +118,8 @@ export async function pendingUnder(
   since: Date,
   signal: AbortSignal,
 ): Promise<readonly string[]> {
-  const doing = 'listing leases';
-  const call = { method: 'LIST', path: `sys/leases/lookup/${prefix}` } as const;
-  const received = await target.revoking.call(doing, call, signal, [200, 404]);
-  // Nothing under it.
-  if (received.status === 404) return [];
-  const parsed = keysSchema.safeParse(received.body);
-  if (!parsed.success) throw unreadable(doing);
-  const leaves = parsed.data.data.keys.filter((key) => !key.endsWith('/'));
-  if (leaves.length > mostLeases)
-    throw new ProviderError('retryable', `${doing}: ${leaves.length} stand under ${prefix}`);
-  const pending: string[] = [];
-  await each(leaves, width, async (key) => {
-    const lease = await lookUpLease(target, `${prefix}/${key}`, signal);
-    if (lease !== null && lease.ttl <= 0 && new Date(lease.issue_time) >= since) pending.push(lease.id);
-  });
-  return pending;
+  const leases = await leasesUnder(target, prefix, since, signal);
+  return leases.filter(({ ttl }) => ttl <= 0).map(({ id }) => id);
 }
 
 const renewedSchema = z.object({ lease_duration: z.number() });

@@ -78,9 +78,14 @@ export class BrokerToken {
   }
 
   async #anew(): Promise<Held> {
-    this.#login ??= this.#logIn().finally(() => {
-      this.#login = undefined;
-    });
+    this.#login ??= this.#logIn()
+      .catch((error: unknown) => {
+        this.#fails(error);
+        throw error;
+      })
+      .finally(() => {
+        this.#login = undefined;
+      });
     return await this.#login;
   }
 
@@ -91,7 +96,8 @@ export class BrokerToken {
     const received = await this.#nodes.ask({ method: 'POST', path, data: body, signal }, true);
     if (received.status !== 200) {
       const error = refusal(received, 'logging in');
-      const refused = received.status === 400 || received.status === 403;
+      // Vault 1.13 says 500 of a secret id that it does not know.
+      const refused = [400, 403].includes(received.status) || /invalid secret id/.test(error.message);
       throw new ProviderError(refused ? 'denied' : error.errorClass, error.message, { wholeTarget: true });
     }
     const held = heldBy(received.body, undefined);
@@ -119,6 +125,7 @@ export class BrokerToken {
   #keep(held: Held): void {
     this.#held = held;
     this.#trouble = undefined;
+    this.#context.troubled?.(null);
     this.#next(Math.max(500, (held.endsAt - performance.now()) / 2));
   }
 
@@ -137,7 +144,7 @@ export class BrokerToken {
       if (renewed !== undefined && renewed.endsAt - performance.now() > held.life / 2) this.#keep(renewed);
       else await this.#anew();
     } catch (error) {
-      this.#trouble = error instanceof ProviderError ? error.message : 'it failed';
+      this.#fails(error);
       const seconds = Math.round((held.endsAt - performance.now()) / 1000);
       this.#context.log(
         { alert: 'login', says: this.#trouble, seconds_left: seconds },
@@ -145,6 +152,15 @@ export class BrokerToken {
       );
       this.#next(againMillis);
     }
+  }
+
+  /** Also told where there is no token any more, and each who asks is refused. */
+  #fails(error: unknown): void {
+    if (this.#closing.signal.aborted) return;
+    const says = error instanceof ProviderError ? error.message : 'it failed';
+    if (says === this.#trouble) return;
+    this.#trouble = says;
+    this.#context.troubled?.(says);
   }
 
   /** Undefined when it is refused: only a login helps. */

@@ -2,6 +2,9 @@ import type { PreparedEntitlement } from '../../src/provider.ts';
 import type { VaultEntitlement, VaultTarget } from './schema.ts';
 
 export type Capability = 'create' | 'read' | 'update' | 'delete' | 'list' | 'sudo';
+/** The policy and the login role of the broker bear this name. */
+export const brokerName = 'mayfly-broker';
+
 type Entitlements = readonly Pick<PreparedEntitlement<VaultEntitlement>, 'config'>[];
 
 /** Each path that the broker's own token may go, and what it may do there. Nothing of what agents may. */
@@ -26,17 +29,25 @@ export function brokerRights(
     ['sys/mounts', ['read']],
     ['sys/wrapping/wrap', ['create', 'update']],
     ['sys/capabilities-self', ['create', 'update']],
+    // What agents' policies let them do, and by which roles they might.
+    ['sys/capabilities-accessor', ['create', 'update']],
+    ['auth/token/roles', ['list']],
+    ['auth/token/roles/', ['list']],
   ]);
   if (target.record !== 'none') {
     const { mount } = target.record;
     // It changes the record, and can not begin another.
     rights.set(`${mount}/data/holder`, ['read', 'update']);
-    rights.set(`${mount}/data/ended/*`, ['create', 'read', 'update']);
-    rights.set(`${mount}/metadata/ended/*`, ['delete']);
+    rights.set(`${mount}/data/minting/*`, ['create', 'read', 'update']);
+    rights.set(`${mount}/metadata/minting/*`, ['delete']);
+    rights.set(`${mount}/metadata/minting`, ['list']);
+    rights.set(`${mount}/metadata/minting/`, ['list']);
   }
   for (const path of leasePrefixes(entitlements)) {
     rights.set(`sys/leases/lookup/${path}`, ['list', 'sudo']);
     rights.set(`sys/leases/lookup/${path}/`, ['list', 'sudo']);
+    // An engine may keep them in folders.
+    rights.set(`sys/leases/lookup/${path}/*`, ['list', 'sudo']);
   }
   return rights;
 }

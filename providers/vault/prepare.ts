@@ -1,141 +1,13 @@
-import {
-  type PreparedBy,
-  type PreparedEntitlement,
-  type Preparation,
-  ProviderError,
-  type Secret,
-  within,
-} from '../../src/provider.ts';
-import { z } from 'zod';
-import { Node } from './client.ts';
-import { refusal } from './errors.ts';
-import { agentPolicies, brokerRights, policyText } from './policy.ts';
+import type { PreparedBy, Preparation } from '../../src/provider.ts';
+import { apply } from './apply.ts';
 import type { VaultEntitlement, VaultTarget } from './schema.ts';
-
-/** The policy and the login role of the broker bear this name. */
-const brokerName = 'mayfly-broker';
-
-/** Seconds that the broker's token lives without a renewal. It is renewed at half of that. */
-const period = 3600;
-/** Seconds that no token of the role lives longer than, however often it is renewed: Vault itself holds to the role's alone. */
-const leastMax = 86_400;
-const applyMillis = 30_000;
-
-type Entitlements = readonly PreparedEntitlement<VaultEntitlement>[];
-
-interface Write {
-  readonly says: string;
-  readonly path: string;
-  readonly data: Readonly<Record<string, unknown>>;
-  /** Not when this can be read. */
-  readonly unless?: string;
-}
+import { brokerName } from './policy.ts';
+import { type Entitlements, writes } from './writes.ts';
 
 export const preparation: Preparation<VaultTarget, VaultEntitlement> = {
   script: async (target, entitlements, installation, _secret, by) => script(target, entitlements, installation, by),
   apply,
 };
-
-function writes(target: VaultTarget, entitlements: Entitlements): readonly Write[] {
-  refuseUnboundParams(entitlements);
-  const longest = Math.max(leastMax, ...entitlements.map(({ maxTtlSeconds }) => maxTtlSeconds));
-  const { record } = target;
-  return [
-    {
-      says: 'What the broker itself may do. Nothing of what agents may.',
-      path: `sys/policies/acl/${brokerName}`,
-      data: { policy: policyText(brokerRights(target, entitlements)) },
-    },
-    {
-      says: 'How the tokens of grants are made: with these policies and no others. Orphans, so that a broker that is replaced takes none along.',
-      path: `auth/token/roles/${target.token_role}`,
-      data: {
-        ...{ allowed_policies: agentPolicies(entitlements), orphan: true, renewable: true, token_type: 'service' },
-        ...{ token_no_default_policy: true, token_explicit_max_ttl: `${longest}s` },
-      },
-    },
-    ...(record === 'none'
-      ? []
-      : [
-          {
-            says: 'Where it stands who holds the target.',
-            ...{ path: `sys/mounts/${record.mount}`, unless: `sys/mounts/${record.mount}` },
-            data: { type: 'kv', options: { version: '2' }, description: 'Mayfly: who holds this target' },
-          },
-        ]),
-    ...loginWrites(target),
-  ];
-}
-
-/** @throws ProviderError for a param that would enter nothing. */
-function refuseUnboundParams(entitlements: Entitlements): void {
-  for (const { name, config, params } of entitlements) {
-    const text = config.mode === 'token' ? '' : config.path;
-    const unbound = Object.keys(params ?? {}).filter((param) => !text.includes(`\${${param}}`));
-    if (unbound.length > 0)
-      throw new ProviderError(
-        'misconfigured',
-        `${name}: nothing binds the params ${unbound.join(', ')}; only a path does`,
-      );
-  }
-}
-
-function loginWrites({ auth }: VaultTarget): readonly Write[] {
-  const token = {
-    token_policies: [brokerName],
-    token_no_default_policy: true,
-    token_period: period,
-    token_type: 'service',
-  };
-  if ('approle' in auth) {
-    const { mount, role_id: roleId } = auth.approle;
-    return [
-      {
-        says: 'How the broker logs in.',
-        path: `sys/auth/${mount}`,
-        unless: `sys/auth/${mount}`,
-        data: { type: 'approle' },
-      },
-      { says: 'Its role.', path: `auth/${mount}/role/${brokerName}`, data: { ...token, bind_secret_id: true } },
-      {
-        says: 'With the id that the catalog names.',
-        path: `auth/${mount}/role/${brokerName}/role-id`,
-        data: { role_id: roleId },
-      },
-    ];
-  }
-  if ('kubernetes' in auth) {
-    const { mount, role } = auth.kubernetes;
-    const bound = { bound_service_account_names: ['mayfly'], bound_service_account_namespaces: ['mayfly'] };
-    return [
-      {
-        says: 'How the broker logs in. Its config (kubernetes_host, …) is yours.',
-        path: `sys/auth/${mount}`,
-        unless: `sys/auth/${mount}`,
-        data: { type: 'kubernetes' },
-      },
-      {
-        says: 'Its service account: change the names if yours are others.',
-        path: `auth/${mount}/role/${role}`,
-        data: { ...token, ...bound },
-      },
-    ];
-  }
-  const { mount, role } = auth.jwt;
-  return [
-    {
-      says: 'How the broker logs in. Its config (oidc_discovery_url or keys) is yours.',
-      path: `sys/auth/${mount}`,
-      unless: `sys/auth/${mount}`,
-      data: { type: 'jwt' },
-    },
-    {
-      says: 'Who may: change audience and subject to yours.',
-      path: `auth/${mount}/role/${role}`,
-      data: { ...token, role_type: 'jwt', user_claim: 'sub', bound_audiences: ['vault'], bound_subject: 'mayfly' },
-    },
-  ];
-}
 
 function script(
   target: VaultTarget,
@@ -167,81 +39,41 @@ function script(
 }
 
 function holderScript(mount: string, installation: string, by: PreparedBy | undefined): readonly string[] {
-  const record = (epoch: string): string =>
+  const record = (epoch: string, options?: object): string =>
     JSON.stringify({
+      ...(options === undefined ? {} : { options }),
       data: { installation, epoch: 0, store: by?.store ?? null, tenure: by?.tenure ?? null, beat: 0 },
     }).replace('"epoch":0', `"epoch":${epoch}`);
-  const field = (name: string): string => `"$bao" kv get -mount=${mount} -field=${name} holder 2>/dev/null || true`;
-  if (by?.tenure !== undefined)
-    return [
-      '# Adopted: whoever held it before can do nothing here any more.',
-      `epoch=$(${field('epoch')})`,
-      `"$bao" write ${mount}/data/holder - <<JSON`,
-      record('$((${epoch:-0} + 1))'),
-      'JSON',
-    ];
+  const read = `"$bao" kv get -mount=${mount} -field="$1" holder`;
   return [
-    '# Who holds it. What another installation holds is left alone: only if that one is gone, mayfly target adopt.',
-    `held=$(${field('installation')})`,
-    `if [ -z "$held" ]; then`,
-    `"$bao" write ${mount}/data/holder - <<'JSON'`,
-    record('1'),
-    'JSON',
-    `elif [ "$held" != ${installation} ]; then echo "held by installation $held" >&2; exit 1; fi`,
+    '# A member of the record; nothing where there is no record yet. Any other failure is the end: what can not be read is not overwritten.',
+    'held() {',
+    `  if said=$(${read} 2>/dev/null); then echo "$said"; return; fi`,
+    `  said=$(${read} 2>&1 >/dev/null) || true`,
+    '  case $said in',
+    '    *"No value found"*) ;;',
+    // A mount that was just made.
+    '    *"pgrading from non-versioned"*) sleep 1; held "$1" ;;',
+    '    *) echo "who holds the target can not be read: $said" >&2; exit 1 ;;',
+    '  esac',
+    '}',
+    ...(by?.tenure === undefined
+      ? [
+          '# Who holds it. What another installation holds is left alone: only if that one is gone, mayfly target adopt.',
+          'holder=$(held installation)',
+          `if [ -z "$holder" ]; then`,
+          `"$bao" write ${mount}/data/holder - <<'JSON'`,
+          // Should another have begun one meanwhile, this fails.
+          record('1', { cas: 0 }),
+          'JSON',
+          `elif [ "$holder" != ${installation} ]; then echo "held by installation $holder" >&2; exit 1; fi`,
+        ]
+      : [
+          '# Adopted: whoever held it before can do nothing here any more.',
+          'epoch=$(held epoch)',
+          `"$bao" write ${mount}/data/holder - <<JSON`,
+          record('$((${epoch:-0} + 1))'),
+          'JSON',
+        ]),
   ];
-}
-
-const holderSchema = z.object({
-  data: z.object({ data: z.object({ installation: z.string(), epoch: z.int(), store: z.string().nullable() }) }),
-});
-
-/** @param adminUrl With an administrator's token as its password: `https://:TOKEN@host:8200`. */
-async function apply(
-  adminUrl: Secret<string>,
-  target: VaultTarget,
-  entitlements: Entitlements,
-  installation: string,
-  _secret: Secret<string>,
-  by?: PreparedBy,
-): Promise<void> {
-  const given = URL.canParse(adminUrl.reveal()) ? new URL(adminUrl.reveal()) : undefined;
-  if (given === undefined || given.password === '')
-    throw new ProviderError('misconfigured', 'the admin URL must be https://:TOKEN@host:port');
-  const options = { namespace: target.namespace, ca: () => undefined, connectMillis: 5000, totalMillis: 10_000 };
-  const node = new Node(given.origin, options);
-  const signal = within(applyMillis);
-  const token = decodeURIComponent(given.password);
-  const ask = async (method: 'GET' | 'POST', path: string, data?: Readonly<Record<string, unknown>>) =>
-    await node.ask({ method, path, token, signal, ...(data === undefined ? {} : { data }) });
-  try {
-    for (const { path, data, unless } of writes(target, entitlements)) {
-      if (unless !== undefined && (await ask('GET', unless)).status === 200) continue;
-      const received = await ask('POST', path, data);
-      if (received.status !== 200 && received.status !== 204) throw refusal(received, `preparing: writing ${path}`);
-    }
-    if (target.record === 'none') return;
-    const path = `${target.record.mount}/data/holder`;
-    const read = await ask('GET', path);
-    if (read.status !== 200 && read.status !== 404) throw refusal(read, `preparing: reading ${path}`);
-    const held = holderSchema.safeParse(read.body).data?.data.data;
-    if (by?.tenure === undefined && held !== undefined) {
-      if (held.installation !== installation || (by !== undefined && held.store !== null && held.store !== by.store))
-        throw new ProviderError(
-          'misconfigured',
-          `preparing: another holds the target (${held.installation}): mayfly target adopt`,
-        );
-      return;
-    }
-    const record = {
-      installation,
-      epoch: (held?.epoch ?? 0) + 1,
-      store: by?.store ?? null,
-      tenure: by?.tenure ?? null,
-      beat: 0,
-    };
-    const written = await ask('POST', path, { data: record });
-    if (written.status !== 200) throw refusal(written, `preparing: writing ${path}`);
-  } finally {
-    node.close();
-  }
 }

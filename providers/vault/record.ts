@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { type Beat, type Holder, ProviderError } from '../../src/provider.ts';
-import { refusal, saidBy, unreadable } from './errors.ts';
+import { refusal, saidBy } from './errors.ts';
 import type { Lane } from './target.ts';
 
 const holderSchema = z.object({
@@ -10,16 +10,10 @@ const holderSchema = z.object({
   tenure: z.string().nullable(),
   beat: z.int(),
 });
-const endedSchema = z.object({ lease_paths: z.string().optional() });
 
-/** What was found of a grant whose facts a crash lost, before it was ended. */
-export interface Ended {
-  /** Under which it may have left leases. */
-  readonly leasePaths: readonly string[];
-}
-
-const versioned = <T extends z.ZodType>(data: T) =>
-  z.object({ data: z.object({ data, metadata: z.object({ version: z.int() }) }) });
+const storedSchema = z.object({
+  data: z.object({ data: holderSchema, metadata: z.object({ version: z.int() }) }),
+});
 
 const notPrepared = 'the target keeps no record of its holder yet (mayfly target prepare)';
 /** A beat that lost against another's is judged anew, so often. */
@@ -27,18 +21,45 @@ const tries = 5;
 /** Years of beats at once are nobody's. */
 const mostBeats = 10_000_000;
 
-/** Two things that must survive us, kept in a KV version 2 mount of the target. Neither is a secret. */
+const wentBack =
+  'Vault shows an earlier state than it had: was it restored from a backup? What it lost may still work where it was given for ' +
+  '(mayfly target adopt, when that was looked at)';
+
+type Seen = Pick<Holder, 'epoch' | 'tenure' | 'beat'>;
+
+/** Who holds the target, kept in a KV version 2 mount of it. No secret. */
 export class KeptRecord {
   readonly #mount: string;
+  readonly #log: (event: Readonly<Record<string, unknown>>, message: string) => void;
+  /** The highest beat that the target has shown to this process, and whose. */
+  #seen: Seen | undefined;
+  /** What it showed when it had gone back. */
+  #restoredTo: Seen | undefined;
 
-  constructor(mount: string) {
+  constructor(mount: string, log: (event: Readonly<Record<string, unknown>>, message: string) => void) {
     this.#mount = mount;
+    this.#log = log;
+  }
+
+  /** What was there and is not may have been forgotten. */
+  get wentBack(): boolean {
+    return this.#restoredTo !== undefined;
+  }
+
+  /**
+   * A beat never goes back by itself: since it did, nothing more is made there until somebody adopts the target.
+   * @throws ProviderError
+   */
+  assertForward(): void {
+    if (this.wentBack) throw new ProviderError('misconfigured', `minting: ${wentBack}`, { wholeTarget: true });
   }
 
   /** The record of who holds the target, after the beat was written where it may be. @throws ProviderError */
   async hold(lane: Lane, signal: AbortSignal, beat: Beat | undefined): Promise<Holder> {
     for (let tried = 1; ; tried += 1) {
+      const before = this.#seen;
       const { holder, version } = await this.#holder(lane, signal);
+      this.#notice(holder, before);
       const ours =
         beat !== undefined &&
         (holder.tenure === null || (holder.tenure === beat.tenure && holder.store === beat.store));
@@ -47,59 +68,39 @@ export class KeptRecord {
       const path = `${this.#mount}/data/holder`;
       const call = { method: 'POST', path, data: { data, options: { cas: version } } } as const;
       const written = await lane.call('holding the target', call, signal, [200, 400]);
-      if (written.status === 200) return data;
+      if (written.status === 200) {
+        this.#notice(data, undefined);
+        return data;
+      }
       // Another wrote between: a beat of another replica, or of another broker.
       if (!/check-and-set/i.test(saidBy(written)) || tried === tries) throw refusal(written, 'holding the target');
     }
   }
 
-  /**
-   * Notes that a grant was ended before it was known what was made of it: a mint on its way looks here. What was noted of it before
-   * stays. @throws ProviderError
-   */
-  async noteEnded(lane: Lane, handle: string, signal: AbortSignal): Promise<void> {
-    const doing = 'noting an end';
-    const call = { method: 'POST', path: this.#ended(handle), data: { data: {}, options: { cas: 0 } } } as const;
-    const received = await lane.call(doing, call, signal, [200, 400]);
-    if (received.status === 400 && !/check-and-set/i.test(saidBy(received))) throw refusal(received, doing);
-  }
-
-  /** @throws ProviderError */
-  async notePaths(lane: Lane, handle: string, paths: readonly string[], signal: AbortSignal): Promise<void> {
-    const data = { lease_paths: paths.join(' ') };
-    await lane.call('noting an end', { method: 'POST', path: this.#ended(handle), data: { data } }, signal);
-  }
-
-  /** @throws ProviderError */
-  async findEnded(lane: Lane, handle: string, signal: AbortSignal): Promise<Ended | null> {
-    const doing = 'looking for an end';
-    const call = { method: 'GET', path: this.#ended(handle) } as const;
-    const received = await lane.call(doing, call, signal, [200, 404]);
-    if (received.status === 404) {
-      // Without a mount nothing was looked for.
-      if (/route/i.test(saidBy(received))) throw new ProviderError('misconfigured', `${doing}: ${notPrepared}`);
-      return null;
+  /** @param before What had been seen before it was asked: answers may overtake each other. */
+  #notice(holder: Holder, before: Seen | undefined): void {
+    const { epoch, tenure, beat } = holder;
+    const back = before !== undefined && (epoch < before.epoch || (tenure === before.tenure && beat < before.beat));
+    if (back) {
+      if (this.#restoredTo === undefined) this.#log({ alert: 'restored', beat, seen: before.beat }, wentBack);
+      this.#restoredTo = { epoch, tenure, beat };
+      return;
     }
-    const parsed = versioned(endedSchema).safeParse(received.body);
-    if (!parsed.success) throw unreadable(doing);
-    return { leasePaths: parsed.data.data.data.lease_paths?.split(' ').filter(Boolean) ?? [] };
-  }
-
-  /** @throws ProviderError */
-  async forgetEnded(lane: Lane, handle: string, signal: AbortSignal): Promise<void> {
-    const call = { method: 'DELETE', path: `${this.#mount}/metadata/ended/${handle}` } as const;
-    await lane.call('forgetting an end', call, signal, [200, 204, 404]);
-  }
-
-  #ended(handle: string): string {
-    return `${this.#mount}/data/ended/${handle}`;
+    // An adoption begins another tenure: a person's word that it was looked at.
+    if (this.#restoredTo !== undefined && this.#restoredTo.tenure !== tenure) {
+      this.#restoredTo = undefined;
+      this.#seen = { epoch, tenure, beat };
+    }
+    const seen = this.#seen;
+    if (seen === undefined || epoch > seen.epoch || tenure !== seen.tenure || beat > seen.beat)
+      this.#seen = { epoch, tenure, beat };
   }
 
   async #holder(lane: Lane, signal: AbortSignal): Promise<{ readonly holder: Holder; readonly version: number }> {
     const doing = 'reading who holds the target';
     const received = await lane.call(doing, { method: 'GET', path: `${this.#mount}/data/holder` }, signal, [200, 404]);
     if (received.status === 404) throw new ProviderError('misconfigured', `${doing}: ${notPrepared}`);
-    const parsed = versioned(holderSchema).safeParse(received.body);
+    const parsed = storedSchema.safeParse(received.body);
     if (!parsed.success) throw new ProviderError('misconfigured', `${doing}: ${notPrepared}`);
     return { holder: parsed.data.data.data, version: parsed.data.data.metadata.version };
   }

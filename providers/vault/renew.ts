@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { ProviderError, type Ref, type Renewed } from '../../src/provider.ts';
 import { unreadable } from './errors.ts';
-import { assertHandle, assertHere, factsOf } from './handle.ts';
+import { assertHandle, assertHere, factsOf, toFacts } from './handle.ts';
 import { renewLease } from './leases.ts';
 import type { Target } from './target.ts';
 import { lookUp } from './tokens.ts';
@@ -14,11 +14,12 @@ const renewedSchema = z.object({ auth: z.object({ accessor: z.string(), lease_du
  * @throws ProviderError `gone` when there is nothing to renew.
  */
 export async function renew(target: Target, ref: Ref, until: Date, signal: AbortSignal): Promise<Renewed> {
-  assertHandle(ref);
+  assertHandle(ref, target.place);
+  target.record?.assertForward();
   const facts = factsOf(ref);
   if (facts === null) throw new ProviderError('misconfigured', 'renewing: it is not known what was made');
   const { cluster_id: clusterId } = await target.issuing.health(signal);
-  assertHere(facts, clusterId);
+  assertHere(facts, clusterId, target.place);
   if (facts.native_expiry !== undefined)
     throw new ProviderError('misconfigured', 'renewing: what was given can not be extended');
   const known = await lookUp(target, facts.accessor, signal, target.issuing);
@@ -38,9 +39,19 @@ export async function renew(target: Target, ref: Ref, until: Date, signal: Abort
   );
   const parsed = renewedSchema.safeParse(received.body);
   if (!parsed.success || parsed.data.auth.accessor !== facts.accessor) throw unreadable(doing);
-  const tokenEnds = new Date(Date.now() + parsed.data.auth.lease_duration * 1000);
+  const { lease_duration: given } = parsed.data.auth;
+  if (given > seconds + 1)
+    throw new ProviderError(
+      'misconfigured',
+      `${doing}: the token role gives it ${given} s instead of ${seconds} (token_period?)`,
+    );
+  const tokenEnds = new Date(Date.now() + given * 1000);
   if (facts.lease_id === undefined) return { expiresAt: tokenEnds, facts: ref.facts ?? {} };
   const leaseEnds = await renewLease(target, facts.lease_id, seconds, signal);
   if (leaseEnds === null) throw new ProviderError('misconfigured', 'renewing: the engine does not extend what it gave');
-  return { expiresAt: leaseEnds < tokenEnds ? leaseEnds : tokenEnds, facts: ref.facts ?? {} };
+  const { digest: _, ...learnt } = facts;
+  return {
+    expiresAt: leaseEnds < tokenEnds ? leaseEnds : tokenEnds,
+    facts: toFacts(ref.grantId, { ...learnt, lease_until: leaseEnds.toISOString() }),
+  };
 }

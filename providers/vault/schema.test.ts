@@ -3,8 +3,9 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { z } from 'zod';
-import { saidBy } from './errors.ts';
-import { factsOf, handleOf, toFacts } from './handle.ts';
+import { Secret } from '../../src/provider.ts';
+import { refusal, saidBy } from './errors.ts';
+import { assertHandle, factsOf, handleOf, toFacts } from './handle.ts';
 import { bindPath } from './path.ts';
 import { brokerRights, policyText } from './policy.ts';
 import { preparation } from './prepare.ts';
@@ -13,6 +14,7 @@ import { entitlementSchema, targetSchema } from './schema.ts';
 const auth = { approle: { role_id: 'mayfly', secret_id: 'file:secret-id' } };
 const target = (over: object) => targetSchema.safeParse({ addresses: ['https://vault.example:8200'], auth, ...over });
 const GRANT = '019a0000-0000-7000-8000-000000000001';
+const PLACE = { namespace: '', role: 'mayfly', record: 'mayfly' };
 
 describe('a connection', () => {
   test('says how to log in, by references alone', () => {
@@ -121,17 +123,45 @@ test('facts that were changed, or are another grant’s, are refused', () => {
 });
 
 test('a handle is that of one grant, and stands in a path', () => {
-  expect(handleOf(GRANT)).toBe('mfy-019a0000000070008000000000000001');
-  for (const id of ['../x', '', `${GRANT}0`, 'x'.repeat(32)]) expect(() => handleOf(id)).toThrow(/UUID/);
+  expect(handleOf(GRANT, PLACE)).toMatch(/^mfy-019a0000000070008000000000000001-[0-9a-f]{10}$/);
+  const there = handleOf(GRANT, { ...PLACE, namespace: 'teams' });
+  expect(there).not.toBe(handleOf(GRANT, PLACE));
+  const ref = { grantId: GRANT, facts: null };
+  // Where it was not intended its absence proves nothing; its facts say themselves where it is.
+  for (const handle of [there, 'mfy-019a0000000070008000000000000001']) {
+    expect(() => assertHandle({ ...ref, handle }, PLACE)).toThrow(/another place/);
+    assertHandle({ ...ref, handle, facts: {} }, PLACE);
+  }
+  for (const handle of ['', '../x', `${there}0`, there.replace(/1-/, '2-')])
+    expect(() => assertHandle({ ...ref, handle, facts: {} }, PLACE)).toThrow(/not that of the grant/);
+  for (const id of ['../x', '', `${GRANT}0`, 'x'.repeat(32)]) expect(() => handleOf(id, PLACE)).toThrow(/UUID/);
 });
 
-test('what an engine says is told without what may be a secret in it', () => {
-  const said = (text: string) => saidBy({ status: 400, body: { errors: [text] }, date: null });
-  expect(said('failed to connect to postgres://admin:hunter22@db:5432')).not.toContain('hunter22');
-  expect(said('dial: user=x password=hunter22 host=db')).not.toContain('hunter22');
-  expect(said('token s.AAAABBBBCCCCDDDDEEEEFFFF refused')).not.toContain('AAAABBBB');
-  expect(said('hvs.CAESIJlU_x-aaaaaaaaaaaaaaaaaaa')).toBe('[secret]');
-  expect(said('x'.repeat(1000))).toHaveLength(240);
+test('of what Vault and its engines say only known words are repeated', () => {
+  const said = (text: string, status = 500) => saidBy({ status, body: { errors: [text] }, date: null });
+  const secrets: readonly (readonly [string, string])[] = [
+    ['failed to connect to postgres://admin:hunter2hunter2@db:5432', 'hunter2'],
+    ['dial: user=x password=hunter2hunter2 host=db', 'hunter2'],
+    ['{"username":"v-x","password":"hunter2hunter2"}', 'hunter2'],
+    [`CREATE ROLE "v" LOGIN PASSWORD 'hunter2hunter2' syntax error`, 'hunter2'],
+    ['failed to revoke entry: "database/creds/r/AbCdEfGhIjKlMnOpQrStUvWx": connection refused', 'AbCdEfGh'],
+    ['Bearer eyJhbGciOi.eyJhbGciOi.sig', 'eyJ'],
+    ['AccessKeyId AKIAABCDEFGHIJKLMNOP secret_access_key wJalrXUtnFEMI', 'wJalr'],
+    ['hvs.CAESIJlU_x-aaaaaaaaaaaaaaaaaaa was refused', 'CAES'],
+  ];
+  for (const [text, secret] of secrets) {
+    expect(said(text)).not.toContain(secret);
+    expect(String(refusal({ status: 500, body: { errors: [text] }, date: null }, 'revoking a lease'))).not.toContain(
+      secret,
+    );
+  }
+  expect(said('failed to revoke entry: "a/b/C": dial tcp 10.0.0.1:5432: connect: connection refused')).toBe(
+    'failed to revoke, connection refused',
+  );
+  expect(said('ERROR: role "v" cannot be dropped because some objects depend on it (SQLSTATE 2BP01)')).toBe(
+    'objects depend on it, SQLSTATE 2BP01',
+  );
+  expect(said('something nobody has seen')).toBe('what it says is in its own log');
   expect(saidBy({ status: 502, body: '<html>', date: null })).toBe('');
 });
 
@@ -161,6 +191,24 @@ describe('preparing', () => {
     await expect(preparation.script(parsed, unbound, GRANT, null)).rejects.toThrow(/other/);
     const by = { store: 'store-1', tenure: GRANT };
     expect(await preparation.script(parsed, [], GRANT, null, by)).toContain('${epoch:-0} + 1');
+  });
+
+  test('an administrator’s token goes nowhere in clear, and its certificates must be there', async () => {
+    const tried = async (url: string) =>
+      await preparation.apply?.(new Secret(url), parsed, [], GRANT, new Secret('')).catch((error: unknown) => error);
+    for (const url of [
+      'http://:root-token@vault.example:8200',
+      'ftp://:root-token@127.0.0.1',
+      'https://vault.example',
+      'x',
+    ]) {
+      const error = await tried(url);
+      expect(error).toMatchObject({ errorClass: 'misconfigured', message: expect.stringMatching(/must be https/) });
+      expect(String(error)).not.toContain('root-token');
+    }
+    expect(await tried('https://:root-token@vault.example:8200?ca=/nowhere/ca.pem')).toMatchObject({
+      message: 'the certificates /nowhere/ca.pem can not be read',
+    });
   });
 });
 

@@ -1,6 +1,7 @@
 import { isIPv4 } from 'node:net';
 import { z } from 'zod';
-import { pathSchema, placeholdersOf } from './path.ts';
+import { bindPath, pathSchema, placeholdersOf } from './path.ts';
+import { brokerName } from './policy.ts';
 
 const reference = z.string().regex(/^(env:[A-Z][A-Z0-9_]*|file:\/?[^\0]+)$/, 'must be env:NAME or file:path');
 /** A mount, without slashes at its ends. */
@@ -10,7 +11,7 @@ const mount = z
 const name = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$/, 'must be a name of letters, digits, _, . and -');
 
 /** The address of this very machine: the only one where a connection without TLS is allowed. */
-function isLoopback(host: string): boolean {
+export function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '[::1]' || (isIPv4(host) && host.startsWith('127.'));
 }
 
@@ -69,6 +70,8 @@ export const targetSchema = z.strictObject({
   agent_address: address.optional(),
   /** Seconds for one call. */
   request_timeout_seconds: z.int().min(1).max(60).default(10),
+  /** Seconds that Vault works on one request at most: `max_request_duration` of its listener. */
+  max_request_seconds: z.int().min(1).max(3600).default(90),
   /** Milliseconds for opening a connection: then the next address is tried. */
   connect_timeout_ms: z.int().min(100).max(10_000).default(2000),
 });
@@ -80,7 +83,7 @@ const policies = z
     z
       .string()
       .regex(/^[a-z0-9][a-z0-9_./-]{0,127}$/, 'must be the name of a policy')
-      .refine((policy) => policy !== 'root' && policy !== 'default', 'is not for agents'),
+      .refine((policy) => !['root', 'default', brokerName].includes(policy), 'is not for agents'),
   )
   .min(1)
   .max(20)
@@ -88,7 +91,19 @@ const policies = z
 
 const wrapSeconds = z.int().min(5).max(600).optional();
 
+/** Values with which the canary reads, for a path that params enter. */
+const probeParams = z.record(z.string(), z.string().max(128)).optional();
+
 const scalar = z.union([z.string().max(4096), z.number(), z.boolean()]);
+
+function binds(path: string, params: Readonly<Record<string, string>>): boolean {
+  try {
+    bindPath(path, params);
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 /** An entitlement's `provider` section. */
 export const entitlementSchema = z
@@ -114,6 +129,7 @@ export const entitlementSchema = z
       method: z.enum(['GET', 'POST']).default('GET'),
       /** What is sent with POST. `${ttl_seconds}` is the life of the grant. */
       data: z.record(z.string().regex(/^[a-z][a-z0-9_]{0,62}$/), scalar).default({}),
+      probe_params: probeParams,
       wrap_seconds: wrapSeconds,
     }),
     /** The broker reads a secret that was there before and stays: what was read can not be taken back. */
@@ -123,10 +139,19 @@ export const entitlementSchema = z
       mount,
       path: pathSchema,
       version: z.union([z.literal(1), z.literal(2)]).default(2),
+      probe_params: probeParams,
       wrap_seconds: wrapSeconds,
     }),
   ])
   .superRefine((entitlement, context) => {
+    if (entitlement.mode === 'token') return;
+    const { probe_params: probes } = entitlement;
+    if (probes !== undefined && !binds(entitlement.path, probes))
+      context.addIssue({
+        code: 'custom',
+        path: ['probe_params'],
+        message: 'must have each param of the path, and fit it',
+      });
     if (entitlement.mode !== 'dynamic') return;
     if (entitlement.method === 'GET' && Object.keys(entitlement.data).length > 0)
       context.addIssue({ code: 'custom', path: ['data'], message: 'is sent with POST only' });

@@ -2,15 +2,19 @@ import { type ConnectContext, ProviderError } from '../../src/provider.ts';
 import type { Ask } from './client.ts';
 import { Engines } from './engines.ts';
 import { refusal } from './errors.ts';
+import type { Place } from './handle.ts';
 import { Inventory } from './inventory.ts';
 import { BrokerToken } from './login.ts';
-import { type Health, Nodes } from './nodes.ts';
+import { type Asked, type Health, Moved, Nodes, type Surveyed } from './nodes.ts';
+import { Notes } from './notes.ts';
 import { KeptRecord } from './record.ts';
 import type { VaultTarget } from './schema.ts';
 import type { Received } from './transport.ts';
 
 type Call = Omit<Ask, 'token' | 'signal'>;
 
+/** Reads at once that wait for systems behind Vault. */
+const mostReads = 256;
 /** Grants that this process has minted and remembers. */
 const mostRemembered = 10_000;
 
@@ -21,17 +25,31 @@ export class Target {
   /** Issuing never waits for revoking, nor the other way round: each has connections of its own. */
   readonly issuing: Lane;
   readonly revoking: Lane;
+  /** For what a system behind Vault may keep waiting. */
+  readonly reading: Lane;
+  readonly place: Place;
   readonly inventory: Inventory;
   readonly engines: Engines;
   /** Null where the target keeps none. */
   readonly record: KeptRecord | null;
+  readonly notes: Notes | null;
   readonly token: BrokerToken;
-  readonly #nodes: readonly Nodes[];
-  readonly #minted = new Set<string>();
+  readonly #nodes: Readonly<Record<keyof Lanes | 'login', Nodes>>;
+  readonly #minted: Set<string>;
+  readonly #reaped: Set<string>;
 
-  constructor(config: VaultTarget, context: ConnectContext) {
+  /** @param at One node of another's, which has all else from that one. */
+  constructor(config: VaultTarget, context: ConnectContext, at?: { readonly whole: Target } & Lanes) {
     this.config = config;
     this.context = context;
+    if (at !== undefined) {
+      ({ issuing: this.issuing, revoking: this.revoking, reading: this.reading } = at);
+      const { whole } = at;
+      [this.place, this.inventory, this.engines] = [whole.place, whole.inventory, whole.engines];
+      [this.record, this.notes, this.token] = [whole.record, whole.notes, whole.token];
+      [this.#nodes, this.#minted, this.#reaped] = [whole.#nodes, whole.#minted, whole.#reaped];
+      return;
+    }
     const { ca } = config;
     const options = {
       namespace: config.namespace,
@@ -39,15 +57,62 @@ export class Target {
       connectMillis: config.connect_timeout_ms,
       totalMillis: config.request_timeout_seconds * 1000,
     };
-    const [issuing, revoking, login] = [1, 2, 3].map(() => new Nodes(config.addresses, options));
-    if (issuing === undefined || revoking === undefined || login === undefined) throw new Error('unreachable');
-    this.#nodes = [issuing, revoking, login];
-    this.token = new BrokerToken(config, context, login);
-    this.issuing = new Lane(issuing, this.token);
-    this.revoking = new Lane(revoking, this.token);
+    const nodes = (connections?: number): Nodes =>
+      new Nodes(config.addresses, { ...options, ...(connections === undefined ? {} : { connections }) });
+    this.#nodes = { issuing: nodes(), revoking: nodes(), reading: nodes(mostReads), login: nodes() };
+    [this.#minted, this.#reaped] = [new Set(), new Set()];
+    this.token = new BrokerToken(config, context, this.#nodes.login);
+    this.issuing = new Lane(this.#nodes.issuing, this.token);
+    this.revoking = new Lane(this.#nodes.revoking, this.token);
+    this.reading = new Lane(this.#nodes.reading, this.token);
     this.inventory = new Inventory(this);
-    this.engines = new Engines(this);
-    this.record = config.record === 'none' ? null : new KeptRecord(config.record.mount);
+    this.engines = new Engines();
+    const mount = config.record === 'none' ? null : config.record.mount;
+    this.place = { namespace: config.namespace ?? '', role: config.token_role, record: mount ?? '' };
+    this.record = mount === null ? null : new KeptRecord(mount, (event, says) => context.log(event, says));
+    this.notes = mount === null ? null : new Notes(mount);
+  }
+
+  /**
+   * The same target by way of one node alone, the active one. What is not found counts only in the cluster that was named, and what
+   * another node has not heard of yet is not gone.
+   * @param by On whose connections that node is chosen.
+   * @throws ProviderError when no address leads to it.
+   */
+  async pinned(by: keyof Lanes, signal: AbortSignal): Promise<Target> {
+    const pin = await this.#nodes[by].pin(signal);
+    const lane = (name: keyof Lanes) => new Lane(name === by ? pin : this.#nodes[name].pinLike(pin), this.token);
+    const lanes = { issuing: lane('issuing'), revoking: lane('revoking'), reading: lane('reading') };
+    return new Target(this.config, this.context, { whole: this, ...lanes });
+  }
+
+  /**
+   * Work by way of one node, that says at the end, too, who it is.
+   * @param proves What comes of it proves something: it holds only when that was said.
+   * @throws ProviderError when it was another in the end.
+   */
+  async atOneNode<T>(
+    by: keyof Lanes,
+    signal: AbortSignal,
+    work: (there: Target) => Promise<T>,
+    proves = true,
+  ): Promise<T> {
+    const there = await this.pinned(by, signal);
+    const done = await work(there);
+    await there[by].confirm(signal).catch((error: unknown) => {
+      if (proves || error instanceof Moved) throw error;
+    });
+    return done;
+  }
+
+  /** Whether the node that is kept to is still who it was. @throws ProviderError */
+  async confirm(signal: AbortSignal): Promise<void> {
+    await this.issuing.confirm(signal);
+  }
+
+  /** What each address says of itself. */
+  async survey(signal: AbortSignal): Promise<readonly Surveyed[]> {
+    return await this.#nodes.issuing.survey(signal);
   }
 
   /** Nothing in Vault keeps two tokens from bearing one handle. @throws ProviderError `gone` the second time. */
@@ -58,23 +123,42 @@ export class Target {
 
   /** From here on this process mints nothing by that handle. */
   forbid(handle: string): void {
-    this.#minted.add(handle);
-    const [oldest] = this.#minted;
-    if (this.#minted.size > mostRemembered && oldest !== undefined) this.#minted.delete(oldest);
+    keep(this.#minted, handle);
+  }
+
+  /** Its note was forgotten, since nothing is left of it. */
+  remember(handle: string): void {
+    keep(this.#reaped, handle);
+  }
+
+  isReaped(handle: string): boolean {
+    return this.#reaped.has(handle);
   }
 
   close(): void {
     this.token.close();
-    for (const nodes of this.#nodes) nodes.close();
+    for (const nodes of Object.values(this.#nodes)) nodes.close();
   }
+}
+
+function keep(handles: Set<string>, handle: string): void {
+  handles.add(handle);
+  const [oldest] = handles;
+  if (handles.size > mostRemembered && oldest !== undefined) handles.delete(oldest);
+}
+
+interface Lanes {
+  readonly issuing: Lane;
+  readonly revoking: Lane;
+  readonly reading: Lane;
 }
 
 /** Calls in the broker's name, on connections that others do not use. */
 export class Lane {
-  readonly #nodes: Nodes;
+  readonly #nodes: Asked;
   readonly #token: BrokerToken;
 
-  constructor(nodes: Nodes, token: BrokerToken) {
+  constructor(nodes: Asked, token: BrokerToken) {
     this.#nodes = nodes;
     this.#token = token;
   }
@@ -96,17 +180,17 @@ export class Lane {
     // It did nothing. Either the broker may not do it, or its token is dead and nothing can be done with it.
     if (received.status === 403 && !good.includes(403) && (await this.#isDead(token, signal))) {
       this.#token.forget(token);
+      // Or another cluster answers by now, which does not know it.
+      await this.#nodes.confirm(signal);
       received = await this.#nodes.ask({ ...call, token: await this.#token.get(signal), signal }, !once);
     }
     if (!good.includes(received.status)) throw refusal(received, doing);
     return received;
   }
 
-  /** In the name of a grant's own token, once. @throws ProviderError */
-  async as(token: string, doing: string, call: Call, signal: AbortSignal): Promise<Received> {
-    const received = await this.#nodes.ask({ ...call, token, signal }, false);
-    if (received.status !== 200) throw refusal(received, doing);
-    return received;
+  /** Whatever is answered to a grant's own token, once. @throws ProviderError when nothing is. */
+  async as(token: string, call: Call, signal: AbortSignal): Promise<Received> {
+    return await this.#nodes.ask({ ...call, token, signal }, false);
   }
 
   /** What it answers to that token. @throws ProviderError when it can not be asked. */
@@ -115,12 +199,13 @@ export class Lane {
   }
 
   /** @throws ProviderError when it is sealed or can not be asked. */
-  async health(signal: AbortSignal): Promise<Health & { readonly cluster_id: string }> {
-    const health = await this.#nodes.health(signal);
-    const { cluster_id: clusterId } = health;
-    if (clusterId === undefined)
-      throw refusal({ status: 503, body: { errors: ['Vault is sealed'] }, date: null }, 'reading its health');
-    return { ...health, cluster_id: clusterId };
+  async health(signal: AbortSignal): Promise<Health> {
+    return await this.#nodes.health(signal);
+  }
+
+  /** @throws ProviderError */
+  async confirm(signal: AbortSignal): Promise<void> {
+    await this.#nodes.confirm(signal);
   }
 
   async #isDead(token: string, signal: AbortSignal): Promise<boolean> {

@@ -3,6 +3,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net';
 import { inspect } from 'node:util';
 import { afterEach, describe, expect, test, vi } from 'vitest';
+import { ProviderError } from '../../src/provider.ts';
 import { type Ask, Node } from './client.ts';
 import { Nodes } from './nodes.ts';
 
@@ -180,6 +181,27 @@ describe('several nodes', () => {
     expect(other.seen.map(({ method }) => method)).not.toContain('POST');
     await nodes.ask(write(), true);
     expect(other.seen.map(({ method }) => method)).toContain('POST');
+  });
+
+  test('a balancer’s 503 does not tell that nothing was done', async () => {
+    const other = await health(200);
+    for (const body of ['', '{"message":"no backend"}']) {
+      const balancer = await recording((response, { method }) =>
+        response.writeHead(method === 'GET' ? 200 : 503).end(method === 'GET' ? '{}' : body),
+      );
+      const nodes = new Nodes([balancer.url, other.url], options);
+      expect(await failed(nodes.ask(write(), false))).toMatchObject({ sent: true, errorClass: 'retryable' });
+      expect(other.seen.map(({ method }) => method)).not.toContain('POST');
+    }
+  });
+
+  test('certificates that are not there are said to be so', async () => {
+    const { url } = await health(200);
+    const ca = (): string => {
+      throw new ProviderError('misconfigured', 'file:ca.pem is not there');
+    };
+    const error = await failed(new Nodes([url], { ...options, ca }).ask(write(), true));
+    expect(error).toMatchObject({ errorClass: 'misconfigured', message: 'file:ca.pem is not there' });
   });
 
   test('a sealed one is passed by, and it is said when all are', async () => {

@@ -1,8 +1,14 @@
 import { afterAll, describe, test } from 'vitest';
 import { vaultDriver } from './drivers/vault.ts';
+import { extent } from './extent.ts';
 import { testProvider } from './provider/index.ts';
-import { openbaoFolder } from './vault-fixture.ts';
+import { flavours } from './vault-flavours.ts';
 
-describe.skipIf(openbaoFolder === undefined)('vault (OpenBao 2.4.0)', () => {
-  testProvider(vaultDriver(openbaoFolder ?? ''), { test, after: afterAll });
-});
+// One is enough where all else is tested too; `npm run test:contract` shows each.
+const shown = process.env['MAYFLY_TEST_EVERY_BACKEND'] === undefined ? flavours.slice(0, 1) : flavours;
+
+for (const { name, folder, binary } of shown) {
+  describe.skipIf(folder === undefined)(`vault (${name})`, () => {
+    testProvider(vaultDriver(folder ?? '', binary), { test, after: afterAll }, extent);
+  });
+}

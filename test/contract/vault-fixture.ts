@@ -13,7 +13,7 @@ import {
 import { provider } from '../../providers/vault/index.ts';
 import { entitlementSchema, targetSchema, type VaultEntitlement } from '../../providers/vault/schema.ts';
 import { findGoServer } from '../support/go-server.ts';
-import { openbaoSources, type OpenbaoServer, startOpenbao } from '../support/openbao.ts';
+import { openbaoSources, type OpenbaoServer, startOpenbao, type VaultFlavour } from '../support/openbao.ts';
 import type { PostgresServer } from '../support/postgres-servers.ts';
 
 /** Undefined, and said aloud, where there is no OpenBao; in CI that is a failure. */
@@ -53,6 +53,8 @@ export interface VaultHouse {
   readonly installation: string;
   /** What a session logged. */
   readonly logged: Record<string, unknown>[];
+  /** What a session said of its login, or null when it was well again. */
+  readonly troubles: (string | null)[];
   readonly secrets: Map<string, string>;
   readonly connection: Record<string, unknown>;
   /** As root, in the namespace of the target. @throws for a status of 400 and more. */
@@ -64,6 +66,8 @@ export interface VaultHouse {
 
 export interface VaultHouseOptions {
   readonly bao?: OpenbaoServer;
+  /** OpenBao, unless another is named. */
+  readonly flavour?: VaultFlavour;
   readonly namespace?: string;
   readonly entitlements: readonly VaultEntitlement[];
   /** Of a broker that is there already. */
@@ -78,10 +82,11 @@ export function entitlement(config: unknown): VaultEntitlement {
   return entitlementSchema.parse(config);
 }
 
-/** OpenBao, prepared as an administrator would, and a broker's session that is logged in by AppRole. */
+/** OpenBao or the flavour that is named, prepared as an administrator would, and a broker's session that is logged in by AppRole. */
 export async function startVaultHouse(options: VaultHouseOptions): Promise<VaultHouse> {
-  if (openbaoFolder === undefined) throw new Error('no OpenBao');
-  const bao = options.bao ?? (await startOpenbao(openbaoFolder));
+  const { folder, binary } = options.flavour ?? { folder: openbaoFolder, binary: 'bao' };
+  if (folder === undefined) throw new Error('no such server');
+  const bao = options.bao ?? (await startOpenbao(folder, binary));
   const { namespace } = options;
   const root = async (method: string, path: string, body?: unknown): Promise<Json> => {
     const { status, body: answer } = await ask(bao.url, bao.token, method, path, body, namespace);
@@ -109,6 +114,7 @@ export async function startVaultHouse(options: VaultHouseOptions): Promise<Vault
   const { data } = await root('POST', 'auth/approle/role/mayfly-broker/secret-id', {});
   secrets.set('file:secret-id', data.secret_id);
   const logged: Record<string, unknown>[] = [];
+  const troubles: (string | null)[] = [];
   const sessions: Session<VaultEntitlement>[] = [];
   const connect = (over: Record<string, unknown> = {}, as = installation): Session<VaultEntitlement> => {
     const session = provider.connect(targetSchema.parse({ ...connection, ...over }), {
@@ -120,6 +126,7 @@ export async function startVaultHouse(options: VaultHouseOptions): Promise<Vault
         return new Secret(value);
       },
       log: (event, message) => void logged.push({ ...event, message }),
+      troubled: (says) => void troubles.push(says),
     });
     sessions.push(session);
     return session;
@@ -127,7 +134,7 @@ export async function startVaultHouse(options: VaultHouseOptions): Promise<Vault
   return {
     bao,
     session: connect(),
-    ...{ installation, logged, secrets, connection, root, connect },
+    ...{ installation, logged, troubles, secrets, connection, root, connect },
     stop: async () => {
       for (const session of sessions) await session.close();
       if (options.bao === undefined) await bao.stop();
@@ -189,7 +196,7 @@ export async function mountDatabase(
     password: server.password,
   });
   await house.root('POST', 'database/roles/readers', {
-    ...{ db_name: 'ledger', default_ttl: '600s', max_ttl: '3600s' },
+    ...{ db_name: 'ledger', default_ttl: '600s', max_ttl: '90000s' },
     creation_statements: [`CREATE ROLE "{{name}}" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}';`],
   });
   await house.root('POST', 'sys/policies/acl/db-readers', {

@@ -1,17 +1,19 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import {
   ask,
   entitlement,
   type Json,
   mountDatabase,
-  openbaoFolder,
   opens,
   startVaultHouse,
   type VaultHouse,
 } from '../contract/vault-fixture.ts';
+import { flavours } from '../contract/vault-flavours.ts';
 import { type House, startHouse } from '../support/house.ts';
+import type { VaultFlavour } from '../support/openbao.ts';
 import { operatorsOf } from '../support/operators.ts';
 
 const configs = {
@@ -19,8 +21,11 @@ const configs = {
   readers: { mode: 'dynamic', policies: ['db-readers'], path: 'database/creds/readers' },
   tenant: { mode: 'kv', policies: ['agent'], mount: 'secret', path: 'agents/${tenant}' },
   wrapped: { mode: 'dynamic', policies: ['db-readers'], path: 'database/creds/readers', wrap_seconds: 60 },
+  // Waits in the database for whoever holds the lock.
+  waiting: { mode: 'dynamic', policies: ['db-waiting'], path: 'database/creds/waiting' },
 } as const;
-const names = Object.keys(configs).map((name) => `vault/${name}`);
+const all = Object.keys(configs).map((name) => `vault/${name}`);
+const names = all.slice(0, 4);
 
 function catalog(house: House, vault: VaultHouse): Record<string, string> {
   return {
@@ -46,7 +51,7 @@ labels: {}
   provider: ${JSON.stringify(provider)}`,
       )
       .join('\n'),
-    'policies/vault.cedar': names
+    'policies/vault.cedar': all
       .map(
         (name, index) => `@id("vault-${index}") @accepts("irrevocable")
 permit (principal is Mayfly::Task, action, resource == Mayfly::Entitlement::"${name}");`,
@@ -55,7 +60,10 @@ permit (principal is Mayfly::Task, action, resource == Mayfly::Entitlement::"${n
   };
 }
 
-describe.skipIf(openbaoFolder === undefined)('grants in OpenBao', () => {
+const lock = 424242;
+const logins = `SELECT rolname FROM pg_roles WHERE rolname LIKE 'v-%'`;
+
+function grantsIn(flavour: VaultFlavour): void {
   let house: House;
   let vault: VaultHouse;
   const at = (own: Json, path: string) => ask(vault.bao.url, String(own), 'GET', path);
@@ -66,10 +74,21 @@ describe.skipIf(openbaoFolder === undefined)('grants in OpenBao', () => {
       env: { MAYFLY_PROVIDERS: 'postgres,vault', MAYFLY_OVERDUE_SECONDS: '2', MAYFLY_MINT_SECONDS: '5' },
     });
     vault = await startVaultHouse({
+      flavour,
       entitlements: Object.values(configs).map((config) => entitlement(config)),
       installation: house.broker.installation,
     });
     await mountDatabase(vault, house.server);
+    await vault.root('POST', 'database/roles/waiting', {
+      ...{ db_name: 'ledger', default_ttl: '600s', max_ttl: '3600s' },
+      creation_statements: [
+        `SELECT pg_advisory_xact_lock(${lock});`,
+        `CREATE ROLE "{{name}}" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}';`,
+      ],
+    });
+    await vault.root('POST', 'sys/policies/acl/db-waiting', {
+      policy: 'path "database/creds/waiting" { capabilities = ["read"] }',
+    });
     await vault.root('POST', 'sys/policies/acl/agent', {
       policy: 'path "secret/data/agents/*" { capabilities = ["read"] }',
     });
@@ -85,7 +104,7 @@ describe.skipIf(openbaoFolder === undefined)('grants in OpenBao', () => {
 
   async function open() {
     const params = { tenant: 'acme' };
-    return (await house.client().openTask(await house.sign({ entitlements: names, params }))).task;
+    return (await house.client().openTask(await house.sign({ entitlements: all, params }))).task;
   }
 
   async function standing(grantId: string) {
@@ -131,11 +150,43 @@ describe.skipIf(openbaoFolder === undefined)('grants in OpenBao', () => {
       [task.id.slice(5)],
     );
     expect(grant?.facts).toBeNull();
-    const login = `SELECT rolname FROM pg_roles WHERE rolname LIKE 'v-%'`;
-    expect(await house.onTarget(login)).toHaveLength(1);
+    expect(await house.onTarget(logins)).toHaveLength(1);
     house.broker = await house.restart();
     await expect.poll(() => standing(`grt_${grant?.id}`)).toMatchObject({ state: 'revoked' });
-    expect(await house.onTarget(login)).toEqual([]);
+    expect(await house.onTarget(logins)).toEqual([]);
+  });
+
+  test('its task ends while the login is being made: nobody is given it, and it is gone before the end is called contained', async () => {
+    const client = house.client();
+    const task = await open();
+    const holder = new pg.Client({
+      ...{ host: '127.0.0.1', port: house.server.port, user: 'postgres', password: house.server.password },
+      database: 'postgres',
+    });
+    await holder.connect();
+    try {
+      await holder.query('SELECT pg_advisory_lock($1)', [lock]);
+      const asked = client.issue(task.id, { entitlement: 'vault/waiting' }).then(
+        () => 'issued',
+        () => 'refused',
+      );
+      const waits = `SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = ${lock} AND NOT granted`;
+      await expect.poll(() => house.onTarget(waits)).toHaveLength(1);
+      await client.complete(task.id);
+      const [grant] = await house.onStore<{ id: string }>(`SELECT id FROM mayfly.grants WHERE task_id = $1`, [
+        task.id.slice(5),
+      ]);
+      const fate = () => standing(`grt_${grant?.id}`);
+      // Ended, and not contained: what is being made may still come.
+      await expect.poll(async () => (await fate())?.last_error).toBe('retryable');
+      expect(await fate()).toMatchObject({ state: 'revoking' });
+      await holder.query('SELECT pg_advisory_unlock($1)', [lock]);
+      expect(await asked).toBe('refused');
+      await expect.poll(fate).toMatchObject({ state: 'revoked' });
+      expect(await house.onTarget(logins)).toEqual([]);
+    } finally {
+      await holder.end();
+    }
   });
 
   test('sealed while an end is owed: it is told, and goes on when it is unsealed', async () => {
@@ -150,6 +201,31 @@ describe.skipIf(openbaoFolder === undefined)('grants in OpenBao', () => {
     await ask(vault.bao.url, '', 'POST', 'sys/unseal', { key });
     await expect.poll(() => standing(grant.id)).toMatchObject({ state: 'revoked' });
     expect(await opens(house.server, credential)).toBe(false);
+  });
+
+  test('its login taken away: it is told before anything fails by it, and when it is given back', async () => {
+    const file = join(house.secretsDir, 'vault', 'secret-id');
+    const kept = readFileSync(file, 'utf8');
+    const failing = async () => {
+      const text = await (await fetch(`${house.url}/metrics`)).text();
+      return /^mayfly_target_login_failing\{target="vault"\} (\d)$/m.exec(text)?.[1];
+    };
+    const task = await open();
+    const issue = () => house.client().issue(task.id, { entitlement: 'vault/token' });
+    await issue();
+    expect(await failing()).toBe('0');
+    writeFileSync(file, 'of another time');
+    const { data } = await vault.root('LIST', 'auth/token/accessors');
+    for (const accessor of data.keys as string[]) {
+      const known = await ask(vault.bao.url, vault.bao.token, 'POST', 'auth/token/lookup-accessor', { accessor });
+      if (known.body.data?.path === 'auth/approle/login')
+        await vault.root('POST', 'auth/token/revoke-accessor', { accessor });
+    }
+    // A login that is young is not doubted at once.
+    await expect.poll(async () => [await issue().catch(() => null), await failing()]).toEqual([null, '1']);
+    writeFileSync(file, kept);
+    await expect.poll(async () => [await issue().catch(() => null), await failing()]).toEqual([expect.anything(), '0']);
+    await house.client().complete(task.id, { wait: 30 });
   });
 
   test('its rights taken away while an end is owed: denied is never success', async () => {
@@ -171,4 +247,11 @@ describe.skipIf(openbaoFolder === undefined)('grants in OpenBao', () => {
     await expect.poll(() => standing(grant.id)).toMatchObject({ state: 'revoked' });
     expect((await at((credential as Json).token, 'secret/data/agents/acme')).status).toBe(403);
   });
-});
+}
+
+// One is enough in `npm test`, beside what each shows by itself.
+for (const flavour of process.env['MAYFLY_TEST_EVERY_BACKEND'] === undefined ? flavours.slice(0, 1) : flavours) {
+  describe.skipIf(flavour.folder === undefined)(`grants in ${flavour.name}`, () => {
+    grantsIn(flavour);
+  });
+}

@@ -14,6 +14,15 @@ export const openbaoSources: GoServer = {
   variables: [`github.com/openbao/openbao/version.fullVersion=${version}`],
 };
 
+/** A server with this API, built: OpenBao, or another of those in its family. */
+export interface VaultFlavour {
+  /** With its version: `OpenBao 2.4.0`. */
+  readonly name: string;
+  /** Undefined where there is none. */
+  readonly folder: string | undefined;
+  readonly binary: string;
+}
+
 export interface OpenbaoServer extends Pick<ServerProcess, 'log' | 'stop'> {
   readonly url: string;
   /** The root token. */
@@ -21,7 +30,7 @@ export interface OpenbaoServer extends Pick<ServerProcess, 'log' | 'stop'> {
 }
 
 /** A server of its own in dev mode: unsealed, everything in memory. @param folder With its binary. */
-export async function startOpenbao(folder: string): Promise<OpenbaoServer> {
+export async function startOpenbao(folder: string, binary = 'bao'): Promise<OpenbaoServer> {
   const url = `http://127.0.0.1:${await freePort()}`;
   const token = randomUUID();
   const args = [
@@ -31,7 +40,7 @@ export async function startOpenbao(folder: string): Promise<OpenbaoServer> {
     `-dev-root-token-id=${token}`,
     `-dev-listen-address=${new URL(url).host}`,
   ];
-  const server = startServer(makeServerFolder('openbao'), join(folder, 'bao'), args);
+  const server = startServer(makeServerFolder('openbao'), join(folder, binary), args);
   await server.ready(() => answers(`${url}/v1/sys/health`));
   return { url, token, log: () => server.log(), stop: () => server.stop() };
 }
@@ -48,13 +57,17 @@ export interface SealedOpenbao extends OpenbaoServer {
 export async function startOpenbaoOnDisk(
   folder: string,
   tls?: { readonly certificate: string; readonly key: string },
+  /** Its program, and how long it works on one request at most: its own 90 s by default. */
+  { binary = 'bao', requestSeconds = 90 }: { readonly binary?: string; readonly requestSeconds?: number } = {},
 ): Promise<SealedOpenbao> {
   const home = makeServerFolder('openbao');
   const port = await freePort();
   const url = `${tls === undefined ? 'http' : 'https'}://127.0.0.1:${port}`;
   // What an administrator does goes by a listener of its own, so that no test needs the CA for that.
   const plain = `http://127.0.0.1:${tls === undefined ? port : await freePort()}`;
-  const listen = (at: string, over: object) => ({ tcp: { address: new URL(at).host, ...over } });
+  const listen = (at: string, over: object) => ({
+    tcp: { address: new URL(at).host, max_request_duration: `${requestSeconds}s`, ...over },
+  });
   const listeners = [listen(plain, { tls_disable: true })];
   if (tls !== undefined) listeners.push(listen(url, { tls_cert_file: tls.certificate, tls_key_file: tls.key }));
   const config = join(home, 'config.json');
@@ -65,7 +78,7 @@ export async function startOpenbaoOnDisk(
     return z.record(z.string(), z.unknown()).parse(await response.json());
   };
   const start = async (): Promise<ServerProcess> => {
-    const process = startServer(makeServerFolder('openbao-run'), join(folder, 'bao'), ['server', `-config=${config}`]);
+    const process = startServer(makeServerFolder('openbao-run'), join(folder, binary), ['server', `-config=${config}`]);
     await process.ready(async () => (await fetch(`${plain}/v1/sys/health`)).status > 0);
     return process;
   };

@@ -5,7 +5,15 @@ import { entitlementSchema, targetSchema } from '../../../providers/vault/schema
 import { Secret } from '../../../src/provider.ts';
 import { type SealedOpenbao, startOpenbaoOnDisk } from '../../support/openbao.ts';
 import { type PostgresServer, startPostgres } from '../../support/postgres-servers.ts';
-import { type Access, type Attempt, type Credential, type Driver, type System, tcpFaults } from '../provider/index.ts';
+import {
+  type Access,
+  type Attempt,
+  type Credential,
+  type Driver,
+  type Lie,
+  type System,
+  tcpFaults,
+} from '../provider/index.ts';
 import { ask, type Json, mountDatabase } from '../vault-fixture.ts';
 
 const probe = 'secret/data/agents/acme';
@@ -18,26 +26,31 @@ const entitlements: System['entitlements'] = [
     params: [{ tenant: 'acme' }, { tenant: 'globex' }],
   },
 ];
+/** So long an end may stay unproven where a mint was broken off: less than a server's own 90 s. */
+const requestSeconds = 5;
 const brokerPolicy = 'sys/policies/acl/mayfly-broker';
 
-/** OpenBao with its data on disk, a second one that could be taken for it, and the PostgreSQL that its database engine writes to. */
-export function vaultDriver(folder: string): Driver {
+/** OpenBao, or the server that `binary` names, with its data on disk, a second one that could be taken for it, and the PostgreSQL that its database engine writes to. */
+export function vaultDriver(folder: string, binary = 'bao'): Driver {
   return {
     provider,
     start: async () => {
       const [bao, second, server] = await Promise.all([
-        startOpenbaoOnDisk(folder),
-        startOpenbaoOnDisk(folder),
+        startOpenbaoOnDisk(folder, undefined, { binary, requestSeconds }),
+        startOpenbaoOnDisk(folder, undefined, { binary, requestSeconds }),
         startPostgres({ version: 18 }),
       ]);
       const proxy = await tcpFaults(Number(new URL(bao.url).port));
+      // The way of the engine to its database.
+      const wire = await tcpFaults(server.port);
       const installation = randomUUID();
       const secretId = randomUUID();
       const connection = {
         addresses: [`http://${proxy.host}:${proxy.port}`],
         auth: { approle: { role_id: 'mayfly-contract', secret_id: 'file:secret-id' } },
+        max_request_seconds: requestSeconds,
       };
-      for (const one of [bao, second]) await prepare(one, connection, installation, secretId, server);
+      for (const one of [bao, second]) await prepare(one, connection, installation, secretId, server, wire.port);
       const root = async (method: string, path: string, body?: unknown): Promise<Json> =>
         await ask(bao.url, bao.token, method, path, body);
       const read = async (token: unknown, path: string): Promise<Access> => {
@@ -64,8 +77,7 @@ export function vaultDriver(folder: string): Driver {
           const found: string[] = [];
           for (const accessor of body.data.keys as string[]) {
             const { body: known } = await root('POST', 'auth/token/lookup-accessor', { accessor });
-            const grant = known.data?.meta?.mayfly_grant?.replaceAll('-', '');
-            if (grant !== undefined && `mfy-${grant}` === handle) found.push(`the token of accessor ${accessor}`);
+            if (known.data?.meta?.mayfly_handle === handle) found.push(`the token of accessor ${accessor}`);
           }
           const lease = facts?.['lease_id'];
           if (lease === undefined) return found;
@@ -73,7 +85,7 @@ export function vaultDriver(folder: string): Driver {
           return status === 200 ? [...found, `the lease ${String(lease)}`] : found;
         },
         stop: async () => {
-          await proxy.close();
+          await Promise.all([proxy.close(), wire.close()]);
           await Promise.all([bao.stop(), second.stop(), server.stop()]);
         },
         exceed: async (credential, entitlement) => {
@@ -110,9 +122,19 @@ export function vaultDriver(folder: string): Driver {
             },
           };
         },
-        faults: proxy,
+        faults: {
+          ...proxy,
+          apart: async () => {
+            const way = await tcpFaults(Number(new URL(bao.url).port));
+            return Object.assign(way, { connection: { ...connection, addresses: [`http://${way.host}:${way.port}`] } });
+          },
+          // Not 204: by that alone an end can not be told from none.
+          lies: [lie(200, '{}'), lie(404, '{"errors":[]}')],
+        },
+        behind: wire,
         // Notes of ends stay until no mint can be on its way: the deadline, and ten seconds.
         shortestLifeSeconds: 2,
+        unprovenMillis: 60_000,
         rights: {
           lose: async () => {
             const { body } = await root('GET', brokerPolicy);
@@ -134,12 +156,18 @@ export function vaultDriver(folder: string): Driver {
   };
 }
 
+function lie(status: number, body: string): Lie {
+  const head = `HTTP/1.1 ${status} X\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n`;
+  return { what: `${status} ${body}`, answer: () => `${head}${body}` };
+}
+
 async function prepare(
   bao: SealedOpenbao,
   connection: object,
   installation: string,
   secretId: string,
   server: PostgresServer,
+  port: number,
 ): Promise<void> {
   const root = async (method: string, path: string, body?: unknown): Promise<Json> => {
     const { status, body: answer } = await ask(bao.url, bao.token, method, path, body);
@@ -160,7 +188,7 @@ async function prepare(
   );
   await root('POST', 'auth/approle/role/mayfly-broker/custom-secret-id', { secret_id: secretId });
   await root('POST', 'sys/mounts/secret', { type: 'kv', options: { version: '2' } });
-  await mountDatabase({ root }, server);
+  await mountDatabase({ root }, server, port);
   await root('POST', 'sys/policies/acl/agent', { policy: 'path "secret/data/agents/*" { capabilities = ["read"] }' });
   for (const tenant of ['acme', 'globex'])
     await root('POST', `secret/data/agents/${tenant}`, { data: { password: `of-${tenant}` } });
