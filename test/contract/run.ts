@@ -18,6 +18,7 @@ import { runVitest } from './runner/vitest.ts';
 const usage = `usage: npm run test:contract -- [postgres] [options]
   --readme                 writes each provider's part of the table into its README
   --only TEXT              providers whose name holds this
+  --bounded                the mechanism of one entitlement of each, as npm test does
   --json FILE              writes {rows: [{case, backend, ok, left_behind?, late_ms?, says?}], blanks: [{case, backend, says?}]}
   --planted                plants bugs in a copy, and ends with 0 only when the cases notice every one
 with postgres:
@@ -35,6 +36,7 @@ function readArguments() {
       json: { type: 'string' },
       planted: { type: 'boolean', default: false },
       readme: { type: 'boolean', default: false },
+      bounded: { type: 'boolean', default: false },
       only: { type: 'string', default: '' },
     },
   });
@@ -44,6 +46,7 @@ function readArguments() {
   return {
     provider,
     readme: values.readme,
+    bounded: values.bounded,
     only: values.only,
     versions: values.versions === undefined ? postgresVersions : parseVersions(values.versions),
     modes: values.modes === undefined ? contractModes : parseModes(values.modes),
@@ -88,7 +91,9 @@ async function runPlanted({ provider, versions }: Options): Promise<readonly Row
   const [version = 18] = versions.toReversed();
   const postgres = { MAYFLY_TEST_PG_VERSIONS: String(version), MAYFLY_TEST_MODE: 'definer' };
   const [bugs, env, backend] =
-    provider === undefined ? [exampleBugs, {}, 'redis-acl'] : [plantedBugs, postgres, `definer ${version}`];
+    provider === undefined
+      ? [exampleBugs, { MAYFLY_TEST_EVERY_BACKEND: '1' }, 'redis-acl']
+      : [plantedBugs, postgres, `definer ${version}`];
   const caught = await plantAll(root, bugs, env, (one) => {
     console.log(`${one.caught ? 'caught ' : 'MISSED '} ${one.bug}: ${one.says}`);
   });
@@ -97,16 +102,16 @@ async function runPlanted({ provider, versions }: Options): Promise<readonly Row
   return caught.map(({ bug, caught: ok, says }) => ({ case: `planted: ${bug}`, backend, ok, says }));
 }
 
-async function runAllProviders({ only, readme }: Options): Promise<Rows> {
+async function runAllProviders({ only, readme, bounded }: Options): Promise<Rows> {
   const verdicts: Verdicts = { rows: [], blanks: [] };
   for (const suite of providerSuites(root).filter((file) => file.includes(only))) {
-    const { rows, blanks } = await runProviders(root, suite);
+    const { rows, blanks } = await runProviders(root, suite, bounded);
     for (const row of rows) if (!row.ok) console.error(`FAILED ${row.backend}: ${row.case}: ${row.says ?? ''}`);
     verdicts.rows.push(...rows);
     verdicts.blanks.push(...blanks);
   }
   console.log(providerTable(verdicts, [...new Set(verdicts.rows.map(({ backend }) => backend))]));
-  if (readme) for (const file of writeReadmes(root, verdicts)) console.log(`written: ${file}`);
+  if (readme) for (const file of writeReadmes(root, verdicts, bounded)) console.log(`written: ${file}`);
   sum(verdicts);
   return verdicts;
 }

@@ -3,21 +3,11 @@ import { connect, createServer } from 'node:net';
 import { describe, expect, test } from 'vitest';
 import { Secret } from '../../src/provider.ts';
 import { answers, lies, mixesUp, refuses } from '../support/synthetic/faults.ts';
-import type { Fault, SyntheticTarget } from '../support/synthetic/target.ts';
+import type { SyntheticTarget } from '../support/synthetic/target.ts';
 import { syntheticDriver } from './drivers/synthetic.ts';
-import { type Driver, providerContract, tcpFaults } from './provider/index.ts';
+import { type Driver, tcpFaults } from './provider/index.ts';
 import { Notes } from './provider/notes.ts';
-
-async function runCase(driver: Driver, name: string): Promise<unknown> {
-  const { cases, stop } = providerContract(driver);
-  const found = cases.find((each) => each.name.startsWith(name));
-  if (found === undefined) throw new Error(`no case ${name}`);
-  try {
-    return await found.run();
-  } finally {
-    await stop();
-  }
-}
+import { broadens, runCase } from './suite-run.ts';
 
 const all = (change: object) => answers((honest) => honest.map((answer) => ({ ...Object(answer), ...change })));
 
@@ -132,6 +122,12 @@ test('secrets are found in clear, in base64, in hidden members and in print, and
     notes.hear('nothing', { handle: 'hunter' });
     console.debug('hunter-2/hunter');
     expect(notes.leaks()).toEqual(['an error', 'a header', 'a URL', 'printed']);
+    // The id of a lease is kept among the facts, and told nowhere else.
+    notes.mustHideButInFacts('database/creds/AbC');
+    notes.hear('an answer of mint', { facts: { lease_id: 'database/creds/AbC' } });
+    notes.hear('an answer of verify', [{ ok: true, evidence: { lease: 'database/creds/AbC' } }]);
+    expect(notes.leaks()).not.toContain('an answer of mint');
+    expect(notes.leaks()).toContain('an answer of verify');
   } finally {
     notes.stop();
   }
@@ -178,8 +174,3 @@ test('a faulty way to a system passes, hangs, refuses, garbles and holds', async
     server.close();
   }
 });
-
-/** A mint that is done, and answers something else with it. */
-function broadens(change: object): Fault {
-  return { answer: async ({ refs, honest }) => ({ ...Object(await honest(refs)), ...change }) };
-}

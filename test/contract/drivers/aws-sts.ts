@@ -2,6 +2,7 @@ import { DeleteRolePolicyCommand, IAMClient, ListRolePoliciesCommand, PutRolePol
 import { ListBucketsCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3';
 import { AssumeRoleCommand, STSClient } from '@aws-sdk/client-sts';
 import { randomUUID } from 'node:crypto';
+import { never } from '../../../providers/aws-sts/boundary.ts';
 import { provider } from '../../../providers/aws-sts/index.ts';
 import {
   accountOf,
@@ -29,7 +30,8 @@ export function awsDriver(home: string): Driver {
 async function start(home: string): ReturnType<Driver['start']> {
   const server = await startMiniStack(home);
   const account = accountOf(server);
-  const proxy = await tcpFaults(Number(new URL(server.endpoint).port));
+  const port = Number(new URL(server.endpoint).port);
+  const proxy = await tcpFaults(port);
   const faulty = `http://127.0.0.1:${proxy.port}`;
   const iam = new IAMClient(clientOf(server, server.root));
   await account.makeBucket(BUCKET, ['march', 'april', 'a/1', 'b/1']);
@@ -41,7 +43,10 @@ async function start(home: string): ReturnType<Driver['start']> {
         { Effect: 'Allow', Action: 's3:ListBucket', Resource: `arn:aws:s3:::${BUCKET}` },
       ],
     },
-    boundary: [{ Effect: 'Allow', Action: 's3:*', Resource: '*' }],
+    boundary: [
+      { Effect: 'Allow', Action: 's3:*', Resource: '*' },
+      { Effect: 'Deny', Action: [...never], Resource: '*' },
+    ],
   });
   const rights: readonly PolicyStatement[] = [
     { Effect: 'Allow', Action: ['sts:AssumeRole', 'sts:SetSourceIdentity', 'sts:TagSession'], Resource: role },
@@ -52,20 +57,27 @@ async function start(home: string): ReturnType<Driver['start']> {
       ],
       Resource: role,
     },
+    {
+      Effect: 'Allow',
+      Action: ['iam:GetPolicy', 'iam:GetPolicyVersion'],
+      Resource: role.replace(/:role\/.*/, ':policy/*'),
+    },
   ];
   const broker = await makeBroker(account, brokerName, rights);
   const own = { RoleName: brokerName, PolicyName: 'own' };
 
+  const connection = {
+    account_id: account.id,
+    region: account.region,
+    roles: [{ arn: role }],
+    broker: { access_key_id: 'env:KEY', secret_access_key: 'env:SECRET', session_token: 'env:TOKEN' },
+    endpoints: { sts: faulty, iam: faulty, s3: faulty },
+    probe: { action: 's3:ListBucket', bucket: BUCKET },
+    propagation_seconds: 10,
+  };
+
   return {
-    connection: {
-      account_id: account.id,
-      region: account.region,
-      roles: [{ arn: role }],
-      broker: { access_key_id: 'env:KEY', secret_access_key: 'env:SECRET', session_token: 'env:TOKEN' },
-      endpoints: { sts: faulty, iam: faulty, s3: faulty },
-      probe: { action: 's3:ListBucket', bucket: BUCKET },
-      propagation_seconds: 10,
-    },
+    connection,
     installation: randomUUID(),
     secrets: {
       'env:KEY': broker.accessKeyId,
@@ -93,16 +105,26 @@ async function start(home: string): ReturnType<Driver['start']> {
         },
       };
     },
-    faults: proxy,
+    faults: {
+      ...proxy,
+      apart: async () => {
+        const way = await tcpFaults(port);
+        const at = `http://127.0.0.1:${way.port}`;
+        return Object.assign(way, { connection: { ...connection, endpoints: { sts: at, iam: at, s3: at } } });
+      },
+    },
     rights: {
       lose: async () => void (await iam.send(new DeleteRolePolicyCommand(own))),
       restore: async () =>
         void (await iam.send(new PutRolePolicyCommand({ ...own, PolicyDocument: documentOf(rights) }))),
     },
+    // AWS never goes down, and MiniStack keeps everything in memory: all connections end.
+    restart: async () => proxy.lead(port),
     shortestLifeSeconds: 4,
     without: {
       open: 'each request to AWS stands by itself: there is no session to hold open',
-      restart: 'MiniStack keeps everything in memory',
+      behind: 'it makes nothing elsewhere',
+      'faults.lies': 'its answers are signed for by TLS alone: what stands between is tried with nonsense',
       replace: 'another account takes none of the keys of the broker',
     },
     stop: async () => {

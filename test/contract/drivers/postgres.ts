@@ -5,6 +5,7 @@ import type { PostgresVersion } from '../../support/postgres-binaries.ts';
 import { Secret } from '../../../src/provider.ts';
 import { startPostgres } from '../../support/postgres-servers.ts';
 import { type Access, type Credential, type Driver, tcpFaults } from '../provider/index.ts';
+import { postgresLies } from './postgres-lies.ts';
 
 const database = 'ledger';
 const user = 'broker_ledger';
@@ -80,6 +81,8 @@ async function start(version: PostgresVersion): ReturnType<Driver['start']> {
   const url = server.superuserUrl(database);
   const admin = (sql: string, values: readonly unknown[] = []) => onServer(url, [sql], values);
   const opened = new Set<pg.Client>();
+  /** What must be open again after a restart, which ends every session. */
+  const reopened: (() => Promise<void>)[] = [];
 
   return {
     connection,
@@ -130,8 +133,15 @@ async function start(version: PostgresVersion): ReturnType<Driver['start']> {
       const handle = `mfy_${randomUUID().replaceAll('-', '')}`;
       const secret = randomUUID();
       await admin(`CREATE ROLE ${handle} LOGIN PASSWORD '${secret}'`);
-      const agent = await login({ ...agentEndpoint(server.port), username: handle, password: secret });
-      opened.add(agent);
+      const reopen = async (): Promise<pg.Client> => {
+        const again = await login({ ...agentEndpoint(server.port), username: handle, password: secret });
+        opened.add(again);
+        return again;
+      };
+      let agent = await reopen();
+      reopened.push(async () => {
+        agent = await reopen();
+      });
       return {
         handle,
         harmed: async () => {
@@ -141,12 +151,23 @@ async function start(version: PostgresVersion): ReturnType<Driver['start']> {
         },
       };
     },
-    faults: proxy,
+    faults: {
+      ...proxy,
+      apart: async () => {
+        const way = await tcpFaults(server.port);
+        return Object.assign(way, { connection: { ...connection, port: way.port } });
+      },
+      lies: postgresLies,
+    },
+    without: { behind: 'it makes nothing elsewhere' },
     rights: {
       lose: async () => void (await admin(`REVOKE USAGE ON SCHEMA mayfly FROM ${user}`)),
       restore: async () => void (await admin(`GRANT USAGE ON SCHEMA mayfly TO ${user}`)),
     },
-    restart: () => server.restart(),
+    restart: async () => {
+      await server.restart();
+      for (const reopen of reopened) await reopen();
+    },
     replace: async () => {
       proxy.lead(second.port);
       return async () => proxy.lead(server.port);

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { hangs, refuses } from '../../support/synthetic/faults.ts';
 import { syntheticProvider } from '../../support/synthetic/provider.ts';
 import { type Fault, type Kind, type Operation, SyntheticTarget } from '../../support/synthetic/target.ts';
-import type { Driver } from '../provider/index.ts';
+import type { Driver, Held } from '../provider/index.ts';
 
 const operations: readonly Operation[] = ['guarantee', 'mint', 'fence', 'verify', 'reap', 'list'];
 
@@ -44,13 +44,23 @@ export function syntheticDriver(kind: Kind, sicken: (target: SyntheticTarget) =>
                 return answer;
               },
             }),
-          hold: (after) => target.holds.hold(after === 0 ? 'mint.sent' : 'mint.done'),
+          // Each call is one request: sent, and answered. After it there is nothing to cut.
+          apart: async () => ({
+            connection: { system: 'memory' },
+            hold: (after) => held(target, after),
+            lie: () => {},
+            pieces: 0,
+            cut: () => {},
+            close: async () => {},
+          }),
           heal: () => target.faults.clear(),
         },
         rights: {
           lose: async () => all(refuses('denied', 'It is not allowed.')),
           restore: async () => target.faults.clear(),
         },
+        // What is there is in memory, and stays: a broker starts anew.
+        restart: async () => {},
         replace: async () => {
           const before = target.replace();
           return async () => {
@@ -62,10 +72,26 @@ export function syntheticDriver(kind: Kind, sicken: (target: SyntheticTarget) =>
         without: {
           exceed: 'an identity in memory has no rights',
           open: 'an identity in memory has no sessions',
-          restart: 'it is the memory of the test',
+          behind: 'it makes nothing elsewhere',
           'faults.garble': 'the provider is the system: there is no wire between them',
+          'faults.lies': 'the provider is the system: there is no wire between them',
         },
       };
     },
   };
+}
+
+function held(target: SyntheticTarget, after: number): Held {
+  if (after > 1) return { reached: new Promise(() => {}), release: () => {}, answered: Promise.resolve() };
+  const hold = target.holds.hold(after === 0 ? 'mint.sent' : 'mint.done');
+  let answer = () => {};
+  const answered = new Promise<void>((resolve) => {
+    answer = resolve;
+  });
+  const release = () => {
+    hold.release();
+    // What was held goes on in this very turn.
+    setImmediate(answer);
+  };
+  return { reached: hold.reached, release, answered };
 }

@@ -59,6 +59,11 @@ async function startRedis(passwords: { broker: string; admin: string }): Promise
   };
 }
 
+/** How many commands stand in a piece of what a client sent. */
+function commandsIn(piece: Buffer): number {
+  return String(piece).match(/\*\d+\r\n\$/g)?.length ?? 0;
+}
+
 interface Server {
   readonly port: number;
   readonly admin: Redis;
@@ -99,8 +104,10 @@ export const driver: Driver = {
     const mustExist = async (name: string): Promise<readonly string[]> =>
       (await admin.call('ACL', 'GETUSER', name)) === null ? [`${name} is gone`] : [];
 
+    const connection = { host: '127.0.0.1', port: proxy.port, user: 'broker', password: 'env:REDIS_PASSWORD' };
+
     return {
-      connection: { host: '127.0.0.1', port: proxy.port, user: 'broker', password: 'env:REDIS_PASSWORD' },
+      connection,
       installation: randomUUID(),
       secrets: { 'env:REDIS_PASSWORD': passwords.broker },
       entitlements: [
@@ -155,7 +162,19 @@ export const driver: Driver = {
         await admin.call('ACL', 'SETUSER', handle, 'on', '>somebody-else', '~*', '+get');
         return { handle, harmed: () => mustExist(handle) };
       },
-      faults: proxy,
+      faults: {
+        ...proxy,
+        apart: async () => {
+          const way = await tcpFaults(server.port);
+          return Object.assign(way, { connection: { ...connection, port: way.port } });
+        },
+        lies: [
+          { what: 'nil', answer: (piece) => '$-1\r\n'.repeat(commandsIn(piece)) },
+          { what: '0', answer: (piece) => ':0\r\n'.repeat(commandsIn(piece)) },
+          { what: 'an empty list', answer: (piece) => '*0\r\n'.repeat(commandsIn(piece)) },
+        ],
+      },
+      without: { behind: 'Redis makes nothing elsewhere' },
       rights: {
         lose: async () => void (await admin.call('ACL', 'SETUSER', 'broker', '-acl')),
         restore: async () => void (await admin.call('ACL', 'SETUSER', 'broker', '+acl')),

@@ -102,7 +102,8 @@ function connect(target: Target, context: ConnectContext): Session<Entitlement> 
       each(refs, signal, async (redis, handle) => {
         // DELUSER closes its connections. The tombstone stops a mint that is still on its way.
         const tombstone = redis.multi().set(markOf(handle), 'fenced', 'EX', TOMBSTONE_SECONDS);
-        await saved(tombstone.call('ACL', 'DELUSER', handle));
+        const ended = await saved(tombstone.call('ACL', 'DELUSER', handle));
+        if (!ended) throw new ProviderError('retryable', 'Redis did not do it.');
         return { ok: true, evidence: { user: 'deleted' } };
       }),
 
@@ -124,8 +125,11 @@ function connect(target: Target, context: ConnectContext): Session<Entitlement> 
 
     list: (signal: AbortSignal): Promise<readonly Found[]> =>
       onRedis(signal, async (redis) => {
-        const [users, system] = [await redis.call('ACL', 'USERS'), await redis.get('mayfly:system')];
-        const ours = (Array.isArray(users) ? users : []).map(String).filter((user) => user.startsWith(reserve('')));
+        const [said, system] = [await redis.call('ACL', 'USERS'), await redis.get('mayfly:system')];
+        const users = Array.isArray(said) ? said.map(String) : [];
+        // We are one of them: a list without us is no list of its users.
+        if (!users.includes(target.user)) throw new ProviderError('retryable', 'Redis did not list its users.');
+        const ours = users.filter((user) => user.startsWith(reserve('')));
         const grantOf = (handle: string): string => handle.slice(reserve('').length);
         return ours.map((handle) => ({ handle, grantId: grantOf(handle), installation, facts: { system } }));
       }),

@@ -35,7 +35,8 @@ export async function saved(transaction: Transaction): Promise<boolean> {
   const results = await transaction.call('ACL', 'SAVE').exec();
   const failed = results?.find(([error]) => error !== null);
   if (failed !== undefined) throw classify(failed[0]);
-  return results !== null;
+  // Nothing done is null; an answer without results is none of a transaction.
+  return results !== null && results.length > 0;
 }
 
 /** Only the code goes on: a driver's error holds the command with its arguments, and so the password. */

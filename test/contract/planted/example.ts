@@ -10,6 +10,8 @@ interface Bug {
   readonly to: string;
   readonly cases: string;
   readonly file?: string;
+  /** Further edits of the provider, as [from, to]. */
+  readonly more?: readonly (readonly [string, string])[];
 }
 
 /** What an author of a provider gets wrong, in the example of docs/writing-a-provider.md. */
@@ -36,12 +38,12 @@ const bugs: readonly Bug[] = [
     name: 'a fence that a restart undoes',
     from: "await saved(tombstone.call('ACL', 'DELUSER', handle));",
     to: "await tombstone.call('ACL', 'DELUSER', handle).exec();",
-    cases: 'restart: what was ended stays ended',
+    cases: 'restart: of system and broker: what was ended stays ended',
   },
   {
     name: 'denied is success',
     from: "await saved(tombstone.call('ACL', 'DELUSER', handle));",
-    to: "await saved(tombstone.call('ACL', 'DELUSER', handle)).catch(() => false);",
+    to: "await saved(tombstone.call('ACL', 'DELUSER', handle)).catch(() => true);",
     cases: 'rights: lost midway, each call is denied',
   },
   {
@@ -123,6 +125,64 @@ const bugs: readonly Bug[] = [
     cases: 'schema: unknown keys',
   },
   {
+    name: 'a tombstone in the memory of one session',
+    from: ".set(markOf(handle), 'fenced', 'EX', TOMBSTONE_SECONDS);",
+    to: '.del(markOf(handle)); fenced.add(handle);',
+    more: [
+      ['const { installation } = context;', 'const { installation } = context; const fenced = new Set<string>();'],
+      ["(await redis.get(markOf(handle))) === 'fenced'", 'fenced.has(handle)'],
+      ["if (mark !== 'minting' ||", "if (fenced.has(handle) || mark !== 'minting' ||"],
+    ],
+    cases: 'race: a mint after its fence',
+  },
+  {
+    name: 'no watch on the mark where there are params',
+    from: 'await redis.watch(markOf(handle));',
+    to: 'if (Object.keys(request.params).length === 0) await redis.watch(markOf(handle));',
+    cases: 'race: a mint held up on its way past its fence',
+  },
+  {
+    name: 'a lock that only its owner opens again',
+    from: "        await redis.set('mayfly:system', randomUUID(), 'NX');",
+    to: "        await redis.set(`mayfly:busy:${handle}`, '1'); await redis.set('mayfly:system', randomUUID(), 'NX');",
+    more: [
+      [
+        'expiresAt: request.deadline, facts };\n      });',
+        'expiresAt: request.deadline, facts };\n      }).finally(() => onRedis(AbortSignal.timeout(3_000), (redis) => redis.del(`mayfly:busy:${handle}`)).catch(() => 0));',
+      ],
+      [
+        '        // DELUSER closes its connections.',
+        "        if ((await redis.exists(`mayfly:busy:${handle}`)) === 1) throw new ProviderError('retryable', 'It is busy.');\n        // DELUSER closes its connections.",
+      ],
+    ],
+    cases: 'crash: killed at each step of a mint, its end without facts',
+  },
+  {
+    name: 'what refuses connections is a matter for a person',
+    file: redis,
+    from: "return new ProviderError('retryable', 'Redis did not answer in time.');",
+    to: "return new ProviderError('misconfigured', 'Redis did not answer in time.');",
+    cases: 'faults: a target that refuses',
+  },
+  {
+    name: 'no result is taken for a success',
+    from: 'if (!ended)',
+    to: 'if (ended === undefined)',
+    cases: 'faults: well-formed answers that are wrong',
+  },
+  {
+    name: 'facts are believed, whoever they are of',
+    from: "const facts = { system: await redis.get('mayfly:system') };",
+    to: "const facts = { system: await redis.get('mayfly:system'), user: handle };",
+    more: [
+      [
+        'return { ...(await work(redis, handle)), handle };',
+        "return { ...(await work(redis, String(facts?.['user'] ?? handle))), handle };",
+      ],
+    ],
+    cases: 'verify: with the facts of another grant',
+  },
+  {
     name: 'a signal that nobody listens to',
     file: redis,
     from: "signal.addEventListener('abort', stop, { once: true });",
@@ -151,9 +211,9 @@ const bugs: readonly Bug[] = [
   },
 ];
 
-export const exampleBugs: readonly PlantedBug[] = bugs.map(({ name, cases, from, to, file: other }) => ({
+export const exampleBugs: readonly PlantedBug[] = bugs.map(({ name, cases, from, to, file: other, more = [] }) => ({
   name,
-  edits: [{ file: other ?? file, from, to }],
+  edits: [{ file: other ?? file, from, to }, ...more.map(([was, is]) => ({ file, from: was, to: is }))],
   suites,
   cases,
 }));

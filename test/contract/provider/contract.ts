@@ -1,7 +1,9 @@
 import { casesOf } from './cases/index.ts';
 import type { Driver } from './driver.ts';
+import { tidy } from './ending.ts';
 import { NotApplicable } from './not-applicable.ts';
-import { type Measured, Subject } from './subject.ts';
+import type { Extent, Measured } from './live.ts';
+import { CASE_MILLIS, Subject } from './subject.ts';
 
 /** What a case came to, where it did not throw. */
 export interface Result extends Measured {
@@ -23,9 +25,9 @@ export interface Contract {
 }
 
 /** Every case of the provider contract (DESIGN §5) against the system of this driver. Knows nothing of a test framework. */
-export function providerContract(driver: Driver): Contract {
+export function providerContract(driver: Driver, extent: Extent = {}): Contract {
   let started: Promise<Subject> | undefined;
-  const subject = (): Promise<Subject> => (started ??= Subject.start(driver));
+  const subject = (): Promise<Subject> => (started ??= Subject.start(driver, extent));
   return {
     cases: casesOf.map(({ name, run }) => ({
       name,
@@ -36,11 +38,11 @@ export function providerContract(driver: Driver): Contract {
           result = (await run(on)) ?? {};
         } catch (error) {
           // What went wrong first is what is told.
-          await on.tidy().catch(() => {});
+          await tidy(on).catch(() => {});
           if (error instanceof NotApplicable) return { notApplicable: error.message };
           throw error;
         }
-        await on.tidy();
+        await tidy(on);
         return result;
       },
     })),
@@ -63,15 +65,12 @@ export interface Framework {
   readonly after: (stop: () => Promise<void>) => unknown;
 }
 
-/** A minute is plenty for most; waiting for deadlines takes the rest. Milliseconds. */
-const CASE_MILLIS = 180_000;
-
 /** Makes each case a test. What is not applicable is skipped, and says why. */
-export function testProvider(driver: Driver, { test, after }: Framework): void {
-  const { cases, stop } = providerContract(driver);
+export function testProvider(driver: Driver, { test, after }: Framework, extent: Extent = {}): void {
+  const { cases, stop } = providerContract(driver, extent);
   after(stop);
   for (const { name, run } of cases) {
-    test(name, { timeout: CASE_MILLIS }, async (context) => {
+    test(name, { timeout: driver.patienceMillis ?? CASE_MILLIS }, async (context) => {
       const { notApplicable, lateMillis, leftBehind } = await run();
       if (context.task !== undefined) {
         Object.assign(context.task.meta, {

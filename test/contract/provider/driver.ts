@@ -8,6 +8,11 @@ export interface Driver {
   readonly provider: Provider;
   /** Starts a system of its own, with all that an administrator would prepare. Once for all cases, which come one after another. */
   start(): Promise<System>;
+  /**
+   * The most that one case may take. Milliseconds; default three minutes. Where a life can not be shorter than that, and time can not be
+   * turned on, give more: a case waits for some of these lives.
+   */
+  readonly patienceMillis?: number;
 }
 
 /** What a mint handed out, revealed: the members of `credential` in the broker's answer. */
@@ -40,8 +45,9 @@ export interface System {
   /** What the references in `connection` stand for: `{'env:BROKER_PASSWORD': '…'}`. None of these values may ever be seen. */
   readonly secrets: Readonly<Record<string, string>>;
   /**
-   * The first one serves the cases about the mechanism: one that can be ended early, if there is any. All of them are minted, used, ended
-   * and measured against their guarantee.
+   * All of them are minted, used, ended, cut off, raced and measured against their guarantee. Give one for each way in which the provider
+   * makes and ends something. The first one should be one that can be ended early, if there is any: a bounded run looks at it alone
+   * where the mechanism is looked at.
    */
   readonly entitlements: readonly [TestedEntitlement, ...TestedEntitlement[]];
 
@@ -49,6 +55,16 @@ export interface System {
   use(credential: Credential, entitlement: string, params?: Params): Promise<Access>;
   /** The values in it that must never be seen: a password, a token. Not its handle, not an address. */
   secretsOf(credential: Credential): readonly string[];
+  /** The values in facts that must be seen nowhere else, since the system takes them for more than a name: the id of a lease. */
+  sensitiveIn?(facts: Facts): readonly string[];
+  /**
+   * Facts that lie, and bear the seal that the provider puts on its own: each with what is wrong in it. Only where there is such a
+   * seal, a digest say: what breaks that is tried anyway.
+   */
+  forge?(
+    ref: { readonly grantId: string; readonly handle: string },
+    facts: Facts,
+  ): readonly (readonly [string, Facts])[];
   /**
    * What there is of a handle, by an administrator's own look: identities, sessions, rights, leases; a sentence each. What a fence leaves
    * on purpose to stop a late mint is not meant. Empty: nothing is left.
@@ -63,9 +79,14 @@ export interface System {
   /** Makes something near ours that is not ours, as alike as can be: a name of the same form, the same role, no mark. */
   foreign?(): Promise<Foreign>;
   readonly faults?: Faults;
+  /** Where the system makes a credential in yet another one (a secrets engine in a database): the way from it to that. */
+  readonly behind?: Pick<Way, 'hold'>;
   /** What the broker may do in the system is taken from it, and given back. */
   readonly rights?: { lose(): Promise<void>; restore(): Promise<void> };
-  /** The system goes down and comes back with its data, at the same address. Resolves when it answers again. */
+  /**
+   * The system goes down and comes back with its data, at the same address. Resolves when it answers again. Of a service that never
+   * goes down all connections end.
+   */
   restart?(): Promise<void>;
   /** Another system, prepared for the same broker, stands behind the address until the answer is called. */
   replace?(): Promise<() => Promise<void>>;
@@ -82,16 +103,20 @@ export interface System {
    * for the deadline before all is clean, give it: those cases wait for that too, and ask for 30 s without it.
    */
   readonly shortestLifeSeconds?: number;
+  /** How long an end may stay unproven where a mint was cut off and nothing is known of it (default 30 s). */
+  readonly unprovenMillis?: number;
 }
 
-/** Optional members of {@link System}; `faults.garble` and `faults.hold` of its {@link Faults}. */
+/** Optional members of {@link System}; `faults.…` of its {@link Faults}. */
 export type Optional =
   | 'exceed'
   | 'open'
   | 'foreign'
   | 'faults'
+  | 'faults.apart'
   | 'faults.garble'
-  | 'faults.hold'
+  | 'faults.lies'
+  | 'behind'
   | 'rights'
   | 'restart'
   | 'replace';
@@ -121,10 +146,45 @@ export interface Faults {
   slow(millis: number): void | Promise<void>;
   /** Answers come at once and are nonsense, and nothing reaches the system. */
   garble?(): void | Promise<void>;
+  /** A way of its own for one session, where nothing of another one comes by. Closed by the suite. */
+  apart?(): Promise<Way>;
+  /** Answers of the system's own form that are not true: {@link Way.lie} gives them. */
+  readonly lies?: readonly Lie[];
+  heal(): void | Promise<void>;
+}
+
+/** A way between one session and the system. */
+export interface Way {
+  /** The target's `connection` that leads over it. */
+  readonly connection: Readonly<Record<string, unknown>>;
   /**
    * Lets so many pieces of what is sent pass (a request over HTTP is one, each exchange of a chattier protocol is another), and holds the
    * next one on the way, whole. It arrives when it is released, whatever its sender did meanwhile. All else passes.
    */
-  hold?(after: number): { readonly reached: Promise<void>; release(): void };
-  heal(): void | Promise<void>;
+  hold(after: number): Held;
+  /** Lets so many pieces pass, and answers each that follows with the lie. Nothing reaches the system then. */
+  lie(lie: Lie, after: number): void;
+  /** How many pieces have come by. */
+  readonly pieces: number;
+  /** The sender is dead: its connections end, and it gets no other. What is held, and what was sent before, still arrives. */
+  cut(): void;
+  close(): Promise<void>;
+}
+
+export interface Held {
+  /** Settles when a piece is held. */
+  readonly reached: Promise<void>;
+  release(): void;
+  /** Settles when the system has answered what was held, or hung up. */
+  readonly answered: Promise<void>;
+}
+
+/** An answer as the system might give one, and which is wrong: not found, forbidden, empty; or the answer about another. */
+export interface Lie {
+  /** For a person: `404 {"errors":[]}`. */
+  readonly what: string;
+  /** A list that is empty in truth looks just like it: a list that takes it for one is forgiven. */
+  readonly isEmptyList?: true;
+  /** To one piece of what was sent. */
+  answer(piece: Buffer): Buffer | string;
 }

@@ -1,9 +1,13 @@
 import assert from 'node:assert/strict';
 import { type Outcome, ProviderError, type Ref, type Verdict } from '../../../src/provider.ts';
-import { type Live, SKEW_MILLIS, type Subject } from './subject.ts';
+import type { Live } from './live.ts';
+import { SKEW_MILLIS, type Subject } from './subject.ts';
 
 /** How long a step may be tried again where the target says that it must. Milliseconds. */
 const PATIENCE_MILLIS = 30_000;
+
+/** Refs in one batch, where there are many. */
+const BATCH = 40;
 
 /** Asks until it is so. `ask` answers what is missing, or null. @throws AssertionError with what was missing last. */
 export async function until(
@@ -29,7 +33,7 @@ function patience(subject: Subject, refs: readonly Ref[]): number {
     ? Math.max(...refs.map(({ deadline }) => deadline.getTime() - subject.now() + SKEW_MILLIS), 0)
     : 0;
   const spreads = Math.max(...subject.tested.map(({ guarantee }) => 1000 * (guarantee.propagation_seconds ?? 0)));
-  return ends + spreads + PATIENCE_MILLIS;
+  return ends + spreads + Math.max(PATIENCE_MILLIS, subject.system.unprovenMillis ?? 0);
 }
 
 /** Fences, again while the target asks for that, until verify says contained of each. */
@@ -52,6 +56,7 @@ export async function contain(subject: Subject, refs: readonly Ref[]): Promise<v
 
 /** Reaps, again from `notBefore` on, until verify says clean of each. */
 export async function clean(subject: Subject, refs: readonly Ref[]): Promise<void> {
+  if (refs.length === 0) return;
   const last = Math.max(...refs.map(({ deadline }) => deadline.getTime() - subject.now()), 0) + 2 * SKEW_MILLIS;
   await until(subject, patience(subject, refs) + last, 'it was not clean', async () => {
     const outcomes = await subject.reap(refs);
@@ -82,6 +87,22 @@ export async function endWhole(subject: Subject, refs: readonly Ref[]): Promise<
 export async function assertNothingLeft(subject: Subject, refs: readonly Ref[]): Promise<void> {
   for (const { handle, facts } of refs) {
     assert.deepEqual(await subject.system.look(handle, facts), [], `Something of ${handle} was left`);
+    subject.ledger.seenGone(handle);
+  }
+}
+
+/** Ends what a case left alive. Each must be a success, as soon as the target can be asked. */
+export async function tidy(subject: Subject): Promise<void> {
+  await subject.heal();
+  const left = subject.ledger.live;
+  for (let from = 0; from < left.length; from += BATCH) {
+    const refs = left.slice(from, from + BATCH);
+    await until(subject, PATIENCE_MILLIS, 'what the case left could not be ended', async () => {
+      const outcomes = await subject.fence(refs);
+      assertAnswers(outcomes, refs);
+      for (const outcome of outcomes) if (!outcome.ok) return retried(outcome.error);
+      return null;
+    });
   }
 }
 

@@ -10,10 +10,13 @@ export type {
   Driver,
   Faults,
   Foreign,
+  Held,
+  Lie,
   OpenSession,
   Optional,
   Params,
   System,
   TestedEntitlement,
+  Way,
 } from './driver.ts';
 export { type FaultyTcp, tcpFaults } from './tcp-faults.ts';

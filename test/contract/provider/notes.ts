@@ -3,8 +3,9 @@ import { Secret, type Session } from '../../../src/provider.ts';
 
 /** All that a provider has let out: what it logged, answered, threw or printed. Scanned for what must not be in it. */
 export class Notes {
-  readonly #heard: { readonly where: string; readonly text: string }[] = [];
+  readonly #heard: { readonly where: string; readonly text: string; readonly withoutFacts: string }[] = [];
   readonly #secrets = new Set<string>();
+  readonly #inFacts = new Set<string>();
   readonly #release: () => void;
 
   constructor() {
@@ -12,11 +13,11 @@ export class Notes {
   }
 
   hear(where: string, said: unknown): void {
+    const without = withoutFacts(said);
     // Hidden members too: a driver's error may hold the whole request.
-    const text =
-      typeof said === 'string' ? said : inspect(said, { depth: 12, showHidden: true, maxStringLength: null });
-    this.#heard.push({ where, text });
-    if (typeof said !== 'string') this.#heard.push({ where, text: asJson(said) });
+    const text = shown(said);
+    this.#heard.push({ where, text, withoutFacts: without === said ? text : shown(without) });
+    if (typeof said !== 'string') this.#heard.push({ where, text: asJson(said), withoutFacts: asJson(without) });
   }
 
   mustHide(secret: string): void {
@@ -24,10 +25,19 @@ export class Notes {
     if (secret.length >= 6) this.#secrets.add(secret);
   }
 
+  /** It may stand in facts, which are kept for the broker alone, and nowhere else. */
+  mustHideButInFacts(value: string): void {
+    if (value.length >= 6) this.#inFacts.add(value);
+  }
+
   /** Where a secret was let out, in clear or in an encoding that everybody can undo. Without the secret. */
   leaks(): readonly string[] {
     const forms = [...this.#secrets].flatMap(formsOf);
-    const found = this.#heard.filter(({ text }) => forms.some((form) => text.includes(form)));
+    const ids = [...this.#inFacts].flatMap(formsOf);
+    const found = this.#heard.filter(
+      ({ text, withoutFacts: rest }) =>
+        forms.some((form) => text.includes(form)) || ids.some((form) => rest.includes(form)),
+    );
     return [...new Set(found.map(({ where }) => where))];
   }
 
@@ -63,6 +73,20 @@ export function noted(session: Session, notes: Notes): Session {
       };
     },
   });
+}
+
+function shown(said: unknown): string {
+  return typeof said === 'string' ? said : inspect(said, { depth: 12, showHidden: true, maxStringLength: null });
+}
+
+/** An answer, or each of a list of answers, without the member that is `facts`. */
+function withoutFacts(said: unknown): unknown {
+  if (Array.isArray(said)) return said.some(hasFacts) ? said.map(withoutFacts) : said;
+  return hasFacts(said) ? { ...said, facts: null } : said;
+}
+
+function hasFacts(said: unknown): said is { readonly facts: unknown } {
+  return typeof said === 'object' && said !== null && 'facts' in said;
 }
 
 /** In clear, in a URL, in hex, and in base64 wherever it begins in what was encoded (`user:secret`). */

@@ -1,9 +1,9 @@
 import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
-import type { Faults } from './driver.ts';
+import type { Faults, Held, Lie, Way } from './driver.ts';
 
 /** An address that leads to a system, and misbehaves when it is told to. */
-export interface FaultyTcp extends Required<Faults> {
+export interface FaultyTcp extends Omit<Required<Faults>, 'apart' | 'lies'>, Omit<Way, 'connection'> {
   readonly host: string;
   readonly port: number;
   hang(): void;
@@ -16,11 +16,12 @@ export interface FaultyTcp extends Required<Faults> {
   close(): Promise<void>;
 }
 
-interface Held {
+interface Stop {
   /** Pieces that pass before it. */
   after: number;
   readonly reach: () => void;
   readonly released: Promise<void>;
+  readonly answer: () => void;
 }
 
 /** Looks like an answer to a client of HTTP, and like nothing at all to any other. */
@@ -35,49 +36,73 @@ export async function tcpFaults(towards: number, garbage: string | Buffer = nons
   let mode: 'pass' | 'hang' | 'refuse' | 'garble' = 'pass';
   let wait = 0;
   let target = towards;
-  let held: Held | undefined;
-  const sockets = new Set<Socket>();
-  const cut = (): void => {
+  let stop: Stop | undefined;
+  let lying: { after: number; readonly lie: Lie } | undefined;
+  let pieces = 0;
+  const clients = new Set<Socket>();
+  const upstreams = new Set<Socket>();
+  const cut = (sockets: Iterable<Socket>): void => {
     for (const socket of sockets) socket.destroy();
+  };
+  const refuse = (): void => {
+    mode = 'refuse';
+    cut([...clients, ...upstreams]);
   };
 
   const server = createServer((client) => {
-    sockets.add(client);
-    client.on('error', () => {}).on('close', () => sockets.delete(client));
+    clients.add(client);
+    client.on('error', () => {}).on('close', () => clients.delete(client));
     if (mode === 'refuse') {
       client.resetAndDestroy();
       return;
     }
     const upstream = connect(target, '127.0.0.1');
-    sockets.add(upstream);
-    upstream.on('error', () => {}).on('close', () => sockets.delete(upstream));
+    upstreams.add(upstream);
+    upstream.on('error', () => {}).on('close', () => upstreams.delete(upstream));
     // Pieces go one after another, whatever each had to wait for.
     let inOrder = Promise.resolve();
     let lost = false;
     let over = false;
+    let answered = (): void => {};
+    let owed = Promise.resolve();
     client.on('data', (piece: Buffer) => {
+      pieces += 1;
       if (mode === 'hang') lost = true;
       if (mode === 'garble') client.end(garbage);
       if (lost || mode === 'garble') return;
-      const stop = held !== undefined && held.after === 0 ? held : undefined;
-      if (stop !== undefined) held = undefined;
-      else if (held !== undefined) held.after -= 1;
+      if (lying !== undefined && lying.after === 0) {
+        client.write(lying.lie.answer(piece));
+        return;
+      }
+      if (lying !== undefined) lying.after -= 1;
+      const here = stop !== undefined && stop.after === 0 ? stop : undefined;
+      if (here !== undefined) stop = undefined;
+      else if (stop !== undefined) stop.after -= 1;
       inOrder = inOrder.then(async () => {
-        stop?.reach();
-        await stop?.released;
-        upstream.write(piece);
+        here?.reach();
+        await here?.released;
+        owed = new Promise((resolve) => {
+          answered = resolve;
+        });
+        if (here !== undefined) void owed.then(here.answer);
+        if (upstream.destroyed) answered();
+        else upstream.write(piece);
       });
     });
     upstream.on('data', (piece: Buffer) => {
+      answered();
       if (mode === 'hang') lost = true;
       if (!lost) setTimeout(() => client.writable && client.write(piece), wait);
     });
-    // What was taken from a client that hung up still arrives: it is on the way.
+    // What was taken from a client that hung up still arrives: it is on the way, and nobody tells the system that it is not waited for.
     client.on('close', () => {
       over = true;
-      void inOrder.then(() => upstream.end());
+      void inOrder.then(() => owed).then(() => upstream.end());
     });
-    upstream.on('close', () => over || setTimeout(() => client.destroy(), wait));
+    upstream.on('close', () => {
+      answered();
+      if (!over) setTimeout(() => client.destroy(), wait);
+    });
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -87,13 +112,13 @@ export async function tcpFaults(towards: number, garbage: string | Buffer = nons
   return {
     host: '127.0.0.1',
     port: address.port,
+    get pieces() {
+      return pieces;
+    },
     hang: () => {
       mode = 'hang';
     },
-    refuse: () => {
-      mode = 'refuse';
-      cut();
-    },
+    refuse,
     slow: (millis) => {
       wait = millis;
     },
@@ -101,31 +126,40 @@ export async function tcpFaults(towards: number, garbage: string | Buffer = nons
       mode = 'garble';
     },
     hold: (after) => {
-      let reach = () => {};
-      let release = () => {};
-      const reached = new Promise<void>((resolve) => {
-        reach = resolve;
-      });
-      const released = new Promise<void>((resolve) => {
-        release = resolve;
-      });
-      held = { after, reach, released };
-      return { reached, release };
+      const [reached, released, answered] = [signal(), signal(), signal()];
+      stop = { after, reach: reached.settle, released: released.settled, answer: answered.settle };
+      return { reached: reached.settled, release: released.settle, answered: answered.settled } satisfies Held;
+    },
+    lie: (lie, after) => {
+      lying = { after, lie };
+    },
+    cut: () => {
+      mode = 'refuse';
+      cut(clients);
     },
     heal: () => {
       mode = 'pass';
       wait = 0;
-      held = undefined;
+      stop = undefined;
+      lying = undefined;
     },
     lead: (port) => {
       target = port;
-      cut();
+      cut([...clients, ...upstreams]);
     },
     close: async () => {
       const closed = once(server, 'close');
       server.close();
-      cut();
+      cut([...clients, ...upstreams]);
       await closed;
     },
   };
+}
+
+function signal(): { readonly settled: Promise<void>; readonly settle: () => void } {
+  let settle = (): void => {};
+  const settled = new Promise<void>((resolve) => {
+    settle = resolve;
+  });
+  return { settled, settle };
 }

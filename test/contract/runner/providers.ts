@@ -20,9 +20,13 @@ export function providerSuites(root: string): readonly string[] {
     .sort();
 }
 
-/** Runs one of them: each `describe` in it is a backend, each test in that a case of it. */
-export async function runProviders(root: string, suite: string): Promise<Verdicts> {
-  const run = await runVitest(root, ['--project', 'system', suite], { MAYFLY_TEST_EVERY_BACKEND: '1' });
+/**
+ * Runs one of them: each `describe` in it is a backend, each test in that a case of it.
+ * @param bounded The mechanism of one entitlement each, as `npm test` does.
+ */
+export async function runProviders(root: string, suite: string, bounded: boolean): Promise<Verdicts> {
+  const env = { MAYFLY_TEST_EVERY_BACKEND: '1', ...(bounded && { MAYFLY_TEST_ONE_ENTITLEMENT: '1' }) };
+  const run = await runVitest(root, ['--project', 'system', suite], env);
   return verdictsOf(run, /provider-(.*)\.test\.ts$/.exec(suite)?.[1] ?? suite);
 }
 
@@ -88,7 +92,8 @@ export function providerTable({ rows, blanks }: Verdicts, backends: readonly str
 export const readmeMarks = ['<!-- provider-contract -->', '<!-- /provider-contract -->'] as const;
 
 /** Puts each provider's part into its README, between the marks. @returns the files that were written. */
-export function writeReadmes(root: string, all: Verdicts): readonly string[] {
+export function writeReadmes(root: string, all: Verdicts, bounded: boolean): readonly string[] {
+  const says = bounded ? '\nThe cases of crashes, races, faults and restarts were played with one entitlement.\n' : '';
   const backends = [...new Set(all.rows.map(({ backend }) => backend))];
   const ofCases = { ...all, rows: all.rows.filter((row) => casesOf.some((each) => each.name === row.case)) };
   return readdirSync(join(root, 'providers'), { withFileTypes: true }).flatMap(({ name }) => {
@@ -98,7 +103,7 @@ export function writeReadmes(root: string, all: Verdicts): readonly string[] {
     const text = readFileSync(path, 'utf8');
     const [from, to] = [text.indexOf(begin), text.indexOf(end)];
     if (own.length === 0 || from < 0 || to < from) return [];
-    writeFileSync(path, `${text.slice(0, from)}${begin}\n${providerTable(ofCases, own)}\n${text.slice(to)}`);
+    writeFileSync(path, `${text.slice(0, from)}${begin}\n${providerTable(ofCases, own)}\n${says}${text.slice(to)}`);
     return [path];
   });
 }

@@ -1,4 +1,5 @@
-import type { Measured, Subject } from '../subject.ts';
+import type { Measured } from '../live.ts';
+import type { Subject } from '../subject.ts';
 
 export interface CaseOf {
   /** What must hold, in the words of a provider's author. */

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { setMaxListeners } from 'node:events';
 import type { Outcome, Ref, Verdict } from '../../../../src/provider.ts';
 import { assertNothingLeft, classified, contain } from '../ending.ts';
-import type { Live, Subject } from '../subject.ts';
+import type { Live, Tested } from '../live.ts';
+import type { Subject } from '../subject.ts';
 
 /** What became of one call while something was wrong. */
 export type Came = { readonly name: string } & (
@@ -11,8 +12,9 @@ export type Came = { readonly name: string } & (
   | { readonly goesOn: true }
 );
 
-/** Credentials for every call, made while all was well. */
+/** Credentials of one entitlement for every call, made while all was well. */
 export interface Prepared {
+  readonly entitlement: Tested;
   readonly fenced: Live;
   readonly verified: Live;
   readonly renewed: Live;
@@ -21,18 +23,21 @@ export interface Prepared {
   readonly late: Ref;
 }
 
-export async function prepare(subject: Subject): Promise<Prepared> {
-  const reaped = await subject.mint();
-  if (subject.first.guarantee.revocation !== 'expiry-only') await contain(subject, [reaped.ref]);
-  return {
-    reaped,
-    fenced: await subject.mint(),
-    verified: await subject.mint(),
-    renewed: await subject.mint(),
-    late: subject.ref(
-      subject.first.guarantee.revocation === 'expiry-only' ? subject.lifeToClean(subject.first) : 60_000,
-    ),
-  };
+/** For each mechanism. */
+export async function prepareAll(subject: Subject): Promise<readonly Prepared[]> {
+  const all: Prepared[] = [];
+  await subject.each(async (entitlement) => all.push(await prepare(subject, entitlement)));
+  return all;
+}
+
+async function prepare(subject: Subject, entitlement: Tested): Promise<Prepared> {
+  const early = entitlement.guarantee.revocation !== 'expiry-only';
+  const mint = (): Promise<Live> => subject.mint({ entitlement });
+  const reaped = await mint();
+  if (early) await contain(subject, [reaped.ref]);
+  const [fenced, verified, renewed] = [await mint(), await mint(), await mint()];
+  const late = subject.ref(early ? 60_000 : subject.lifeToClean(entitlement));
+  return { entitlement, reaped, fenced, verified, renewed, late };
 }
 
 /** Every call at once, under one signal; none is waited for longer than the grace after it. */
@@ -42,25 +47,26 @@ export async function callAll(
   signal: AbortSignal,
   most: number,
 ): Promise<readonly Came[]> {
-  const { session, first } = subject;
+  const { session } = subject;
+  const { entitlement } = on;
   // So many calls listen to it at once.
   setMaxListeners(0, signal);
   const then = new Date(on.renewed.ref.deadline.getTime() + 1_000);
-  const granted = { ...on.verified.ref, config: first.config };
+  const granted = { ...on.verified.ref, config: entitlement.config };
   const mintBy = new Date(subject.now() + 5_000);
   const calls: readonly (readonly [string, Promise<unknown> | undefined])[] = [
-    ['guarantee', session.guarantee(first.config, signal)],
-    ['mint', subject.mint({ ref: on.late, signal, changes: { mintBy } })],
-    ['fence', subject.fence([on.fenced.ref], signal)],
+    ['guarantee', session.guarantee(entitlement.config, signal)],
+    ['mint', subject.mint({ ref: on.late, entitlement, signal, changes: { mintBy } })],
+    ['fence', subject.fence([on.fenced.ref], signal, session)],
     ['verify', session.verify([on.verified.ref], signal)],
-    ['reap', subject.reap([on.reaped.ref], signal)],
-    ['renew', session.renew?.(on.renewed.ref, then, signal, subject.request(on.renewed.ref))],
+    ['reap', subject.reap([on.reaped.ref], signal, session)],
+    ['renew', session.renew?.(on.renewed.ref, then, signal, subject.request(on.renewed.ref, entitlement))],
     ['inspect', session.inspect?.([granted], signal)],
     ['observe', session.observe?.([on.verified.ref], signal)],
     ['ends', session.ends?.([on.verified.ref], signal)],
     ['list', session.list?.(signal)],
     ['hold', session.hold?.(signal)],
-    ['check', session.check({ name: first.name, config: first.config }, signal)],
+    ['check', session.check({ name: entitlement.name, config: entitlement.config }, signal)],
   ];
   const late = new Promise<'late'>((resolve) => setTimeout(resolve, most, 'late'));
   return await Promise.all(calls.flatMap(([name, call]) => (call === undefined ? [] : [outcomeOf(name, call, late)])));
@@ -95,7 +101,7 @@ export async function assertHonest(
   }
   for (const outcome of batch(came, 'fence')) {
     if (!outcome.ok) assert.notEqual(classified(outcome.error, 'fence').errorClass, 'gone');
-    else if (subject.first.guarantee.revocation !== 'expiry-only')
+    else if (!['expiry-only', 'irrevocable'].includes(on.entitlement.guarantee.revocation))
       assert.equal(await subject.uses(on.fenced), false, 'A fence that could not be done was called a success');
   }
   for (const verdict of batch(came, 'verify')) {
@@ -113,7 +119,7 @@ export async function assertHonest(
 /** With all well again the same is done: nothing is stuck, nothing is lost. */
 export async function assertRecovers(subject: Subject, on: Prepared): Promise<void> {
   await contain(subject, [on.fenced.ref, on.verified.ref, on.renewed.ref, on.reaped.ref]);
-  const live = await subject.mint();
+  const live = await subject.mint({ entitlement: on.entitlement });
   assert.equal(await subject.uses(live), true, 'With all well again, what is minted does not work');
   await contain(subject, [on.late]);
   const [reaped] = await subject.reap([on.late]);

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import type { Ref } from '../../../../src/provider.ts';
 import { assertAnswers, assertRefused, contain, endWhole } from '../ending.ts';
 import { NotApplicable } from '../not-applicable.ts';
-import type { Live } from '../subject.ts';
+import type { Live } from '../live.ts';
 import type { CaseOf } from './case.ts';
 
 export const fenceCases: readonly CaseOf[] = [
@@ -26,22 +26,23 @@ export const fenceCases: readonly CaseOf[] = [
   },
   {
     name: 'fence: a batch is answered whole and in order, and nobody else is touched',
-    run: async (subject) => {
-      const sibling = await subject.mint({ lifeMillis: 60_000 });
-      const mint = (): Promise<Live> => subject.mint();
-      const lives = [await mint(), await mint(), await mint()] as const;
-      const gone = await subject.mintBriefly({}, subject.lifeToClean(subject.first));
-      await endWhole(subject, [gone.ref]);
-      const refs = [lives[0].ref, subject.ref(), lives[1].ref, gone.ref, { ...lives[2].ref, facts: null }];
-      assertAnswers(await subject.fence(refs), refs);
-      const answers = await subject.verify(refs);
-      assertAnswers(answers, refs);
-      await contain(subject, [lives[0].ref, lives[1].ref, lives[2].ref]);
-      for (const live of lives) await assertRefused(subject, live, 'the end of its batch');
-      assert.equal(await subject.uses(sibling), true, 'A sibling that was not in the batch was cut');
-      assertAnswers(await subject.fence([]), []);
-      assertAnswers(await subject.verify([]), []);
-    },
+    run: (subject) =>
+      subject.each(async (entitlement) => {
+        const sibling = await subject.mint({ entitlement, lifeMillis: 60_000 });
+        const mint = (): Promise<Live> => subject.mint({ entitlement });
+        const lives = [await mint(), await mint(), await mint()] as const;
+        const gone = await subject.mintBriefly({ entitlement }, subject.lifeToClean(entitlement));
+        await endWhole(subject, [gone.ref]);
+        const refs = [lives[0].ref, subject.ref(), lives[1].ref, gone.ref, { ...lives[2].ref, facts: null }];
+        assertAnswers(await subject.fence(refs), refs);
+        const answers = await subject.verify(refs);
+        assertAnswers(answers, refs);
+        await contain(subject, [lives[0].ref, lives[1].ref, lives[2].ref]);
+        for (const live of lives) await assertRefused(subject, live, 'the end of its batch');
+        assert.equal(await subject.uses(sibling), true, 'A sibling that was not in the batch was cut');
+        assertAnswers(await subject.fence([]), []);
+        assertAnswers(await subject.verify([]), []);
+      }),
   },
   {
     name: 'fence: one bad ref fails alone',

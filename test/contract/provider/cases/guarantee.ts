@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { contain, until } from '../ending.ts';
 import { NotApplicable } from '../not-applicable.ts';
-import { type Live, SKEW_MILLIS, type Subject } from '../subject.ts';
+import type { Live } from '../live.ts';
+import { SKEW_MILLIS, type Subject } from '../subject.ts';
 import type { CaseOf } from './case.ts';
 
 export const guaranteeCases: readonly CaseOf[] = [

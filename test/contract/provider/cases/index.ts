@@ -6,6 +6,8 @@ import { faultCases } from './faults.ts';
 import { fenceCases } from './fence.ts';
 import { foreignCases } from './foreign.ts';
 import { guaranteeCases } from './guarantee.ts';
+import { lastCases } from './last.ts';
+import { lieCases } from './lies.ts';
 import { listCases } from './list.ts';
 import { mintCases } from './mint.ts';
 import { raceCases } from './race.ts';
@@ -33,7 +35,9 @@ export const casesOf: readonly CaseOf[] = [
   ...checkCases,
   ...abortCases,
   ...faultCases,
+  ...lieCases,
   ...rightsCases,
   ...restartCases,
   ...secretCases,
+  ...lastCases,
 ];

@@ -3,7 +3,8 @@ import type { Renewed } from '../../../../src/provider.ts';
 import { assertRefused, classified, contain, until } from '../ending.ts';
 import { NotApplicable } from '../not-applicable.ts';
 import { reveal } from '../notes.ts';
-import { type Live, SKEW_MILLIS, type Subject } from '../subject.ts';
+import type { Live } from '../live.ts';
+import { SKEW_MILLIS, type Subject } from '../subject.ts';
 import type { CaseOf } from './case.ts';
 
 export const renewCases: readonly CaseOf[] = [

@@ -2,30 +2,33 @@ import assert from 'node:assert/strict';
 import { classified, contain } from '../ending.ts';
 import type { Subject } from '../subject.ts';
 import type { CaseOf } from './case.ts';
-import { type Came, callAll, prepare } from './every-call.ts';
+import { type Came, callAll, type Prepared, prepareAll } from './every-call.ts';
 
 export const rightsCases: readonly CaseOf[] = [
   {
     name: 'rights: lost midway, each call is denied and none a success; given back, all goes on',
     run: async (subject) => {
       const rights = subject.need('rights');
-      const on = await prepare(subject);
+      const all = await prepareAll(subject);
       await rights.lose();
-      let came: readonly Came[];
+      let came: readonly (readonly Came[])[];
       try {
-        const most = subject.system.callMillis ?? 30_000;
-        came = await callAll(subject, on, subject.signal(), most + subject.graceMillis);
+        const most = (subject.system.callMillis ?? 30_000) + subject.graceMillis;
+        came = await Promise.all(all.map((on) => callAll(subject, on, subject.signal(), most)));
       } finally {
         await rights.restore();
       }
-      for (const name of ['mint', 'fence', 'verify']) assertDenied(name, came);
-      const step = came.find(({ name }) => name === 'check');
-      if (step !== undefined && 'answered' in step && Array.isArray(step.answered))
-        assert.ok(
-          step.answered.some((each: { ok: boolean }) => !each.ok),
-          'Without its rights, check passes',
-        );
-      await goesOn(subject, on);
+      for (const [index, on] of all.entries()) {
+        const own = came[index] ?? [];
+        for (const name of ['mint', 'fence', 'verify']) assertDenied(name, own);
+        const step = own.find(({ name }) => name === 'check');
+        if (step !== undefined && 'answered' in step && Array.isArray(step.answered))
+          assert.ok(
+            step.answered.some((each: { ok: boolean }) => !each.ok),
+            'Without its rights, check passes',
+          );
+        await goesOn(subject, on);
+      }
     },
   },
 ];
@@ -50,7 +53,11 @@ function assertDenied(name: string, came: readonly Came[]): void {
   }
 }
 
-async function goesOn(subject: Subject, on: Awaited<ReturnType<typeof prepare>>): Promise<void> {
+async function goesOn(subject: Subject, on: Prepared): Promise<void> {
   await contain(subject, [on.fenced.ref, on.verified.ref, on.renewed.ref, on.reaped.ref, on.late]);
-  assert.equal(await subject.uses(await subject.mint()), true, 'With its rights again it mints what does not work');
+  assert.equal(
+    await subject.uses(await subject.mint({ entitlement: on.entitlement })),
+    true,
+    'With its rights again it mints what does not work',
+  );
 }

@@ -20,11 +20,14 @@ export const schemaCases: readonly CaseOf[] = [
   {
     name: 'schema: a secret stands in a connection as a reference only',
     run: async ({ driver: { provider }, system }) => {
-      const references = Object.entries(system.connection).filter(([, value]) => isReference(value));
-      if (references.length === 0) throw new NotApplicable('its connection has no secret');
-      for (const [name] of references) {
-        const clear = { ...system.connection, [name]: 'a secret in clear' };
-        assert.ok(!provider.targetSchema.safeParse(clear).success, `${name} was taken in clear`);
+      const places = [...referencesIn(system.connection)];
+      if (places.length === 0) {
+        assert.deepEqual(Object.keys(system.secrets), [], 'There are secrets, and the connection names none of them');
+        throw new NotApplicable('its connection has no secret');
+      }
+      for (const place of places) {
+        const clear = { ...Object(replaced(system.connection, place, 'a secret in clear')) };
+        assert.ok(!provider.targetSchema.safeParse(clear).success, `${place.join('.')} was taken in clear`);
       }
     },
   },
@@ -40,6 +43,18 @@ export const schemaCases: readonly CaseOf[] = [
   },
 ];
 
-function isReference(value: unknown): boolean {
-  return typeof value === 'string' && /^(env|file):/.test(value);
+type Place = readonly string[];
+
+/** Where a reference stands in it, at any depth. */
+function* referencesIn(value: unknown, at: Place = []): Generator<Place> {
+  if (typeof value === 'string' && /^(env|file):/.test(value)) yield at;
+  if (typeof value !== 'object' || value === null) return;
+  for (const [name, member] of Object.entries(value)) yield* referencesIn(member, [...at, name]);
+}
+
+/** A copy with something else in that place. */
+function replaced(value: unknown, [name, ...rest]: Place, by: string): unknown {
+  if (name === undefined) return by;
+  if (Array.isArray(value)) return value.map((one, index) => (String(index) === name ? replaced(one, rest, by) : one));
+  return { ...Object(value), [name]: replaced(Object(value)[name], rest, by) };
 }

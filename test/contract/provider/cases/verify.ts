@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import type { Facts, Ref, Verdict } from '../../../../src/provider.ts';
 import { classified, contain } from '../ending.ts';
+import type { Live } from '../live.ts';
 import type { Subject } from '../subject.ts';
 import type { CaseOf } from './case.ts';
 
@@ -26,20 +27,22 @@ export const verifyCases: readonly CaseOf[] = [
   },
   {
     name: 'verify: never minted counts as gone only after its fence',
-    run: async (subject) => {
-      const ref = subject.ref();
-      const before = await verdictOn(subject, ref);
-      // Nothing keeps its mint from arriving now.
-      if (before.ok) assert.equal(before.contained, false, 'Absence was called contained with a mint still to come');
-      if (subject.first.guarantee.revocation !== 'expiry-only') await contain(subject, [ref]);
-    },
+    run: (subject) =>
+      subject.each(async ({ guarantee }) => {
+        const ref = subject.ref();
+        const before = await verdictOn(subject, ref);
+        // Nothing keeps its mint from arriving now.
+        if (before.ok) assert.equal(before.contained, false, 'Absence was called contained with a mint still to come');
+        if (guarantee.revocation !== 'expiry-only') await contain(subject, [ref]);
+      }),
   },
   {
     name: 'verify: facts that lie never make a living credential gone',
     run: async (subject) => {
       for (const entitlement of subject.tested) {
         const live = await subject.mint({ entitlement });
-        for (const [name, facts] of lies(live.minted.facts)) {
+        const forged = subject.system.forge?.(live.ref, live.minted.facts) ?? [];
+        for (const [name, facts] of [...lies(live.minted.facts), ...forged]) {
           const verdict = await verdictOn(subject, { ...live.ref, facts });
           const gone = verdict.ok && verdict.contained && (await subject.uses(live));
           assert.equal(gone, false, `With another \`${name}\` in its facts, what works was called contained`);
@@ -48,29 +51,59 @@ export const verifyCases: readonly CaseOf[] = [
     },
   },
   {
+    name: 'verify: with the facts of another grant, what works is never gone, and the other is not harmed',
+    run: (subject) =>
+      subject.each(async (entitlement) => {
+        const [one, other] = [await subject.mint({ entitlement }), await subject.mint({ entitlement })];
+        const mixed = { ...one.ref, facts: other.ref.facts };
+        const [outcome] = await subject.fence([mixed]).catch((error: unknown) => {
+          classified(error, 'fence');
+          return [];
+        });
+        assert.equal(await subject.uses(other), true, 'An end with the facts of another has ended that');
+        if (outcome?.ok === true) await assertNotGone(subject, one, mixed);
+        if (entitlement.guarantee.revocation !== 'expiry-only') await contain(subject, [other.ref]);
+        await assertNotGone(subject, one, mixed);
+        await contain(subject, [one.ref, other.ref]);
+      }),
+  },
+  {
     name: 'verify: another system behind the address is misconfigured, never gone',
     run: async (subject) => {
       const replace = subject.need('replace');
-      const live = await subject.mint();
+      const lives: Live[] = [];
+      await subject.each(async (entitlement) => lives.push(await subject.mint({ entitlement })));
       const back = await replace.call(subject.system);
       try {
-        const { ref } = live;
-        const verdict = await verdictOn(subject, ref);
-        assert.ok(!verdict.ok, 'Another system was asked, and answered');
-        assert.equal(verdict.error.errorClass, 'misconfigured');
-        const [fenced] = await subject.fence([ref]).catch((error: unknown) => {
-          assert.notEqual(classified(error, 'fence').errorClass, 'gone');
-          return [];
-        });
-        assert.notEqual(fenced?.ok, true, 'A fence in another system was called a success');
+        for (const { ref } of lives) {
+          const verdict = await verdictOn(subject, ref);
+          assert.ok(!verdict.ok, 'Another system was asked, and answered');
+          assert.equal(verdict.error.errorClass, 'misconfigured');
+          const [fenced] = await subject.fence([ref]).catch((error: unknown) => {
+            assert.notEqual(classified(error, 'fence').errorClass, 'gone');
+            return [];
+          });
+          assert.notEqual(fenced?.ok, true, 'A fence in another system was called a success');
+        }
       } finally {
         await back();
       }
-      assert.equal(await subject.uses(live), true, 'It does not work in its own system any more');
-      await contain(subject, [live.ref]);
+      for (const live of lives)
+        if (live.entitlement.guarantee.revocation !== 'expiry-only')
+          assert.equal(await subject.uses(live), true, 'It does not work in its own system any more');
+      await contain(
+        subject,
+        lives.map(({ ref }) => ref),
+      );
     },
   },
 ];
+
+async function assertNotGone(subject: Subject, live: Live, ref: Ref): Promise<void> {
+  const verdict = await verdictOn(subject, ref);
+  const gone = verdict.ok && verdict.contained && (await subject.uses(live));
+  assert.equal(gone, false, 'With the facts of another, what works was called contained');
+}
 
 /** One verdict, thrown or answered. */
 async function verdictOn(subject: Subject, ref: Ref): Promise<Verdict> {
