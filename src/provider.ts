@@ -1,4 +1,5 @@
 import type { z } from 'zod';
+import type { ConnectContext } from './domain/connect-context.ts';
 import type { Drift, DriftCode } from './domain/drift.ts';
 import type { Facts, Guarantee } from './domain/grant.ts';
 import { ProviderError } from './domain/provider-error.ts';
@@ -7,7 +8,7 @@ import { Secret } from './domain/secret.ts';
 import type { Beat, Holder, PreparedBy } from './domain/tenure.ts';
 import { within } from './domain/within.ts';
 
-export type { Beat, Drift, DriftCode, ErrorClass, Evidence, Facts, Guarantee, Holder, PreparedBy };
+export type { Beat, ConnectContext, Drift, DriftCode, ErrorClass, Evidence, Facts, Guarantee, Holder, PreparedBy };
 export { ProviderError, Secret, within };
 
 /**
@@ -31,6 +32,8 @@ export interface Provider<TargetConfig = unknown, EntitlementConfig = unknown> {
   readonly bindsParams?: boolean;
   /** What of an entitlement can not be, and its section alone does not show: sentences for `catalog check`. None: an empty list. */
   faults?(entitlement: Omit<PreparedEntitlement<EntitlementConfig>, 'maxTtlSeconds'>): readonly string[];
+  /** What all targets of this type in a catalog can not be, e.g. for what they share: by name, sentences for `catalog check`. */
+  targetFaults?(targets: ReadonlyMap<string, TargetConfig>): ReadonlyMap<string, readonly string[]>;
   /**
    * Opens what is needed to work on one target. Must not fail because the target is down: connections are made
    * when needed. `context.secret` resolves a reference each time it is called, so a rotated file is read again.
@@ -88,24 +91,16 @@ export interface DeclaredParam {
   readonly max?: number | undefined;
 }
 
-export interface ConnectContext {
-  /** Name of the target in the catalog. */
-  readonly target: string;
-  /** This broker's installation id (a UUID): part of the mark on everything that is made. */
-  readonly installation: string;
-  /** Resolves `env:NAME` or `file:path`. Throws ProviderError('misconfigured') when it cannot. */
-  secret(reference: string): Secret<string>;
-  /** Structured diagnostics; ids and codes only. */
-  log(event: Readonly<Record<string, unknown>>, message: string): void;
-}
-
 /** One grant, as a provider sees it. `facts` is null when a crash lost what `mint` learned. */
 export interface Ref {
   /** A UUID. */
   readonly grantId: string;
   readonly handle: string;
   readonly facts: Facts | null;
+  /** By the store's clock. */
   readonly deadline: Date;
+  /** By the store's clock: it failed over then, and may have forgotten a renewal. Facts and deadline may be older than what was handed out. */
+  readonly setBackAt?: Date;
 }
 
 export interface MintRequest<EntitlementConfig = unknown> {
@@ -152,6 +147,13 @@ export interface Answer {
 /** What became of one ref. */
 export type Outcome = Answer &
   ({ readonly ok: true; readonly evidence: Evidence } | { readonly ok: false; readonly error: ProviderError });
+
+/** What became of one ref that was to be fenced or reaped. */
+export type FenceOutcome = Outcome & {
+  readonly notBefore?: Date;
+  /** Whom in the view this fence cuts all the same, for want of room: said with any outcome of the batch, as long as it is so. They end. */
+  readonly besides?: readonly string[];
+};
 
 export type Verdict = Answer &
   (
@@ -237,10 +239,7 @@ export interface FenceView {
 }
 
 export interface Session<EntitlementConfig = unknown> {
-  /**
-   * Its fence is one document about all refs: `fence` and `reap` are given a view each time, and no two of them are at work on
-   * one target. Writers are numbered, since one that was held up may still send what it wrote long ago.
-   */
+  /** Its fence is one document about all refs: `fence` and `reap` get a view, and no two are at work on one target. A late one is told by its number. */
   readonly oneDocument?: boolean;
   /** What is promised for this entitlement on this target as it is now. Told before anything is issued. */
   guarantee(entitlement: EntitlementConfig, signal: AbortSignal): Promise<Guarantee>;
@@ -255,19 +254,11 @@ export interface Session<EntitlementConfig = unknown> {
    * evidence has the `sessions: [{address, application, since}]` that it ended, at most {@link observedSessions}. What is at its end
    * by itself before anything could be done has a `notBefore`: it is looked at then.
    */
-  fence(
-    refs: readonly Ref[],
-    signal: AbortSignal,
-    view?: FenceView,
-  ): Promise<readonly (Outcome & { readonly notBefore?: Date })[]>;
+  fence(refs: readonly Ref[], signal: AbortSignal, view?: FenceView): Promise<readonly FenceOutcome[]>;
   /** Looks at the target, not at notes. Absent counts only in the incarnation that `facts` pins. */
   verify(refs: readonly Ref[], signal: AbortSignal): Promise<readonly Verdict[]>;
   /** Cleans up what fencing left. `notBefore` in the evidence-free outcome asks to be called again then. */
-  reap(
-    refs: readonly Ref[],
-    signal: AbortSignal,
-    view?: FenceView,
-  ): Promise<readonly (Outcome & { readonly notBefore?: Date })[]>;
+  reap(refs: readonly Ref[], signal: AbortSignal, view?: FenceView): Promise<readonly FenceOutcome[]>;
   /**
    * What each credential can really do now, compared with what was granted; same order and length as given. Changes
    * nothing. A grant that was ended is for `verify`.

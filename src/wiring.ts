@@ -110,9 +110,8 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
   const resolveSecret = createSecretResolver({ secretsDir: config.secrets_dir, env: options.env });
   const sessions = new TargetSessions({
     providers,
-    installation: installation.id,
-    secret: resolveSecret,
-    log: (event, message) => log.info(event, message),
+    ...{ installation: installation.id, secret: resolveSecret, troubled: metrics.loginFailing },
+    log: (event, message) => log[event['alert'] === undefined ? 'info' : 'warn'](event, message),
   });
   const identity = createIdentity({
     // No target's name begins so: no target reaches the secrets of a workload source, nor the reverse.

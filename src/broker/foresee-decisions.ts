@@ -95,9 +95,10 @@ export async function foreseeDecisions(
   const since = await storeTimeBefore(db, DAY_SECONDS);
   const policy = createPolicyEngine(next.policySet, next.digest);
   const storedBefore = new Set((active?.policySet.entities ?? []).map(entityKey));
-  const approvals = new ForeseenApprovals(active, next);
   const told = new Told();
+  let approvals: ForeseenApprovals | undefined;
   try {
+    approvals = new ForeseenApprovals(active, next);
     for (let before: DecisionId | null | undefined = null; before !== undefined; ) {
       const page: RecentDecision[] = await listRecentDecisions(
         db,
@@ -118,7 +119,7 @@ export async function foreseeDecisions(
     }
     return { since, sampled: false, ...told.all() };
   } finally {
-    approvals.close();
+    approvals?.close();
     policy.close();
   }
 }

@@ -1,3 +1,4 @@
+import { setTimeout } from 'node:timers/promises';
 import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { randomIds, type TaskId, uuidv7 } from '../domain/ids.ts';
 import type { Task } from '../domain/task.ts';
@@ -48,7 +49,16 @@ function isAhead(millis: number): void {
 }
 
 /** A broker whose store and target are played by the test, and what was said to them. */
-function house(during: { read?: () => void; intend?: () => void; outcomes?: ('done' | 'changed')[] } = {}) {
+function house(
+  during: {
+    read?: () => void;
+    intend?: () => void;
+    outcomes?: ('done' | 'changed')[];
+    mint?: (minted: Minted) => Promise<Minted>;
+    activated?: 'ended';
+    mintSeconds?: number;
+  } = {},
+) {
   const id = uuidv7(time) as TaskId;
   const task: Task = {
     id,
@@ -107,7 +117,8 @@ function house(during: { read?: () => void; intend?: () => void; outcomes?: ('do
     mint: async (ref, request): Promise<Minted> => {
       asked.push({ ref, request });
       if (Date.now() > request.mintBy.getTime()) throw new ProviderError('retryable', 'the time to mint by has passed');
-      return { secret: new Secret({ username: 'u' }), expiresAt: request.deadline, facts: { oid: 7 } };
+      const minted = { secret: new Secret({ username: 'u' }), expiresAt: request.deadline, facts: { oid: 7 } };
+      return (await during.mint?.(minted)) ?? minted;
     },
     fence: unasked,
     verify: unasked,
@@ -137,7 +148,7 @@ function house(during: { read?: () => void; intend?: () => void; outcomes?: ('do
       },
       activate: async (activation) => {
         activations.push(activation);
-        return 'done';
+        return during.activated ?? 'done';
       },
     },
     ownedGrants: { find: unasked, end: unasked },
@@ -163,7 +174,7 @@ function house(during: { read?: () => void; intend?: () => void; outcomes?: ('do
       taskEvaluations: { hasRoom: async () => true },
       ownedRoots: { find: async () => undefined },
     },
-    mintSeconds: MINT_SECONDS,
+    mintSeconds: during.mintSeconds ?? MINT_SECONDS,
     log: () => {},
   };
   const request = { entitlement: READ, ttlSeconds: TTL, justification: null, delivery: null, idempotencyKey: null };
@@ -265,5 +276,22 @@ describe.each([
     await broker.issue();
     const { intent, request } = broker.told();
     expect(request.deadline.getTime() - intent.grant.deadline.getTime()).toBe(off + 7 * SECOND);
+  });
+});
+
+test.each([
+  ['had ended', 'task_ended', { activated: 'ended' as const }],
+  [
+    'was given up',
+    'target_unavailable',
+    { mintSeconds: 0.01, mint: async (made: Minted) => await setTimeout(200, made) },
+  ],
+])('what a target has made after its grant %s is kept for whoever ends it', async (_, code, during) => {
+  const broker = house(during);
+  await expect(broker.issue()).rejects.toMatchObject({ code });
+  expect(broker.statements[0]).toMatchObject({ name: 'end_grants' });
+  const values = [broker.told().request.grantId, JSON.stringify({ oid: 7 }), expect.any(Date)];
+  await vi.waitFor(() => expect(broker.statements.at(-1)).toMatchObject({ name: 'keep_late_facts', values }), {
+    timeout: 30_000,
   });
 });

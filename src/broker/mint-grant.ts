@@ -1,11 +1,13 @@
+import type { AuditEvent } from '../domain/audit-event.ts';
 import { MayflyError } from '../domain/errors.ts';
-import type { Grant } from '../domain/grant.ts';
+import type { Facts, Grant } from '../domain/grant.ts';
 import { step } from '../domain/step.ts';
 import type { Task } from '../domain/task.ts';
 import { timed } from '../domain/within.ts';
 import { type Minted, type MintRequest, ProviderError, type Secret } from '../provider.ts';
 import { endGrants, type GrantWithRevocation } from '../store/grants.ts';
 import type { Activation, Intent } from '../store/intents.ts';
+import { keepLateFacts, type TakenUpAgain } from '../store/late-facts.ts';
 import { decideAgain } from './decide-again.ts';
 import type { BrokerDeps, CallContext, TargetAccess } from './deps.ts';
 import { digestInForce, grantEvent } from './evidence.ts';
@@ -45,6 +47,9 @@ export async function mintGrant(
   // machine that was suspended meanwhile must find its times passed, not moved on with it.
   const { aheadMillis } = storeClock;
   const here = (time: Date) => new Date(time.getTime() + aheadMillis);
+  const failed = async (why: string, facts: Facts | null) =>
+    await giveUp(deps, { task, grant, digest, context, why, facts });
+  let answer: Promise<Minted> | undefined;
   let minted: Minted;
   try {
     const ref = { grantId: grant.id, handle: grant.handle, facts: null, deadline: here(grant.deadline) };
@@ -59,17 +64,25 @@ export async function mintGrant(
       ...(grant.perCall && { oneConnection: true }),
     };
     step('mint.before');
-    minted = await timed(deps.mintSeconds * 1000, (signal) => access.session.mint(ref, request, signal));
+    minted = await timed(deps.mintSeconds * 1000, (signal) => {
+      answer = access.session.mint(ref, request, signal);
+      return answer;
+    });
     step('mint.after');
   } catch (error) {
     deps.observer.minted(grant.target, seconds(), 'failed');
-    await giveUp(deps, task, grant, digest, context, error instanceof ProviderError ? error.errorClass : 'retryable');
+    await failed(error instanceof ProviderError ? error.errorClass : 'retryable', null);
+    // One that was left behind may make it all the same.
+    answer?.then(
+      ({ facts }) => failed('too_late', facts),
+      () => {},
+    );
     throw mintProblem(error);
   }
   // A caller that is gone can not receive the secret: the credential is taken back rather than left to its deadline.
   if (context.gone.aborted) {
     deps.observer.minted(grant.target, seconds(), 'too_late');
-    await giveUp(deps, task, grant, digest, context, 'caller_gone');
+    await failed('caller_gone', minted.facts);
     throw new MayflyError('target_unavailable', 'The caller was gone before the credential was made.');
   }
   const now = storeClock.now();
@@ -81,13 +94,13 @@ export async function mintGrant(
   });
   const outcome = await activate(deps, { grant, facts: minted.facts, event, now }).catch(async (error: unknown) => {
     // It may be active all the same, with nobody who holds its secret.
-    await giveUp(deps, task, grant, digest, context, 'not_recorded');
+    await failed('not_recorded', minted.facts);
     throw error;
   });
   if (outcome === 'ended') {
     // Its task or its time ended while the target worked. Whether somebody ended the grant or not: it is not delivered.
     deps.observer.minted(grant.target, seconds(), 'too_late');
-    await giveUp(deps, task, grant, digest, context, 'too_late');
+    await failed('too_late', minted.facts);
     throw new MayflyError(
       'task_ended',
       'The task or the grant ended while the credential was made; it was not delivered.',
@@ -131,24 +144,27 @@ async function activate(deps: BrokerDeps, activation: Activation): Promise<'done
 const GIVE_UP_TRIES = 30;
 const GIVE_UP_MILLIS = 1_000;
 
+interface Failed {
+  readonly task: Task;
+  readonly grant: Grant;
+  readonly digest: string;
+  readonly context: CallContext;
+  readonly why: string;
+  /** Of what was made all the same, where it is known. */
+  readonly facts: Facts | null;
+}
+
 /** Ends a grant whose mint failed or came to nothing: it may have had an effect in the target all the same. */
-async function giveUp(
-  deps: BrokerDeps,
-  task: Task,
-  grant: Grant,
-  digest: string,
-  context: CallContext,
-  why: string,
-  tries = GIVE_UP_TRIES,
-): Promise<void> {
+async function giveUp(deps: BrokerDeps, failed: Failed, tries = GIVE_UP_TRIES): Promise<void> {
+  const { task, grant, digest, context, why, facts } = failed;
   try {
     await deps.db.transaction({}, async (tx) => {
       const ended = await endGrants(tx, { grantIds: [grant.id] }, 'mint_failed');
-      const event = grantEvent('grant.mint_failed', task, grant, digest, context, {
-        cause: 'mint_failed',
-        payload: { why },
-      });
-      if (ended.length > 0) tx.record(event);
+      const again = facts === null ? undefined : await keepLateFacts(tx, grant.id, facts);
+      const tell = (type: 'grant.mint_failed' | 'revocation.reopened', payload: AuditEvent['payload']) =>
+        tx.record(grantEvent(type, task, grant, digest, context, { cause: 'mint_failed', payload }));
+      if (ended.length > 0) tell('grant.mint_failed', { why });
+      if (again !== undefined) tell('revocation.reopened', { why, ...told(again) });
       tx.changed(task.id);
       step('give-up.before');
     });
@@ -157,10 +173,15 @@ async function giveUp(
     deps.log({ grant_id: grant.id, error }, 'a failed mint could not be recorded');
     if (tries > 1) {
       // Not waited for: the caller gets its answer. An intent that never became active falls due by itself.
-      setTimeout(() => void giveUp(deps, task, grant, digest, context, why, tries - 1), GIVE_UP_MILLIS).unref();
+      setTimeout(() => void giveUp(deps, failed, tries - 1), GIVE_UP_MILLIS).unref();
     }
   }
   deps.alarms.now(grant.target);
+}
+
+function told({ containedAt, cleanAt, writtenOffAt }: TakenUpAgain): AuditEvent['payload'] {
+  const at = (time: Date | null) => time?.toISOString() ?? null;
+  return { contained_at: at(containedAt), clean_at: at(cleanAt), written_off_at: at(writtenOffAt) };
 }
 
 function mintProblem(error: unknown): MayflyError {

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { slotUse } from '../policy/cedar.ts';
+import type { Provider } from '../provider.ts';
 import { checkCatalog } from './check.ts';
 import { loadCatalog, type ProviderSchemas } from './load.ts';
 import { sampleEdited, sampleFiles, sampleProviders, sampleWith } from './testing/sample.ts';
@@ -45,6 +46,30 @@ test('faults of YAML and of Cedar are told together', () => {
 test('a policy about an entitlement that is not there is refused: a forbid so misspelt would forbid nothing', () => {
   expect(lines(sampleEdited(policies, 'ledger/read', 'ledger/raed'))).toEqual([
     `${policies}:2: reads: there is no entitlement ledger/raed`,
+  ]);
+});
+
+test('what a provider finds in all of its targets together is refused by file, though an active revision may have it', () => {
+  const [sample] = [...sampleProviders.values()];
+  const files = {
+    ...sampleFiles,
+    'targets/second.yaml': (sampleFiles['targets/ledger.yaml'] ?? '').replace('name: ledger', 'name: second'),
+  };
+  const providersWith = (targetFaults: NonNullable<Provider['targetFaults']>): ProviderSchemas =>
+    new Map(sample === undefined ? [] : [['sample', { ...sample, targetFaults }]]);
+  const both = providersWith((targets) => new Map([['second', [`shares with ${[...targets.keys()].join(' and ')}`]]]));
+  expect(checkCatalog(files, { providers: both, allowDev: false }).faults).toEqual([
+    {
+      path: expect.stringMatching(/^targets\/second\.yaml:\d+ \$\.connection$/),
+      message: 'shares with ledger and second',
+    },
+  ]);
+  expect(loadCatalog(files, { providers: both, allowDev: false }).targets.size).toBe(2);
+  const throwing = providersWith(() => {
+    throw new Error('hunter-2');
+  });
+  expect(checkCatalog(files, { providers: throwing, allowDev: false }).faults.map(({ message }) => message)).toEqual([
+    ...['the provider failed to check this', 'the provider failed to check this'],
   ]);
 });
 

@@ -10,7 +10,7 @@ import { type Item, readItem, readList, schemaFaults, type YamlFile } from './ya
 /** What the catalog needs to know of the loaded providers. */
 export type ProviderSchemas = ReadonlyMap<
   string,
-  Pick<Provider, 'type' | 'targetSchema' | 'entitlementSchema' | 'bindsParams' | 'faults'>
+  Pick<Provider, 'type' | 'targetSchema' | 'entitlementSchema' | 'bindsParams' | 'faults' | 'targetFaults'>
 >;
 
 export interface EntitlementsRead {
@@ -19,14 +19,16 @@ export interface EntitlementsRead {
   readonly unbound: readonly Fault[];
 }
 
-/** Reads `targets/*.yaml`. A target that does not fit is left out; its file name still counts as declared. */
+/** Reads `targets/*.yaml`. A target that does not fit is left out; its file name still counts as declared. @param unbound Faults that an active revision may have. */
 export function readTargets(
   files: readonly YamlFile[],
   declared: ReadonlySet<string>,
   providers: ProviderSchemas,
   faults: Fault[],
+  unbound: Fault[],
 ): ReadonlyMap<string, TargetDefinition> {
   const targets = new Map<string, TargetDefinition>();
+  const sound: SoundTarget[] = [];
   for (const file of files) {
     const item = readItem(file, [], targetSchema, faults);
     if (item === undefined) continue;
@@ -36,13 +38,39 @@ export function readTargets(
       continue;
     }
     checkSecrets(item, 'connection', value.name, declared, faults);
+    const before = faults.length;
     const connection = readSection(item, 'connection', providers.get(value.provider)?.targetSchema, faults);
+    if (faults.length === before) sound.push({ item, name: value.name, type: value.provider, connection });
     if (!providers.has(value.provider)) {
       faults.push(item.fault(['provider'], `no provider ${value.provider} is loaded: name it in MAYFLY_PROVIDERS`));
     }
     targets.set(value.name, { ...value, connection });
   }
+  for (const provider of providers.values()) unbound.push(...targetFaults(sound, provider));
   return targets;
+}
+
+/** One whose provider takes its connection. */
+interface SoundTarget {
+  readonly item: Pick<Item<unknown>, 'fault'>;
+  readonly name: string;
+  readonly type: string;
+  readonly connection: unknown;
+}
+
+/** What a provider finds in all targets of its type together. */
+function targetFaults(
+  targets: readonly SoundTarget[],
+  provider: Pick<Provider, 'type' | 'targetFaults'>,
+): readonly Fault[] {
+  const own = targets.filter(({ type }) => type === provider.type);
+  if (own.length === 0) return [];
+  try {
+    const found = provider.targetFaults?.(new Map(own.map(({ name, connection }) => [name, connection])));
+    return own.flatMap(({ item, name }) => (found?.get(name) ?? []).map((says) => item.fault(['connection'], says)));
+  } catch {
+    return own.map(({ item }) => item.fault(['connection'], 'the provider failed to check this'));
+  }
 }
 
 /** Reads `entitlements/*.yaml`, each a list. */

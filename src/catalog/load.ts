@@ -58,7 +58,8 @@ export function assembleCatalog(given: Readonly<Record<string, string>>, options
   const yamlOf = (kind: FileKind) => readAll(files, kind, faults);
 
   const declaredTargets = new Set(pathsOf(files, 'target').map(baseName));
-  const targets = readTargets(yamlOf('target'), declaredTargets, options.providers, faults);
+  const shared: Fault[] = [];
+  const targets = readTargets(yamlOf('target'), declaredTargets, options.providers, faults, shared);
   const { entitlements, unbound } = readEntitlements(
     yamlOf('entitlements'),
     targets,
@@ -103,7 +104,7 @@ export function assembleCatalog(given: Readonly<Record<string, string>>, options
     policySet,
     changeControl: controlFile === undefined ? uncontrolled : readChangeControl(controlFile, faults),
   };
-  return { catalog, tests, vocabulary: vocabularyOf(catalog), faults, unbound };
+  return { catalog, tests, vocabulary: vocabularyOf(catalog), faults, unbound: [...shared, ...unbound] };
 }
 
 function fileFault(file: string, message: string): Fault {

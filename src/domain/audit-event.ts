@@ -41,6 +41,7 @@ export type AuditEventType =
   | 'target.held_elsewhere'
   | 'target.adopted'
   | 'target.fenced_unrecorded'
+  | 'target.cut_off'
   | 'store.failed_over'
   | 'approval.requested'
   | 'approval.approved'

@@ -45,6 +45,8 @@ const kinds: Readonly<Record<AuditEventType, 'news' | 'ordinary' | 'apart' | 'te
   'target.held_elsewhere': 'news',
   'target.adopted': 'news',
   'target.fenced_unrecorded': 'news',
+  // What was cut besides: each of them ends with the cause `cut_off`.
+  'target.cut_off': 'news',
   'store.failed_over': 'news',
   'kill.raised': 'news',
   'kill.lifted': 'news',

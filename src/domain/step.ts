@@ -69,6 +69,7 @@ export const acts = [
   'forget-unknown',
   'finish-run',
   'end-changed',
+  'end-cut-off',
   'take-hold',
   'keep-hold',
   'lose-hold',

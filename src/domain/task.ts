@@ -29,7 +29,9 @@ export type EndedBy =
   | 'operator'
   | 'parent_ended'
   | 'mint_failed'
-  | 'orphaned';
+  | 'orphaned'
+  /** The fence of its target had no room to spare it when others were ended. */
+  | 'cut_off';
 
 /** The upper bound that the signed request sets. Policy narrows it; nothing widens it. */
 export interface Ceiling {

@@ -31,6 +31,7 @@ export const endedBy = z.enum([
   'parent_ended',
   'mint_failed',
   'orphaned',
+  'cut_off',
 ]);
 export const revocationState = z.enum(['scheduled', 'due', 'running', 'contained', 'clean', 'written_off']);
 

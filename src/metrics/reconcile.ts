@@ -11,6 +11,8 @@ export interface ReconcileMetrics {
   reconciled(target: string, outcome: 'done' | 'failed' | 'stranger' | 'unlisted', seconds: number): void;
   unreconciled(those: ReadonlySet<string>, all: readonly string[]): void;
   stranger(target: string, is: boolean): void;
+  /** Whether the broker can not log in to that target, or not keep its login. */
+  readonly loginFailing: (target: string, is: boolean) => void;
 }
 
 const KINDS = ['orphaned', 'lost', 'returned', 'drifted', 'changed', 'unverified'] as const;
@@ -48,6 +50,13 @@ export function createReconcileMetrics(registers: Registry[]): {
     registers,
   });
 
+  const logins = new Gauge({
+    name: 'mayfly_target_login_failing',
+    help: '1 where this broker can not log in, or not keep its login: when the one in hand ends, nothing is issued or revoked there.',
+    labelNames: ['target'],
+    registers,
+  });
+
   const unreconciled = new Gauge({
     name: 'mayfly_target_unreconciled',
     help: '1 where nothing is issued, since the store failed over and the target was not reconciled after that.',
@@ -69,6 +78,7 @@ export function createReconcileMetrics(registers: Registry[]): {
         runs.inc({ target, outcome });
         runSeconds.observe({ target }, seconds);
       },
+      loginFailing: (target, is) => logins.set({ target }, is ? 1 : 0),
       stranger: (target, is) => strangers.set({ target }, is ? 1 : 0),
       unreconciled: (those, all) => {
         // A target that is dropped from the catalog must not stay as it was.

@@ -36,6 +36,15 @@ entity Document; action read appliesTo { principal: [Mayfly::Task, Mayfly::Workl
     }
   });
 
+  test.each(['__entity', '__extn', '__expr'])(
+    'may not call a member %s: as a value it would be read as another',
+    (name) => {
+      expect(lines(schemaFaults(`namespace A {\n  entity B { c: { "${name}"?: String } };\n}`))).toEqual([
+        `2: nothing can be called ${name}: in values that is a word of Cedar's own`,
+      ]);
+    },
+  );
+
   test('is refused at the line where it breaks', () => {
     expect(lines(schemaFaults('// é€\nnamespace A {\n  entity B { c: };\n}'))).toEqual([
       expect.stringMatching(/^3: .*unexpected token/),

@@ -37,6 +37,11 @@ export function schemaFaults(own: string): readonly PolicyFault[] {
   }
   const resolved = resolveSchema(fullSchema(own));
   if (!resolved.ok) return resolved.faults.map((fault) => at(schemaLine(own, fault), fault.message));
+  const [, meant] = /"(__entity|__extn|__expr)":/.exec(JSON.stringify([...resolved.value])) ?? [];
+  if (meant !== undefined)
+    return [
+      at(lineOf(own, own.indexOf(meant)), `nothing can be called ${meant}: in values that is a word of Cedar's own`),
+    ];
   const alone = resolveSchema(mayflySchema);
   const same =
     alone.ok &&

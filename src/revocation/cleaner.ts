@@ -1,6 +1,6 @@
 import { step } from '../domain/step.ts';
 import { bounded } from '../domain/within.ts';
-import type { Outcome, Session } from '../provider.ts';
+import type { Session } from '../provider.ts';
 import { type Claim, claimClock, type Claimed, markClean, postpone } from '../store/claims.ts';
 import { askEach } from './answers.ts';
 import type { RevocationDeps } from './deps.ts';
@@ -105,13 +105,8 @@ export class Cleaner {
     try {
       const { signal } = heartbeat;
       step('reap.before');
-      const outcomes: readonly (Outcome & { readonly notBefore?: Date })[] = await asWriter(
-        this.#deps,
-        session,
-        this.#target,
-        items,
-        signal,
-        (view) => askEach(items.map(toRef), signal, (refs, limited) => session.reap(refs, limited, view)),
+      const outcomes = await asWriter(this.#deps, session, this.#target, items, signal, (view) =>
+        askEach(items.map(toRef), signal, (refs, limited) => session.reap(refs, limited, view)),
       );
       step('reap.after');
       const reaped = sift(items, outcomes, failures);

@@ -32,5 +32,7 @@ export interface RevocationDeps {
   /** Names this process in claims. */
   readonly worker: string;
   readonly random: () => number;
+  /** More is due on the target. */
+  readonly wake?: (target: string) => void;
   readonly log: (event: Readonly<Record<string, unknown>>, message: string) => void;
 }

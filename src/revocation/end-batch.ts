@@ -4,7 +4,7 @@ import type { RevocationId } from '../domain/ids.ts';
 import type { Evidence } from '../domain/revocation.ts';
 import { step } from '../domain/step.ts';
 import { bounded } from '../domain/within.ts';
-import { type Outcome, ProviderError, type Session } from '../provider.ts';
+import { ProviderError, type Session } from '../provider.ts';
 import { askEach } from './answers.ts';
 import type { RevocationDeps } from './deps.ts';
 import { engineEvent } from './evidence.ts';
@@ -95,13 +95,8 @@ async function endAt(
     items = await withoutReturned(deps, claim.target, session, given, signal);
     if (items.length === 0) return [];
     step('fence.before');
-    const outcomes: readonly (Outcome & { readonly notBefore?: Date })[] = await asWriter(
-      deps,
-      session,
-      claim.target,
-      items,
-      signal,
-      (view) => askEach(items.map(toRef), signal, (refs, limited) => session.fence(refs, limited, view)),
+    const outcomes = await asWriter(deps, session, claim.target, items, signal, (view) =>
+      askEach(items.map(toRef), signal, (refs, limited) => session.fence(refs, limited, view)),
     );
     step('fence.after');
     const fenced = sift(items, outcomes, failures);

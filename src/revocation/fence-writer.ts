@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type FenceView, ProviderError, type Session } from '../provider.ts';
+import { type FenceOutcome, type FenceView, ProviderError, type Session } from '../provider.ts';
 import type { Claimed } from '../store/claims.ts';
-import { leaveWriter, takeWriter } from '../store/fence-writers.ts';
+import { leaveWriter, takeWriter, type WriterView } from '../store/fence-writers.ts';
 import type { RevocationDeps } from './deps.ts';
+import { endCutOff } from './end-cut-off.ts';
 import { toRef } from './looking.ts';
 
 /** Between looks whether the writer before is done: a write of the whole document takes some hundred milliseconds. */
@@ -12,21 +13,24 @@ const PATIENCE_MILLIS = 15_000;
 
 /**
  * Does it as the one writer of the target's fence document, with a view of what must live on; at once, and without a view, where
- * the fence is no such document.
+ * the fence is no such document. What it had to cut besides ends.
  * @throws ProviderError `retryable` when another writer does not end.
  */
-export async function asWriter<T>(
-  deps: Pick<RevocationDeps, 'db' | 'worker' | 'log'>,
+export async function asWriter(
+  deps: RevocationDeps,
   session: Session,
   target: string,
   items: readonly Claimed[],
   signal: AbortSignal,
-  work: (view: FenceView | undefined) => Promise<T>,
-): Promise<T> {
+  work: (view: FenceView | undefined) => Promise<readonly FenceOutcome[]>,
+): Promise<readonly FenceOutcome[]> {
   if (session.oneDocument !== true) return await work(undefined);
-  const view = await waitForTurn(deps, target, items, signal);
+  const { view, live } = await waitForTurn(deps, target, items, signal);
   try {
-    return await work(view);
+    const outcomes = await work(view);
+    // Before the next writer reads who lives.
+    await endCutOff(deps, target, live, outcomes);
+    return outcomes;
   } finally {
     await leaveWriter(deps.db, deps.worker, items).catch((error: unknown) =>
       deps.log({ target, error }, 'a writer of a fence can not be let go; it ends with its claim'),
@@ -39,14 +43,17 @@ async function waitForTurn(
   target: string,
   items: readonly Claimed[],
   signal: AbortSignal,
-): Promise<FenceView> {
+): Promise<{ readonly view: FenceView; readonly live: WriterView['live'] }> {
   const until = performance.now() + PATIENCE_MILLIS;
   while (performance.now() < until) {
     signal.throwIfAborted();
     // Before it is read: a process may be held up anywhere.
     const asked = new Date();
     const taken = await takeWriter(deps.db, target, deps.worker, items);
-    if (taken !== undefined) return { live: taken.live.map(toRef), writer: taken.number, at: asked };
+    if (taken !== undefined) {
+      const { live, number: writer } = taken;
+      return { view: { live: live.map(toRef), writer, at: asked }, live };
+    }
     await sleep(LOOK_MILLIS);
   }
   throw new ProviderError('retryable', 'Another writer of the fence does not end.');

@@ -70,8 +70,9 @@ export function notYet(says: string): FailedItem {
   return { errorClass: 'retryable', says, silent: false };
 }
 
-export function toRef(item: Pick<Claimed, 'grantId' | 'handle' | 'facts' | 'deadline'>): Ref {
-  return { grantId: item.grantId, handle: item.handle, facts: item.facts, deadline: item.deadline };
+export function toRef(item: Pick<Claimed, 'grantId' | 'handle' | 'facts' | 'deadline' | 'setBackAt'>): Ref {
+  const { grantId, handle, facts, deadline, setBackAt } = item;
+  return { grantId, handle, facts, deadline, ...(setBackAt !== undefined && { setBackAt }) };
 }
 
 /** Whether it was seen that it can be used. */

@@ -36,10 +36,10 @@ export class TargetWorker {
   #stopped = false;
 
   constructor(deps: RevocationDeps, target: string) {
-    this.#deps = deps;
+    this.#deps = { ...deps, wake: () => this.wake(false) };
     this.#target = target;
     this.#breaker = new Breaker(() => performance.now(), deps.random);
-    this.#cleaner = new Cleaner(deps, target, (items, silent) => this.#told(items, silent));
+    this.#cleaner = new Cleaner(this.#deps, target, (items, silent) => this.#told(items, silent));
   }
 
   /**

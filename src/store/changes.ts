@@ -1,6 +1,7 @@
 import pg from 'pg';
 import type { TaskId } from '../domain/ids.ts';
 import type { Secret } from '../domain/secret.ts';
+import { bounded } from '../domain/within.ts';
 
 const CHANNEL = 'mayfly_changes';
 const CATALOG = 'catalog';
@@ -14,6 +15,7 @@ const IDS_A_NOTIFICATION = 180;
 const GATHER_MILLIS = 5;
 const BUSY_GATHER_MILLIS = 25;
 const RECONNECT_MILLIS = 500;
+const CLOSE_MILLIS = 1_000;
 
 export interface ChangesOptions {
   readonly url: Secret<string>;
@@ -126,6 +128,8 @@ export class Changes {
     clearTimeout(this.#reconnect);
     clearTimeout(this.#gather);
     this.#wakeAll();
+    // What was gathered and not told yet.
+    await bounded(CLOSE_MILLIS, [], async () => await this.#flush()).catch(() => {});
     await this.#client?.end().catch(() => {});
   }
 

@@ -14,6 +14,8 @@ export interface Claimed extends EventSubject {
   readonly handle: string;
   readonly facts: Facts | null;
   readonly deadline: Date;
+  /** When the store failed over, or was set back, where that was after the grant was intended: it may have forgotten a renewal. */
+  readonly setBackAt?: Date;
   readonly decidedRevision: number;
   readonly guarantee: Guarantee['revocation'];
   readonly endedBy: EndedBy;
@@ -63,6 +65,7 @@ export async function claimDue(
       handle: string;
       facts: Facts | null;
       deadline: Date;
+      set_back_at: Date | null;
       decided_revision: string;
       guarantee: Guarantee['revocation'];
       ended_by: EndedBy;
@@ -95,12 +98,16 @@ export async function claimDue(
           UNION ALL SELECT id, 2 FROM to_clean WHERE NOT EXISTS (SELECT FROM pause)
           UNION ALL SELECT id, 1 FROM to_fence_all_the_same WHERE EXISTS (SELECT FROM pause)) each
         ORDER BY turn LIMIT $4),
+      -- Not noted yet counts, too. The clocks of a store's servers may differ.
+      set_back AS MATERIALIZED (
+        SELECT CASE WHEN timeline = mayfly.current_timeline() THEN changed_at ELSE (SELECT now FROM clock) END AS at FROM mayfly.timeline),
       claimed AS (
         UPDATE mayfly.revocations r SET state = CASE r.state WHEN 'due' THEN 'running' ELSE r.state END,
           attempts = r.attempts + 1, claim_number = n, claimed_by = $2, claimed_until = now + make_interval(secs => $3),
           try_at = CASE r.state WHEN 'contained' THEN now + make_interval(secs => $3) ELSE r.try_at END, claimed_at = now
         FROM chosen c, clock WHERE r.id = c.id RETURNING r.*, now)
-      SELECT c.id, c.grant_id, g.handle, g.facts, g.deadline, g.decided_revision, g.guarantee->>'revocation' AS guarantee,
+      SELECT c.id, c.grant_id, g.handle, g.facts, g.deadline,
+        (SELECT at FROM set_back WHERE g.created_at < at + interval '5 minutes') AS set_back_at, g.decided_revision, g.guarantee->>'revocation' AS guarantee,
         g.ended_by, g.entitlement, c.due_at, c.attempts,
         c.state = 'contained' AS contained, c.claim_number, c.now, ${EVENT_COLUMNS}
       FROM claimed c JOIN mayfly.grants g ON g.id = c.grant_id JOIN mayfly.tasks t ON t.id = g.task_id`,
@@ -116,6 +123,7 @@ export async function claimDue(
     handle: row.handle,
     facts: row.facts,
     deadline: row.deadline,
+    ...(row.set_back_at !== null && { setBackAt: row.set_back_at }),
     decidedRevision: Number(row.decided_revision),
     guarantee: row.guarantee,
     endedBy: row.ended_by,
