@@ -34,6 +34,7 @@ async function exported(): Promise<Map<string, Set<string>>> {
   metrics.notified('taken');
   metrics.breaker('t', 'open');
   metrics.stranger('t', true);
+  metrics.loginFailing('t', true);
   metrics.unreconciled(new Set(['t']), ['t']);
   const { text } = await metrics.scrape({
     queue: async () => ({

@@ -23,6 +23,7 @@ const LANDED = {
   '0018_signals': '7d894729864ca040588749fe0dabeadad0957bbb153e6cffe8bbfbc4497afe00',
   '0019_second-person': '98e6ca702d83f9475c703ba29e8b0696ea3983015022a301d2bbfb450c3e6a49',
   '0020_webhooks': '2a253037794c0bfd572a437bb973012e36c5a09a27276a01011a2acb44bb49d8',
+  '0021_uses': '19c92d2618a9a6937fc2c3dcca1e4ed3f1d730cbe111cfea591ff52678f209cd',
 };
 
 test('what has landed of the schema is never edited', () => {

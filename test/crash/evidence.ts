@@ -2,9 +2,10 @@ import { leafHash } from '../../src/audit/leaf.ts';
 import type { Eye } from './eye.ts';
 
 /** How often a revocation was done with, and begun once more. */
-const returned = `(SELECT count(*) FROM mayfly.audit_events e WHERE e.grant_id = r.grant_id AND e.type = 'revocation.returned')`;
+const returned = `(SELECT count(*) FROM mayfly.audit_events e WHERE e.grant_id = r.grant_id AND (e.type = 'revocation.returned'
+  OR (e.type = 'revocation.reopened' AND e.payload->>'contained_at' IS NOT NULL)))`;
 
-const returnedFromClean = `(SELECT count(*) FROM mayfly.audit_events e WHERE e.grant_id = r.grant_id AND e.type = 'revocation.returned'
+const returnedFromClean = `(SELECT count(*) FROM mayfly.audit_events e WHERE e.grant_id = r.grant_id AND e.type IN ('revocation.returned', 'revocation.reopened')
   AND e.payload->>'clean_at' IS NOT NULL)`;
 
 /**

@@ -27,7 +27,11 @@ export async function openLane(server: PostgresServer, redisUrl: string | undefi
       server,
       targetPort: proxy.port,
       inProcess: false,
-      env: { ...QUICK, ...(redisUrl === undefined ? {} : { MAYFLY_REDIS_URL: redisUrl }) },
+      env: {
+        MAYFLY_PROVIDERS: 'postgres,aws-sts',
+        ...QUICK,
+        ...(redisUrl === undefined ? {} : { MAYFLY_REDIS_URL: redisUrl }),
+      },
     });
     closing.push(() => house.stop());
     const eye = await Eye.open(house);

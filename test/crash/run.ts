@@ -8,7 +8,7 @@ import { plantedBugs } from './planted.ts';
 await runMatrix({
   name: 'test:crash',
   of: 'point',
-  suite: 'test/crash/crash.test.ts',
+  suite: 'test/crash/',
   backendVariable: 'MAYFLY_CRASH_BACKEND',
   concurrency: 8,
   plantedBugs,

@@ -2,6 +2,7 @@ import { acts, type StepName } from '../../src/domain/step.ts';
 import * as approved from './approved.ts';
 import * as asked from './asked.ts';
 import * as compared from './compared.ts';
+import * as cut from './cut.ts';
 import * as delegated from './delegated.ts';
 import * as drifted from './drifted.ts';
 import { killAt } from './killed.ts';
@@ -92,6 +93,7 @@ const lives: Readonly<Record<Act, Readonly<Record<string, play.Scenario>>>> = {
   },
   'forget-unknown': { 'an orphan': compared.orphan },
   'end-changed': { 'a credential that was changed': compared.changed },
+  'end-cut-off': { 'a fence without room': cut.besides },
   'finish-run': { 'an orphan': compared.orphan },
   'take-hold': { 'a target that nobody holds': compared.unheld },
   'keep-hold': { 'a target that it holds': compared.holding },

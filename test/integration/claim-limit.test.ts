@@ -46,6 +46,25 @@ test('no more are claimed than were asked for: what is to be fenced first, and w
   expect(await claimDue(db, 'one', 'worker', 60, 10)).toBeUndefined();
 });
 
+test('what was there before the store failed over is told so, noted or not, and what came later is not', async () => {
+  const timeline = (set: string) => owner.query(`UPDATE mayfly.timeline SET ${set}`);
+  const claim = async () => {
+    await owner.query(
+      `UPDATE mayfly.revocations SET try_at = clock_timestamp() - interval '1 second' WHERE state = 'contained'`,
+    );
+    return (await claimDue(db, 'one', 'worker', 60, 1))?.items.map(({ setBackAt }) => setBackAt);
+  };
+  const noted = new Date('2020-01-01T00:00:00Z');
+  expect(await claim()).toEqual([undefined]);
+  await timeline('timeline = 99');
+  expect(await claim()).toEqual([expect.any(Date)]);
+  await timeline(`timeline = mayfly.current_timeline(), changed_at = clock_timestamp()`);
+  expect(await claim()).toEqual([expect.any(Date)]);
+  await timeline(`changed_at = '${noted.toISOString()}'`);
+  expect(await claim()).toEqual([undefined]);
+  await timeline('changed_at = NULL');
+});
+
 test('the clock of a claim is never ahead of the store, however long the way there and back', async () => {
   await owner.query(`UPDATE mayfly.revocations SET try_at = clock_timestamp() WHERE state = 'contained'`);
   const slow: Queryable = {

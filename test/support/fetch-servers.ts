@@ -8,6 +8,7 @@ const fetchers: Readonly<Record<string, () => Promise<unknown>>> = {
   postgres: () => import('./fetch-postgres.ts'),
   ministack: async () => console.log(`MiniStack: ${await (await import('./ministack.ts')).fetchMiniStack()}`),
   openbao: async () => await built((await import('./openbao.ts')).openbaoSources),
+  vault: async () => await built((await import('./vault-core.ts')).vaultCoreSources),
   spire: async () => await built((await import('./spire.ts')).spireSources),
   kubernetes: async () => await built((await import('./kubernetes.ts')).kubernetesSources),
   keycloak: async () => console.log(`Keycloak: ${await (await import('./keycloak.ts')).fetchKeycloak()}`),
