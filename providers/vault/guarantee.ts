@@ -52,7 +52,7 @@ export async function guarantee(
           'An early end revokes the token before it is called ended: Vault refuses its next request. What it made ends with it; ' +
           (entitlement.lease_paths.length === 0
             ? 'leases that the agent itself obtained are left to Vault’s own queue, and are not looked after.'
-            : 'leases under the declared paths are seen to be gone.') +
+            : 'leases under the declared paths are seen to be gone, but for one that is being made in that very moment: it lives its own time.') +
           ' At the deadline Vault itself ends the token.',
       };
     case 'kv':
